@@ -1,0 +1,112 @@
+"""Geometry of embeddings on the unit sphere. One implementation each, used as loss and as metric.
+
+Pure functions of ``[n, d]`` tensors whose rows have unit length (the caller normalises: :func:`unit`), computed in
+at least float32. Sources: Wang & Isola 2020 (arXiv 2005.10242); retrieval as in TREC's mean reciprocal rank.
+"""
+
+import math
+
+import torch
+from scipy.special import hyp0f1
+from torch import Tensor
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of ``x`` ``[n, d]`` scaled to unit length, float32 or wider. A zero row stays zero and gets no gradient."""
+    x = _wide(x)
+    length = x.norm(dim=1, keepdim=True)
+    return torch.where(length > 1e-12, x / length.clamp_min(1e-12), 0)
+
+
+def alignment(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
+    """Mean distance of partners to the power ``alpha``: E ||x - y||^alpha.
+
+    Args:
+        x, y: ``[n, d]``, rows i are partners, of unit length.
+        alpha: exponent of the Euclidean distance, > 0; the paper uses 2.
+
+    Returns:
+        Scalar in [0, 2^alpha]; lower is better aligned. Source: Wang & Isola 2020, section 4.1.
+
+    Raises:
+        ValueError: shapes differ or there is no row.
+    """
+    if x.ndim != 2 or x.shape != y.shape or not len(x):
+        raise ValueError(f"alignment needs two [n >= 1, d] of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+    squared = (_wide(x) - _wide(y)).square().sum(dim=1)  # [n]
+    if alpha == 2:
+        return squared.mean()
+    # The clamp keeps the gradient of s^(alpha / 2) finite where partners coincide.
+    return squared.clamp_min(1e-12).pow(alpha / 2).mean()
+
+
+def uniformity(x: Tensor, t: float = 2.0, block: int = 2048) -> Tensor:
+    """How evenly rows cover the sphere: log mean exp(-t ||x_i - x_j||^2) over the n(n - 1) / 2 pairs i < j.
+
+    Args:
+        x: ``[n, d]``, rows of unit length.
+        t: sharpness of the Gaussian kernel, per squared distance; the paper uses 2.
+        block: rows worked on at a time; without gradients memory is ``n * block`` numbers.
+
+    Returns:
+        Scalar in nats, between -4t and 0; lower is more even, 0 means one single point.
+        The best a distribution can do in d dimensions is :func:`uniformity_optimum`.
+        Source: Wang & Isola 2020, section 4.1.2; self-pairs excluded, as in the authors' code (pdist).
+
+    Raises:
+        ValueError: ``x`` is not 2-D or has fewer than two rows.
+    """
+    if x.ndim != 2 or len(x) < 2:
+        raise ValueError(f"uniformity needs [n >= 2, d], got {tuple(x.shape)}")
+    x = _wide(x)
+    n, squares = len(x), x.square().sum(dim=1)  # [n]
+    parts = []
+    for start in range(0, n, block):
+        rows = slice(start, min(start + block, n))
+        squared = (squares[rows, None] + squares[None, :] - 2 * x[rows] @ x.T).clamp_min(0)  # [block, n]
+        itself = torch.arange(n, device=x.device)[rows, None] == torch.arange(n, device=x.device)
+        parts.append((-t * squared).masked_fill(itself, -math.inf).flatten().logsumexp(dim=0))
+    return torch.stack(parts).logsumexp(dim=0) - math.log(n * (n - 1))
+
+
+def uniformity_optimum(dimension: int, t: float = 2.0) -> float:
+    """Uniformity (nats) of the uniform distribution on the sphere in ``dimension`` dimensions: the least possible.
+
+    -2t + log 0F1(; d/2; t^2). Source: Wang & Isola 2020, Corollary 1. For t = 2: -1.5750 (d = 2), -3.9375 (d = 128).
+    A finite sample can go slightly below it, as self-pairs are left out.
+    """
+    return -2 * t + math.log(float(hyp0f1(dimension / 2, t * t)))
+
+
+def mean_cosine(x: Tensor) -> Tensor:
+    """Mean inner product of distinct rows of ``x`` ``[n >= 2, d]`` (unit rows: mean cosine). 0 for an even spread."""
+    x = _wide(x)
+    total = x.sum(dim=0).square().sum() - x.square().sum()
+    return total / (len(x) * (len(x) - 1))
+
+
+def spread(x: Tensor) -> Tensor:
+    """Standard deviation of a coordinate, mean over them, times sqrt(d): 1 for an even spread, 0 if collapsed."""
+    return _wide(x).std(dim=0, correction=0).mean() * math.sqrt(x.shape[1])
+
+
+def retrieval(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Find each row's partner among all rows of the other side by inner product.
+
+    Args:
+        x, y: ``[n, d]``, rows i are partners, of unit length; the n rows of ``y`` are the candidates of each ``x_i``.
+
+    Returns:
+        (mean reciprocal rank, recall at 1), each in (0, 1]. Ties take their mean rank, so that a collapsed encoder
+        scores as chance does and not as perfect.
+    """
+    scores = _wide(x) @ _wide(y).T  # [n, n]
+    own = scores.diagonal()[:, None]
+    better = (scores > own).sum(dim=1)
+    tied = (scores == own).sum(dim=1) - 1
+    rank = 1 + better + tied / 2
+    return (1 / rank).mean().item(), (rank == 1).double().mean().item()
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

@@ -1,0 +1,63 @@
+"""Fixtures small enough to count by hand; nothing here needs a network."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from sentemb.embeddings import minilm_folder  # noqa: F401  (fails early, and clearly, without the minilm extra)
+from sentemb.encoders import ENCODERS
+from sentemb.registry import build
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches the hub
+
+SENTENCES = [
+    "It was an uncertain spring.",
+    "",
+    "The weather, perpetually changing, sent clouds of blue and of purple flying over the land.",
+    "Hello!",
+    "What on earth do you mean by that, sir?",
+    "Nobody answered him, and the rain went on.",
+]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with senteval/ and books/, where there is one."""
+    root = os.environ.get("SENTEMB_DATA")
+    if not root or not Path(root, "senteval", "downstream").is_dir():
+        pytest.skip("SENTEMB_DATA names no folder with senteval/ and books/")
+    return Path(root)
+
+
+@pytest.fixture
+def views() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two views of six rows in four dimensions, float64, with gradients."""
+    x = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return x.requires_grad_(), (x.detach() + 0.3 * x.detach().roll(1, 0)).requires_grad_()
+
+
+@pytest.fixture
+def encoder():
+    """Makes an encoder from a spec, over SENTENCES, seeded."""
+
+    def make(spec: str, max_length: int = 12):
+        torch.manual_seed(0)
+        return build(ENCODERS, spec, "encoder", texts=lambda: SENTENCES, max_length=max_length)
+
+    return make
+
+
+@pytest.fixture
+def book_file(tmp_path: Path) -> Path:
+    """A corpus of 12 documents of 12 short, distinct sentences, a sentence a line."""
+    subjects = "cat dog king queen ship train doctor lawyer poet farmer child baker".split()
+    verbs = "sees finds likes leaves meets paints follows helps hears greets calls thanks".split()
+    documents = [
+        "\n".join(f"the {s} {verbs[(i + j) % 12]} the {subjects[j]} number {i}." for j in range(12))
+        for i, s in enumerate(subjects)
+    ]
+    path = tmp_path / "books.txt"
+    path.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
+    return path
