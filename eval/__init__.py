@@ -1,0 +1,1 @@
+"""Evaluation of frozen sentence encoders: SentEval's probes, and the geometry of embeddings."""

@@ -1,0 +1,77 @@
+"""Geometry and retrieval of held-out neighbouring sentences of a corpus."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from sentemb.corpus import Corpus
+from sentemb.geometry import alignment, retrieval, uniformity, uniformity_optimum, unit
+from sentemb.pairs import draw, neighbours
+
+SEED, COUNT = 0, 1000  # of the pairs drawn: fixed, so that runs over one corpus compare
+
+Encode = Callable[[list[str]], np.ndarray]  # texts to [n, d]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Neighbouring pairs of the held-out documents: row i of ``second`` follows row i of ``first``."""
+
+    first: list[str]
+    second: list[str]
+    source: str
+
+
+def held_out(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOut:
+    """``count`` pairs of neighbours drawn from the corpus' held-out documents; pairs of one same sentence are left out."""
+    _, ranges = corpus.split()
+    pairs = neighbours(ranges)
+    drawn = draw(pairs, 2 * count, seed)  # twice, as copies of a sentence fall out below
+    texts = corpus.sentences(drawn.flatten())
+    rows = [(a, b) for a, b in zip(texts[::2], texts[1::2], strict=True) if a != b]
+    # The rows come in order; a seeded shuffle takes count of them from everywhere.
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
+    kept = [rows[i] for i in chosen]
+    source = f"{len(kept)} neighbouring pairs of the held-out documents of {corpus.name}"
+    return HeldOut([a for a, _ in kept], [b for _, b in kept], source)
+
+
+def neighbour_geometry(encode: Encode, pairs: HeldOut) -> dict[str, Any]:
+    """Alignment and uniformity (t = 2, alpha = 2, Wang & Isola 2020) and retrieval of held-out pairs.
+
+    Returns:
+        ``alignment`` of the pairs; ``uniformity`` in nats over the distinct sentences, with the least possible one for
+        the dimension; ``retrieval_mrr`` and ``retrieval_recall_at_1`` of the second among all second sentences.
+    """
+    texts = pairs.first + pairs.second
+    position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    distinct = unit(torch.from_numpy(np.asarray(encode(list(position)), dtype=np.float64)))
+    x = distinct[[position[text] for text in pairs.first]]
+    y = distinct[[position[text] for text in pairs.second]]
+    mrr, recall = retrieval(x, y)
+    return {
+        "alignment": alignment(x, y).item(),
+        "uniformity": uniformity(distinct).item() if len(distinct) > 1 else 0.0,
+        "uniformity_optimum": uniformity_optimum(distinct.shape[1]),
+        "retrieval_mrr": mrr,
+        "retrieval_recall_at_1": recall,
+        "pairs": len(x),
+        "sentences": len(distinct),
+        "source": pairs.source,
+    }
+
+
+def similarities(encode: Encode, pairs: HeldOut, bins: int = 50) -> dict[str, list[float]]:
+    """Histograms of the cosine of partners and of strangers (all other first-second combinations), as shares."""
+    x = unit(torch.from_numpy(np.asarray(encode(pairs.first), dtype=np.float64)))
+    y = unit(torch.from_numpy(np.asarray(encode(pairs.second), dtype=np.float64)))
+    cosine = (x @ y.T).numpy()
+    edges = np.linspace(-1, 1, bins + 1)
+    apart = cosine[~np.eye(len(x), dtype=bool)]
+    partners, strangers = (
+        np.histogram(values.clip(-1, 1), edges)[0] / max(1, values.size) for values in (cosine.diagonal(), apart)
+    )
+    return {"edges": edges.tolist(), "partners": partners.tolist(), "strangers": strangers.tolist()}

@@ -1,0 +1,93 @@
+"""Checkpoints: a folder that is whole or not there, loadable as a model and enough to train on from.
+
+``checkpoints/step-N`` is a SentenceTransformer folder with two files more, ``training.safetensors`` (optimiser
+tensors) and ``training.json`` (step and settings of the optimiser). No pickle. Dropout needs no saved random state:
+the loop seeds each step from (seed, step, rank).
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+
+from sentemb.encoders import load
+from sentemb.registry import InputError
+
+
+def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a folder under a temporary name, sync it to disk, then give it its name, replacing one there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        write(partial)
+        for path in [*partial.rglob("*"), partial]:
+            _sync(path)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def save(folder: Path, step: int, model: SentenceTransformer, optimizer: torch.optim.Optimizer) -> None:
+    """Write checkpoint ``folder`` after ``step`` steps, whole or not at all."""
+    kept = optimizer.state_dict()
+    tensors = {
+        f"{number}.{key}": value.detach().cpu().contiguous()
+        for number, entries in kept["state"].items()
+        for key, value in entries.items()
+    }
+
+    def write(partial: Path) -> None:
+        model.save(str(partial), create_model_card=False)
+        save_file(tensors, partial / "training.safetensors")
+        (partial / "training.json").write_text(json.dumps({"step": step}), encoding="utf-8")
+
+    write_whole(folder, write)
+
+
+def newest(run: Path) -> Path | None:
+    """The checkpoint of ``run`` with the most steps, or None."""
+    found = [p for p in run.glob("checkpoints/step-*") if p.name[5:].isdigit() and (p / "training.json").is_file()]
+    return max(found, key=lambda p: int(p.name[5:]), default=None)
+
+
+def restore(folder: Path, model: SentenceTransformer, optimizer: torch.optim.Optimizer) -> int:
+    """Put a checkpoint's weights and optimiser state into ``model`` and ``optimizer``; returns its step.
+
+    Raises:
+        InputError: a file is missing or does not fit the model.
+    """
+    try:
+        step = int(json.loads((folder / "training.json").read_text(encoding="utf-8"))["step"])
+        tensors = load_file(folder / "training.safetensors")
+        model.load_state_dict(load(folder, device="cpu").state_dict())
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{folder} cannot be resumed from ({error}); remove it to continue from the one before"
+        ) from error
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        number, key = name.split(".", 1)
+        state.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return step
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

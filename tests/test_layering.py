@@ -1,0 +1,67 @@
+"""Imports only flow down: registry, geometry -> objectives, encoders, ... -> train, report -> eval -> recipes."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LEVELS = {
+    "sentemb.registry": 0,
+    "sentemb.geometry": 0,
+    "sentemb.gru": 0,
+    "sentemb.embeddings": 0.5,  # an encoder's word tables: registry is below it
+    "sentemb.objectives": 1,
+    "sentemb.encoders": 1,
+    "sentemb.corpus": 1,
+    "sentemb.pairs": 1,
+    "sentemb.checkpoint": 2,
+    "sentemb.train": 2.5,
+    "sentemb.report": 2,
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Our modules that a file imports, as dotted names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in found if name.split(".")[0] in ("sentemb", "eval", "recipes", "tests", "benchmarks")}
+
+
+def files(package: str) -> list[Path]:
+    paths = sorted((ROOT / package).glob("*.py"))
+    assert paths, f"no module in {package}"
+    return paths
+
+
+def test_every_module_has_a_level():
+    names = {f"sentemb.{path.stem}" for path in files("sentemb")} - {"sentemb.__init__"}
+    assert names == set(LEVELS)
+
+
+def test_the_library_imports_neither_eval_nor_recipes():
+    for path in files("sentemb"):
+        assert not {n for n in imported(path) if not n.startswith("sentemb")}, path
+
+
+def test_imports_inside_the_library_flow_down_and_siblings_stay_apart():
+    for path in files("sentemb"):
+        if path.stem == "__init__":
+            continue
+        for name in imported(path) & set(LEVELS):
+            own = f"sentemb.{path.stem}"
+            assert LEVELS[name] < LEVELS[own], f"{own} imports {name}"
+
+
+def test_eval_imports_no_recipe_and_probes_see_arrays_only():
+    for path in files("eval"):
+        assert not {n for n in imported(path) if n.split(".")[0] in ("recipes", "tests", "benchmarks")}, path
+    assert not imported(ROOT / "eval" / "probe.py")
+
+
+def test_every_module_says_what_it_is():
+    for package in ("sentemb", "eval", "recipes", "tests"):
+        for path in files(package):
+            assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
