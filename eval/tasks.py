@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sentemb.corpus import sample_files
 from sentemb.registry import InputError, choose
+from sentemb.sample import sample_files
 
 NESTED = "nested stratified 10-fold logistic regression, C in 2^-2..2^3 by inner 10-fold, seed 1111"
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
-from tokenizers.models import WordLevel, WordPiece
-from tokenizers.trainers import WordPieceTrainer
+from tokenizers.models import BPE, WordLevel
+from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
 from sentemb.registry import InputError
@@ -76,7 +76,7 @@ def _text_table(path: Path) -> tuple[Tokenizer, Tensor]:
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             word, *numbers = line.rstrip().split(" ")
-            if number == 1 and len(numbers) == 1:
+            if number == 1 and len(numbers) == 1 and word.isdigit():
                 continue
             try:
                 row = np.array(numbers, dtype=np.float32)
@@ -100,11 +100,19 @@ def _text_table(path: Path) -> tuple[Tokenizer, Tensor]:
 
 
 def _learn_vocabulary(texts: Iterable[str], size: int) -> Tokenizer:
-    """A WordPiece vocabulary of lower-cased text, learned from the corpus."""
-    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
+    """A byte-level BPE vocabulary of lower-cased text, learned from the corpus.
+
+    Not WordPiece: its trainer numbers ``##`` pieces in the order of a hash map, another one in each run.
+    """
+    tokenizer = Tokenizer(BPE(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = WordPieceTrainer(vocab_size=size, special_tokens=["[PAD]", "[UNK]", "[CLS]"], show_progress=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = BpeTrainer(
+        vocab_size=size,
+        special_tokens=["[PAD]", "[UNK]", "[CLS]"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 

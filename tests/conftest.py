@@ -3,14 +3,13 @@
 import os
 from pathlib import Path
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # read at import: no test reaches the hub
+
 import pytest
 import torch
 
-from sentemb.embeddings import minilm_folder  # noqa: F401  (fails early, and clearly, without the minilm extra)
 from sentemb.encoders import ENCODERS
 from sentemb.registry import build
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches the hub
 
 SENTENCES = [
     "It was an uncertain spring.",

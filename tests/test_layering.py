@@ -8,7 +8,10 @@ LEVELS = {
     "sentemb.registry": 0,
     "sentemb.geometry": 0,
     "sentemb.gru": 0,
-    "sentemb.embeddings": 0.5,  # an encoder's word tables: registry is below it
+    "sentemb.cache": 0.1,
+    "sentemb.text": 0.1,
+    "sentemb.embeddings": 0.1,  # an encoder's word tables
+    "sentemb.sample": 0.2,
     "sentemb.objectives": 1,
     "sentemb.encoders": 1,
     "sentemb.corpus": 1,

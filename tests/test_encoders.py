@@ -1,0 +1,203 @@
+"""Encoders: training forward = saved model's encode, plain loading anywhere, and clear errors."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.conftest import SENTENCES
+
+from sentemb.embeddings import minilm_folder
+from sentemb.encoders import ENCODERS, Embedder, averaged, collate, dense_recurrence, load, tokenizer_of
+from sentemb.registry import InputError, build
+
+STOCK = [
+    "rnn:hidden=16",
+    "rnn:hidden=12,layers=2,pooling=max",
+    "rnn:hidden=12,bidirectional=no,pooling=last",
+    "rnn:hidden=8,embeddings=random,vocabulary=300,dim=10",
+    "static",
+    "static:embeddings=random,vocabulary=300,dim=10",
+    "transformer",
+    "transformer:pooling=cls",
+]
+GRU = ["rnn:cell=gru,hidden=12,layers=2", "rnn:cell=gru,hidden=8,bidirectional=no,pooling=max"]
+
+
+def trained_forward(model, sentences, max_length=12):
+    tokenizer = tokenizer_of(model)
+    tokenizer.enable_truncation(max_length)
+    rows = [np.array(encoded.ids) for encoded in tokenizer.encode_batch_fast(sentences)]
+    model.eval()
+    with torch.no_grad():
+        return Embedder(model)(collate(model, rows)).numpy()
+
+
+@pytest.mark.parametrize("spec", STOCK + GRU)
+def test_training_forward_equals_encode_and_the_saved_model(spec, encoder, tmp_path):
+    model = encoder(spec)
+    expected = model.encode(SENTENCES)
+    assert np.isfinite(expected).all() and len(expected) == len(SENTENCES)
+    assert np.abs(trained_forward(model, SENTENCES) - expected).max() < 1e-5
+    model.save(str(tmp_path / "model"))
+    assert np.abs(load(tmp_path / "model").encode(SENTENCES) - expected).max() < 1e-6
+
+
+def test_long_sentences_are_cut_alike(encoder):
+    for spec in STOCK:
+        model = encoder(spec, max_length=5)
+        assert np.abs(trained_forward(model, SENTENCES, 5) - model.encode(SENTENCES)).max() < 1e-5, spec
+
+
+@pytest.mark.parametrize("spec", STOCK[:1] + STOCK[4:5] + STOCK[6:7])
+def test_a_checkpoint_loads_where_sentemb_cannot_be_imported(spec, encoder, tmp_path):
+    model = encoder(spec)
+    model.save(str(tmp_path / "model"))
+    types = [row["type"] for row in json.loads((tmp_path / "model" / "modules.json").read_text())]
+    assert all(name.startswith("sentence_transformers.") for name in types)
+    np.save(tmp_path / "expected.npy", model.encode(SENTENCES))
+    code = (
+        "import sys; sys.modules['sentemb'] = None\n"
+        "import numpy as np; from sentence_transformers import SentenceTransformer\n"
+        f"got = SentenceTransformer('model', device='cpu').encode({SENTENCES!r})\n"
+        "assert np.abs(got - np.load('expected.npy')).max() < 1e-6"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_dense_recurrence_equals_the_packed_one_and_so_do_gradients(kind, layers, bidirectional):
+    torch.manual_seed(0)
+    net = getattr(torch.nn, kind)(5, 4, layers, batch_first=True, bidirectional=bidirectional).double()
+    x, lengths = torch.randn(6, 7, 5, dtype=torch.float64), torch.tensor([7, 1, 3, 7, 5, 2])
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    expected = torch.nn.utils.rnn.pad_packed_sequence(net(packed)[0], batch_first=True)[0]
+    mask = (torch.arange(7) < lengths[:, None])[:, :, None]
+    got = dense_recurrence(net, x, lengths) * mask
+    assert torch.allclose(got, expected, atol=1e-12)
+    slopes = [torch.autograd.grad(out.square().sum(), net.parameters()) for out in (got, expected)]
+    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(*slopes, strict=True))
+
+
+def test_pretrained_embeddings_are_frozen_and_random_ones_are_trained(encoder):
+    assert not encoder("rnn:hidden=4")[0].emb_layer.weight.requires_grad
+    assert encoder("rnn:hidden=4,train_embeddings=true")[0].emb_layer.weight.requires_grad
+    assert encoder("rnn:hidden=4,embeddings=random,dim=4,vocabulary=270")[0].emb_layer.weight.requires_grad
+
+
+def test_one_seed_one_encoder(encoder):
+    spec = "rnn:hidden=4,embeddings=random,dim=6,vocabulary=270"
+    assert np.array_equal(encoder(spec).encode(SENTENCES), encoder(spec).encode(SENTENCES))
+
+
+def test_averaged_is_the_mean_of_the_input_embeddings(encoder):
+    model = encoder("rnn:hidden=4,embeddings=random,dim=6,vocabulary=270")
+    table = model[0].emb_layer.weight.detach().numpy()
+    ids = tokenizer_of(model).encode(SENTENCES[4]).ids[:12]
+    assert np.allclose(averaged(model).encode(SENTENCES[4]), table[ids].mean(axis=0), atol=1e-6)
+    assert averaged(encoder("transformer")).encode(SENTENCES).shape == (6, 384)
+
+
+def test_word_embeddings_from_a_text_file(encoder, tmp_path):
+    file = tmp_path / "glove.txt"
+    file.write_text("the 1 0\nrain 0 1\nhello 1 1\n")
+    got = encoder(f"static:embeddings={file}").encode(["Hello", "the rain", ""])
+    assert np.allclose(got, [[1, 1], [0.5, 0.5], [0, 0]])
+    for text, said in [("the 1 0\nrain 1\n", "line 2 has 1 numbers"), ("the x\n", "line 1"), ("", "holds no word")]:
+        file.write_text(text)
+        with pytest.raises(InputError, match=said):
+            encoder(f"static:embeddings={file}")
+
+
+def test_word_embeddings_of_another_model(encoder):
+    a = encoder(f"static:embeddings={minilm_folder()}").encode(SENTENCES)
+    assert np.array_equal(a, encoder("static:embeddings=minilm").encode(SENTENCES))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("rnn:cell=gruu", "did you mean 'gru'"),
+        ("rnn:pooling=last", "bidirectional=false"),
+        ("rnn:hidden=0", "hidden must be at least 1"),
+        ("rnn:pooling=cls", "unknown pooling 'cls'"),
+        ("rnn:embeddings=no/such", "no file or folder"),
+        ("rnn:train_embeddings=maybe", "unknown train_embeddings"),
+        ("static:embeddings=random,dim=0", "dim must be at least 1"),
+        ("transformer:name=no-such-org/no-such-model", "without a network choose"),
+        ("lstm", "unknown encoder 'lstm'.*valid: rnn, static, transformer"),
+    ],
+)
+def test_impossible_encoders_are_refused(spec, said, encoder):
+    with pytest.raises(InputError, match=said) as caught:
+        encoder(spec)
+    assert "\n" not in str(caught.value)
+
+
+class TestLoad:
+    @pytest.fixture
+    def saved(self, encoder, tmp_path):
+        def save(spec):
+            encoder(spec).save(str(tmp_path / "model"), create_model_card=False)
+            return tmp_path / "model"
+
+        return save
+
+    def test_a_folder_that_is_no_checkpoint(self, tmp_path):
+        with pytest.raises(InputError, match="no modules.json"):
+            load(tmp_path)
+
+    def test_a_name_that_is_nowhere(self):
+        with pytest.raises(InputError, match="without a network choose"):
+            load("no-such-org/no-such-model")
+
+    def test_a_run_folder_means_its_model(self, saved):
+        model = saved("static:embeddings=random,vocabulary=270,dim=4")
+        assert np.array_equal(load(model.parent).encode("hello"), load(model).encode("hello"))
+
+    @pytest.mark.parametrize("spec", ["rnn:hidden=4", "rnn:hidden=4,cell=gru", "transformer", "static"])
+    def test_a_missing_weight_is_named(self, spec, saved):
+        model = saved(spec)
+        (file, *_) = sorted(model.rglob("model.safetensors"), key=lambda path: path.stat().st_size)
+        weights = load_file(file)
+        # what encode needs, whichever the encoder: the last in order of names that is no position table
+        lost = sorted(name for name in weights if "pooler" not in name)[-1]
+        save_file({k: v for k, v in weights.items() if k != lost}, file, metadata={"format": "pt"})
+        with pytest.raises(InputError, match=lost.rsplit(".", 1)[0].replace(".", "\\.") + "|cannot be loaded"):
+            load(model)
+
+    @pytest.mark.parametrize("damage", ["cut", "gone"])
+    @pytest.mark.parametrize("spec", ["rnn:hidden=4", "rnn:hidden=4,cell=gru"])
+    def test_damaged_or_missing_files(self, spec, damage, saved):
+        model = saved(spec)
+        for file in sorted(model.rglob("model.safetensors")):
+            shutil.copytree(model, model.parent / "copy", dirs_exist_ok=True)
+            copy = model.parent / "copy" / file.relative_to(model)
+            copy.write_bytes(copy.read_bytes()[:100]) if damage == "cut" else copy.unlink()
+            with pytest.raises(InputError):
+                load(model.parent / "copy")
+
+    def test_code_from_elsewhere_is_refused(self, saved):
+        model = saved("static")
+        rows = json.loads((model / "modules.json").read_text())
+        rows[0]["type"] = "os.system"
+        (model / "modules.json").write_text(json.dumps(rows))
+        with pytest.raises(InputError, match="cannot be loaded"):
+            load(model)
+
+
+def test_an_option_of_every_encoder_is_documented():
+    for factory in ENCODERS.values():
+        code = factory.__code__
+        for name in code.co_varnames[: code.co_argcount]:
+            assert f"{name}:" in (factory.__doc__ or "") or "as for" in (factory.__doc__ or ""), (factory, name)
+
+
+def test_build_passes_texts_only_where_they_are_taken():
+    assert build(ENCODERS, "transformer", texts=None, max_length=8).max_seq_length == 8
