@@ -26,7 +26,7 @@ class HeldOut:
 
 
 def held_out(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOut:
-    """``count`` pairs of neighbours drawn from the corpus' held-out documents; pairs of one same sentence are left out."""
+    """``count`` pairs of neighbours from the corpus' held-out documents, drawn by ``seed``; no sentence with itself."""
     _, ranges = corpus.split()
     pairs = neighbours(ranges)
     drawn = draw(pairs, 2 * count, seed)  # twice, as copies of a sentence fall out below

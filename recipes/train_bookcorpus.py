@@ -15,12 +15,13 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
@@ -56,8 +57,10 @@ DEFAULTS: dict[str, Any] = {
     "track": None,
     "data": None,
     "score": True,
+    "threads": None,
 }
-MAY_CHANGE = {"epochs", "max_steps", "eval_every", "save_every", "track", "data", "score"}  # when a run is resumed
+# What may differ when a run is resumed; the rest decides its result.
+MAY_CHANGE = {"epochs", "max_steps", "eval_every", "save_every", "track", "data", "score", "threads"}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -89,6 +92,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--resume", "continue the run in --out from its newest checkpoint, with its settings", action="store_true")
     add("--track", f"also log to one of {', '.join(LOGGER_TYPE_TO_CLASS)}")
     add("--data", "SentEval's folder (holds downstream/); else $SENTEMB_DATA/senteval, else the sample's two tasks")
+    add("--threads", "CPU threads per process; default: all cores, shared by this machine's processes", type=int)
     add("--score", "--no-score leaves out the final probes", action=argparse.BooleanOptionalAction)
     return parser.parse_args(arguments)
 
@@ -121,14 +125,20 @@ def run(options: dict[str, Any]) -> None:
         refuse_used(out)
     accelerator = make_accelerator(settings["track"], out)
     main = accelerator.is_main_process
+    use_threads(settings["threads"])
     folder = data_folder(Path(settings["data"]) if settings["data"] else None)
 
     with accelerator.main_process_first():  # the others find the cache the first one made
         corpus = open_corpus(settings["corpus"], progress=main)
         train, _ = corpus.split()
         set_seed(config.seed)
-        texts = lambda: (text for a, b in train for text in corpus.sentences(slice(a, b)))  # noqa: E731
-        model = build(ENCODERS, settings["encoder"], "encoder", texts=texts, max_length=settings["max_length"])
+        model = build(
+            ENCODERS,
+            settings["encoder"],
+            "encoder",
+            texts=lambda: training_texts(corpus, train),
+            max_length=settings["max_length"],
+        )
         tokens = corpus.tokens(tokenizer_of(model), settings["max_length"])
     pairs = usable(build(PAIRS, settings["pairs"], "pairs", ranges=train), tokens.ids, tokens.offsets)
     retrieval_pairs = held_out(corpus)
@@ -167,6 +177,13 @@ def run(options: dict[str, Any]) -> None:
         print(f"run folder: {out}")
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def training_texts(corpus: Corpus, ranges: np.ndarray, chunk: int = 10_000) -> Iterator[str]:
+    """Every sentence before the end of the last training document, for a vocabulary to be learned from."""
+    stop = int(ranges.max())
+    for start in range(0, stop, chunk):
+        yield from corpus.sentences(slice(start, min(start + chunk, stop)))
 
 
 def settings_of(options: dict[str, Any], out: Path | None, resume: bool) -> dict[str, Any]:
@@ -234,6 +251,15 @@ def make_accelerator(track: str | None, out: Path | None) -> Accelerator:
         return Accelerator(log_with=track, project_dir=str(out or "runs"))
     except (ImportError, ValueError) as error:
         raise InputError(f"--track {track} needs its package; pip install {track} ({error})") from error
+
+
+def use_threads(wanted: int | None) -> None:
+    """Set torch's CPU threads: all cores by default, as ``accelerate launch`` leaves each process with one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = wanted if wanted is not None else max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    if threads < 1:
+        raise InputError(f"--threads must be at least 1, got {threads}")
+    torch.set_num_threads(threads)
 
 
 def read_tasks(folder: Path | None, insist: bool) -> list[Data]:

@@ -21,7 +21,7 @@ from sentemb.registry import InputError
 
 
 def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a folder under a temporary name, sync it to disk, then give it its name, replacing one there."""
+    """Let ``write`` fill a folder under another name, sync it to disk, then give it its name, replacing one there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)

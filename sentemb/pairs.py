@@ -93,7 +93,13 @@ def batches(
         here = sizes[start : start + window]
         begin = sum(sizes[:start])
         chunk = order[begin : begin + sum(here)]
-        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        if here[-1] == here[0]:  # (the smaller one is cut off before sorting: a random one, not the longest)
+            chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        else:
+            head = chunk[: -here[-1]]
+            chunk = np.concatenate([head[np.argsort(lengths[head], kind="stable")], chunk[-here[-1] :]])
         parts = np.split(chunk, np.cumsum(here)[:-1])
-        for number in order_rng.permutation(len(parts)):
+        # A last, smaller batch stays last: the number of pairs seen then follows from the step alone.
+        full = len(parts) - (here[-1] < here[0])
+        for number in [*order_rng.permutation(full), *range(full, len(parts))]:
             yield parts[number][rank::processes]

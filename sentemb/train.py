@@ -15,7 +15,6 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 from tqdm import tqdm
 
 from sentemb import checkpoint
@@ -151,12 +150,27 @@ def fit(
 def gather(x: Tensor) -> Tensor:
     """Rows of all processes, ``[n, d]`` to ``[processes * n, d]``, with exact gradients under DDP's averaging.
 
-    Every process computes the same loss over all rows. The gather's backward sums the gradient over the processes,
-    which DDP's mean over processes cancels. (``Accelerator.gather`` has no gradient at all.)
+    (``Accelerator.gather`` has no gradient; torch's own differentiable one has changed its name and place by release.)
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return x
-    return torch.cat(all_gather(x))
+    return _Gather.apply(x)
+
+
+class _Gather(torch.autograd.Function):
+    """Every process computes the same loss over all rows; summing its gradients cancels DDP's mean over processes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        total = slopes[0].contiguous()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 def describe(config: FitConfig, objective: Objective, pairs: int, accelerator: Accelerator) -> str:

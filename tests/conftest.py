@@ -51,8 +51,21 @@ def encoder():
 @pytest.fixture
 def book_file(tmp_path: Path) -> Path:
     """A corpus of 12 documents of 12 short, distinct sentences, a sentence a line."""
-    subjects = "cat dog king queen ship train doctor lawyer poet farmer child baker".split()
-    verbs = "sees finds likes leaves meets paints follows helps hears greets calls thanks".split()
+    subjects = ["cat", "dog", "king", "queen", "ship", "train", "doctor", "lawyer", "poet", "farmer", "child", "baker"]
+    verbs = [
+        "sees",
+        "finds",
+        "likes",
+        "leaves",
+        "meets",
+        "paints",
+        "helps",
+        "hears",
+        "greets",
+        "calls",
+        "thanks",
+        "asks",
+    ]
     documents = [
         "\n".join(f"the {s} {verbs[(i + j) % 12]} the {subjects[j]} number {i}." for j in range(12))
         for i, s in enumerate(subjects)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.conftest import SENTENCES
 
 from sentemb.embeddings import minilm_folder
 from sentemb.encoders import ENCODERS, Embedder, averaged, collate, dense_recurrence, load, tokenizer_of
 from sentemb.registry import InputError, build
+from tests.conftest import SENTENCES
 
 STOCK = [
     "rnn:hidden=16",

@@ -18,7 +18,9 @@ LEVELS = {
     "sentemb.pairs": 1,
     "sentemb.checkpoint": 2,
     "sentemb.train": 2.5,
-    "sentemb.report": 2,
+    "sentemb.runfiles": 2,
+    "sentemb.figures": 2.1,
+    "sentemb.report": 2.2,
 }
 
 

@@ -1,0 +1,154 @@
+"""The figures of a run: loss, the alignment-uniformity path, similarities, retrieval. matplotlib, no pyplot."""
+
+import base64
+import io
+import math
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sentemb.runfiles import Record, Run, Series, as_dict, as_list, number, safe
+
+BLUE, ORANGE, GREEN, VERMILLION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b6b6b"  # Okabe & Ito 2008
+SVG_POINTS = 2000  # a longer line is drawn as a PNG
+
+
+def _axes(axes: Axes, x: str, y: str) -> Axes:
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(color="#e4e4e4", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.set_axisbelow(True)
+    return axes
+
+
+def _legend(figure: Figure) -> None:
+    """One legend under all panels, where it cannot cover a line."""
+    pairs = {label: h for a in figure.axes for h, label in zip(*a.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(pairs.values()), list(pairs), loc="outside lower center", ncols=2, frameon=False)
+
+
+def loss_figure(run: Run) -> Figure | None:
+    """Loss with log(candidates), the information bound below; None with fewer than two records."""
+    step, loss, bound = run.series("step"), run.series("loss"), run.series("mutual_information")
+    reference = run.series("loss_reference")
+    if np.isfinite(loss).sum() < 2:
+        return None
+    panels = 2 if np.isfinite(bound).sum() > 1 else 1
+    figure = Figure(figsize=(5.2, 2.2 + 1.6 * panels), layout="constrained")
+    upper, *lower = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+    nats = " (nats)" if np.isfinite(reference).any() else ""
+    _axes(upper, "" if lower else "training step", f"loss{nats}")
+    _smoothed(upper, step, loss, BLUE, "loss")
+    upper.plot(step, reference, "--", color=GREY, label="log(candidates): guessing")
+    for axes in lower:
+        _axes(axes, "training step", "mutual information\nat least (nats)")
+        _smoothed(axes, step, bound, GREEN, "information")
+        axes.plot(step, reference, "--", color=GREY)
+    _legend(figure)
+    return figure
+
+
+def _smoothed(axes: Axes, x: Series, y: Series, color: str, label: str) -> None:
+    x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+    width = len(y) // 20
+    if width < 2:
+        axes.plot(x, y, marker=".", color=color, label=label)
+        return
+    axes.plot(x, y, color=color, alpha=0.3, linewidth=0.8)
+    mean = np.convolve(y, np.ones(width) / width, "valid")
+    axes.plot(x[width // 2 :][: len(mean)], mean, color=color, linewidth=1.8, label=f"{label} (mean of {width})")
+
+
+def path_figure(run: Run) -> Figure | None:
+    """The paper's plane: uniformity loss across, alignment loss up, so that better is left and down."""
+    prefix = "heldout_" if np.isfinite(run.series("heldout_alignment")).sum() > 1 else ""
+    step, x, y = run.series("step"), run.series(f"{prefix}uniformity"), run.series(f"{prefix}alignment")
+    there = np.isfinite(x) & np.isfinite(y)
+    step, x, y = step[there], x[there], y[there]
+    if len(x) < 2:
+        return None
+    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+    axes = _axes(figure.subplots(), "← better · uniformity loss (nats)", "← better · alignment loss (distance²)")
+    axes.plot(x, y, color="#b5b5b5", linewidth=1.0, zorder=1)
+    colors = ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, 16)))  # its pale end is lost on white
+    label = "held-out pairs" if prefix else "training batches"
+    points = axes.scatter(x, y, c=step, cmap=colors, s=28, zorder=2, label=label)
+    figure.colorbar(points, ax=axes, label="training step", pad=0.02)
+    for i, marker, end in ((0, "o", "start"), (-1, "s", "end")):
+        label = f"{end}, step {step[i]:,.0f}"
+        axes.plot(x[i], y[i], marker, markersize=11, mfc="none", mec="black", markeredgewidth=1.4, label=label)
+    optimum, dimension = run.last("uniformity_optimum"), number(as_dict(run.config.get("encoder")).get("dimension"))
+    if math.isfinite(optimum):
+        where = f" in {dimension:.0f} dimensions" if math.isfinite(dimension) else ""
+        axes.axvline(optimum, linestyle="--", color=VERMILLION, label=f"lowest uniformity{where}")
+    _legend(figure)
+    return figure
+
+
+def histogram_figure(run: Run) -> Figure | None:
+    """Cosines of partners and strangers, before above after; None without histograms."""
+    found = as_dict(run.scores.get("histograms"))
+    panels = [(name, h) for name in ("untrained", "trained") if (h := _shares(as_dict(found.get(name))))]
+    if not panels:
+        return None
+    figure = Figure(figsize=(5.2, 1.5 + 1.7 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, (name, (edges, partners, strangers)) in zip(grid, panels, strict=True):
+        _axes(axes, "cosine similarity" if axes is grid[-1] else "", "% of pairs per 0.05")
+        axes.set_title(name, loc="left", fontsize=10, fontweight="bold")
+        axes.stairs(strangers, edges, fill=True, color=ORANGE, alpha=0.45)
+        axes.stairs(strangers, edges, color="#9a6a00", linestyle="--", label="strangers")
+        axes.stairs(partners, edges, fill=True, color=BLUE, alpha=0.3)
+        axes.stairs(partners, edges, color=BLUE, linewidth=1.6, label="partners")
+    filled = [e for _, (edges, p, s) in panels for e in (edges[:-1][p + s > 0].min(), edges[1:][p + s > 0].max())]
+    grid[0].set_xlim(min(filled), max(filled))
+    _legend(figure)
+    return figure
+
+
+def _shares(histogram: Record) -> tuple[Series, Series, Series] | None:
+    """Edges ``[b + 1]`` and, per bin ``[b]``, the per cent of pairs in each 0.05 of cosine; None where unusable."""
+    edges, partners, strangers = (
+        np.array([number(v) for v in as_list(histogram.get(key))]) for key in ("edges", "partners", "strangers")
+    )
+    if not len(partners) == len(strangers) == len(edges) - 1 or not np.all(np.diff(edges) > 0):
+        return None
+    if not all(np.all(counts >= 0) and counts.sum() > 0 for counts in (partners, strangers)):
+        return None
+    scale = 100 * 0.05 / np.diff(edges)
+    return edges, partners / partners.sum() * scale, strangers / strangers.sum() * scale
+
+
+def retrieval_figure(run: Run) -> Figure | None:
+    """MRR and recall at 1 over training; None with fewer than two scored records."""
+    step, mrr, first = (run.series(key) for key in ("step", "retrieval_mrr", "retrieval_recall_at_1"))
+    if max(np.isfinite(mrr).sum(), np.isfinite(first).sum()) < 2:
+        return None
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = _axes(figure.subplots(), "training step", "held-out score (0 to 1)")
+    for y, color, line, label in ((mrr, BLUE, "o-", "MRR"), (first, VERMILLION, "s--", "recall at 1")):
+        if np.isfinite(y).any():
+            axes.plot(step[np.isfinite(y)], y[np.isfinite(y)], line, markersize=4, color=color, label=label)
+    axes.set_ylim(bottom=0)
+    _legend(figure)
+    return figure
+
+
+def image(figure: Figure, name: str, title: str) -> str:
+    """A figure as inline SVG, or as PNG in base64 where a line has more than SVG_POINTS points."""
+    drawn = io.BytesIO()
+    if max((np.size(line.get_xdata()) for axes in figure.axes for line in axes.lines), default=0) > SVG_POINTS:
+        figure.savefig(drawn, format="png", dpi=180, metadata={"Software": None})
+        data = base64.b64encode(drawn.getvalue()).decode()
+        return f"<img alt='{safe(title)}' src='data:image/png;base64,{data}'>"
+    figure.savefig(drawn, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = drawn.getvalue().decode()
+    svg = svg[svg.index("<svg") :].replace("<svg ", f"<svg role='img' aria-label='{safe(title)}' ", 1)
+    for reference in (' id="', 'href="#', "url(#"):  # ids stay apart from those of the page's other figures
+        svg = svg.replace(reference, f"{reference}{name}-")
+    return svg

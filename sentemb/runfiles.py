@@ -1,0 +1,127 @@
+"""What a run folder's files hold, read so that a missing or broken piece is left out and said, never a crash."""
+
+import html
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentemb.registry import InputError
+
+Record = dict[str, Any]
+Series = NDArray[np.float64]
+
+
+@dataclass
+class Run:
+    """What a run's files hold, with everything unreadable left out and said in ``notes``."""
+
+    config: Record
+    records: list[Record]  # one per step, steps ascending
+    scores: Record
+    notes: list[str] = field(default_factory=list)
+
+    def series(self, key: str) -> Series:
+        """One column of the log: ``[records]``, NaN where a record has no finite number."""
+        return np.array([number(record.get(key)) for record in self.records], dtype=np.float64)
+
+    def last(self, key: str) -> float:
+        """The newest finite value of a column; NaN without one."""
+        return next((v for r in reversed(self.records) if math.isfinite(v := number(r.get(key)))), math.nan)
+
+    def setting(self, name: str) -> str:
+        """A flag's value as text, whether the flag was stored as ``name`` or ``--name``."""
+        settings = as_dict(self.config.get("settings"))
+        return plain(settings.get(name, settings.get(f"--{name}", f"unknown {name}")))
+
+    def corpus(self) -> str:
+        """The corpus' true name."""
+        corpus = self.config.get("corpus")
+        return plain(as_dict(corpus).get("name") or (corpus if isinstance(corpus, str) else self.setting("corpus")))
+
+    def rows(self) -> list[Record]:
+        """The encoders scored, in the order of the file."""
+        return [row for row in as_list(self.scores.get("rows")) if isinstance(row, dict)]
+
+
+def read_run(run: Path) -> Run:
+    """The files of a run folder; InputError without a config.json (an object) or a log.jsonl."""
+    config = _object(_text(run / "config.json"))
+    if config is None:
+        raise InputError(f"{run / 'config.json'} is not a JSON object; give the folder of a training run")
+    lines = [line for line in _text(run / "log.jsonl").split("\n") if line.strip()]
+    objects = [_object(line) for line in lines]
+    by_step: dict[float, Record] = {}
+    for r in objects:
+        if r is not None and math.isfinite(step := number(r.get("step"))):
+            by_step[step] = by_step.get(step, {}) | r
+    found = Run(config, [by_step[step] for step in sorted(by_step)], {})
+    if broken := sum(r is None for r in objects[:-1]):
+        found.notes.append(f"{broken} line(s) of log.jsonl could not be read and are left out.")
+    if (run / "scores.json").exists():
+        found.scores = _object(_text(run / "scores.json")) or {}
+        if not found.rows():
+            found.notes.append("scores.json is there but holds no rows that can be read.")
+    loss = found.series("loss")
+    if bad := int(np.sum(~np.isfinite(loss))):
+        first = found.records[int(np.argmin(np.isfinite(loss)))]["step"]
+        found.notes.append(f"The loss is missing or not finite in {bad} of {len(loss)} records, first at step {first}.")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; give the folder of a training run") from error
+
+
+def _object(text: str) -> Record | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def as_dict(value: object) -> Record:
+    """The value, or nothing if it is no object."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """The value, or nothing if it is no list."""
+    return value if isinstance(value, list) else []
+
+
+def number(value: object) -> float:
+    """A number that can be drawn, or NaN for whatever else stands there (null, text, Infinity, true)."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+    return float(value) if usable else math.nan  # type: ignore[arg-type]
+
+
+def plain(value: object) -> str:
+    """Text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def safe(value: object) -> str:
+    """As :func:`plain`, escaped for HTML."""
+    return html.escape(plain(value))
+
+
+def show(value: float, digits: int) -> str:
+    """A number for the page; a dash for NaN."""
+    return f"{value:,.{digits}f}" if math.isfinite(value) else "–"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as minutes and seconds, or hours and minutes."""
+    if not math.isfinite(seconds):
+        return "–"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
