@@ -137,7 +137,7 @@ def fit(
         if scored:
             log.score(score, model)
         if scored or step % config.log_every == 0:
-            log.write(step, log.mean_loss(), x, y, lr=config.lr_at(step, steps), gradient_norm=norm)
+            log.write(step, loss.item(), x, y, lr=config.lr_at(step, steps), gradient_norm=norm)
         if config.save_every and (step % config.save_every == 0 or step == steps):
             if accelerator.is_main_process:
                 checkpoint.save(run / "checkpoints" / f"step-{step}", step, model, optimizer)
@@ -192,7 +192,7 @@ class Log:
     ) -> None:
         self.accelerator, self.objective, self.seen = accelerator, objective, seen
         self.started = self.window_start = time.perf_counter()
-        self.window_pairs, self.losses = 0, list[float]()
+        self.window_pairs = 0
         self.scores: dict[str, float] = {}
         main = accelerator.is_main_process
         self.bar = tqdm(
@@ -218,18 +218,13 @@ class Log:
         """Count one update."""
         self.seen += pairs
         self.window_pairs += pairs
-        self.losses.append(loss)
         rate = self.window_pairs / max(1e-9, time.perf_counter() - self.window_start)
         self.bar.set_postfix_str(f"{rate:,.0f} pairs/s, loss {loss:.3f}", refresh=False)
         self.bar.update()
 
-    def mean_loss(self) -> float:
-        """Mean loss of the updates since the last record."""
-        return sum(self.losses) / len(self.losses)
-
     @torch.no_grad()
     def write(self, step: int, loss: float, x: Tensor, y: Tensor, **more: float) -> None:
-        """One record: the loss since the last one, and the geometry of this batch, both views ``[n, d]``."""
+        """One record: loss and geometry of this step's batch, both views ``[n, d]``; a resumed run writes the same."""
         seconds = time.perf_counter() - self.window_start
         x, y = unit(x.detach()), unit(y.detach())
         best = uniformity_optimum(x.shape[1])
@@ -258,7 +253,7 @@ class Log:
             self.file.flush()
         numbers = {k: v for k, v in record.items() if k != "step" and v is not None}
         self.accelerator.log(numbers, step=step)
-        self.scores, self.losses, self.window_pairs, self.window_start = {}, [], 0, time.perf_counter()
+        self.scores, self.window_pairs, self.window_start = {}, 0, time.perf_counter()
 
     def close(self) -> None:
         """Finish the progress bar and the file."""

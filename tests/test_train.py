@@ -50,8 +50,9 @@ def test_two_processes_have_the_gradients_of_one_on_the_joined_batch(tmp_path):
         two = torch.load(tmp_path / f"{hash_of(case)}.pt")
         one = gradients(encoder, objective, None)
         assert two["world"] == 2 and set(two["gradients"]) == set(one)
-        for name, expected in one.items():
-            error = (two["gradients"][name] - expected).norm() / expected.norm().clamp_min(1e-12)
+        whole = torch.stack([slope.norm() for slope in one.values()]).norm()
+        for name, expected in one.items():  # (a key's bias has gradient 0: softmax does not see it)
+            error = (two["gradients"][name] - expected).norm() / expected.norm().clamp_min(1e-9 * whole)
             assert error < 1e-5, (case, name, float(error))
             assert expected.dtype == torch.float64
 
