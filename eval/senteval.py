@@ -8,6 +8,7 @@ DIR is the folder that holds ``downstream/``. Nothing is trained but the probes;
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -153,16 +154,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
+def refuse_unwritable(output: Path) -> None:
+    """InputError if ``output`` cannot become a file."""
+    parent = output.resolve().parent
+    if output.is_dir():
+        raise InputError(f"--output {output} is a folder; name a file in it")
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"--output {output}: its folder does not exist or cannot be written to; make it first")
+
+
 def run(options: argparse.Namespace) -> None:
     """Read, encode, probe, print, write. Everything that can be wrong with the input is found before encoding."""
     if options.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {options.batch_size}")
-    if options.output and not options.output.resolve().parent.is_dir():
-        raise InputError(f"--output {options.output}: its folder does not exist; make it first")
+    if options.output:
+        refuse_unwritable(options.output)
     folder = data_folder(options.data)
     tasks = [read(task, folder) for task in choose_tasks(options.tasks, folder)]
     model = load(options.checkpoint, device=options.device)
-    pairs = _held_out(options.corpus or corpus_of(Path(options.checkpoint)))
+    if options.corpus:
+        pairs: HeldOut | None = held_out(open_corpus(options.corpus))
+    else:
+        pairs = _held_out(corpus_of(Path(options.checkpoint)))
     result = evaluate(model, tasks, pairs, options.batch_size, progress=True)
     for task in tasks:
         print(f"{task.task.name}: {task.task.what}; {len(task.labels):,} sentences; {NESTED}")

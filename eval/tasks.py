@@ -4,6 +4,7 @@ import bz2
 import csv
 import io
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,13 +97,18 @@ def data_folder(given: Path | None) -> Path | None:
         return given
     root = os.environ.get("SENTEMB_DATA")
     folder = Path(root) / "senteval" if root else None
-    return folder if folder is not None and (folder / "downstream").is_dir() else None
+    if folder is not None and not (folder / "downstream").is_dir():
+        print(f"note: SENTEMB_DATA is set but {folder} has no downstream/; the sample is used", file=sys.stderr)
+        return None
+    return folder
 
 
 def choose_tasks(names: str | None, folder: Path | None) -> list[Task]:
     """The tasks named in ``"MR,CR"``; without names MR and CR where there is a data folder, else the sample's two."""
     default = SAMPLE if folder is None else ("MR", "CR")
-    wanted = [name.strip() for name in names.split(",") if name.strip()] if names else list(default)
+    wanted = [name.strip() for name in names.split(",") if name.strip()] if names is not None else list(default)
+    if not wanted:
+        raise InputError(f"--tasks names no task; valid: {', '.join(TASKS)}")
     return [TASKS[choose("task", name, TASKS)] for name in dict.fromkeys(wanted)]
 
 

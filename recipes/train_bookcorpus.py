@@ -17,6 +17,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, set_seed
 from sentence_transformers import SentenceTransformer
 
 from eval.neighbours import HeldOut, held_out, neighbour_geometry, similarities
 from eval.senteval import PACKAGES, Encoder, evaluate, format_table
 from eval.tasks import Data, choose_tasks, data_folder, read
-from sentemb.checkpoint import write_whole
+from sentemb.checkpoint import newest, write_whole
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import ENCODERS, averaged, tokenizer_of
 from sentemb.objectives import OBJECTIVES
@@ -102,16 +103,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = vars(parse(arguments))
     try:
         run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except FloatingPointError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        sys.exit(1)
+    except (InputError, FloatingPointError) as error:
+        wrong = isinstance(error, InputError)
+        print(f"{'error' if wrong else 'stopped'}: {error}", file=sys.stderr)
+        sys.exit(2 if wrong else 1)
 
 
 def run(options: dict[str, Any]) -> None:
     """Choose, check, build, fit, save, score. Nothing is written before everything given has been found usable."""
+    if Path(options.get("corpus", "")).exists() and "corpus" in options:
+        options["corpus"] = str(Path(options["corpus"]).resolve())  # the run is read from other folders too
     resume = options.pop("resume", False)
     out: Path | None = options.pop("out", None)
     settings = settings_of(options, out, resume)
@@ -123,7 +124,7 @@ def run(options: dict[str, Any]) -> None:
         raise InputError(f"max-length must be at least 1, got {settings['max_length']}")
     if out is not None and not resume:
         refuse_used(out)
-    accelerator = make_accelerator(settings["track"], out)
+    accelerator = make_accelerator(settings["track"])
     main = accelerator.is_main_process
     use_threads(settings["threads"])
     folder = data_folder(Path(settings["data"]) if settings["data"] else None)
@@ -144,22 +145,24 @@ def run(options: dict[str, Any]) -> None:
     retrieval_pairs = held_out(corpus)
     tasks = read_tasks(folder, bool(settings["data"])) if settings["score"] and main else []
 
+    steps = config.steps(len(pairs), accelerator.num_processes)  # an InputError if there are too few pairs
+    description = describe(config, objective, len(pairs), accelerator)
     out = claim(out, accelerator)
-    accelerator.project_configuration.set_directories(str(out))
-    if resume and finished(out, config.steps(len(pairs), accelerator.num_processes)):
+    accelerator.project_configuration.project_dir = accelerator.project_configuration.logging_dir = str(out)
+    if resume and (out / "config.json").exists():
+        refuse_another_job(out, corpus, accelerator, steps)
+    if resume and finished(out, steps):
         accelerator.print(f"{out} is finished: {out / 'model'}, {out / 'report.html'}")
         return
     accelerator.print(f"run folder: {out}")
-    accelerator.print(describe(config, objective, len(pairs), accelerator))
-    if main:
-        write_config(
-            out, settings, corpus, len(pairs), model, accelerator, describe(config, objective, len(pairs), accelerator)
-        )
+    accelerator.print(description)
+    if main and not (out / "config.json").exists():
+        write_config(out, settings, corpus, len(pairs), model, accelerator, description)
     if settings["track"]:
         accelerator.init_trackers("sentemb", config={k: v for k, v in settings.items() if v is not None})
 
     untrained = copy.deepcopy(model)
-    steps = fit(
+    fit(
         model,
         objective,
         pairs,
@@ -195,7 +198,7 @@ def settings_of(options: dict[str, Any], out: Path | None, resume: bool) -> dict
     if not (out / "config.json").is_file():
         refuse_used(out)
         return DEFAULTS | options
-    kept = json.loads((out / "config.json").read_text(encoding="utf-8"))["settings"]
+    kept = read_config(out)["settings"]
     for name, value in options.items():
         if name not in MAY_CHANGE and kept.get(name) != value:
             flag = name.replace("_", "-")
@@ -205,11 +208,40 @@ def settings_of(options: dict[str, Any], out: Path | None, resume: bool) -> dict
     return DEFAULTS | kept | options
 
 
+def read_config(out: Path) -> dict[str, Any]:
+    """OUT/config.json; InputError if it is not one of ours."""
+    try:
+        content = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        dict(content["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{out / 'config.json'} cannot be read; this run cannot be resumed") from error
+    return content
+
+
+def refuse_another_job(out: Path, corpus: Corpus, accelerator: Accelerator, steps: int) -> None:
+    """InputError if what is resumed would not be the run in ``out`` continued."""
+    kept = read_config(out)
+    now = {
+        "corpus": corpus.fingerprint,
+        "world_size": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+    }
+    for name, value in now.items():
+        before = kept.get(name, value)
+        before = before.get("fingerprint", value) if isinstance(before, dict) else before
+        if before != value:
+            raise InputError(
+                f"{out} was begun with {name} {before}, now it is {value}; give it what it had, or a new --out"
+            )
+    if newest(out) is None and (out / "model").exists() and not finished(out, steps):
+        raise InputError(f"{out} is finished and has no checkpoint to go on from; begin a new --out")
+
+
 def refuse_used(out: Path) -> None:
     """InputError if ``out`` already holds something."""
     if (out / "config.json").exists():
         raise InputError(f"{out} is already a run; choose another --out, or continue it with --resume")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(not p.name.startswith(".config.") for p in out.iterdir())):
         raise InputError(f"{out} is there and not an empty folder; choose another --out")
 
 
@@ -238,19 +270,29 @@ def finished(out: Path, steps: int) -> bool:
     """Whether the run in ``out`` has its model and no step of ``steps`` is left."""
     if not (out / "model" / "modules.json").is_file() or not (out / "report.html").is_file():
         return False
-    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return bool(lines) and json.loads(lines[-1])["step"] >= steps
-
-
-def make_accelerator(track: str | None, out: Path | None) -> Accelerator:
-    """Accelerate's settings decide device, processes and precision; ``track`` adds a tracker."""
-    if track is None:
-        return Accelerator()
-    choose("tracker", track, LOGGER_TYPE_TO_CLASS)
     try:
-        return Accelerator(log_with=track, project_dir=str(out or "runs"))
-    except (ImportError, ValueError) as error:
-        raise InputError(f"--track {track} needs its package; pip install {track} ({error})") from error
+        return json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"] >= steps
+    except (OSError, ValueError, KeyError, IndexError):
+        return False
+
+
+def make_accelerator(track: str | None) -> Accelerator:
+    """Accelerate's settings decide device, processes and precision; ``track`` adds a tracker."""
+    if track is not None:
+        choose("tracker", track, LOGGER_TYPE_TO_CLASS)
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    # Without a GPU accelerate takes processes started by torchrun for separate runs, unless told of the CPU.
+    cpu = launched > 1 and not torch.accelerator.is_available()
+    # One process prepares or scores while the others wait; that may take longer than the ten minutes of NCCL.
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))
+    accelerator = Accelerator(cpu=cpu, log_with=track, kwargs_handlers=[patience])
+    if accelerator.num_processes != launched:
+        raise InputError(
+            f"{launched} processes were started but accelerate sees {accelerator.num_processes}; use torchrun"
+        )
+    if track is not None and not accelerator.log_with:
+        raise InputError(f"--track {track} needs its package; pip install {track}")
+    return accelerator
 
 
 def use_threads(wanted: int | None) -> None:

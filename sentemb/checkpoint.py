@@ -24,18 +24,21 @@ def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a folder under another name, sync it to disk, then give it its name, replacing one there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
+    replaced = partial.with_name(partial.name + "-replaced")
+    for leftover in folder.parent.glob(f".{folder.name}.partial-*"):  # of a killed process
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
     try:
         write(partial)
         for path in [*partial.rglob("*"), partial]:
             _sync(path)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(replaced)
         partial.rename(folder)
         _sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def save(folder: Path, step: int, model: SentenceTransformer, optimizer: torch.optim.Optimizer) -> None:
@@ -71,18 +74,21 @@ def restore(folder: Path, model: SentenceTransformer, optimizer: torch.optim.Opt
         step = int(json.loads((folder / "training.json").read_text(encoding="utf-8"))["step"])
         tensors = load_file(folder / "training.safetensors")
         model.load_state_dict(load(folder, device="cpu").state_dict())
-    except InputError:
-        raise
+        _restore_optimizer(tensors, optimizer)
     except Exception as error:
+        why = " ".join(str(error).split())[:300]
         raise InputError(
-            f"{folder} cannot be resumed from ({error}); remove it to continue from the one before"
+            f"{folder} cannot be resumed from ({why}); remove it to continue from the one before"
         ) from error
+    return step
+
+
+def _restore_optimizer(tensors: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         number, key = name.split(".", 1)
         state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return step
 
 
 def _sync(path: Path) -> None:

@@ -73,13 +73,13 @@ class Corpus:
         Kept beside the corpus for each tokenizer and length. The tokenizer's own padding and truncation are ignored.
 
         Raises:
-            ValueError: ``max_length`` leaves no room beside the special tokens, or nothing was encoded at all.
+            InputError: ``max_length`` leaves no room beside the special tokens, or nothing was encoded at all.
         """
         own = Tokenizer.from_str(tokenizer.to_str())
         own.no_padding()
         own.no_truncation()
         if max_length <= (special := own.num_special_tokens_to_add(False)):
-            raise ValueError(f"max_length must be more than the {special} special tokens, got {max_length}")
+            raise InputError(f"max-length must be more than the {special} special tokens, got {max_length}")
         folder = self.folder / f"tokens-{key_of(own.to_str())}-{max_length}"
         if (found := _load_tokens(folder, len(self))) is None:
             own.enable_truncation(max_length)
@@ -87,7 +87,7 @@ class Corpus:
                 self._encode(own, made)
             found = _load_tokens(folder, len(self))
         if found is None:
-            raise ValueError(f"the tokenizer gives no token for any sentence of {self.name}")
+            raise InputError(f"the tokenizer gives no token for any sentence of {self.name}")
         return found
 
     def _encode(self, tokenizer: Tokenizer, folder: Path) -> None:

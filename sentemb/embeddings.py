@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,17 +58,31 @@ def _input_table(folder: Path) -> tuple[Tokenizer, Tensor]:
     for file in (weights, tokens):
         if not file.is_file():
             raise InputError(f"{folder} has no {file.name}; give the folder of a transformer saved as safetensors")
-    with safe_open(weights, framework="pt") as file:
+    with _opened(weights) as file:
         ends = ("word_embeddings.weight", "embed_tokens.weight", "emb_layer.weight", "embedding.weight")
         found = [key for key in file.keys() if key.endswith(ends)]  # noqa: SIM118 (safe_open is no mapping)
         if not found:
             raise InputError(f"{weights} has no table of word embeddings (a name ending in {ends[0]})")
         table = file.get_tensor(found[0]).float()
-    tokenizer = Tokenizer.from_file(str(tokens))
+    try:
+        tokenizer = Tokenizer.from_file(str(tokens))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise InputError(f"{tokens} is no tokenizer ({error}); copy the file anew") from error
+    if (largest := max(tokenizer.get_vocab().values(), default=0)) >= len(table):
+        raise InputError(
+            f"{tokens} has the token id {largest} but {weights} only {len(table)} rows; they do not belong together"
+        )
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.post_processor = processors.Sequence([])
     return tokenizer, table
+
+
+def _opened(weights: Path) -> Any:
+    try:
+        return safe_open(weights, framework="pt")
+    except Exception as error:  # safetensors has an error class of its own
+        raise InputError(f"{weights} cannot be read ({error}); copy the file anew") from error
 
 
 def _text_table(path: Path) -> tuple[Tokenizer, Tensor]:
@@ -76,9 +91,11 @@ def _text_table(path: Path) -> tuple[Tokenizer, Tensor]:
     rows: list[np.ndarray] = []
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
-            word, *numbers = line.rstrip().split(" ")
-            if number == 1 and len(numbers) == 1 and word.isdigit():
+            parts = line.rstrip().split(" ")
+            if number == 1 and len(parts) == 2 and parts[0].isdigit():
                 continue
+            size = min(len(rows[0]), len(parts) - 1) if rows else len(parts) - 1  # GloVe has words with spaces in them
+            word, numbers = " ".join(parts[: len(parts) - size]), parts[len(parts) - size :]
             try:
                 row = np.array(numbers, dtype=np.float32)
             except ValueError:

@@ -75,6 +75,8 @@ def rnn(
     if pooling == "last" and bidirectional:
         raise ValueError("pooling=last needs bidirectional=false: the backward half has seen one token there")
     at_least_one(hidden=hidden, layers=layers)
+    if not 0 < gain < 1e6:
+        raise ValueError(f"gain must be a positive number, got {gain}")
     words = word_embeddings(texts, max_length, embeddings, train_embeddings, vocabulary, dim)
     if pooling == "max":  # an empty sentence has no maximum: every sentence gets one token more
         _prefix_with_cls(cast(Any, words.tokenizer).tokenizer.backend_tokenizer)
@@ -111,8 +113,12 @@ def transformer(max_length: int, name: str = "minilm", pooling: str = "mean") ->
     source = str(minilm_folder()) if name == "minilm" and not Path(name).exists() else name
     try:
         module = Transformer(source, max_seq_length=max_length)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"no transformer {name!r} here or on the hub ({_first_line(error)}); {OFFLINE}") from error
+    except Exception as error:  # of the network, of files, of tokenizers: each library has its own
+        raise InputError(f"no transformer {name!r} here or on the hub ({_in_short(error)}); {OFFLINE}") from error
+    _refuse_missing_weights(module, Path(source))
+    positions = getattr(module.auto_model.config, "max_position_embeddings", None)
+    if positions and max_length > positions:
+        raise ValueError(f"max-length {max_length} is more than the {positions} positions of {name}")
     for weight_name, weight in module.auto_model.named_parameters():
         if weight_name.startswith("pooler."):  # BERT's own pooler feeds nothing here
             weight.requires_grad_(False)
@@ -206,6 +212,8 @@ def tokenizer_of(model: SentenceTransformer) -> Tokenizer:
         wrapped = first.tokenizer
         if isinstance(first, WordEmbeddings):
             wrapped = cast(Any, wrapped).tokenizer
+        if not hasattr(wrapped, "backend_tokenizer"):
+            raise InputError("this model's tokenizer is not one of the fast ones, which training needs; choose another")
         tokenizer = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -272,21 +280,20 @@ def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
     Raises:
         InputError: not a checkpoint, a weight is missing, or a hub name that cannot be reached.
     """
+    if device is not None:
+        _refuse_missing_device(device)
     folder = _model_folder(Path(path)) if Path(path).exists() else None
     try:
         if folder is not None and _has_gru(folder):
             return SentenceTransformer(modules=_modules(folder), device=device)
         model = SentenceTransformer(str(folder or path), device=device)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as error:
+    except Exception as error:  # of the network, of files, of tokenizers: each library has its own
         if folder is None:
-            raise InputError(f"no model {str(path)!r} here or on the hub ({_first_line(error)}); {OFFLINE}") from error
-        raise InputError(f"{folder} cannot be loaded: {_first_line(error)}; it is damaged or no model") from error
-    except Exception as error:  # safetensors has its own error class, without a public base
-        if "afetensor" not in type(error).__name__:
-            raise
-        raise InputError(f"{folder} cannot be loaded: its weights are damaged ({_first_line(error)})") from error
-    if folder is not None:
-        _refuse_missing_weights(model, folder)
+            raise InputError(f"no model {str(path)!r} here or on the hub ({_in_short(error)}); {OFFLINE}") from error
+        raise InputError(f"{folder} cannot be loaded: {_in_short(error)}; it is damaged or no model") from error
+    for row, module in zip(_descriptions(folder) if folder else [], model, strict=False):
+        if folder is not None and isinstance(module, Transformer):
+            _refuse_missing_weights(module, folder / row["path"])
     return model
 
 
@@ -315,19 +322,26 @@ def _modules(folder: Path) -> list[nn.Module]:
     return [known[choose("module", row["type"], known)].load(str(folder), subfolder=row["path"]) for row in rows]
 
 
-def _refuse_missing_weights(model: SentenceTransformer, folder: Path) -> None:
+def _refuse_missing_weights(module: Transformer, folder: Path) -> None:
     """transformers fills a weight that its file lacks with random numbers; a checkpoint must not."""
-    for row, module in zip(_descriptions(folder), model, strict=False):
-        file = folder / row["path"] / "model.safetensors"
-        if not isinstance(module, Transformer) or not file.is_file():
-            continue
-        with safe_open(file, framework="pt") as weights:
-            kept = set(weights.keys())
-        own = [n for n, _ in module.auto_model.named_parameters() if not n.startswith("pooler.")]
-        missing = [n for n in own if n not in kept and not any(k.endswith("." + n) for k in kept)]
-        if missing:
-            raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file anew")
+    file = folder / "model.safetensors"
+    if not file.is_file():  # a hub name, or weights in several files
+        return
+    with safe_open(file, framework="pt") as weights:
+        kept = {name.replace("LayerNorm.gamma", "LayerNorm.weight") for name in weights.keys()}  # noqa: SIM118
+    kept = {name.replace("LayerNorm.beta", "LayerNorm.bias") for name in kept}
+    own = [name for name, _ in module.auto_model.named_parameters() if not name.startswith("pooler.")]
+    missing = [name for name in own if name not in kept and not any(k.endswith("." + name) for k in kept)]
+    if missing:
+        raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file anew")
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _refuse_missing_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {device!r} cannot be used ({_in_short(error)}); try cpu") from error
+
+
+def _in_short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -129,8 +129,8 @@ def _both_sides_uniformity(x: Tensor, y: Tensor, t: float) -> Tensor:
 
 
 def _positive(name: str, value: float) -> float:
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} must be a positive number, got {value}")
+    if not 1e-8 <= value <= 1e8:  # beyond, float32 overflows
+        raise ValueError(f"{name} must be a positive number (1e-8 to 1e8), got {value}")
     return value
 
 

@@ -51,13 +51,17 @@ class FitConfig:
             value = getattr(self, name)
             if value is not None and not value >= bound:
                 raise InputError(f"{name.replace('_', '-')} must be at least {bound}, got {value}")
+        if self.seed >= 2**32:
+            raise InputError(f"seed must be below 2^32, got {self.seed}")
         for name in ("lr", "clip"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise InputError(f"{name} must be a positive number, got {getattr(self, name)}")
 
     def steps(self, pairs: int, processes: int) -> int:
-        """Updates of the whole run over ``pairs`` pairs."""
+        """Updates of the whole run over ``pairs`` pairs; InputError if they are too few for one."""
         epoch = len(batch_sizes(pairs, self.batch_size, processes))
+        if not epoch:
+            raise InputError(f"{pairs} usable pair(s) are too few to train on; each of {processes} process(es) needs 2")
         if self.max_steps is None:
             return epoch * (self.epochs or 1)
         return self.max_steps if self.epochs is None else min(self.max_steps, epoch * self.epochs)
@@ -98,8 +102,6 @@ def fit(
         InputError: fewer than two pairs a process, or a checkpoint that does not fit the model.
     """
     steps = config.steps(len(pairs), accelerator.num_processes)
-    if not batch_sizes(len(pairs), config.batch_size, accelerator.num_processes):
-        raise InputError(f"{len(pairs)} pair(s) are too few to train on; each process needs at least 2")
     parameters = [p for p in model.parameters() if p.requires_grad]
     # The fused kernel is one pass over memory, on CPU and CUDA alike.
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
@@ -125,7 +127,8 @@ def fit(
             group["lr"] = config.lr_at(step, steps)
         accelerator.backward(loss)
         norm = float(accelerator.clip_grad_norm_(parameters, config.clip))
-        if not (math.isfinite(norm) and math.isfinite(loss.item())):
+        overflow = accelerator.scaler is not None and math.isfinite(loss.item())  # fp16's scaler skips such a step
+        if not (math.isfinite(norm) and math.isfinite(loss.item())) and not overflow:
             raise FloatingPointError(
                 f"step {step}: the loss is {loss.item():.4g} and the gradient norm {norm:.4g}; "
                 f"try a lower --lr (now {config.lr:g}) or a longer --warmup (now {config.warmup})"
@@ -144,7 +147,7 @@ def fit(
             accelerator.wait_for_everyone()
     log.close()
     model.eval()
-    return steps
+    return max(done, steps)
 
 
 def gather(x: Tensor) -> Tensor:
@@ -168,7 +171,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        total = slopes[0].contiguous()
+        total = slopes[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total.chunk(dist.get_world_size())[dist.get_rank()]
 

@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 def torchrun(*command: str, cwd: Path, timeout: int = 300) -> subprocess.CompletedProcess:
     # accelerate launch --cpu --num_processes 2 starts one process; this starts two
     runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment = {k: v for k, v in os.environ.items() if k != "ACCELERATE_USE_CPU"} | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*runner, *command], cwd=cwd, env=environment, timeout=timeout, capture_output=True, text=True
     )
