@@ -90,11 +90,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", "of weights, order and dropout", type=int)
     add("--eval-every", "updates between held-out scores in the log; 0: first and last only", type=int)
     add("--save-every", "updates between checkpoints; 0: none", type=int)
-    add("--resume", "continue the run in --out from its newest checkpoint, with its settings", action="store_true")
+    add(
+        "--resume",
+        "continue the run in --out from its newest checkpoint, with its settings; begin it where there is none yet",
+        action="store_true",
+    )
     add("--track", f"also log to one of {', '.join(LOGGER_TYPE_TO_CLASS)}")
     add("--data", "SentEval's folder (holds downstream/); else $SENTEMB_DATA/senteval, else the sample's two tasks")
     add("--threads", "CPU threads per process; default: all cores, shared by this machine's processes", type=int)
-    add("--score", "--no-score leaves out the final probes", action=argparse.BooleanOptionalAction)
+    add(
+        "--score",
+        "--no-score leaves out the final probes (geometry and retrieval are always measured)",
+        action=argparse.BooleanOptionalAction,
+    )
     return parser.parse_args(arguments)
 
 
@@ -285,7 +293,8 @@ def make_accelerator(track: str | None) -> Accelerator:
     cpu = launched > 1 and not torch.accelerator.is_available()
     # One process prepares or scores while the others wait; that may take longer than the ten minutes of NCCL.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))
-    accelerator = Accelerator(cpu=cpu, log_with=track, kwargs_handlers=[patience])
+    # A tracker must be given a folder before the run has one; it is set to the run folder once that is claimed.
+    accelerator = Accelerator(cpu=cpu, log_with=track, project_dir="runs", kwargs_handlers=[patience])
     if accelerator.num_processes != launched:
         raise InputError(
             f"{launched} processes were started but accelerate sees {accelerator.num_processes}; use torchrun"
@@ -388,7 +397,7 @@ def finish(
     results = {}
     for name, encoder in encoders.items():
         encoder.to("cpu")
-        print(f"scoring: {name}", file=sys.stderr)
+        print(f"measuring: {name}", file=sys.stderr)
         results[name] = evaluate(encoder, tasks, pairs)
     rows = [
         {

@@ -182,7 +182,7 @@ def describe(config: FitConfig, objective: Objective, pairs: int, accelerator: A
     whole = min(config.batch_size * processes, pairs)
     return (
         f"{processes} process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}; "
-        f"batch {config.batch_size} pairs per process, {whole} in all, {objective.negatives(whole)}; "
+        f"batch {min(config.batch_size, pairs // processes)} pairs per process, {whole} in all, {objective.negatives(whole)}; "
         f"{config.steps(pairs, processes)} steps over {pairs:,} pairs"
     )
 

@@ -83,8 +83,9 @@ def test_a_gru_loads_with_sentemb(recipe, book_file, tmp_path):
 
 
 def test_a_tracker_gets_the_numbers(recipe, book_file, tmp_path):
-    recipe(["--corpus", str(book_file), *TINY, "--track", "tensorboard", "--out", "t"])
-    assert list((tmp_path / "t").rglob("events.out.tfevents*"))
+    recipe(["--corpus", str(book_file), *TINY, "--track", "tensorboard"])
+    assert list((tmp_path / "runs" / "bookcorpus").rglob("events.out.tfevents*"))
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["bookcorpus"]
 
 
 def test_two_processes_train_together(book_file, tmp_path):
