@@ -180,9 +180,10 @@ def describe(config: FitConfig, objective: Objective, pairs: int, accelerator: A
     """The first log line: what one update sees, and how long the run is."""
     processes = accelerator.num_processes
     whole = min(config.batch_size * processes, pairs)
+    each = min(config.batch_size, pairs // processes)
     return (
         f"{processes} process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}; "
-        f"batch {min(config.batch_size, pairs // processes)} pairs per process, {whole} in all, {objective.negatives(whole)}; "
+        f"batch {each} pairs per process, {whole} in all, {objective.negatives(whole)}; "
         f"{config.steps(pairs, processes)} steps over {pairs:,} pairs"
     )
 
