@@ -339,7 +339,7 @@ def _refuse_missing_weights(module: Transformer, folder: Path) -> None:
 def _refuse_missing_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used ({_in_short(error)}); try cpu") from error
 
 
