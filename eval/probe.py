@@ -1,162 +1,250 @@
-"""Probes: how well a linear classifier reads a label off frozen embeddings. Arrays in, numbers out.
+"""Probes: how well a classifier reads a label off frozen embeddings. Arrays in, numbers out.
 
-SentEval's logistic regression (its scikit-learn mode) needs 610 fits for a nested 10-fold task. They differ only in
-their rows and their C, so they are solved together, as columns of matrix products.
+SentEval's three schemes (nested cross-validation; cross-validation on train, then test; train, dev, test) over three
+classifiers. Source: Conneau & Kiela 2018 (arXiv 1803.05449) and the code it came with.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from sklearn.model_selection import StratifiedKFold
-from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-GRID = tuple(2.0**t for t in range(-2, 4))  # C of scikit-learn: the inverse of the penalty, on the summed loss
+from eval.logistic import Regressions
+from eval.mlp import optimiser, train_many
+
+SEED = 1111  # SentEval's
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Numbers of the rows to train on, to predict, and to stop early by (a probe may hold out its own)."""
+
+    train: np.ndarray
+    test: np.ndarray
+    dev: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of a nested cross-validation, in percent, rounded as SentEval does."""
+    """Scores in percent, rounded to two decimals where SentEval rounds."""
 
-    acc: float  # mean accuracy of the outer test folds
-    devacc: float  # mean over the outer folds of the best inner accuracy: optimistic
-    chosen: list[float]  # C of each outer fold
-    folds: list[float]  # accuracy of each outer test fold
-
-
-def nested_logistic(x: np.ndarray, y: np.ndarray, folds: int = 10, seed: int = 1111) -> Result:
-    """Nested stratified k-fold logistic regression: SentEval's InnerKFoldClassifier in scikit-learn mode.
-
-    Args:
-        x: ``[n, d]`` embeddings as they are: neither centred nor scaled; y: ``[n]`` labels 0 and 1.
-            The order of rows decides the folds.
-        folds: outer and inner ones. seed: of both splitters (SentEval fixes 1111).
-
-    Returns:
-        The scores; the best C is the first of those with the highest inner mean, rounded to two decimals.
-    """
-    outer = list(_stratified(y, np.arange(len(y)), folds, seed))
-    inner = [list(_stratified(y, train, folds, seed)) for train, _ in outer]
-    problem = Logistic(x, y)
-    splits = [split for fold in inner for split in fold]
-    accuracy = problem.accuracies([train for train, _ in splits], [test for _, test in splits], GRID)
-    means = (100 * accuracy.reshape(folds, folds, len(GRID)).mean(axis=1)).round(2)  # [outer, C]
-    best = means.argmax(axis=1)  # ties go to the smallest C
-    refits = problem.accuracies([train for train, _ in outer], [test for _, test in outer], GRID)
-    scores = (100 * refits[np.arange(folds), best]).round(2)
-    return Result(
-        acc=round(float(scores.mean()), 2),
-        devacc=round(float(means.max(axis=1).mean()), 2),
-        chosen=[GRID[i] for i in best],
-        folds=[float(s) for s in scores],
-    )
+    acc: float  # on the test rows; of nested cross-validation the mean of the outer folds
+    devacc: float  # the best mean over the values tried (nested: mean of the folds' best): optimistic
+    chosen: list[float]  # the value chosen, of each outer fold
+    folds: list[float]  # accuracy of each outer fold
+    predicted: np.ndarray  # [test rows] labels, in the order of the rows
 
 
-def _stratified(y: np.ndarray, rows: np.ndarray, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, y[rows]):
-        yield rows[train], rows[test]
+class Probe(Protocol):
+    """A classifier with one value to choose."""
+
+    at_once: bool  # fits at all values cost little more than at one, so that the final fits go with the search
+
+    def grid(self, scheme: str) -> tuple[float, ...]:
+        """The values tried, the first of equals wins; ``scheme`` is "nested", "kfold" or "split"."""
+
+    def predict(self, x: np.ndarray, y: np.ndarray, folds: Sequence[Fold], values: Sequence[float]) -> list[np.ndarray]:
+        """Labels of each fold's test rows at each value: ``[values, test rows]`` a fold."""
+
+    def protocol(self, scheme: str) -> str:
+        """What it is and how the value is chosen, in a few words."""
 
 
 class Logistic:
-    """Many L2-penalised logistic regressions over subsets of one matrix, solved together.
+    """L2-penalised logistic regression: SentEval's scikit-learn mode, run to convergence, in float64."""
 
-    Each minimises ||w||^2 / 2 + C * sum over its rows of log(1 + exp(-s (w.x + b))), s = +-1, the intercept b
-    unpenalised (scikit-learn's objective). The matrix is centred (b takes it up) and turned to its principal axes once,
-    where the bound C/4 * Gram + 1 on every fit's Hessian (Boehning 1992) is diagonal; in the coordinates it scales,
-    curvature is at most 1 and L-BFGS needs a few dozen rounds. float64 throughout.
+    at_once = True
 
-    Memory beside x: about (10 n + 2 history d) * block * 8 bytes for ``block`` fits at a time.
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    def grid(self, scheme: str) -> tuple[float, ...]:
+        """C of scikit-learn: the inverse of the penalty, on the summed loss."""
+        return tuple(2.0**t for t in (range(-1, 6) if scheme == "kfold" else range(-2, 4)))
+
+    def predict(self, x: np.ndarray, y: np.ndarray, folds: Sequence[Fold], values: Sequence[float]) -> list[np.ndarray]:
+        """As :class:`Probe`."""
+        trained_on = np.unique(np.concatenate([fold.train for fold in folds]))
+        problem = Regressions(x, y, trained_on, self.device)
+        return problem.predict([fold.train for fold in folds], [fold.test for fold in folds], values)
+
+    def protocol(self, scheme: str) -> str:
+        """As :class:`Probe`."""
+        return f"logistic regression, C in {'2^-1..2^5' if scheme == 'kfold' else '2^-2..2^3'}"
+
+
+class Mlp:
+    """SentEval's PyTorch mode: a linear layer (``nhid`` > 0: sigmoid units before it), minibatches, early stopping.
+
+    Args:
+        nhid: hidden units. optim: ``adam``, ``rmsprop``, ``sgd``, ..., also ``"adam,lr=0.01"``.
+        batch_size: rows a step. tenacity: stop at the round after so many that did not improve dev accuracy, in all.
+        epoch_size: passes a round. max_epoch: no round starts after so many passes. dropout: of hidden units.
+        seed: of weights, order and dropout, through generators of its own.
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, block: int = 240) -> None:
-        features = torch.from_numpy(np.asarray(x, dtype=np.float64))
-        centred = features - features.mean(dim=0)
-        gram, axes = torch.linalg.eigh(centred.T @ centred)  # ascending, [d] and [d, d]
-        self.z = torch.cat([centred @ axes, torch.ones(len(x), 1, dtype=torch.float64)], dim=1)  # [n, d + 1]
-        self.curvature = torch.cat([gram.clamp_min(0), gram.new_tensor([float(len(x))])])[:, None] / 4  # [d + 1, 1]
-        self.penalised = torch.ones_like(self.curvature)
-        self.penalised[-1] = 0
-        self.y = np.asarray(y)
-        self.sign = torch.from_numpy(np.where(self.y > 0, 1.0, -1.0))[:, None]  # [n, 1]
-        self.block = block
+    at_once = False
 
-    def accuracies(self, train: list[np.ndarray], test: list[np.ndarray], grid: tuple[float, ...]) -> np.ndarray:
-        """Accuracy of each split at each C, ``[splits, C]``, in [0, 1]."""
-        fits = [(split, c) for split in range(len(train)) for c in grid]
-        scores = []
-        for start in range(0, len(fits), self.block):
-            here = fits[start : start + self.block]
-            inside = torch.zeros(len(self.y), len(here), dtype=torch.float64)
-            for column, (split, _) in enumerate(here):
-                inside[train[split], column] = 1
-            weights = self.solve(inside, torch.tensor([c for _, c in here], dtype=torch.float64))
-            right = ((self.z @ weights > 0) == (self.sign > 0)).numpy()  # [n, fits]
-            scores += [right[test[split], column].mean() for column, (split, _) in enumerate(here)]
-        return np.array(scores).reshape(len(train), len(grid))
+    def __init__(
+        self,
+        nhid: int = 0,
+        optim: str = "adam",
+        batch_size: int = 64,
+        tenacity: int = 5,
+        epoch_size: int = 4,
+        max_epoch: int = 200,
+        dropout: float = 0.0,
+        seed: int = SEED,
+        device: str = "cpu",
+    ) -> None:
+        if nhid < 0 or min(batch_size, epoch_size) < 1 or tenacity < 0 or max_epoch < 0 or not 0 <= dropout < 1:
+            raise ValueError("nhid, tenacity, max_epoch >= 0, batch_size, epoch_size >= 1 and 0 <= dropout < 1 wanted")
+        optimiser(optim)  # a wrong one is told now
+        self.settings = dict(
+            nhid=nhid,
+            optim=optim,
+            batch_size=batch_size,
+            tenacity=tenacity,
+            epoch_size=epoch_size,
+            max_epoch=max_epoch,
+            dropout=dropout,
+            seed=seed,
+            device=device,
+        )
 
-    def solve(self, inside: Tensor, c: Tensor, tolerance: float = 1e-4, rounds: int = 500, history: int = 10) -> Tensor:
-        """Weights ``[d + 1, fits]`` (intercept last, principal axes) of the fits.
+    def grid(self, scheme: str) -> tuple[float, ...]:
+        """Weight decay, as torch's optimisers have it."""
+        return tuple(10.0**t for t in range(-5, -1))
 
-        Args:
-            inside: ``[n, fits]``, 1 where a row belongs to a fit. c: ``[fits]``.
-            tolerance: on the norm of the gradient in the scaled coordinates, whose half square is about the
-                distance of the summed loss from its minimum: 1e-4 leaves some 1e-8.
-            rounds: the most evaluations. history: L-BFGS pairs kept.
-        """
-        scale = (self.penalised + c * self.curvature).rsqrt()  # [d + 1, fits]
-        answer = torch.zeros_like(scale)
-        left = torch.arange(len(c))  # fits that are still worked on
-        at = torch.zeros_like(scale)
-        value, slope = self._evaluate(at, inside, c, scale)
-        direction, length = -slope, torch.ones_like(c)
-        moves: list[tuple[Tensor, Tensor, Tensor]] = []  # (step, change of slope, 1 / their product), newest last
-        for _ in range(rounds):
-            trial = at + length * direction
-            trial_value, trial_slope = self._evaluate(trial, inside, c, scale)
-            enough = trial_value <= value + 1e-4 * length * (direction * slope).sum(dim=0) + 1e-12 * value.abs()
-            moved = torch.where(enough, trial - at, 0)  # [d + 1, fits]; a refused fit stays and tries half as far
-            turned = torch.where(enough, trial_slope - slope, 0)
-            product = (moved * turned).sum(dim=0)
-            moves.append((moved, turned, torch.where(product > 0, 1 / product.clamp_min(1e-300), 0)))
-            moves = moves[-history:]
-            at, value = at + moved, torch.where(enough, trial_value, value)
-            slope = slope + turned
-            direction = torch.where(enough, _lbfgs_direction(slope, moves), direction)
-            length = torch.where(enough, 1.0, length / 2)
-            busy = slope.norm(dim=0) > tolerance
-            if busy.sum() <= 0.7 * len(busy):  # leave the finished ones behind
-                answer[:, left[~busy]] = (at * scale)[:, ~busy]
-                if not busy.any():
-                    return answer
-                left, inside, c, scale = left[busy], inside[:, busy], c[busy], scale[:, busy]
-                at, value, slope = at[:, busy], value[busy], slope[:, busy]
-                direction, length = direction[:, busy], length[busy]
-                moves = [(s[:, busy], y[:, busy], r[busy]) for s, y, r in moves]
-        answer[:, left] = at * scale
-        return answer
+    def predict(self, x: np.ndarray, y: np.ndarray, folds: Sequence[Fold], values: Sequence[float]) -> list[np.ndarray]:
+        """As :class:`Probe`. A fold without dev rows holds out 5 % of its train rows."""
+        rows = [(fold.train, fold.dev, fold.test) for fold in folds]
+        return train_many(x, y, rows, values, **self.settings)  # type: ignore[arg-type]
 
-    def _evaluate(self, at: Tensor, inside: Tensor, c: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Objective ``[fits]`` and its gradient ``[d + 1, fits]`` in the scaled coordinates."""
-        weights = at * scale
-        margin = self.z @ weights * self.sign  # [n, fits]
-        loss = -(logsigmoid(margin) * inside).sum(dim=0)
-        pull = torch.sigmoid(-margin).mul_(inside).mul_(self.sign)
-        kept = weights * self.penalised
-        return kept.square().sum(dim=0) / 2 + c * loss, (kept - c * (self.z.T @ pull)) * scale
+    def protocol(self, scheme: str) -> str:
+        """As :class:`Probe`."""
+        s = self.settings
+        return (
+            f"PyTorch MLP, nhid {s['nhid']}, {s['optim']}, batch {s['batch_size']}, tenacity {s['tenacity']}, "
+            f"epoch size {s['epoch_size']}, weight decay in 10^-5..10^-2"
+        )
 
 
-def _lbfgs_direction(slope: Tensor, moves: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """Two-loop recursion (Nocedal 1980), a column a fit; a fit that did not move has zero pairs, which do nothing."""
-    q, steps = -slope, []
-    for moved, turned, inverse in reversed(moves):
-        a = inverse * (moved * q).sum(dim=0)
-        q = q - a * turned
-        steps.append(a)
-    moved, turned, inverse = moves[-1]
-    size = turned.square().sum(dim=0) * inverse
-    q = q * torch.where(size > 0, 1 / size.clamp_min(1e-300), 1.0)
-    for (moved, turned, inverse), a in zip(moves, reversed(steps), strict=True):
-        q = q + moved * (a - inverse * (turned * q).sum(dim=0))
-    return q
+class Knn:
+    """The majority among the ``k`` nearest train rows by cosine; of equally many the lower label."""
+
+    at_once = True
+
+    def __init__(self, k: int = 10, device: str = "cpu") -> None:
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        self.k, self.device = k, device
+
+    def grid(self, scheme: str) -> tuple[float, ...]:
+        """Nothing is chosen."""
+        return (float(self.k),)
+
+    def predict(self, x: np.ndarray, y: np.ndarray, folds: Sequence[Fold], values: Sequence[float]) -> list[np.ndarray]:
+        """As :class:`Probe`. Ties in distance go to the row that comes first."""
+        rows = torch.from_numpy(np.ascontiguousarray(x)).to(self.device, torch.float32)
+        rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        labels = torch.from_numpy(np.asarray(y, dtype=np.int64)).to(self.device)
+        found = []
+        for fold in folds:
+            train = torch.from_numpy(fold.train).to(self.device)
+            votes = []
+            for part in torch.from_numpy(fold.test).to(self.device).split(1024):
+                nearest = (rows[part] @ rows[train].T).topk(min(self.k, len(train)), dim=1).indices  # [part, k]
+                votes.append(torch.nn.functional.one_hot(labels[train][nearest], int(labels.max()) + 1).sum(dim=1))
+            found.append(torch.cat(votes).argmax(dim=1).cpu().numpy()[None].astype(np.int8))
+        return found
+
+    def protocol(self, scheme: str) -> str:
+        """As :class:`Probe`."""
+        return f"{self.k} nearest neighbours by cosine"
+
+
+PROBES = {"logistic": Logistic, "mlp": Mlp, "knn": Knn}
+
+
+def nested(probe: Probe, x: np.ndarray, y: np.ndarray, folds: int = 10) -> Result:
+    """Nested stratified k-fold cross-validation: SentEval's InnerKFoldClassifier.
+
+    Args:
+        probe: the classifier. x: ``[n, d]`` embeddings as they are, neither centred nor scaled; y: ``[n]`` labels.
+            The order of rows decides the folds.
+        folds: outer and inner ones; both splitters have seed 1111 whatever else is seeded, as upstream's have.
+    """
+    outer = stratified(y, np.arange(len(y)), folds)
+    inner = [Fold(f.train, f.test, f.test) for o in outer for f in stratified(y, o.train, folds)]
+    grid = probe.grid("nested")
+    tried = probe.predict(x, y, [*inner, *outer] if probe.at_once else inner, grid)
+    accuracy = _accuracies(tried[: len(inner)], inner, y).reshape(folds, folds, len(grid))
+    means = (100 * accuracy.mean(axis=1)).round(2)  # [outer, grid]
+    best = means.argmax(axis=1)  # the first of equals
+    final = tried[len(inner) :]
+    if not probe.at_once:
+        final = [np.empty((len(grid), len(o.test)), dtype=np.int8) for o in outer]
+        for value in np.unique(best):
+            chosen = [i for i in range(folds) if best[i] == value]
+            for i, labels in zip(chosen, probe.predict(x, y, [outer[i] for i in chosen], [grid[value]]), strict=True):
+                final[i][value] = labels[0]
+    predicted = np.empty(len(y), dtype=np.int64)
+    for fold, labels, value in zip(outer, final, best, strict=True):
+        predicted[fold.test] = labels[value]
+    scores = np.array([(100 * (predicted[o.test] == y[o.test]).mean()).round(2) for o in outer])
+    return Result(
+        acc=round(float(scores.mean()), 2),
+        devacc=round(float(means.max(axis=1).mean()), 2),
+        chosen=[grid[i] for i in best],
+        folds=scores.tolist(),
+        predicted=predicted,
+    )
+
+
+def kfold(
+    probe: Probe, x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, folds: int = 10, seed: int = SEED
+) -> Result:
+    """Cross-validation on rows ``train``, a fit on all of them, scored on ``test``: SentEval's KFoldClassifier.
+
+    Args:
+        probe, x, y: as :func:`nested`. train, test: row numbers. folds: of the search. seed: of its splitter.
+    """
+    inner = [Fold(f.train, f.test, f.test) for f in stratified(y, train, folds, seed)]
+    grid, last = probe.grid("kfold"), Fold(train, test)
+    tried = probe.predict(x, y, [*inner, last] if probe.at_once else inner, grid)
+    means = (100 * _accuracies(tried[:folds], inner, y).mean(axis=0)).round(2)
+    best = int(means.argmax())
+    predicted = tried[folds][best] if probe.at_once else probe.predict(x, y, [last], [grid[best]])[0][0]
+    return _one(predicted, y[test], float(means[best]), grid[best])
+
+
+def split(probe: Probe, x: np.ndarray, y: np.ndarray, train: np.ndarray, dev: np.ndarray, test: np.ndarray) -> Result:
+    """Fits on ``train``, chosen by ``dev``, scored on ``test``: SentEval's SplitClassifier (refits on train only).
+
+    Args:
+        probe, x, y: as :func:`nested`. train, dev, test: row numbers.
+    """
+    grid = probe.grid("split")
+    labels = probe.predict(x, y, [Fold(train, np.concatenate([dev, test]), dev)], grid)[0]
+    means = (100 * (labels[:, : len(dev)] == y[dev]).mean(axis=1)).round(2)
+    best = int(means.argmax())
+    return _one(labels[best, len(dev) :], y[test], float(means[best]), grid[best])
+
+
+def stratified(y: np.ndarray, rows: np.ndarray, folds: int, seed: int = SEED) -> list[Fold]:
+    """Stratified, shuffled folds of ``rows``, as row numbers of the whole."""
+    parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, y[rows])
+    return [Fold(rows[train], rows[test]) for train, test in parts]
+
+
+def _accuracies(labels: list[np.ndarray], folds: list[Fold], y: np.ndarray) -> np.ndarray:
+    return np.array([(found == y[fold.test]).mean(axis=1) for found, fold in zip(labels, folds, strict=True)])
+
+
+def _one(predicted: np.ndarray, y: np.ndarray, devacc: float, chosen: float) -> Result:
+    acc = round(float(100 * (predicted == y).mean()), 2)
+    return Result(acc, round(devacc, 2), [chosen], [acc], predicted.astype(np.int64))

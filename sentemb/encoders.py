@@ -275,14 +275,17 @@ def _assemble(*modules: nn.Module) -> SentenceTransformer:
 def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
     """Any checkpoint as a SentenceTransformer: a run folder, a model folder (a GRU's too) or a hub name.
 
-    A run folder means its ``model/``, or its newest checkpoint while the run is unfinished.
+    A run folder means its ``model/``, or its newest checkpoint while the run is unfinished; ``minilm``, where there is
+    no such folder, the model of the ``minilm`` extra.
 
     Raises:
         InputError: not a checkpoint, a weight is missing, or a hub name that cannot be reached.
     """
     if device is not None:
         _refuse_missing_device(device)
-    folder = _model_folder(Path(path)) if Path(path).exists() else None
+    if str(path) == "minilm" and not Path(path).exists():
+        path = minilm_folder()
+    folder = model_folder(Path(path)) if Path(path).exists() else None
     try:
         if folder is not None and _has_gru(folder):
             return SentenceTransformer(modules=_modules(folder), device=device)
@@ -297,7 +300,12 @@ def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
     return model
 
 
-def _model_folder(path: Path) -> Path:
+def model_folder(path: Path) -> Path:
+    """The model's folder in a run folder or model folder: itself, ``model/``, or the newest checkpoint.
+
+    Raises:
+        InputError: there is none.
+    """
     candidates = [path, path / "model"]
     steps = [p for p in path.glob("checkpoints/step-*") if p.name[5:].isdigit()]
     candidates += sorted(steps, key=lambda p: int(p.name[5:]), reverse=True)

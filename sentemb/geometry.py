@@ -1,7 +1,8 @@
 """Geometry of embeddings on the unit sphere. One implementation each, used as loss and as metric.
 
 Pure functions of ``[n, d]`` tensors whose rows have unit length (the caller normalises: :func:`unit`), computed in
-at least float32. Sources: Wang & Isola 2020 (arXiv 2005.10242); retrieval as in TREC's mean reciprocal rank.
+at least float32. Sources: Wang & Isola 2020 (arXiv 2005.10242) where no other is named; retrieval
+as in TREC's mean reciprocal rank.
 """
 
 import math
@@ -46,7 +47,7 @@ def uniformity(x: Tensor, t: float = 2.0, block: int = 2048) -> Tensor:
     Args:
         x: ``[n, d]``, rows of unit length.
         t: sharpness of the Gaussian kernel, per squared distance; the paper uses 2.
-        block: rows worked on at a time; without gradients memory is ``n * block`` numbers.
+        block: rows worked on at a time; without gradients memory is a few times ``block * block`` numbers.
 
     Returns:
         Scalar in nats, between -4t and 0; lower is more even, 0 means one single point.
@@ -60,12 +61,17 @@ def uniformity(x: Tensor, t: float = 2.0, block: int = 2048) -> Tensor:
         raise ValueError(f"uniformity needs [n >= 2, d], got {tuple(x.shape)}")
     x = _wide(x)
     n, squares = len(x), x.square().sum(dim=1)  # [n]
+    blocks = [slice(start, start + block) for start in range(0, n, block)]
     parts = []
-    for start in range(0, n, block):
-        rows = slice(start, min(start + block, n))
-        squared = (squares[rows, None] + squares[None, :] - 2 * x[rows] @ x.T).clamp_min(0)  # [block, n]
-        itself = torch.arange(n, device=x.device)[rows, None] == torch.arange(n, device=x.device)
-        parts.append((-t * squared).masked_fill(itself, -math.inf).flatten().logsumexp(dim=0))
+    for i, rows in enumerate(blocks):
+        for columns in blocks[i:]:  # each unordered pair of rows once
+            squared = (squares[rows, None] + squares[None, columns] - 2 * x[rows] @ x[columns].T).clamp_min(0)
+            exponent = -t * squared  # [block, block]
+            if columns == rows:
+                itself = torch.eye(len(squared), dtype=torch.bool, device=x.device)
+                parts.append(exponent.masked_fill(itself, -math.inf).flatten().logsumexp(dim=0))
+            else:
+                parts.append(exponent.flatten().logsumexp(dim=0) + math.log(2))
     return torch.stack(parts).logsumexp(dim=0) - math.log(n * (n - 1))
 
 
@@ -88,6 +94,42 @@ def mean_cosine(x: Tensor) -> Tensor:
 def spread(x: Tensor) -> Tensor:
     """Standard deviation of a coordinate, mean over them, times sqrt(d): 1 for an even spread, 0 if collapsed."""
     return _wide(x).std(dim=0, correction=0).mean() * math.sqrt(x.shape[1])
+
+
+def tolerance(x: Tensor, labels: Tensor) -> Tensor:
+    """Mean inner product of distinct rows of one class: how near a class's members stay. High where clusters are kept.
+
+    Args:
+        x: ``[n, d]``, rows of unit length. labels: ``[n]`` whole numbers.
+
+    Returns:
+        Scalar in [-1, 1], in float64; NaN where no class has two rows. Source: Wang & Liu 2021 (arXiv 2012.09740),
+        equation 11, as the mean over the pairs of one class, which is what their table holds.
+    """
+    total, pairs = torch.zeros((), dtype=torch.float64), 0
+    for label in labels.unique():
+        rows = x[labels == label].double()
+        total += (rows.sum(dim=0).square().sum() - rows.square().sum()).cpu()
+        pairs += len(rows) * (len(rows) - 1)
+    return total / pairs if pairs else total * math.nan
+
+
+def effective_rank(x: Tensor, block: int = 8192) -> Tensor:
+    """exp of the entropy (nats) of the singular values' shares: how many directions the rows really use.
+
+    Args:
+        x: ``[n, d]``, taken as it is (not centred). block: rows worked on at a time; memory is ``d * (d + block)``.
+
+    Returns:
+        Scalar in [1, min(n, d)], float64; 1 for collapsed rows. Source: Roy & Vetterli 2007, definition 1.
+    """
+    gram = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
+    for part in x.split(block):
+        part = part.double()
+        gram.addmm_(part.T, part)
+    values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
+    share = values / values.sum().clamp_min(1e-300)
+    return torch.special.entr(share).sum().exp()
 
 
 def retrieval(x: Tensor, y: Tensor) -> tuple[float, float]:

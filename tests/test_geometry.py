@@ -5,7 +5,17 @@ import math
 import pytest
 import torch
 
-from sentemb.geometry import alignment, mean_cosine, retrieval, spread, uniformity, uniformity_optimum, unit
+from sentemb.geometry import (
+    alignment,
+    effective_rank,
+    mean_cosine,
+    retrieval,
+    spread,
+    tolerance,
+    uniformity,
+    uniformity_optimum,
+    unit,
+)
 
 
 def sphere(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -91,3 +101,22 @@ def test_uniformity_needs_two_rows(shape):
 def test_alignment_needs_equal_shapes():
     with pytest.raises(ValueError, match="alignment needs"):
         alignment(torch.zeros(2, 3), torch.zeros(3, 3))
+
+
+def test_tolerance_is_the_mean_cosine_within_classes():
+    x = unit(torch.randn(12, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    labels = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2, 3])
+    pairs = [(x[i] @ x[j]).item() for i in range(12) for j in range(i) if labels[i] == labels[j]]
+    assert tolerance(x, labels).item() == pytest.approx(sum(pairs) / len(pairs))
+    assert tolerance(torch.ones(4, 1), torch.tensor([0, 0, 1, 1])).item() == 1
+    assert math.isnan(tolerance(x[:2], torch.tensor([0, 1])).item())
+
+
+def test_effective_rank_counts_directions():
+    assert effective_rank(torch.eye(6)[:4].repeat(5, 1), block=3).item() == pytest.approx(4)
+    assert effective_rank(torch.ones(7, 3)).item() == pytest.approx(1, abs=1e-5)
+    assert effective_rank(torch.zeros(7, 3)).item() == 1
+    x = torch.randn(30, 6, generator=torch.Generator().manual_seed(0))
+    share = torch.linalg.svdvals(x.double())
+    share = share / share.sum()
+    assert effective_rank(x, block=7).item() == pytest.approx(torch.exp(-(share * share.log()).sum()).item())

@@ -63,7 +63,8 @@ def test_imports_inside_the_library_flow_down_and_siblings_stay_apart():
 def test_eval_imports_no_recipe_and_probes_see_arrays_only():
     for path in files("eval"):
         assert not {n for n in imported(path) if n.split(".")[0] in ("recipes", "tests", "benchmarks")}, path
-    assert not imported(ROOT / "eval" / "probe.py")
+    for name, own in (("probe", {"eval.logistic", "eval.mlp"}), ("logistic", set()), ("mlp", set())):
+        assert {".".join(n.split(".")[:2]) for n in imported(ROOT / "eval" / f"{name}.py")} == own
 
 
 def test_every_module_says_what_it_is():

@@ -1,24 +1,39 @@
-"""The probe equals scikit-learn driven through SentEval's folds, fit by fit."""
+"""The probes equal SentEval's loops: scikit-learn and a torch classifier driven through its folds, one by one."""
+
+import copy
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
 
-from eval.probe import GRID, Logistic, nested_logistic
+from eval.logistic import Regressions
+from eval.mlp import optimiser
+from eval.probe import PROBES, Fold, Knn, Logistic, Mlp, kfold, nested, split, stratified
+from sentemb.registry import InputError, build
+
+GRID = Logistic().grid("nested")
 
 
-def features(n: int, d: int, scale: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def features(n: int, d: int, scale: float, classes: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Correlated features of decaying variance, off centre, and noisy labels of uneven classes."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) * np.exp(-np.arange(d) / 4) * scale + scale
     signal = x @ rng.normal(size=d)
-    y = (signal - signal.mean()) / signal.std() + rng.normal(size=n) > 0.4
-    return x, y.astype(np.int64)
+    noisy = (signal - signal.mean()) / signal.std() + rng.normal(size=n)
+    return x, np.digitize(noisy, np.linspace(-0.5, 0.4, classes - 1) if classes > 2 else [0.4]).astype(np.int64)
 
 
-def reference(x: np.ndarray, y: np.ndarray, folds: int) -> tuple[float, float, list[float], list[float]]:
+def fit(x: np.ndarray, y: np.ndarray, c: float) -> LogisticRegression:
+    solver = "newton-cholesky" if len(np.unique(y)) == 2 else "lbfgs"
+    return LogisticRegression(C=c, solver=solver, tol=1e-10, max_iter=20_000).fit(x, y)
+
+
+def nested_by_loops(x: np.ndarray, y: np.ndarray, folds: int) -> tuple[float, float, list[float], list[float]]:
     """SentEval's InnerKFoldClassifier in scikit-learn mode, one fit after another, converged tightly."""
     chosen, scores, dev = [], [], []
     for train, test in StratifiedKFold(folds, shuffle=True, random_state=1111).split(x, y):
@@ -34,52 +49,190 @@ def reference(x: np.ndarray, y: np.ndarray, folds: int) -> tuple[float, float, l
     return round(float(np.mean(scores)), 2), round(float(np.mean(dev)), 2), chosen, scores
 
 
-def fit(x: np.ndarray, y: np.ndarray, c: float) -> LogisticRegression:
-    return LogisticRegression(C=c, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(x, y)
-
-
 @pytest.mark.parametrize("scale", [0.02, 1.0, 30.0])
 def test_nested_cross_validation_equals_scikit_learns(scale):
     x, y = features(300, 12, scale)
-    found = nested_logistic(x, y, folds=5)
-    assert (found.acc, found.devacc, found.chosen, found.folds) == reference(x, y, 5)
+    found = nested(Logistic(), x, y, folds=5)
+    assert (found.acc, found.devacc, found.chosen, found.folds) == nested_by_loops(x, y, 5)
+    assert 100 * (found.predicted == y).mean() == pytest.approx(found.acc, abs=0.5)
 
 
-@pytest.mark.parametrize("c", [GRID[0], GRID[-1]])
-@pytest.mark.parametrize(("n", "d"), [(400, 30), (60, 100)])  # also more features than rows
-def test_decision_values_equal_scikit_learns(n, d, c):
-    x, y = features(n, d, 0.5)
+@pytest.mark.parametrize("classes", [2, 4])
+def test_cross_validation_on_train_then_test_equals_scikit_learns(classes):
+    x, y = features(400, 10, 1.0, classes)
+    train, test = np.arange(300), np.arange(300, 400)
+    means = []
+    grid = [2.0**t for t in range(-1, 6)]
+    for c in grid:
+        inner = StratifiedKFold(5, shuffle=True, random_state=7).split(x[train], y[train])
+        means.append(round(100 * float(np.mean([fit(x[a], y[a], c).score(x[b], y[b]) for a, b in inner])), 2))
+    best = grid[int(np.argmax(means))]
+    model = fit(x[train], y[train], best)
+    found = kfold(Logistic(), x, y, train, test, folds=5, seed=7)
+    assert found.chosen == [best] and found.devacc == max(means)
+    assert found.predicted.tolist() == model.predict(x[test]).tolist()
+    assert found.acc == round(100 * model.score(x[test], y[test]), 2)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_train_dev_test_equals_scikit_learns(classes):
+    x, y = features(400, 10, 0.3, classes)
+    train, dev, test = np.arange(200), np.arange(200, 300), np.arange(300, 400)
+    means = [round(100 * fit(x[train], y[train], c).score(x[dev], y[dev]), 2) for c in GRID]
+    best = GRID[int(np.argmax(means))]
+    found = split(Logistic(), x, y, train, dev, test)
+    assert (found.chosen, found.devacc) == ([best], max(means))
+    assert found.predicted.tolist() == fit(x[train], y[train], best).predict(x[test]).tolist()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("c", [GRID[0], 32.0])
+@pytest.mark.parametrize(("n", "d"), [(400, 30), (80, 150)])  # also more features than rows
+def test_decision_values_equal_scikit_learns(n, d, c, classes):
+    x, y = features(n, d, 0.5, classes)
     rows = np.random.default_rng(1).permutation(n)[: n * 3 // 4]
-    inside = torch.zeros(n, 2, dtype=torch.float64)
-    inside[rows] = 1
-    problem = Logistic(x, y)
-    got = problem.z @ problem.solve(inside, torch.tensor([c, c], dtype=torch.float64))
-    expected = fit(x[rows], y[rows], c).decision_function(x)
-    assert np.abs(got[:, 0].numpy() - expected).max() < 1e-3 * max(1, np.abs(expected).max())
-    assert torch.equal(got[:, 0], got[:, 1])
+    problem = Regressions(x, y, rows)
+    start = torch.zeros(problem.z.shape[1], problem.columns, 2, dtype=torch.float64)
+    inverse = problem.inverse_hessian(start[..., :1], c)
+    both = [torch.from_numpy(rows)] * 2
+    weights = problem.solve(both, torch.tensor([c, c], dtype=torch.float64), start, inverse)
+    got = problem._scores(weights).numpy()  # [n, k, 2]
+    expected = fit(x[rows], y[rows], c).decision_function(x).reshape(n, -1)
+    size = max(1, np.abs(expected[rows]).max())
+    centred = got - got.mean(axis=1, keepdims=True) if classes > 2 else got
+    expected = expected - expected.mean(axis=1, keepdims=True) if classes > 2 else expected
+    assert np.abs(centred[rows, :, 0] - expected[rows]).max() < 1e-3 * size
+    assert np.array_equal(got[..., 0], got[..., 1])
+    aside = np.setdiff1d(np.arange(n), rows)
+    assert np.abs(centred[aside, :, 0] - expected[aside]).max() < 1e-3 * max(size, np.abs(expected[aside]).max())
 
 
-def test_many_fits_equal_each_alone():
-    x, y = features(200, 10, 1.0)
+def test_many_fits_equal_each_alone(monkeypatch):
+    x, y = features(200, 10, 1.0, 3)
     rows = [np.arange(0, 150), np.arange(50, 200), np.arange(0, 200, 2)]
-    together = Logistic(x, y).accuracies(rows, rows, GRID)
-    alone = [Logistic(x, y, block=1).accuracies([r], [r], (c,))[0, 0] for r in rows for c in GRID]
-    assert together.ravel().tolist() == alone
+    together = Regressions(x, y, np.arange(200)).predict(rows, rows, GRID)
+    monkeypatch.setattr("eval.logistic.BUDGET", 1)  # a fit a block
+    monkeypatch.setattr("eval.logistic.LARGEST", 1)  # a Hessian a class
+    one_by_one = Regressions(x, y, np.arange(200)).predict(rows, rows, GRID)
+    for row, a, b in zip(rows, together, one_by_one, strict=True):
+        alone = Regressions(x, y, row).predict([row], [row], GRID)[0]
+        assert np.array_equal(a, b) and np.array_equal(a, alone)
 
 
-def test_collapsed_and_separable_features():
+@pytest.mark.parametrize("probe", [Logistic(), Knn(3), Mlp(optim="adam,lr=0.1")])
+def test_collapsed_and_separable_features(probe):
     y = np.arange(100) % 2
-    assert nested_logistic(np.zeros((100, 3)), y, folds=5).acc == 50.0
-    assert nested_logistic(np.eye(2)[y] * 100.0, y, folds=5).acc == 100.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert nested(probe, np.zeros((100, 3)), y, folds=5).acc == 50.0
+        assert nested(probe, np.eye(2)[y] * 100.0, y, folds=5).acc == 100.0
 
 
 def test_ties_choose_the_smallest_c():
-    assert set(nested_logistic(np.zeros((50, 2)), np.arange(50) % 2, folds=5).chosen) == {GRID[0]}
+    assert set(nested(Logistic(), np.zeros((50, 2)), np.arange(50) % 2, folds=5).chosen) == {GRID[0]}
 
 
-def test_random_states_are_left_alone():
+@pytest.mark.parametrize("scale", [1e-6, 1e4])
+def test_features_of_any_scale_converge(scale):
+    x, y = features(200, 8, 1.0, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = split(Logistic(), x * scale, y, np.arange(100), np.arange(100, 150), np.arange(150, 200))
+    assert 30 < found.acc <= 100
+
+
+def upstream_mlp(
+    x: np.ndarray, y: np.ndarray, fold: Fold, decay: float, seed: int = 1111, nhid: int = 0, dropout: float = 0.0
+) -> np.ndarray:
+    """One fit as SentEval's classifier makes it, by nn.Linear and torch.optim, with the global generators seeded."""
+    state, torch_state = np.random.get_state(), torch.get_rng_state()
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    data = torch.from_numpy(x).float()
+    classes = int(y.max()) + 1
+    layers = [nn.Linear(x.shape[1], nhid or classes)]  # drawn in this order
+    layers += [nn.Dropout(dropout), nn.Sigmoid(), nn.Linear(nhid, classes)] if nhid else []
+    model = nn.Sequential(*layers)
+    adam = torch.optim.Adam(model.parameters(), weight_decay=decay)
+    train, dev = fold.train, fold.dev
+    if dev is None:
+        order = np.random.permutation(len(train))
+        held = int(0.05 * len(train))
+        train, dev = fold.train[order[held:]], fold.train[order[:held]]
+    best, count, passes, stop, kept = -1.0, 0, 0, False, None
+    while not stop and passes <= 12:
+        model.train()
+        for _ in range(2):
+            order = np.random.permutation(len(train))
+            for first in range(0, len(train), 16):
+                rows = train[order[first : first + 16]]
+                loss = nn.functional.cross_entropy(model(data[rows]), torch.from_numpy(y[rows]))
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+        passes += 2
+        model.eval()
+        accuracy = (model(data[dev]).argmax(1).numpy() == y[dev]).mean()
+        if accuracy > best:
+            best, kept = accuracy, copy.deepcopy(model)
+        else:
+            if count >= 1:
+                stop = True
+            count += 1
+    np.random.set_state(state)
+    torch.set_rng_state(torch_state)
+    return kept(data[fold.test]).argmax(1).numpy()
+
+
+@pytest.mark.parametrize(("nhid", "dropout"), [(0, 0.0), (5, 0.0), (5, 0.3)])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_mlp_probe_equals_upstreams_fits_one_by_one(classes, nhid, dropout):
+    x, y = features(150, 6, 1.0, classes)
+    probe = Mlp(nhid=nhid, dropout=dropout, batch_size=16, tenacity=1, epoch_size=2, max_epoch=12)
+    inner = [Fold(f.train, f.test, f.test) for f in stratified(y, np.arange(141), 4)]
+    folds = [*inner, Fold(np.arange(100), np.arange(100, 150)), Fold(np.arange(20, 120), np.arange(20))]
+    found = probe.predict(x, y, folds, [1e-5, 1e-2])
+    for fold, labels in zip(folds, found, strict=True):
+        for value, got in zip([1e-5, 1e-2], labels, strict=True):
+            assert got.tolist() == upstream_mlp(x, y, fold, value, nhid=nhid, dropout=dropout).tolist()
+
+
+@pytest.mark.parametrize("k", [1, 5, 1000])
+def test_knn_equals_scikit_learns(k):
+    x, y = features(150, 6, 1.0, 3)
+    fold = Fold(np.arange(100), np.arange(100, 150))
+    model = KNeighborsClassifier(min(k, 100), metric="cosine", algorithm="brute").fit(x[:100], y[:100])
+    assert Knn(k).predict(x, y, [fold], [0.0])[0][0].tolist() == model.predict(x[100:]).tolist()
+
+
+@pytest.mark.parametrize("spec", PROBES)
+def test_random_states_are_left_alone_and_results_repeat(spec):
     torch.manual_seed(3)
     np.random.seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    nested_logistic(*features(60, 4, 1.0), folds=3)
+    x, y = features(60, 4, 1.0)
+    first, second = (nested(build(PROBES, spec, "probe"), x, y, folds=3) for _ in range(2))
+    assert first.predicted.tolist() == second.predicted.tolist() and first.acc == second.acc
     assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("mlp:nhid=-1", "nhid"),
+        ("mlp:optim=adamm", "unknown optim 'adamm'"),
+        ("knn:k=0", "k must be at least 1"),
+        ("logistc", "did you mean 'logistic'"),
+        ("logistic:device=cpu", "unknown option"),
+    ],
+)
+def test_wrong_probes_are_told(spec, said):
+    with pytest.raises(InputError, match=said):
+        build(PROBES, spec, "probe", device="cpu")
+
+
+def test_optimisers_read_as_sentevals():
+    assert optimiser("sgd,lr=0.1") == (torch.optim.SGD, {"lr": 0.1})
+    for wrong in ("sgd,lr", "sgd,rate=1"):
+        with pytest.raises(ValueError, match="optim"):
+            optimiser(wrong)

@@ -1,0 +1,252 @@
+"""SentEval's own interface for scripts written against it, and an evaluator for sentence-transformers' trainers.
+
+from eval.senteval import SE                 # instead of: from senteval.engine import SE
+se = SE({"task_path": DIR, "usepytorch": True, "kfold": 10}, batcher, prepare)
+results = se.eval(["MR", "STS12"])
+"""
+
+import csv
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
+
+from eval.encoding import refuse_broken
+from eval.probe import PROBES, SEED, Logistic, Mlp
+from eval.reading import Data, read
+from eval.scoring import Scored, Settings, measure, score
+from eval.similarity import correlate
+from eval.tasks import TASKS, choose_tasks, data_folder
+from sentemb.registry import InputError, build, choose
+
+Batcher = Callable[[Any, list[list[str]]], Any]  # (params, sentences as lists of tokens) -> [n, d]
+Prepare = Callable[[Any, list[list[str]]], Any]
+
+UPSTREAM = {name: name for name in ("CR", "MR", "MPQA", "SUBJ", "SST2", "SST5", "TREC", "MRPC")} | {
+    "SICKRelatedness": "SICK-R-supervised",
+    "SICKEntailment": "SICK-E",
+    "STSBenchmark": "STS-B-supervised",
+    **{name: name for name in ("STS12", "STS13", "STS14", "STS15", "STS16")},
+}
+CLASSIFIER = ("nhid", "optim", "batch_size", "tenacity", "epoch_size", "max_epoch", "dropout")
+
+
+class Parameters(dict[str, Any]):
+    """A dict whose keys are attributes too; one that is not there reads as None, as SentEval scripts expect."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # copying and pickling look for these
+            raise AttributeError(name)
+        return self.get(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        del self[name]
+
+
+class SE:
+    """SentEval's engine.
+
+    Args:
+        params: ``task_path`` (the folder that holds ``downstream/``); ``usepytorch`` (True: the MLP probe, False:
+            logistic regression), ``kfold`` (5), ``seed`` (1111), ``batch_size`` (128 sentences a call of ``batcher``),
+            ``classifier`` (``nhid`` and, if wanted, ``optim``, ``batch_size``, ``tenacity``, ``epoch_size``,
+            ``max_epoch``, ``dropout``), ``similarity`` (of two embeddings, for STS; cosine without it), ``device``.
+            The same object goes to both functions, which may keep things in it.
+        batcher: ``(params, sentences)`` to ``[n, d]``; a sentence is a list of tokens and may be empty.
+        prepare: ``(params, sentences)`` of a whole task, called before it.
+
+    Raises:
+        InputError: a parameter that cannot be used.
+    """
+
+    def __init__(self, params: dict[str, Any], batcher: Batcher, prepare: Prepare | None = None) -> None:
+        self.params = Parameters(params)
+        for key, default in (("usepytorch", True), ("seed", SEED), ("batch_size", 128), ("nhid", 0), ("kfold", 5)):
+            self.params.setdefault(key, default)
+        if not self.params.classifier:
+            self.params.classifier = {"nhid": 0}
+        if "nhid" not in self.params.classifier:
+            raise InputError("params['classifier'] has no 'nhid'; give the number of hidden units, 0 for none")
+        if not self.params.task_path:
+            raise InputError("params has no 'task_path'; give the folder that holds downstream/")
+        self.batcher, self.prepare = batcher, prepare or (lambda params, samples: None)
+        self.list_tasks = list(UPSTREAM)
+        self.results: dict[str, Any] = {}
+        self.settings = self._settings()
+
+    def _settings(self) -> Settings:
+        device = str(self.params.device or "cpu")
+        probe: Any = Logistic(device)
+        if self.params.usepytorch:
+            ignored = sorted(set(self.params.classifier) - {*CLASSIFIER, "cudaEfficient"})
+            if ignored:
+                warnings.warn(f"params['classifier'] has {', '.join(ignored)}, which means nothing", stacklevel=3)
+            given = {key: self.params.classifier[key] for key in CLASSIFIER if key in self.params.classifier}
+            try:
+                probe = Mlp(**given, seed=self.params.seed, device=device)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"params['classifier'] cannot be used: {error}") from None
+        return Settings(probe, self.params.kfold, self.params.seed, device)
+
+    def eval(self, name: str | Sequence[str]) -> dict[str, Any]:
+        """The results of one task, or ``{task: results}`` of several, with upstream's keys.
+
+        MR, CR, SUBJ, MPQA, SST2, SST5, TREC, SICKEntailment: ``devacc, acc, ndev, ntest``; MRPC: also ``f1``;
+        SICKRelatedness, STSBenchmark: ``devpearson, pearson, spearman, mse, yhat, ndev, ntest`` (fractions); STS12-16:
+        a row a subset, ``pearson`` and ``spearman`` each (coefficient, p), ``nsamples``, and ``all`` with their
+        ``mean``, ``wmean`` and, which upstream lacks, ``all``.
+
+        Raises:
+            InputError: an unknown task, files that cannot be read, or a batcher that returns another number of rows or
+                a number that is not finite. In a list such a task gets ``{"error": sentence}`` and the others run.
+        """
+        if not isinstance(name, str):
+            found = {}
+            for each in name:
+                choose("task", each, UPSTREAM)
+            for each in name:
+                try:
+                    found[each] = self.eval(each)
+                except InputError as error:
+                    logging.error("%s: %s", each, error)
+                    found[each] = {"error": str(error)}
+            self.results = found
+            return found
+        task = TASKS[UPSTREAM[choose("task", name, UPSTREAM)]]
+        self.params.current_task = name
+        logging.debug("***** Transfer task : %s *****", name)
+        data = read(task, Path(self.params.task_path))
+        self.prepare(self.params, [text.split() for text in data.texts])
+        self.results = _upstream(data, score(data, self._encode, self.settings, self.params.similarity))
+        return self.results
+
+    def _encode(self, texts: Sequence[str]) -> np.ndarray:
+        size, parts = self.params.batch_size, list[np.ndarray]()
+        for first in range(0, len(texts), size):
+            batch = list(texts[first : first + size])
+            rows = self.batcher(self.params, [text.split() for text in batch])
+            rows = rows.detach().cpu().numpy() if torch.is_tensor(rows) else np.asarray(rows)
+            if rows.ndim != 2 or len(rows) != len(batch):
+                raise InputError(
+                    f"the batcher returned an array of shape {rows.shape} for a batch of {len(batch)} sentences "
+                    f"(the first is {batch[0]!r}); it must return [{len(batch)}, d]"
+                )
+            if parts and rows.shape[1] != parts[0].shape[1]:
+                raise InputError(
+                    f"the batcher returned {rows.shape[1]} numbers a sentence after {parts[0].shape[1]} before "
+                    f"(the batch's first is {batch[0]!r}); it must always return as many"
+                )
+            parts.append(refuse_broken(batch, rows))
+        return np.concatenate(parts)
+
+
+def _upstream(data: Data, scored: Scored) -> dict[str, Any]:
+    """A task's results under the names that SentEval gives them."""
+    row, sizes = scored.row, {name: len(part) for name, part in data.parts.items()}
+    if data.task.probed:
+        ndev = sizes.get("dev", sizes.get("train", row["n"]))
+        found = {"devacc": row["devacc"], "acc": row["acc"], "ndev": ndev, "ntest": row["n"]}
+        return found | ({"f1": row["f1"]} if data.task.f1 else {})
+    if data.task.scheme == "regression":
+        found = {key: row[key] / 100 for key in ("devpearson", "pearson", "spearman")}
+        return found | {"mse": row["mse"], "yhat": scored.found.predicted, "ndev": sizes["dev"], "ntest": row["n"]}
+    found = {}
+    for subset, pairs in scored.found.items():
+        c = correlate(*pairs)
+        found[subset] = {
+            "pearson": (c.pearson, c.pearson_p),
+            "spearman": (c.spearman, c.spearman_p),
+            "nsamples": c.n,
+        }
+    weights = [found[subset]["nsamples"] for subset in found]
+    both = {}
+    for kind in ("pearson", "spearman"):
+        values = [found[subset][kind][0] for subset in found]
+        both[kind] = {
+            "all": row[kind] / 100,
+            "mean": float(np.mean(values)),
+            "wmean": float(np.average(values, weights=weights)),
+        }
+    return found | {"all": both}
+
+
+class SentEvalEvaluator(SentenceEvaluator):
+    """SentEval tasks as ``evaluator=`` of a sentence-transformers trainer.
+
+    Args:
+        tasks: names as ``python -m eval.senteval --tasks`` has them, ``"MR,STS-B"``. data: the folder that holds
+            ``downstream/``; else ``$SENTEMB_DATA/senteval``. probe, folds: as on the command line; 5 folds are
+            SentEval's fast mode. batch_size: sentences a forward pass. name: goes before every metric.
+        primary: the metric that selects the best checkpoint; by default the first task's score on dev data where it has
+            any (``MR_devacc``, ``STS-B_dev_spearman``), as test labels are not for selecting.
+
+    Raises:
+        InputError: an unknown task, probe or metric, or a file that cannot be read; all of it before training begins.
+    """
+
+    def __init__(
+        self,
+        tasks: str = "STS-B",
+        data: str | Path | None = None,
+        probe: str = "logistic",
+        folds: int = 5,
+        batch_size: int = 128,
+        name: str = "",
+        primary: str | None = None,
+        write_csv: bool = True,
+    ) -> None:
+        super().__init__()
+        folder = data_folder(Path(data) if data is not None else None)
+        self.tasks = [read(task, folder) for task in choose_tasks(tasks, folder)]
+        self.settings = Settings(build(PROBES, probe, "probe", device="cpu"), folds)
+        self.batch_size, self.name, self.write_csv = batch_size, name, write_csv
+        names = [key for task in self.tasks for key in _metrics_of(task)]
+        self.primary_metric = names[0] if primary is None else choose("metric", primary, names)
+
+    def __call__(  # type: ignore[override]  # as its own evaluators narrow it
+        self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """Scores of ``model``, in percent; a line of ``senteval_results.csv`` in ``output_path`` as well."""
+        mode = model.training
+        result, _ = measure(model, self.tasks, None, self.batch_size, settings=self.settings)
+        model.train(mode)
+        if result["failed"]:
+            raise InputError("; ".join(f"{task}: {why}" for task, why in result["failed"].items()))
+        found = {
+            f"{task.task.name}_{key}": value
+            for task in self.tasks
+            for key, value in _metrics(result["tasks"][task.task.name]).items()
+        }
+        if output_path is not None and self.write_csv:
+            Path(output_path).mkdir(parents=True, exist_ok=True)
+            path = Path(output_path) / f"senteval{'_' + self.name if self.name else ''}_results.csv"
+            new = not path.is_file()
+            with path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerows([["epoch", "steps", *found]] * new + [[epoch, steps, *found.values()]])
+        found = self.prefix_name_to_metrics(found, self.name)
+        self.store_metrics_in_model_card_data(model, found, epoch, steps)
+        return found
+
+
+def _metrics_of(data: Data) -> list[str]:
+    """The metrics of a task, the one to select by first."""
+    keys = {
+        "similarity": ["dev_spearman", "spearman", "pearson"] if "dev" in data.parts else ["spearman", "pearson"],
+        "regression": ["devpearson", "pearson", "spearman"],
+    }.get(data.task.scheme, ["devacc", "acc", *(["f1"] if data.task.f1 else [])])
+    return [f"{data.task.name}_{key}" for key in keys]
+
+
+def _metrics(row: dict[str, Any]) -> dict[str, float]:
+    flat = {key: row[key] for key in ("devacc", "acc", "f1", "devpearson", "pearson", "spearman") if key in row}
+    return flat | ({"dev_spearman": row["dev"]["spearman"]} if "dev" in row else {})

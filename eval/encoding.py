@@ -1,0 +1,157 @@
+"""Embeddings of sentences: each distinct one encoded once in a run, and once for all with a cache folder."""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from sentemb.registry import InputError
+
+
+class Encoder:
+    """A model's ``encode`` that meets each distinct sentence once, whatever the tasks.
+
+    ``encoded`` and ``reused`` count the distinct sentences that the model met and that came from the cache.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        batch_size: int = 128,
+        progress: bool = False,
+        cache: "EmbeddingCache | None" = None,
+    ) -> None:
+        self.model, self.batch_size, self.progress, self.cache = model, batch_size, progress, cache
+        self.position: dict[str, int] = {}
+        self.rows = np.empty((0, 0), dtype=np.float32)
+        self.encoded = self.reused = 0
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Encode the sentences that are new, shortest last (as the model's own ``encode`` orders them).
+
+        Raises:
+            InputError: the model gives another number of rows than it got sentences.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self.position]
+        if not new:
+            return
+        found = self.cache.find(new) if self.cache else {}
+        missing = [text for text in new if text not in found]
+        self.encoded, self.reused = self.encoded + len(missing), self.reused + len(found)
+        parts = [self.rows] if len(self.rows) else []
+        if found:
+            parts.append(np.stack(list(found.values())))
+        if missing:
+            rows = np.asarray(
+                self.model.encode(missing, batch_size=self.batch_size, show_progress_bar=self.progress),
+                dtype=np.float32,
+            )
+            if rows.ndim != 2 or len(rows) != len(missing):
+                raise InputError(f"the model gave an array of shape {rows.shape} for {len(missing)} sentences")
+            if self.cache:
+                self.cache.keep(missing, rows)
+            parts.append(rows)
+        for text in [*found, *missing]:
+            self.position[text] = len(self.position)
+        self.rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings ``[n, d]`` float32.
+
+        Raises:
+            InputError: an embedding is not finite; the sentence is named. As :meth:`prepare`.
+        """
+        self.prepare(texts)
+        rows = self.rows[[self.position[text] for text in texts]]
+        return refuse_broken(texts, rows)
+
+
+def refuse_broken(texts: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    """``rows`` ``[n, d]`` if all are finite, else an InputError that names the first sentence whose row is not."""
+    # A sum over a row is finite only if each number is (or overflows, which is as bad): no [n, d] array of booleans.
+    broken = np.flatnonzero(~np.isfinite(rows.sum(axis=1, dtype=np.float64)))
+    if len(broken):
+        raise InputError(f"the embedding of {texts[broken[0]]!r} is not finite; the checkpoint is damaged")
+    return rows
+
+
+def fingerprint(model: SentenceTransformer) -> str:
+    """Hex digest of all that an embedding depends on: modules, settings, weights, tokenizer, lengths."""
+    seen = hashlib.blake2b(digest_size=16)
+    # repr has the modules and their options; dropout and the like change it without need, never the other way round.
+    settings = [repr(model), model.max_seq_length, model.truncate_dim, model.default_prompt_name, model.prompts]
+    for module in model:
+        tokenizer = getattr(module, "tokenizer", None)
+        backend: Any = getattr(tokenizer, "backend_tokenizer", tokenizer)
+        settings.append(backend.to_str() if hasattr(backend, "to_str") else str(backend))
+        settings.append(getattr(module, "get_config_dict", dict)())
+    seen.update(repr(settings).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        seen.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return seen.hexdigest()
+
+
+class EmbeddingCache:
+    """Embeddings on disk: ``folder/<fingerprint of the model>/rows-*.npz``, each file written whole and never changed.
+
+    A file that cannot be read is left out, with a note on stderr, and its sentences are encoded anew.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path, model: SentenceTransformer) -> None:
+        self.folder = folder / fingerprint(model)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".{uuid4().hex}.partial"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise InputError(f"--cache {folder} cannot be written to ({error.strerror}); name another folder") from None
+        self.known: dict[bytes, tuple[int, int]] = {}  # digest of a sentence -> (file, row)
+        self.files: list[np.ndarray] = []
+        for path in sorted(self.folder.glob("rows-*.npz")):
+            try:
+                with np.load(path, allow_pickle=False) as content:
+                    keys, rows = content["keys"], content["rows"]
+                if len(keys) != len(rows) or rows.ndim != 2:
+                    raise ValueError("keys and rows do not match")
+            except (OSError, ValueError, KeyError, BadZipFile) as error:
+                print(f"note: {path} is damaged and left out ({error}); delete it", file=sys.stderr)
+                continue
+            self.known.update({key.tobytes(): (len(self.files), i) for i, key in enumerate(keys)})
+            self.files.append(rows)
+
+    def find(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """The rows of those sentences that are here."""
+        found = {}
+        for text in texts:
+            where = self.known.get(_key(text))
+            if where is not None:
+                found[text] = self.files[where[0]][where[1]]
+        return found
+
+    def keep(self, texts: Sequence[str], rows: np.ndarray) -> None:
+        """Add rows. A full disk costs the cache, not the scores."""
+        keys = np.frombuffer(b"".join(_key(text) for text in texts), dtype=np.uint8).reshape(len(texts), -1)
+        partial = self.folder / f".{uuid4().hex}.partial"
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, keys=keys, rows=rows)
+            partial.replace(self.folder / f"rows-{hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()}.npz")
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            print(f"note: embeddings could not be kept in {self.folder} ({error.strerror})", file=sys.stderr)
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,305 @@
+"""Scores of an encoder: probes, similarities and geometry of tasks that were read, over any function of sentences."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sklearn.metrics import f1_score, mean_squared_error
+from tqdm import tqdm
+
+from eval.encoding import EmbeddingCache, Encoder
+from eval.neighbours import HeldOut, neighbour_geometry
+from eval.probe import SEED, Logistic, Probe, kfold, nested, split
+from eval.reading import Data, Part
+from eval.similarity import Regression, Similarity, aggregate, correlate, cosines, regress
+from eval.tasks import GROUPS, TASKS
+from sentemb.geometry import alignment, effective_rank, mean_cosine, tolerance, uniformity, uniformity_optimum, unit
+from sentemb.registry import InputError
+
+Encode = Callable[[Sequence[str]], np.ndarray]  # n sentences to [n, d], all finite
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How tasks are scored; the defaults are SentEval's "default configuration", with its scikit-learn probe."""
+
+    probe: Probe = field(default_factory=Logistic)
+    folds: int = 10  # of every cross-validation
+    seed: int = SEED  # of the folds of MRPC and TREC and of the regressors
+    device: str = "cpu"  # of the regressors
+    positives: str = "gt4"  # pairs of STS-B that count as positive: scored above 4 (gt4), or at least 4 (ge4)
+    geometry_part: str = "all"  # of STS-B: all, train, dev, test
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A task's row of the results, and what does not fit in one."""
+
+    row: dict[str, Any]
+    correct: np.ndarray | None = None  # [n] whether each test row was right, for paired tests
+    found: Any = None  # of similarities: {subset: (scores, gold)}; of regressors: Regression
+
+
+def score(data: Data, encode: Encode, settings: Settings, similarity: Similarity | None = None) -> Scored:
+    """Score one task.
+
+    Args:
+        data: the task read. encode: gives its embeddings, all finite.
+        settings: how. similarity: of two embeddings, for tasks of similarity; cosine if None.
+
+    Raises:
+        InputError: what ``encode`` raises.
+    """
+    start = time.perf_counter()
+    if data.task.probed:
+        found = _probed(data, encode, settings)
+    elif data.task.scheme == "similarity":
+        found = _similar(data, encode, similarity)
+    else:
+        found = _regressed(data, encode, settings)
+    found.row["seconds"] = round(time.perf_counter() - start, 2)
+    return found
+
+
+def _features(part: Part, encode: Encode) -> np.ndarray:
+    """Sentences' embeddings, or ``[|u - v|, u * v]`` of pairs."""
+    u = encode(part.first)
+    if not part.second:
+        return u
+    v = encode(part.second)
+    return np.concatenate([np.abs(u - v), u * v], axis=1)
+
+
+def _probed(data: Data, encode: Encode, settings: Settings) -> Scored:
+    task, probe, folds = data.task, settings.probe, settings.folds
+    x = np.concatenate([_features(part, encode) for part in data.parts.values()])
+    y = np.concatenate([part.gold for part in data.parts.values()])
+    ends = np.cumsum([len(part) for part in data.parts.values()])
+    rows = {name: np.arange(end - len(part), end) for (name, part), end in zip(data.parts.items(), ends, strict=True)}
+    if task.scheme == "nested":
+        result, truth = nested(probe, x, y, folds), y
+        how = f"nested stratified {folds}-fold {{}} by inner {folds}-fold, seed {SEED}"
+    elif task.scheme == "kfold":
+        result = kfold(probe, x, y, rows["train"], rows["test"], folds, settings.seed)
+        truth = y[rows["test"]]
+        how = f"{{}} by stratified {folds}-fold on train, seed {settings.seed}; test"
+    else:
+        result = split(probe, x, y, rows["train"], rows["dev"], rows["test"])
+        truth = y[rows["test"]]
+        how = "{} by dev; trained on train; test"
+    row = {
+        "acc": result.acc,
+        "devacc": result.devacc,
+        "n": len(truth),
+        "protocol": how.format(probe.protocol(task.scheme)),
+        "chosen": result.chosen,
+    }
+    if task.f1:
+        row["f1"] = round(100 * float(f1_score(truth, result.predicted)), 2)
+    return Scored(row, result.predicted == truth)
+
+
+def _similar(data: Data, encode: Encode, similarity: Similarity | None) -> Scored:
+    parts = data.parts if data.task.form == "sts" else {"test": data.parts["test"]}
+    found = {name: (_pair_scores(part, encode, similarity), part.gold) for name, part in parts.items()}
+    row = aggregate(found)
+    how = "cosine" if similarity is None else "the given similarity"
+    row["protocol"] = f"{how} of pairs, no training; Spearman of all pairs together" + (
+        "" if data.task.form == "sts" else ", test"
+    )
+    if "dev" in data.parts:
+        part = data.parts["dev"]
+        dev = correlate(_pair_scores(part, encode, similarity), part.gold)
+        row["dev"] = {"spearman": 100 * dev.spearman, "pearson": 100 * dev.pearson, "n": dev.n}
+    return Scored(row, found=found)
+
+
+def _pair_scores(part: Part, encode: Encode, similarity: Similarity | None) -> np.ndarray:
+    u, v = encode(part.first), encode(part.second)
+    if similarity is None:
+        return cosines(u, v)
+    return np.array([float(similarity(a, b)) for a, b in zip(u, v, strict=True)])
+
+
+def _regressed(data: Data, encode: Encode, settings: Settings) -> Scored:
+    train, dev, test = (data.parts[name] for name in ("train", "dev", "test"))
+    found: Regression = regress(
+        (_features(train, encode), train.gold),
+        (_features(dev, encode), dev.gold),
+        _features(test, encode),
+        settings.seed,
+        settings.device,
+    )
+    agreement = correlate(found.predicted, test.gold)
+    row = {
+        "pearson": 100 * agreement.pearson,
+        "spearman": 100 * agreement.spearman,
+        "mse": float(mean_squared_error(test.gold, found.predicted)),
+        "devpearson": 100 * found.devpearson,
+        "n": len(test),
+        "protocol": "softmax regressor over |u - v|, u * v (Tai et al. 2015), stopped by dev Pearson; test",
+    }
+    return Scored(row, found=found)
+
+
+def measure(
+    model: SentenceTransformer,
+    tasks: Sequence[Data],
+    pairs: HeldOut | None,
+    batch_size: int = 128,
+    progress: bool = False,
+    settings: Settings | None = None,
+    cache: EmbeddingCache | None = None,
+    failed: Mapping[str, str] | None = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Everything about a model: its results, and for each probed task which test rows were right (``[n]`` bool).
+
+    Args:
+        model: any SentenceTransformer. tasks: read by :func:`eval.reading.read`.
+        pairs: held-out neighbours for the geometry, or None to leave them out.
+        batch_size: sentences a forward pass. progress: show bars.
+        settings: how tasks are scored. cache: embeddings that are known already.
+        failed: tasks that were asked for and could not be read, with the reason; they make averages incomplete.
+
+    Returns:
+        ``{"dimension", "tasks": {name: row}, "averages", "failed", "geometry", "encoded", "reused"}``. A probed row has
+        ``acc`` and ``devacc`` in percent, ``n``, ``protocol``, ``chosen`` and ``seconds`` (without encoding); MRPC
+        also ``f1``; for rows of pairs see :func:`eval.similarity.aggregate` and :func:`score`. A task whose embeddings
+        are not finite joins ``failed`` and does not stop the others. No random state is touched.
+    """
+    settings, failed = settings or Settings(), dict(failed or {})
+    encode = Encoder(model, batch_size, progress, cache)
+    encode.prepare([text for task in tasks for text in task.texts] + (pairs.first + pairs.second if pairs else []))
+    rows: dict[str, dict[str, Any]] = {}
+    correct = {}
+    for data in tqdm(tasks, desc="scoring", unit="task", disable=not progress):
+        try:
+            scored = score(data, encode, settings)
+        except InputError as error:
+            failed[data.task.name] = str(error)
+            continue
+        rows[data.task.name] = scored.row
+        if scored.correct is not None:
+            correct[data.task.name] = scored.correct
+    means, geometry = averages(rows, failed), None
+    try:
+        geometry = _geometry([data for data in tasks if data.task.name in rows], encode, pairs, settings)
+    except InputError as error:
+        failed["geometry"] = str(error)
+    result = {
+        "dimension": model.get_embedding_dimension(),
+        "tasks": rows,
+        "averages": means,
+        "failed": failed,
+        "geometry": geometry,
+        "encoded": encode.encoded,
+        "reused": encode.reused,
+    }
+    return result, correct
+
+
+def evaluate(
+    model: SentenceTransformer,
+    tasks: Sequence[Data],
+    pairs: HeldOut | None,
+    batch_size: int = 128,
+    progress: bool = False,
+    settings: Settings | None = None,
+) -> dict[str, Any]:
+    """The results of :func:`measure` alone."""
+    return measure(model, tasks, pairs, batch_size, progress, settings)[0]
+
+
+def averages(rows: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Means of what was asked for: ``{name: {"value", "of", "complete", "missing"}}``.
+
+    ``transfer`` and ``sts`` are the means of seven that papers print, where all seven were asked for; otherwise
+    ``mean`` is of the probed tasks and ``mean_similarity`` of the tasks of similarity, where there are several.
+    A mean without a task that failed is marked incomplete.
+    """
+    asked = [*rows, *failed]
+    found = {}
+    for scheme, metric, group, other in (
+        ("probed", "acc", "transfer", "mean"),
+        ("similarity", "spearman", "sts", "mean_similarity"),
+    ):
+        names = [name for name in asked if (TASKS[name].probed if scheme == "probed" else TASKS[name].scheme == scheme)]
+        label, wanted = (group, list(GROUPS[group])) if set(GROUPS[group]) <= set(names) else (other, names)
+        have = [name for name in wanted if name in rows]
+        if len(wanted) > 1 and have:
+            found[label] = {
+                "value": round(float(np.mean([rows[name][metric] for name in have])), 2),
+                "of": have,
+                "complete": have == wanted,
+                "missing": [name for name in wanted if name not in rows],
+            }
+    return found
+
+
+def _geometry(
+    tasks: Sequence[Data], encode: Encode, pairs: HeldOut | None, settings: Settings
+) -> dict[str, Any] | None:
+    """Of the held-out neighbours and of STS-B, each by its definition; the first of them also stands on top."""
+    found: dict[str, Any] = {}
+    if pairs:
+        found |= neighbour_geometry(encode, pairs)
+    stsb = next((data for data in tasks if "STS-B" in data.task.name), None)
+    if stsb:
+        shape = stsb_geometry(stsb, encode, settings.positives, settings.geometry_part)
+        found = {**shape, **found, "STS-B": shape}
+    within = {
+        data.task.name: tolerance(unit(torch.from_numpy(rows)), torch.from_numpy(labels)).item()
+        for data in tasks
+        if data.task.probed and not next(iter(data.parts.values())).second
+        for rows, labels in [_all_rows(data, encode)]
+    }
+    if within:
+        found["tolerance"] = within
+    return found or None
+
+
+def _all_rows(data: Data, encode: Encode) -> tuple[np.ndarray, np.ndarray]:
+    parts = data.parts.values()
+    return encode([text for part in parts for text in part.first]), np.concatenate([part.gold for part in parts])
+
+
+def stsb_geometry(data: Data, encode: Encode, positives: str = "gt4", part: str = "all") -> dict[str, Any]:
+    """Alignment and uniformity on STS-B by SimCSE's definition (Gao et al. 2021, footnote 3).
+
+    Positive pairs are those scored above 4 (``positives`` "ge4": at least 4); uniformity is of both sentences of every
+    pair, repeats kept, over all pairs of them at once. Embeddings are scaled to unit length first.
+
+    Args:
+        data: STS-B read. encode: sentences to embeddings. part: "train", "dev", "test", or "all" three.
+
+    Returns:
+        ``alignment``, ``uniformity`` and ``uniformity_optimum`` (nats), ``effective_rank``, ``mean_cosine``, ``pairs``,
+        ``sentences``, ``split``, ``definition``, ``source``.
+    """
+    parts = [p for name, p in data.parts.items() if part in ("all", name)]
+    x = unit(torch.from_numpy(encode([text for p in parts for text in p.first])).double())
+    y = unit(torch.from_numpy(encode([text for p in parts for text in p.second])).double())
+    gold = np.concatenate([p.gold for p in parts])
+    chosen = torch.from_numpy(gold >= 4 if positives == "ge4" else gold > 4)
+    both = torch.cat([x, y])
+    name = "STS-B " + ("train, dev and test" if part == "all" else part)
+    definition = (
+        f"mean squared distance of pairs scored {'at least' if positives == 'ge4' else 'above'} 4; "
+        f"log mean exp(-2 squared distance) of all sentences, repeats kept; unit length (Gao et al. 2021)"
+    )
+    return {
+        "alignment": alignment(x[chosen], y[chosen]).item(),
+        "uniformity": uniformity(both).item(),
+        "uniformity_optimum": uniformity_optimum(both.shape[1]),
+        "effective_rank": effective_rank(both).item(),
+        "mean_cosine": mean_cosine(both).item(),
+        "pairs": int(chosen.sum()),
+        "sentences": len(both),
+        "split": part,
+        "definition": definition,
+        "source": name,
+    }

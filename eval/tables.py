@@ -1,0 +1,215 @@
+"""Results as tables: for the terminal, Markdown, LaTeX, CSV; and paired tests between encoders."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+from eval.tasks import TASKS
+
+Results = Mapping[str, Mapping[str, Any]]  # a result of eval.scoring.measure by the encoder's name
+
+
+@dataclass(frozen=True)
+class Table:
+    """A head and lines of cells; the first column is text, the rest are numbers. ``notes`` go below."""
+
+    title: str
+    head: list[str]
+    lines: list[list[str]]
+    notes: tuple[str, ...] = ()
+
+
+def mcnemar(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
+    """Exact McNemar test of two classifiers on the same rows.
+
+    Args:
+        a, b: ``[n]`` whether each was right.
+
+    Returns:
+        (rows only a had right, rows only b had right, two-sided p): under the null hypothesis each such row is a coin's
+        toss. Source: McNemar 1947; the exact form is the sign test on the discordant rows.
+    """
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    discordant = only_a + only_b
+    return only_a, only_b, float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
+
+
+def compare(correct: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
+    """McNemar's test of every two encoders on every task that both have: ``correct[encoder][task]`` is ``[n]`` bool."""
+    rows = []
+    for a, b in combinations(correct, 2):
+        for task in correct[a]:
+            if task in correct[b]:
+                only_a, only_b, p = mcnemar(correct[a][task], correct[b][task])
+                rows.append({"task": task, "a": a, "b": b, "only_a": only_a, "only_b": only_b, "p": p})
+    return rows
+
+
+def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> list[Table]:
+    """One table for few tasks of one kind; else a table a kind: probes, similarity, regressors, geometry, tests."""
+    asked = list(dict.fromkeys(n for r in results.values() for n in (*r["tasks"], *r.get("failed", ())) if n in TASKS))
+    asked.sort(key=list(TASKS).index)
+    kinds = [
+        ("accuracy", "acc", [n for n in asked if TASKS[n].probed], ("transfer", "mean")),
+        (
+            "Spearman x 100",
+            "spearman",
+            [n for n in asked if TASKS[n].scheme == "similarity"],
+            ("sts", "mean_similarity"),
+        ),
+        ("Pearson x 100, supervised", "pearson", [n for n in asked if TASKS[n].scheme == "regression"], ()),
+    ]
+    found = [_scores(results, *kind) for kind in kinds if kind[2]]
+    shape = _shape(results)
+    if len(found) == 1 and len(found[0].head) <= 6:
+        table = found[0]
+        lines = [[*line, *more[1:]] for line, more in zip(table.lines, shape.lines, strict=True)]
+        found = [Table(table.title, [*table.head, *shape.head[1:]], lines, table.notes)]
+    elif any(result["geometry"] for result in results.values()):
+        found.append(shape)
+    if comparison:
+        lines = [
+            [str(r["task"]), str(r["a"]), str(r["b"]), str(r["only_a"]), str(r["only_b"]), f"{r['p']:.2g}"]
+            for r in comparison
+        ]
+        head = ["task", "a", "b", "only a right", "only b right", "p"]
+        found.append(Table("McNemar's exact test, two-sided", head, lines))
+    return found
+
+
+def _scores(results: Results, title: str, metric: str, names: list[str], labels: tuple[str, ...]) -> Table:
+    labels = tuple(label for label in labels if any(label in r.get("averages", {}) for r in results.values()))
+    lines, notes = [], []
+    for encoder, result in results.items():
+        line = [encoder, str(result["dimension"])]
+        line += [f"{result['tasks'][n][metric]:.2f}" if n in result["tasks"] else "-" for n in names]
+        for label in labels:
+            average = result.get("averages", {}).get(label)
+            line.append(f"{average['value']:.2f}{'' if average['complete'] else '*'}" if average else "-")
+            if average and not average["complete"]:
+                notes.append(f"* incomplete: without {', '.join(average['missing'])}")
+        lines.append(line)
+    columns = ["mean" if label == "mean_similarity" else label for label in labels]
+    return Table(title, ["encoder", "dim", *names, *columns], lines, tuple(dict.fromkeys(notes)))
+
+
+def _shape(results: Results) -> Table:
+    keys = {"alignment": "alignment", "uniformity": "uniformity"}
+    for key, label in (
+        ("retrieval_mrr", "MRR"),
+        ("effective_rank", "effective rank"),
+        ("mean_cosine", "mean cosine"),
+    ):
+        if any(key in (result["geometry"] or {}) for result in results.values()):
+            keys[key] = label
+    lines = []
+    for encoder, result in results.items():
+        shape = result["geometry"] or {}
+        cells = [f"{shape[key]:.{1 if key == 'effective_rank' else 4}f}" if key in shape else "-" for key in keys]
+        lines.append([encoder, *cells])
+    return Table("geometry", ["encoder", *keys.values()], lines)
+
+
+def as_text(found: Sequence[Table]) -> str:
+    """Aligned columns for a terminal."""
+    blocks = []
+    for table in found:
+        rows = [table.head, *([_short(line[0]), *line[1:]] for line in table.lines)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(table.head))]
+        text = [
+            "  ".join(
+                c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        text.insert(1, "  ".join("-" * width for width in widths))
+        title = [table.title] if len(found) > 1 else []
+        blocks.append("\n".join([*title, *text, *table.notes]))
+    return "\n\n".join(blocks)
+
+
+def _short(name: str, width: int = 40) -> str:
+    """The end of a long path says most."""
+    return name if len(name) <= width else "..." + name[3 - width :]
+
+
+def as_markdown(found: Sequence[Table]) -> str:
+    """Pipe tables."""
+    blocks = []
+    for table in found:
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.head, *table.lines)]
+        rule = ["---", *["---:"] * (len(table.head) - 1)]
+        lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
+        blocks.append("\n".join([f"**{table.title}**", "", *lines, *(f"\n{_plain(note)}" for note in table.notes)]))
+    return "\n\n".join(blocks)
+
+
+def _plain(note: str) -> str:
+    return note.replace("*", "\\*")
+
+
+def as_latex(found: Sequence[Table]) -> str:
+    """booktabs tabulars (``\\usepackage{booktabs}``)."""
+    blocks = []
+    for table in found:
+        rows = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in (table.head, *table.lines)]
+        lines = [
+            f"% {table.title}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
+            r"\toprule",
+            rows[0],
+            r"\midrule",
+            *rows[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(f"% {note}" for note in table.notes),
+        ]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _tex(cell: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in cell)
+
+
+def as_csv(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> str:
+    """A line an encoder: every score, average and geometry, and ``TASK_p`` of the test against the first encoder."""
+    lines = []
+    first = next(iter(results), None)
+    for encoder, result in results.items():
+        line: dict[str, Any] = {"encoder": encoder, "dimension": result["dimension"]}
+        for name, row in result["tasks"].items():
+            line[name] = row[_metric(name)]
+            if "f1" in row:
+                line[f"{name}_f1"] = row["f1"]
+        for label, average in result["averages"].items():
+            line[label] = average["value"]
+            line[f"{label}_complete"] = average["complete"]
+        shape = result["geometry"] or {}
+        line |= {k: v for k, v in shape.items() if isinstance(v, int | float)}
+        line |= {f"{r['task']}_p": r["p"] for r in comparison if r["a"] == first and r["b"] == encoder}
+        lines.append(line)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue().rstrip("\n")
+
+
+def _metric(name: str) -> str:
+    return {"accuracy": "acc"}.get(TASKS[name].metric, TASKS[name].metric)
+
+
+def format_table(results: Results) -> str:
+    """:func:`tables` as text for the terminal, without tests."""
+    return as_text(tables(results))
+
+
+RENDER: dict[str, Callable[[Sequence[Table]], str]] = {"text": as_text, "markdown": as_markdown, "latex": as_latex}

@@ -1,0 +1,85 @@
+"""Tables in every format, averages that say what they lack, and McNemar's test by hand."""
+
+import csv
+import io
+from math import comb
+
+import numpy as np
+import pytest
+
+from eval.scoring import averages
+from eval.tables import as_csv, as_latex, as_markdown, as_text, compare, format_table, mcnemar, tables
+from eval.tasks import GROUPS
+
+
+def result(tasks: dict[str, dict], failed: tuple[str, ...] = (), geometry: dict | None = None) -> dict:
+    reasons = dict.fromkeys(failed, "gone")
+    return {
+        "dimension": 8,
+        "tasks": tasks,
+        "failed": reasons,
+        "averages": averages(tasks, reasons),
+        "geometry": geometry,
+    }
+
+
+SEVEN = {name: {"acc": 80.0 + i} for i, name in enumerate(GROUPS["transfer"])} | {"SST5": {"acc": 10.0}}
+STS = {name: {"spearman": 70.0 + i, "pearson": 1.0} for i, name in enumerate(GROUPS["sts"])}
+
+
+def test_mcnemar_by_hand():
+    a = np.array([1, 1, 1, 1, 1, 0, 1, 0], dtype=bool)
+    b = np.array([0, 0, 0, 0, 0, 1, 1, 0], dtype=bool)
+    p = 2 * sum(comb(6, i) for i in (0, 1)) / 2**6
+    assert mcnemar(a, b) == (5, 1, pytest.approx(p)) and mcnemar(b, a) == (1, 5, pytest.approx(p))
+    assert mcnemar(a, a) == (0, 0, 1.0)
+    found = compare({"x": {"MR": a, "CR": a}, "y": {"MR": b}, "z": {"MR": a}})
+    assert [(r["task"], r["a"], r["b"], r["only_a"]) for r in found] == [
+        ("MR", "x", "y", 5),
+        ("MR", "x", "z", 0),
+        ("MR", "y", "z", 1),
+    ]
+
+
+def test_averages_are_the_papers_sevens_and_say_what_they_lack():
+    found = averages(SEVEN | STS, {})
+    assert found["transfer"] == {"value": 83.0, "of": list(GROUPS["transfer"]), "complete": True, "missing": []}
+    assert found["sts"]["value"] == 73.0 and set(found) == {"transfer", "sts"}
+    short = averages({k: v for k, v in SEVEN.items() if k != "MRPC"}, {"MRPC": "gone"})
+    assert short["transfer"]["value"] == 82.5 and short["transfer"]["missing"] == ["MRPC"]
+    assert not short["transfer"]["complete"]
+    assert averages({"MR": {"acc": 70.0}, "CR": {"acc": 80.0}}, {})["mean"]["value"] == 75.0
+    assert averages({"MR": {"acc": 70.0}}, {}) == {}
+
+
+def test_a_few_tasks_are_one_table_and_many_a_table_a_kind():
+    shape = {"alignment": 0.25, "uniformity": -2.5, "retrieval_mrr": 0.5}
+    one = format_table({"a": result({"MR": {"acc": 70.0}, "CR": {"acc": 80.0}}, geometry=shape)})
+    assert one.splitlines() == [
+        "encoder  dim     MR     CR   mean  alignment  uniformity     MRR",
+        "-------  ---  -----  -----  -----  ---------  ----------  ------",
+        "a          8  70.00  80.00  75.00     0.2500     -2.5000  0.5000",
+    ]
+    many = tables({"a": result(SEVEN | STS, geometry=shape)})
+    assert [t.title for t in many] == ["accuracy", "Spearman x 100", "geometry"]
+    assert many[0].head[-1] == "transfer" and many[1].head[-1] == "sts"
+
+
+def test_what_is_missing_is_seen():
+    found = tables({"a": result({"MR": {"acc": 70.0}, "CR": {"acc": 80.0}}, ("SUBJ",))})
+    assert found[0].lines[0][2:6] == ["70.00", "80.00", "-", "75.00*"]
+    assert "* incomplete: without SUBJ" in as_text(found)
+    assert "\\* incomplete" in as_markdown(found) and "% * incomplete" in as_latex(found)
+
+
+def test_every_format_holds_the_scores():
+    results = {"runs/a_1": result({"MR": {"acc": 71.25}}), "b|c": result({"MR": {"acc": 72.5}})}
+    comparison = [{"task": "MR", "a": "runs/a_1", "b": "b|c", "only_a": 1, "only_b": 9, "p": 0.0215}]
+    found = tables(results, comparison)
+    for render in (as_text, as_markdown, as_latex):
+        assert {"71.25", "72.50", "0.021"} <= set(render(found).replace("|", " ").split())
+    assert "b\\|c" in as_markdown(found) and "runs/a\\_1 &" in as_latex(found)
+    markdown = [line for line in as_markdown(found).splitlines() if line.startswith("|")]
+    assert all(line.replace("\\|", "").count("|") == markdown[0].count("|") for line in markdown[:4])
+    rows = list(csv.DictReader(io.StringIO(as_csv(results, comparison))))
+    assert [row["MR"] for row in rows] == ["71.25", "72.5"] and rows[1]["MR_p"] == "0.0215" and rows[0]["MR_p"] == ""
