@@ -32,8 +32,8 @@ from sentence_transformers import SentenceTransformer
 from eval.encoding import Encoder
 from eval.neighbours import HeldOut, held_out, neighbour_geometry, similarities
 from eval.reading import Data, read
+from eval.run import PACKAGES
 from eval.scoring import evaluate
-from eval.senteval import PACKAGES
 from eval.tables import format_table
 from eval.tasks import choose_tasks, data_folder
 from sentemb.checkpoint import newest, write_whole

@@ -13,8 +13,9 @@ from eval import senteval
 from eval.encoding import Encoder
 from eval.neighbours import HeldOut, held_out, neighbour_geometry, similarities
 from eval.reading import Data, read
+from eval.run import corpus_of
 from eval.scoring import Settings, evaluate, measure, score, stsb_geometry
-from eval.senteval import corpus_of, format_table
+from eval.senteval import format_table
 from eval.tasks import TASKS, File, Task
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load

@@ -1,0 +1,140 @@
+"""What ``python -m eval.senteval`` does once its command line is read."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.encoding import EmbeddingCache
+from eval.neighbours import HeldOut, held_out
+from eval.probe import PROBES
+from eval.reading import Data
+from eval.scoring import Settings, measure
+from eval.tables import RENDER, as_csv, compare, tables
+from sentemb.corpus import open_corpus
+from sentemb.encoders import load, model_folder
+from sentemb.registry import InputError, build, choose
+
+PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn", "numpy")
+SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex", ".txt": "text"}
+FORMATS = ("text", "markdown", "latex", "csv", "json")
+
+
+def corpus_of(checkpoint: Path) -> str | None:
+    """The corpus a run was trained on, by the config.json of the run folder that ``checkpoint`` is or lies in."""
+    for folder in (checkpoint, *checkpoint.resolve().parents[:2]):
+        try:
+            settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
+            return str(settings["corpus"])
+        except (OSError, ValueError, KeyError, TypeError):  # no run's: a transformer has a config.json too
+            continue
+    return None
+
+
+def _pairs(given: str | None, checkpoint: str, tasks: Sequence[Data]) -> HeldOut | None:
+    """Held-out neighbours of the corpus named, else of the run's own, else (where STS-B will not do) of the sample."""
+    if given:
+        return held_out(open_corpus(given))
+    corpus = corpus_of(Path(checkpoint))
+    if corpus is None and any("STS-B" in data.task.name for data in tasks):
+        return None
+    try:
+        return held_out(open_corpus(corpus or "sample"))
+    except InputError as error:
+        print(f"no neighbours' geometry: {error}", file=sys.stderr)
+        return None
+
+
+def run(options: argparse.Namespace, tasks: Sequence[Data], failed: dict[str, str]) -> int:
+    """Encode and score ``tasks``, print, write; returns the exit code.
+
+    Args:
+        options: of :func:`eval.senteval.parser`. tasks: those read. failed: the others, with the reason.
+    """
+    build(PROBES, options.probe, "probe", device="cpu")  # a wrong one is told now
+    for checkpoint in options.checkpoint:
+        if Path(checkpoint).exists():
+            model_folder(Path(checkpoint))
+    results: dict[str, dict[str, Any]] = {}
+    correct: dict[str, dict[str, np.ndarray]] = {}
+    lost = bool(failed)
+    for checkpoint in dict.fromkeys(options.checkpoint):
+        try:
+            result, right = _measure(checkpoint, tasks, failed, options)
+        except InputError as error:
+            if len(options.checkpoint) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)  # what the others scored is kept
+            lost = True
+            continue
+        results[checkpoint], correct[checkpoint] = result, right
+        for name in result["failed"].keys() - failed.keys():
+            print(f"error: {name}: {result['failed'][name]}", file=sys.stderr)
+            lost = True
+    if not results:
+        return 2
+    comparison = compare(correct)
+    if options.format == "text":
+        _describe(tasks, results, options.probe)
+    print(render(options.format, results, comparison))
+    if options.output:
+        kind = SUFFIXES.get(options.output.suffix.lower(), "json")
+        partial = options.output.with_name(f"{options.output.name}.{os.getpid()}.partial")
+        partial.write_text(render(kind, results, comparison) + "\n", encoding="utf-8")
+        partial.replace(options.output)
+    return 2 if lost else 0
+
+
+def _measure(
+    checkpoint: str, tasks: Sequence[Data], failed: dict[str, str], options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    model = load(checkpoint, device=options.device)
+    device = model.device.type
+    settings = Settings(
+        probe=build(PROBES, options.probe, "probe", device=device),
+        folds=options.folds,
+        device=device,
+        positives=options.positives,
+        geometry_part=options.geometry_split,
+    )
+    cache = EmbeddingCache(options.cache, model) if options.cache else None
+    pairs = _pairs(options.corpus, checkpoint, tasks)
+    result, right = measure(model, tasks, pairs, options.batch_size, True, settings, cache, failed)
+    if cache:
+        print(f"{checkpoint}: {result['encoded']:,} encoded, {result['reused']:,} from the cache", file=sys.stderr)
+    return result, right
+
+
+def _describe(tasks: Sequence[Data], results: dict[str, dict[str, Any]], probe: str) -> None:
+    first = next(iter(results.values()))
+    for data in tasks:
+        row = first["tasks"].get(data.task.name)
+        if row:
+            print(f"{data.task.name}: {data.task.what}; {row['n']:,} rows; {row['protocol']}")
+    shape = first["geometry"]
+    if shape and "alignment" in shape:
+        what = shape.get("definition", "")
+        of = shape["source"] if "retrieval_mrr" in shape else f"{shape['source']}: {what}"
+        print(
+            f"alignment, uniformity: {shape['pairs']:,} pairs, {shape['sentences']:,} sentences; {of}; "
+            f"optimum {shape['uniformity_optimum']:.4f}"
+        )
+
+
+def render(kind: str, results: dict[str, dict[str, Any]], comparison: list[dict[str, Any]]) -> str:
+    """Results in one of FORMATS. JSON: an object; of several checkpoints ``{"results": [...], "comparison"}``."""
+    choose("format", kind, FORMATS)
+    if kind == "csv":
+        return as_csv(results, comparison)
+    if kind != "json":
+        return RENDER[kind](tables(results, comparison))
+    versions = {package: version(package) for package in PACKAGES}
+    whole = [{"checkpoint": name, **result, "versions": versions} for name, result in results.items()]
+    content = whole[0] if len(whole) == 1 else {"results": whole, "comparison": comparison}
+    return json.dumps(content, indent=2)
