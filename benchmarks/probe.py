@@ -137,7 +137,7 @@ def agree(data: Sequence[Data], encode: Encoder) -> None:
     for task in data:
         x, y, rows = arrays(task, encode, 384)
         found = ours(task.task.scheme, x, y, rows)
-        options = {"tol": 1e-10, "max_iter": 20_000, "solver": "newton-cholesky" if y.max() == 1 else "lbfgs"}
+        options = {"tol": 1e-10, "max_iter": 1000, "solver": "newton-cholesky"}
         _, accuracy, values, _ = plain(task.task.scheme, x.astype(np.float64), y, rows, **options)
         equal = sum(a == b for a, b in zip(found.chosen, values, strict=True))
         print(

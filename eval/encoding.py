@@ -1,12 +1,12 @@
 """Embeddings of sentences: each distinct one encoded once in a run, and once for all with a cache folder."""
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ class Encoder:
     ) -> None:
         self.model, self.batch_size, self.progress, self.cache = model, batch_size, progress, cache
         self.position: dict[str, int] = {}
+        self.broken: set[str] = set()  # sentences whose embedding is not finite
         self.rows = np.empty((0, 0), dtype=np.float32)
         self.encoded = self.reused = 0
 
@@ -45,9 +46,7 @@ class Encoder:
         found = self.cache.find(new) if self.cache else {}
         missing = [text for text in new if text not in found]
         self.encoded, self.reused = self.encoded + len(missing), self.reused + len(found)
-        parts = [self.rows] if len(self.rows) else []
-        if found:
-            parts.append(np.stack(list(found.values())))
+        parts = [(list(found), np.stack(list(found.values())))] if found else []
         if missing:
             rows = np.asarray(
                 self.model.encode(missing, batch_size=self.batch_size, show_progress_bar=self.progress),
@@ -57,10 +56,12 @@ class Encoder:
                 raise InputError(f"the model gave an array of shape {rows.shape} for {len(missing)} sentences")
             if self.cache:
                 self.cache.keep(missing, rows)
-            parts.append(rows)
-        for text in [*found, *missing]:
-            self.position[text] = len(self.position)
-        self.rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            parts.append((missing, rows))
+        for own, rows in parts:
+            self.broken.update(own[i] for i in _broken(rows))
+            self.position.update(zip(own, range(len(self.position), len(self.position) + len(own)), strict=True))
+        arrays = [array for array in (self.rows, *(rows for _, rows in parts)) if len(array)]
+        self.rows = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings ``[n, d]`` float32.
@@ -69,16 +70,29 @@ class Encoder:
             InputError: an embedding is not finite; the sentence is named. As :meth:`prepare`.
         """
         self.prepare(texts)
-        rows = self.rows[[self.position[text] for text in texts]]
-        return refuse_broken(texts, rows)
+        self.refuse(texts)
+        return self.rows[[self.position[text] for text in texts]]
+
+    def refuse(self, texts: Sequence[str]) -> None:
+        """InputError that names the first of ``texts``, all prepared, whose embedding is not finite."""
+        first = next((text for text in texts if text in self.broken), None) if self.broken else None
+        if first is not None:
+            raise InputError(BROKEN.format(first))
+
+
+BROKEN = "the embedding of {!r} is not finite; the checkpoint is damaged"
+
+
+def _broken(rows: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # a sum is finite where each number is, and needs no [n, d] of booleans
+        return np.flatnonzero(~np.isfinite(rows.sum(axis=1, dtype=np.float64)))
 
 
 def refuse_broken(texts: Sequence[str], rows: np.ndarray) -> np.ndarray:
     """``rows`` ``[n, d]`` if all are finite, else an InputError that names the first sentence whose row is not."""
-    # A sum over a row is finite only if each number is (or overflows, which is as bad): no [n, d] array of booleans.
-    broken = np.flatnonzero(~np.isfinite(rows.sum(axis=1, dtype=np.float64)))
+    broken = _broken(rows)
     if len(broken):
-        raise InputError(f"the embedding of {texts[broken[0]]!r} is not finite; the checkpoint is damaged")
+        raise InputError(BROKEN.format(texts[broken[0]]))
     return rows
 
 
@@ -100,9 +114,9 @@ def fingerprint(model: SentenceTransformer) -> str:
 
 
 class EmbeddingCache:
-    """Embeddings on disk: ``folder/<fingerprint of the model>/rows-*.npz``, each file written whole and never changed.
+    """Embeddings on disk: ``folder/<fingerprint of the model>/rows-*/``, each written whole and never changed.
 
-    A file that cannot be read is left out, with a note on stderr, and its sentences are encoded anew.
+    Rows are memory-mapped. Files that cannot be read are left out, with a note on stderr, and encoded anew.
 
     Raises:
         InputError: the folder cannot be made or written to.
@@ -119,13 +133,13 @@ class EmbeddingCache:
             raise InputError(f"--cache {folder} cannot be written to ({error.strerror}); name another folder") from None
         self.known: dict[bytes, tuple[int, int]] = {}  # digest of a sentence -> (file, row)
         self.files: list[np.ndarray] = []
-        for path in sorted(self.folder.glob("rows-*.npz")):
+        for path in sorted(self.folder.glob("rows-*")):
             try:
-                with np.load(path, allow_pickle=False) as content:
-                    keys, rows = content["keys"], content["rows"]
-                if len(keys) != len(rows) or rows.ndim != 2:
+                keys = np.load(path / "keys.npy", allow_pickle=False)
+                rows = np.load(path / "rows.npy", allow_pickle=False, mmap_mode="r")
+                if keys.ndim != 2 or keys.dtype != np.uint8 or rows.ndim != 2 or len(keys) != len(rows):
                     raise ValueError("keys and rows do not match")
-            except (OSError, ValueError, KeyError, BadZipFile) as error:
+            except (OSError, ValueError, EOFError) as error:
                 print(f"note: {path} is damaged and left out ({error}); delete it", file=sys.stderr)
                 continue
             self.known.update({key.tobytes(): (len(self.files), i) for i, key in enumerate(keys)})
@@ -143,13 +157,15 @@ class EmbeddingCache:
     def keep(self, texts: Sequence[str], rows: np.ndarray) -> None:
         """Add rows. A full disk costs the cache, not the scores."""
         keys = np.frombuffer(b"".join(_key(text) for text in texts), dtype=np.uint8).reshape(len(texts), -1)
-        partial = self.folder / f".{uuid4().hex}.partial"
+        target = self.folder / f"rows-{uuid4().hex}"
+        partial = self.folder / f".{target.name}.partial"
         try:
-            with partial.open("wb") as file:
-                np.savez(file, keys=keys, rows=rows)
-            partial.replace(self.folder / f"rows-{hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()}.npz")
+            partial.mkdir()
+            np.save(partial / "keys.npy", keys, allow_pickle=False)
+            np.save(partial / "rows.npy", rows, allow_pickle=False)
+            partial.rename(target)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
             print(f"note: embeddings could not be kept in {self.folder} ({error.strerror})", file=sys.stderr)
 
 

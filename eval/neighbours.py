@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sentemb.corpus import Corpus
-from sentemb.geometry import alignment, retrieval, uniformity, uniformity_optimum, unit
+from sentemb.geometry import alignment, effective_rank, mean_cosine, retrieval, uniformity, uniformity_optimum, unit
 from sentemb.pairs import draw, neighbours
 from sentemb.registry import InputError
 
@@ -51,7 +51,8 @@ def neighbour_geometry(encode: Encode, pairs: HeldOut) -> dict[str, Any]:
 
     Returns:
         ``alignment`` of the pairs; ``uniformity`` in nats over the distinct sentences, with the least possible one for
-        the dimension; ``retrieval_mrr`` and ``retrieval_recall_at_1`` of the second among all second sentences.
+        the dimension; their ``effective_rank`` and ``mean_cosine``; ``retrieval_mrr`` and ``retrieval_recall_at_1`` of
+        the second among all second sentences.
     """
     texts = pairs.first + pairs.second
     position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
@@ -63,6 +64,8 @@ def neighbour_geometry(encode: Encode, pairs: HeldOut) -> dict[str, Any]:
         "alignment": alignment(x, y).item(),
         "uniformity": uniformity(distinct).item() if len(distinct) > 1 else 0.0,
         "uniformity_optimum": uniformity_optimum(distinct.shape[1]),
+        "effective_rank": effective_rank(distinct).item(),
+        "mean_cosine": mean_cosine(distinct).item() if len(distinct) > 1 else 1.0,
         "retrieval_mrr": mrr,
         "retrieval_recall_at_1": recall,
         "pairs": len(x),

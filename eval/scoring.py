@@ -174,20 +174,23 @@ def measure(
     settings, failed = settings or Settings(), dict(failed or {})
     encode = Encoder(model, batch_size, progress, cache)
     encode.prepare([text for task in tasks for text in task.texts] + (pairs.first + pairs.second if pairs else []))
-    rows: dict[str, dict[str, Any]] = {}
-    correct = {}
-    for data in tqdm(tasks, desc="scoring", unit="task", disable=not progress):
+    usable = []
+    for data in tasks:
         try:
-            scored = score(data, encode, settings)
+            encode.refuse(data.texts)
+            usable.append(data)
         except InputError as error:
             failed[data.task.name] = str(error)
-            continue
+    rows: dict[str, dict[str, Any]] = {}
+    correct = {}
+    for data in tqdm(usable, desc="scoring", unit="task", disable=not progress):
+        scored = score(data, encode, settings)
         rows[data.task.name] = scored.row
         if scored.correct is not None:
             correct[data.task.name] = scored.correct
     means, geometry = averages(rows, failed), None
     try:
-        geometry = _geometry([data for data in tasks if data.task.name in rows], encode, pairs, settings)
+        geometry = _geometry(usable, encode, pairs, settings)
     except InputError as error:
         failed["geometry"] = str(error)
     result = {
@@ -243,14 +246,14 @@ def averages(rows: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]) -
 def _geometry(
     tasks: Sequence[Data], encode: Encode, pairs: HeldOut | None, settings: Settings
 ) -> dict[str, Any] | None:
-    """Of the held-out neighbours and of STS-B, each by its definition; the first of them also stands on top."""
+    """Of the held-out neighbours, else of STS-B; and STS-B's under its name, and tolerance by task."""
     found: dict[str, Any] = {}
     if pairs:
         found |= neighbour_geometry(encode, pairs)
     stsb = next((data for data in tasks if "STS-B" in data.task.name), None)
     if stsb:
         shape = stsb_geometry(stsb, encode, settings.positives, settings.geometry_part)
-        found = {**shape, **found, "STS-B": shape}
+        found = (found or shape) | {"STS-B": shape}
     within = {
         data.task.name: tolerance(unit(torch.from_numpy(rows)), torch.from_numpy(labels)).item()
         for data in tasks

@@ -66,13 +66,12 @@ def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> li
         ("Pearson x 100, supervised", "pearson", [n for n in asked if TASKS[n].scheme == "regression"], ()),
     ]
     found = [_scores(results, *kind) for kind in kinds if kind[2]]
-    shape = _shape(results)
     if len(found) == 1 and len(found[0].head) <= 6:
-        table = found[0]
+        table, shape = found[0], _shape(results, brief=True)
         lines = [[*line, *more[1:]] for line, more in zip(table.lines, shape.lines, strict=True)]
         found = [Table(table.title, [*table.head, *shape.head[1:]], lines, table.notes)]
     elif any(result["geometry"] for result in results.values()):
-        found.append(shape)
+        found.append(_shape(results))
     if comparison:
         lines = [
             [str(r["task"]), str(r["a"]), str(r["b"]), str(r["only_a"]), str(r["only_b"]), f"{r['p']:.2g}"]
@@ -99,13 +98,10 @@ def _scores(results: Results, title: str, metric: str, names: list[str], labels:
     return Table(title, ["encoder", "dim", *names, *columns], lines, tuple(dict.fromkeys(notes)))
 
 
-def _shape(results: Results) -> Table:
+def _shape(results: Results, brief: bool = False) -> Table:
     keys = {"alignment": "alignment", "uniformity": "uniformity"}
-    for key, label in (
-        ("retrieval_mrr", "MRR"),
-        ("effective_rank", "effective rank"),
-        ("mean_cosine", "mean cosine"),
-    ):
+    more = [("retrieval_mrr", "MRR"), ("effective_rank", "effective rank"), ("mean_cosine", "mean cosine")]
+    for key, label in more[: 1 if brief else 3]:
         if any(key in (result["geometry"] or {}) for result in results.values()):
             keys[key] = label
     lines = []
