@@ -23,6 +23,7 @@ from eval.reading import Data, read
 from eval.scoring import Scored, Settings, measure, score
 from eval.similarity import correlate
 from eval.tasks import TASKS, choose_tasks, data_folder
+from sentemb.encoders import refuse_missing_device
 from sentemb.registry import InputError, build, choose
 
 Batcher = Callable[[Any, list[list[str]]], Any]  # (params, sentences as lists of tokens) -> [n, d]
@@ -34,6 +35,9 @@ UPSTREAM = {name: name for name in ("CR", "MR", "MPQA", "SUBJ", "SST2", "SST5", 
     "STSBenchmark": "STS-B-supervised",
     **{name: name for name in ("STS12", "STS13", "STS14", "STS15", "STS16")},
 }
+# Also SentEval's; a list that has them is scored without them.
+PROBING = ("Length", "WordContent", "Depth", "TopConstituents", "BigramShift", "Tense", "SubjNumber", "ObjNumber")
+ABSENT = ("SNLI", "ImageCaptionRetrieval", *PROBING, "OddManOut", "CoordinationInversion")
 CLASSIFIER = ("nhid", "optim", "batch_size", "tenacity", "epoch_size", "max_epoch", "dropout")
 
 
@@ -84,18 +88,25 @@ class SE:
         self.settings = self._settings()
 
     def _settings(self) -> Settings:
-        device = str(self.params.device or "cpu")
+        params = self.params
+        for key, least in (("kfold", 2), ("batch_size", 1), ("seed", 0)):
+            if not isinstance(params[key], int) or params[key] < least:
+                raise InputError(f"params[{key!r}] must be a whole number of at least {least}, got {params[key]!r}")
+        device = str(params.device or "cpu")
+        refuse_missing_device(device)
         probe: Any = Logistic(device)
-        if self.params.usepytorch:
+        if params.usepytorch:
             ignored = sorted(set(self.params.classifier) - {*CLASSIFIER, "cudaEfficient"})
             if ignored:
                 warnings.warn(f"params['classifier'] has {', '.join(ignored)}, which means nothing", stacklevel=3)
             given = {key: self.params.classifier[key] for key in CLASSIFIER if key in self.params.classifier}
+            if not given["nhid"]:
+                given.pop("dropout", None)  # upstream takes it and has nothing to drop
             try:
-                probe = Mlp(**given, seed=self.params.seed, device=device)
-            except (TypeError, ValueError) as error:
+                probe = Mlp(**given, seed=params.seed, device=device)
+            except (AttributeError, TypeError, ValueError) as error:
                 raise InputError(f"params['classifier'] cannot be used: {error}") from None
-        return Settings(probe, self.params.kfold, self.params.seed, device)
+        return Settings(probe, params.kfold, params.seed, device)
 
     def eval(self, name: str | Sequence[str]) -> dict[str, Any]:
         """The results of one task, or ``{task: results}`` of several, with upstream's keys.
@@ -107,12 +118,14 @@ class SE:
 
         Raises:
             InputError: an unknown task, files that cannot be read, or a batcher that returns another number of rows or
-                a number that is not finite. In a list such a task gets ``{"error": sentence}`` and the others run.
+                a number that is not finite. In a list such a task gets ``{"error": sentence}`` and the others run; so
+                does one of SentEval's that is not offered (SNLI, image captions, the probing tasks).
         """
         if not isinstance(name, str):
             found = {}
             for each in name:
-                choose("task", each, UPSTREAM)
+                if each not in ABSENT:
+                    choose("task", each, UPSTREAM)
             for each in name:
                 try:
                     found[each] = self.eval(each)
@@ -121,7 +134,10 @@ class SE:
                     found[each] = {"error": str(error)}
             self.results = found
             return found
+        if name in ABSENT:
+            raise InputError(f"task {name!r} is not offered here; there are {', '.join(UPSTREAM)}")
         task = TASKS[UPSTREAM[choose("task", name, UPSTREAM)]]
+        self.settings = self._settings()  # a script may have changed its params since
         self.params.current_task = name
         logging.debug("***** Transfer task : %s *****", name)
         data = read(task, Path(self.params.task_path))
@@ -134,7 +150,15 @@ class SE:
         for first in range(0, len(texts), size):
             batch = list(texts[first : first + size])
             rows = self.batcher(self.params, [text.split() for text in batch])
-            rows = rows.detach().cpu().numpy() if torch.is_tensor(rows) else np.asarray(rows)
+            try:
+                if torch.is_tensor(rows):
+                    rows = (rows.float() if rows.dtype == torch.bfloat16 else rows).detach().cpu()
+                rows = np.asarray(rows)
+                rows = rows.astype(np.float32) if rows.dtype.kind in "biu" or rows.dtype.itemsize < 4 else rows
+            except ValueError as error:
+                raise InputError(f"the batcher's rows are no array ({error}); it must return [n, d]") from None
+            if rows.dtype.kind != "f":
+                raise InputError(f"the batcher returned an array of {rows.dtype}; it must return numbers, [n, d]")
             if rows.ndim != 2 or len(rows) != len(batch):
                 raise InputError(
                     f"the batcher returned an array of shape {rows.shape} for a batch of {len(batch)} sentences "
@@ -205,20 +229,25 @@ class SentEvalEvaluator(SentenceEvaluator):
         write_csv: bool = True,
     ) -> None:
         super().__init__()
+        if folds < 2 or batch_size < 1:
+            raise InputError(f"folds must be at least 2 and batch_size 1, got {folds} and {batch_size}")
         folder = data_folder(Path(data) if data is not None else None)
         self.tasks = [read(task, folder) for task in choose_tasks(tasks, folder)]
         self.settings = Settings(build(PROBES, probe, "probe", device="cpu"), folds)
         self.batch_size, self.name, self.write_csv = batch_size, name, write_csv
         names = [key for task in self.tasks for key in _metrics_of(task)]
-        self.primary_metric = names[0] if primary is None else choose("metric", primary, names)
+        metric = names[0] if primary is None else choose("metric", primary, names)
+        self.primary_metric = f"{name}_{metric}" if name else metric
 
     def __call__(  # type: ignore[override]  # as its own evaluators narrow it
         self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """Scores of ``model``, in percent; a line of ``senteval_results.csv`` in ``output_path`` as well."""
         mode = model.training
-        result, _ = measure(model, self.tasks, None, self.batch_size, settings=self.settings)
-        model.train(mode)
+        try:
+            result, _ = measure(model, self.tasks, None, self.batch_size, settings=self.settings)
+        finally:
+            model.train(mode)
         if result["failed"]:
             raise InputError("; ".join(f"{task}: {why}" for task, why in result["failed"].items()))
         found = {
@@ -233,7 +262,7 @@ class SentEvalEvaluator(SentenceEvaluator):
             with path.open("a", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerows([["epoch", "steps", *found]] * new + [[epoch, steps, *found.values()]])
-        found = self.prefix_name_to_metrics(found, self.name)
+        found = {f"{self.name}_{key}" if self.name else key: value for key, value in found.items()}
         self.store_metrics_in_model_card_data(model, found, epoch, steps)
         return found
 

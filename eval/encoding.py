@@ -1,6 +1,7 @@
 """Embeddings of sentences: each distinct one encoded once in a run, and once for all with a cache folder."""
 
 import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -102,15 +103,23 @@ def fingerprint(model: SentenceTransformer) -> str:
     # repr has the modules and their options; dropout and the like change it without need, never the other way round.
     settings = [repr(model), model.max_seq_length, model.truncate_dim, model.default_prompt_name, model.prompts]
     for module in model:
-        tokenizer = getattr(module, "tokenizer", None)
-        backend: Any = getattr(tokenizer, "backend_tokenizer", tokenizer)
-        settings.append(backend.to_str() if hasattr(backend, "to_str") else str(backend))
-        settings.append(getattr(module, "get_config_dict", dict)())
+        settings += [_vocabulary(getattr(module, "tokenizer", None)), getattr(module, "get_config_dict", dict)()]
     seen.update(repr(settings).encode())
     for name, tensor in sorted(model.state_dict().items()):
         seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         seen.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return seen.hexdigest()
+
+
+def _vocabulary(tokenizer: Any) -> Any:
+    """All that a tokenizer does, as text or plain values: never its repr, which may hold an address."""
+    inner = getattr(tokenizer, "tokenizer", tokenizer)  # word embeddings wrap a transformer's
+    backend = getattr(inner, "backend_tokenizer", inner)
+    if hasattr(backend, "to_str"):
+        rules = json.loads(backend.to_str())
+        return {key: value for key, value in rules.items() if key not in ("padding", "truncation")}  # encode sets them
+    words = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else ()
+    return type(tokenizer).__name__, sorted(words.items()) if isinstance(words, dict) else list(words)
 
 
 class EmbeddingCache:

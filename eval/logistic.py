@@ -22,10 +22,10 @@ class Regressions:
 
     Two classes: minimise ||w||^2 / 2 + C sum log(1 + exp(-s (w.x + b))), s = +-1. More: softmax with a column of w a
     class. The intercept b is not penalised. ``x`` is centred (b takes it up) and turned to the principal axes of the
-    rows that are ever trained on: a rotation leaves the penalty as it is, and directions in which those rows do not
-    vary get no weight.
+    rows that are ever trained on: a rotation leaves the penalty as it is, and what lies outside their span, where there
+    are fewer rows than columns, gets no weight.
 
-    Memory beside ``x``, in bytes: 8 n (r + 1) for the turned matrix, r <= min(d, rows trained on); 32 min(d, rows)^2
+    Memory beside ``x``, in bytes: 8 n (r + 1) for the turned matrix, r <= min(d, rows trained on); 40 min(d, rows)^2
     while it is turned; 24 (r + 1)^2 k for Hessians (k columns: 1 for two classes, else K; times k where k (r + 1) is
     at most LARGEST); and BUDGET for the fits, as many at once as fit in it: one takes 8 k (6 n + 25 r).
     With d = 4,800 and n = 67,349: 2.6 + 0.7 + 0.5 GB.
@@ -55,11 +55,16 @@ class Regressions:
         for number in order:
             c = self.z.new_tensor([grid[number]])
             # The solution on all rows at the C before is a start for this one, which is a start for its folds.
-            centre = self.solve([self.trained_on], c, centre, inverse)
-            inverse = self.inverse_hessian(centre, grid[number])
+            for _ in range(50):
+                centre, done = self.solve([self.trained_on], c, centre, inverse, rounds=30)
+                inverse = self.inverse_hessian(centre, grid[number])
+                if done:
+                    break
             for first in range(0, len(trains), size):
                 rows = [torch.from_numpy(train).to(self.device) for train in trains[first : first + size]]
-                weights = self.solve(rows, c.expand(len(rows)), centre.expand(-1, -1, len(rows)), inverse)
+                weights, done = self.solve(rows, c.expand(len(rows)), centre.expand(-1, -1, len(rows)), inverse)
+                if not done:
+                    warnings.warn(f"logistic regressions at C = {grid[number]} did not converge", stacklevel=2)
                 labels = self._label(self._scores(weights)).cpu().numpy()  # [n, fits]
                 for column in range(len(rows)):
                     found[first + column][number] = labels[tests[first + column], column]
@@ -74,8 +79,10 @@ class Regressions:
         tolerance: float = 1e-5,
         rounds: int = 1000,
         history: int = 10,
-    ) -> Tensor:
+    ) -> tuple[Tensor, bool]:
         """Weights ``[r + 1, k, fits]`` (intercept last, principal axes) of the fits, by L-BFGS (Nocedal 1980).
+
+        The second value is whether all converged.
 
         Args:
             rows: numbers of each fit's rows. c: ``[fits]``. start: where to begin, shaped as the answer.
@@ -109,13 +116,12 @@ class Regressions:
             if busy.sum() <= 0.7 * len(busy):  # leave the finished ones behind
                 answer[..., left[~busy]] = at[..., ~busy]
                 if not busy.any():
-                    return answer
+                    return answer, True
                 left, inside, c, value, length = left[busy], inside[:, busy], c[busy], value[busy], length[busy]
                 at, slope, direction = at[..., busy], slope[..., busy], direction[..., busy]
                 moves = [(s[..., busy], y[..., busy], r[busy]) for s, y, r in moves]
-        warnings.warn(f"{len(left)} logistic regressions did not converge in {rounds} rounds", stacklevel=2)
         answer[..., left] = at
-        return answer
+        return answer, False
 
     def inverse_hessian(self, weights: Tensor, c: float) -> Tensor:
         """Inverse Hessian ``[g, m, m]``, ``g m = k (r + 1)``, of a fit on all rows at ``weights`` ``[r + 1, k, 1]``.
@@ -194,13 +200,10 @@ def _principal(x: Tensor, trained_on: np.ndarray, device: torch.device, block: i
         for rows in train.split(block):
             part = wide(rows) - mean
             gram.addmm_(part.T, part)
-        squares, axes = torch.linalg.eigh(gram)  # ascending, [d] and [d, d]
-        axes = axes[:, squares > 1e-12 * squares[-1]]
-    else:  # fewer rows than columns: the same axes from the rows' own products
-        part = wide(train) - mean
-        squares, turned = torch.linalg.eigh(part @ part.T)
-        kept = squares > 1e-12 * squares[-1]
-        axes = part.T @ (turned[:, kept] / squares[kept].sqrt())
+        axes = torch.linalg.eigh(gram).eigenvectors  # [d, d]
+    else:  # fewer rows than columns: a basis of what they span, then its principal axes
+        basis, part = torch.linalg.qr((wide(train) - mean).T)  # [d, rows] and [rows, rows]
+        axes = basis @ torch.linalg.eigh(part @ part.T).eigenvectors
     z = mean.new_ones(len(x), axes.shape[1] + 1)
     for rows in torch.arange(len(x)).split(block):
         z[rows[0] : rows[-1] + 1, :-1] = (wide(rows) - mean) @ axes

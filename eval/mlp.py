@@ -17,6 +17,7 @@ from torch.nn.init import kaiming_uniform_
 
 Rows = tuple[np.ndarray, np.ndarray | None, np.ndarray]  # train, dev, test
 GATHERED = 256 * 2**20  # bytes of features that one step may gather
+TRAINED = 1024 * 2**20  # bytes of weights, gradients, moments and best weights of the fits trained at once
 
 OPTIMISERS = {
     "adadelta": torch.optim.Adadelta,
@@ -43,6 +44,8 @@ def optimiser(text: str) -> tuple[Any, dict[str, float]]:
         except ValueError:
             raise ValueError(f"optim setting {setting!r} is not name=number") from None
     kind = OPTIMISERS[name]
+    if name == "sgd" and "lr" not in values:
+        raise ValueError("optim sgd needs its learning rate, as in sgd,lr=0.1")
     try:
         kind([torch.zeros(1, requires_grad=True)], **values)
     except TypeError as error:
@@ -69,23 +72,25 @@ def train_many(
     """Labels of each fit's test rows at each weight decay, ``[decays, test rows]`` int8.
 
     Without dev rows 5 % of the train rows are held out, as upstream does. Memory beside a float32 copy of ``x``:
-    GATHERED and 16 bytes a parameter and fit.
+    at most GATHERED and TRAINED, or one fold's where that is more.
     """
     features = torch.from_numpy(np.ascontiguousarray(x)).to(device, torch.float32)
     labels = torch.from_numpy(np.asarray(y, dtype=np.int64)).to(device)
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for number, (train, dev, _) in enumerate(rows):
         groups[len(train), -1 if dev is None else len(dev)].append(number)
-    size = max(1, GATHERED // (4 * batch_size * features.shape[1]))
+    classes = int(labels.max()) + 1
+    weights = features.shape[1] * nhid + nhid * classes if nhid else features.shape[1] * classes
+    size = max(1, min(GATHERED // (4 * batch_size * features.shape[1]), TRAINED // (24 * weights * len(decays))))
     found: list[np.ndarray] = [np.empty(0)] * len(rows)
     for members in groups.values():
         for first in range(0, len(members), size):
             chosen = members[first : first + size]
             group = _Group(features, labels, [rows[i] for i in chosen], decays, nhid, optim, batch_size, dropout, seed)
-            weights = group.fit(tenacity, epoch_size, max_epoch)
+            best = group.fit(tenacity, epoch_size, max_epoch)
             for position, i in enumerate(chosen):
                 test = torch.from_numpy(rows[i][2]).to(features.device)
-                found[i] = group.predict([w[position] for w in weights], test).cpu().numpy().astype(np.int8)
+                found[i] = group.predict([w[position] for w in best], test).cpu().numpy().astype(np.int8)
     return found
 
 
@@ -114,7 +119,8 @@ class _Group:
         self.parameters = self._start(len(rows))
         self.kind, self.settings = optimiser(optim)
         self.optimiser = self.kind(self.parameters, **self.settings)
-        self.decay = torch.tensor(decays, device=x.device)
+        # torch's Rprop has no weight decay, so neither has upstream with it
+        self.decay = torch.tensor(decays, device=x.device) * (self.kind is not torch.optim.Rprop)
         trains, devs = np.stack([train for train, _, _ in rows]), []
         if rows[0][1] is None:
             order = self.order.permutation(trains.shape[1])
@@ -212,7 +218,7 @@ class _Group:
     def _accuracy(self, fold: int) -> Tensor:
         """Dev accuracy ``[V]`` of a fold that is still here."""
         dev = self.devs[fold]
-        return (self.predict([p[fold] for p in self.parameters], dev) == self.y[dev]).double().mean(dim=1).float()
+        return (self.predict([p[fold] for p in self.parameters], dev) == self.y[dev]).float().mean(dim=1)
 
     @torch.no_grad()
     def predict(self, weights: Sequence[Tensor], rows: Tensor) -> Tensor:

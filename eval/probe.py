@@ -102,6 +102,10 @@ class Mlp:
     ) -> None:
         if nhid < 0 or min(batch_size, epoch_size) < 1 or tenacity < 0 or max_epoch < 0 or not 0 <= dropout < 1:
             raise ValueError("nhid, tenacity, max_epoch >= 0, batch_size, epoch_size >= 1 and 0 <= dropout < 1 wanted")
+        if dropout and not nhid:
+            raise ValueError("dropout is of hidden units; give nhid as well")
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be between 0 and 2^32 - 1, got {seed}")
         optimiser(optim)  # a wrong one is told now
         self.settings = dict(
             nhid=nhid,
@@ -148,7 +152,7 @@ class Knn:
         return (float(self.k),)
 
     def predict(self, x: np.ndarray, y: np.ndarray, folds: Sequence[Fold], values: Sequence[float]) -> list[np.ndarray]:
-        """As :class:`Probe`. Ties in distance go to the row that comes first."""
+        """As :class:`Probe`."""
         rows = torch.from_numpy(np.ascontiguousarray(x)).to(self.device, torch.float32)
         rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
         labels = torch.from_numpy(np.asarray(y, dtype=np.int64)).to(self.device)

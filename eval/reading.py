@@ -115,9 +115,13 @@ def _lines(task: Task, path: Path, rows: int) -> list[str]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
+        count = (
+            f"{rows} scored lines" if task.form == "sts" else f"{rows} lines{' and a header' if task.header else ''}"
+        )
+        shape = "a score or nothing each" if path.name.startswith("STS.gs.") else SHAPES[task.form]
         raise InputError(
-            f"{path} is missing; {task.name} needs it: {rows} lines{' and a header' if task.header else ''}, "
-            f"{SHAPES[task.form]}, {task.encoding} (python -m eval.download fetches it)"
+            f"{path} is missing; {task.name} needs it: {count}, {shape}, {task.encoding} "
+            "(python -m eval.download fetches it)"
         ) from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
@@ -175,14 +179,18 @@ def _line(task: Task, file: File, line: str) -> Row:
 
 
 def _label_line(task: Task, file: File, line: str) -> Row:
-    # SST5: "3 a sentence"; TREC: "NUM:dist a question", whose part after the colon is dropped
     label, _, sentence = line.strip().partition(" ")
+    return sentence, "", _label(task, label)
+
+
+def _fine_label_line(task: Task, file: File, line: str) -> Row:
+    label, _, sentence = line.strip().partition(" ")  # "NUM:dist a question"; the fine label is dropped
     return sentence, "", _label(task, label.partition(":")[0])
 
 
 def _tab_label(task: Task, file: File, line: str) -> Row:
-    sentence, label = line.strip().split("\t")[:2]
-    return sentence, "", _label(task, label)
+    columns = line.strip().split("\t")
+    return columns[0], "", _label(task, columns[1])
 
 
 def _label_tab_pair(task: Task, file: File, line: str) -> Row:
@@ -204,6 +212,7 @@ def _stsb(task: Task, file: File, line: str) -> Row:
 PARSERS: dict[str, Callable[[Task, File, str], Row]] = {
     "line": _line,
     "label_line": _label_line,
+    "fine_label_line": _fine_label_line,
     "tab_label": _tab_label,
     "label_tab_pair": _label_tab_pair,
     "sick": _sick,
@@ -212,6 +221,7 @@ PARSERS: dict[str, Callable[[Task, File, str], Row]] = {
 SHAPES = {
     "line": "a sentence each",
     "label_line": "a label, a space and a sentence each",
+    "fine_label_line": "a label as NUM:dist, a space and a sentence each",
     "tab_label": "a sentence, a tab and a label each",
     "label_tab_pair": "five columns between tabs (label, two ids, two sentences) each",
     "sick": "columns between tabs (id, two sentences, relatedness, entailment) each",

@@ -28,6 +28,8 @@ FORMATS = ("text", "markdown", "latex", "csv", "json")
 
 def corpus_of(checkpoint: Path) -> str | None:
     """The corpus a run was trained on, by the config.json of the run folder that ``checkpoint`` is or lies in."""
+    if not checkpoint.exists():
+        return None  # a hub name, which says nothing about the folder we are in
     for folder in (checkpoint, *checkpoint.resolve().parents[:2]):
         try:
             settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
@@ -75,7 +77,8 @@ def run(options: argparse.Namespace, tasks: Sequence[Data], failed: dict[str, st
             continue
         results[checkpoint], correct[checkpoint] = result, right
         for name in result["failed"].keys() - failed.keys():
-            print(f"error: {name}: {result['failed'][name]}", file=sys.stderr)
+            which = f"{checkpoint}, " if len(options.checkpoint) > 1 else ""
+            print(f"error: {which}{name}: {result['failed'][name]}", file=sys.stderr)
             lost = True
     if not results:
         return 2
@@ -86,8 +89,12 @@ def run(options: argparse.Namespace, tasks: Sequence[Data], failed: dict[str, st
     if options.output:
         kind = SUFFIXES.get(options.output.suffix.lower(), "json")
         partial = options.output.with_name(f"{options.output.name}.{os.getpid()}.partial")
-        partial.write_text(render(kind, results, comparison) + "\n", encoding="utf-8")
-        partial.replace(options.output)
+        try:
+            partial.write_text(render(kind, results, comparison) + "\n", encoding="utf-8")
+            partial.replace(options.output)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise InputError(f"{options.output} cannot be written ({error.strerror}); the scores are above") from None
     return 2 if lost else 0
 
 
@@ -95,7 +102,7 @@ def _measure(
     checkpoint: str, tasks: Sequence[Data], failed: dict[str, str], options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     model = load(checkpoint, device=options.device)
-    device = model.device.type
+    device = str(model.device)
     settings = Settings(
         probe=build(PROBES, options.probe, "probe", device=device),
         folds=options.folds,

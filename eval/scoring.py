@@ -80,6 +80,8 @@ def _probed(data: Data, encode: Encode, settings: Settings) -> Scored:
     y = np.concatenate([part.gold for part in data.parts.values()])
     ends = np.cumsum([len(part) for part in data.parts.values()])
     rows = {name: np.arange(end - len(part), end) for (name, part), end in zip(data.parts.items(), ends, strict=True)}
+    if task.scheme != "split":
+        _refuse_folds(y[rows.get("train", rows.get("all"))], folds, task.scheme)
     if task.scheme == "nested":
         result, truth = nested(probe, x, y, folds), y
         how = f"nested stratified {folds}-fold {{}} by inner {folds}-fold, seed {SEED}"
@@ -103,6 +105,14 @@ def _probed(data: Data, encode: Encode, settings: Settings) -> Scored:
     return Scored(row, result.predicted == truth)
 
 
+def _refuse_folds(y: np.ndarray, folds: int, scheme: str) -> None:
+    """InputError where a class has fewer rows than there are folds, the inner ones of a nested scheme included."""
+    least = int(np.bincount(y).min())
+    smallest = least - -(-least // folds) if scheme == "nested" else least
+    if smallest < folds:
+        raise InputError(f"{folds} folds are too many, as the smallest class has {least} rows; choose fewer (--folds)")
+
+
 def _similar(data: Data, encode: Encode, similarity: Similarity | None) -> Scored:
     parts = data.parts if data.task.form == "sts" else {"test": data.parts["test"]}
     found = {name: (_pair_scores(part, encode, similarity), part.gold) for name, part in parts.items()}
@@ -122,7 +132,12 @@ def _pair_scores(part: Part, encode: Encode, similarity: Similarity | None) -> n
     u, v = encode(part.first), encode(part.second)
     if similarity is None:
         return cosines(u, v)
-    return np.array([float(similarity(a, b)) for a, b in zip(u, v, strict=True)])
+    scores = np.array([float(similarity(a, b)) for a, b in zip(u, v, strict=True)])
+    broken = np.flatnonzero(~np.isfinite(scores))
+    if len(broken):
+        pair = part.first[broken[0]], part.second[broken[0]]
+        raise InputError(f"the similarity of {pair[0]!r} and {pair[1]!r} is {scores[broken[0]]}; it must be finite")
+    return scores
 
 
 def _regressed(data: Data, encode: Encode, settings: Settings) -> Scored:
@@ -184,7 +199,11 @@ def measure(
     rows: dict[str, dict[str, Any]] = {}
     correct = {}
     for data in tqdm(usable, desc="scoring", unit="task", disable=not progress):
-        scored = score(data, encode, settings)
+        try:
+            scored = score(data, encode, settings)
+        except InputError as error:
+            failed[data.task.name] = str(error)
+            continue
         rows[data.task.name] = scored.row
         if scored.correct is not None:
             correct[data.task.name] = scored.correct
@@ -255,7 +274,7 @@ def _geometry(
         shape = stsb_geometry(stsb, encode, settings.positives, settings.geometry_part)
         found = (found or shape) | {"STS-B": shape}
     within = {
-        data.task.name: tolerance(unit(torch.from_numpy(rows)), torch.from_numpy(labels)).item()
+        data.task.name: tolerance(rows, labels).item()
         for data in tasks
         if data.task.probed and not next(iter(data.parts.values())).second
         for rows, labels in [_all_rows(data, encode)]
@@ -265,9 +284,12 @@ def _geometry(
     return found or None
 
 
-def _all_rows(data: Data, encode: Encode) -> tuple[np.ndarray, np.ndarray]:
+def _all_rows(data: Data, encode: Encode) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings of unit length and labels of every row of a task of single sentences."""
     parts = data.parts.values()
-    return encode([text for part in parts for text in part.first]), np.concatenate([part.gold for part in parts])
+    rows = torch.from_numpy(encode([text for part in parts for text in part.first]))
+    rows /= rows.norm(dim=1, keepdim=True).clamp_min(1e-12)  # in place: they may be gigabytes
+    return rows, torch.from_numpy(np.concatenate([part.gold for part in parts]))
 
 
 def stsb_geometry(data: Data, encode: Encode, positives: str = "gt4", part: str = "all") -> dict[str, Any]:

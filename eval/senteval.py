@@ -114,6 +114,11 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
         refuse_unwritable(options.output)
     folder = data_folder(options.data)
     tasks, failed = read_all(choose_tasks(options.tasks, folder), folder)
+    if not any("STS-B" in data.task.name for data in tasks):
+        given = [f"--positives {options.positives}"] * (options.positives != "gt4")
+        given += [f"--geometry-split {options.geometry_split}"] * (options.geometry_split != "all")
+        if given:
+            raise InputError(f"{given[0]} is about STS-B, which is not among the tasks; add it to --tasks")
     for task, reason in failed.items():
         print(f"error: {task}: {reason}", file=sys.stderr)
     return tasks, failed

@@ -15,7 +15,7 @@ Similarity = Callable[[np.ndarray, np.ndarray], float]  # of two embeddings [d]
 
 @dataclass(frozen=True)
 class Correlation:
-    """Pearson's and Spearman's coefficient (ties take their mean rank) and their p values; 0 where undefined."""
+    """Pearson's and Spearman's coefficient (ties take their mean rank) and their p values; 0 and 1 where undefined."""
 
     pearson: float
     spearman: float
@@ -25,11 +25,12 @@ class Correlation:
 
 
 def correlate(scores: np.ndarray, gold: np.ndarray) -> Correlation:
-    """Of ``scores`` ``[n]`` with ``gold`` ``[n]``. Undefined for constant scores, for which SentEval writes 0."""
+    """Of finite ``scores`` ``[n]`` with ``gold`` ``[n]``. Constant scores give 0, as in SentEval."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
         found = [*pearsonr(scores, gold), *spearmanr(scores, gold)]
-    pearson, pearson_p, spearman, spearman_p = (float(np.nan_to_num(value)) for value in found)
+    pearson, spearman = (float(np.nan_to_num(value)) for value in found[::2])
+    pearson_p, spearman_p = (float(np.nan_to_num(value, nan=1.0)) for value in found[1::2])
     return Correlation(pearson, spearman, pearson_p, spearman_p, len(gold))
 
 

@@ -13,7 +13,9 @@ from typing import Literal
 from sentemb.registry import InputError, choose
 
 Scheme = Literal["nested", "kfold", "split", "similarity", "regression"]
-Form = Literal["line", "label_line", "tab_label", "label_tab_pair", "sick", "stsb", "sts", "reviews", "ratings"]
+Form = Literal[
+    "line", "label_line", "fine_label_line", "tab_label", "label_tab_pair", "sick", "stsb", "sts", "reviews", "ratings"
+]
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ TASKS = {
             "TREC",
             "what a question asks for, six classes (Li & Roth 2002)",
             "kfold",
-            "label_line",
+            "fine_label_line",
             (
                 File("downstream/TREC/train_5500.label", 5452, "train"),
                 File("downstream/TREC/TREC_10.label", 500, "test"),

@@ -282,7 +282,7 @@ def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
         InputError: not a checkpoint, a weight is missing, or a hub name that cannot be reached.
     """
     if device is not None:
-        _refuse_missing_device(device)
+        refuse_missing_device(device)
     if str(path) == "minilm" and not Path(path).exists():
         path = minilm_folder()
     folder = model_folder(Path(path)) if Path(path).exists() else None
@@ -344,7 +344,8 @@ def _refuse_missing_weights(module: Transformer, folder: Path) -> None:
         raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file anew")
 
 
-def _refuse_missing_device(device: str) -> None:
+def refuse_missing_device(device: str) -> None:
+    """InputError if torch cannot use ``device`` here."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -96,22 +96,26 @@ def spread(x: Tensor) -> Tensor:
     return _wide(x).std(dim=0, correction=0).mean() * math.sqrt(x.shape[1])
 
 
-def tolerance(x: Tensor, labels: Tensor) -> Tensor:
+def tolerance(x: Tensor, labels: Tensor, block: int = 8192) -> Tensor:
     """Mean inner product of distinct rows of one class: how near a class's members stay. High where clusters are kept.
 
     Args:
         x: ``[n, d]``, rows of unit length. labels: ``[n]`` whole numbers.
+        block: rows worked on at a time; memory is ``(classes + block) * d``.
 
     Returns:
         Scalar in [-1, 1], in float64; NaN where no class has two rows. Source: Wang & Liu 2021 (arXiv 2012.09740),
         equation 11, as the mean over the pairs of one class, which is what their table holds.
     """
-    total, pairs = torch.zeros((), dtype=torch.float64), 0
-    for label in labels.unique():
-        rows = x[labels == label].double()
-        total += (rows.sum(dim=0).square().sum() - rows.square().sum()).cpu()
-        pairs += len(rows) * (len(rows) - 1)
-    return total / pairs if pairs else total * math.nan
+    classes, own = labels.unique(return_inverse=True)
+    sums = torch.zeros(len(classes), x.shape[1], dtype=torch.float64, device=x.device)
+    squares = sums.new_zeros(())
+    for part, place in zip(x.split(block), own.split(block), strict=True):
+        sums.index_add_(0, place, part.double())
+        squares += part.double().square().sum()
+    counts = own.bincount()
+    pairs = (counts * (counts - 1)).sum()
+    return (sums.square().sum() - squares) / pairs  # 0 / 0 is NaN
 
 
 def effective_rank(x: Tensor, block: int = 8192) -> Tensor:

@@ -92,18 +92,42 @@ def test_the_parameters_are_the_documented_ones(data):
     [
         (lambda batch: np.ones((len(batch) + 1, 2)), r"returned an array of shape \(44, 2\) for a batch of 43"),
         (lambda batch: np.ones(len(batch)), r"shape \(43,\)"),
-        (
-            lambda batch: np.array([[np.nan if "6" in s else 1.0] for s in batch]),
-            r"embedding of '.*6.*' is not finite",
-        ),
+        (lambda batch: np.array([[np.nan if "6" in s else 1.0] for s in batch]), "embedding of '.*6.*' is not finite"),
+        (lambda batch: [[1.0], [1.0, 2.0]], "the batcher's rows are no array"),
+        (lambda batch: [["a"]] * len(batch), "returned an array of <U1"),
     ],
 )
-def test_a_wrong_batcher_is_told_before_any_fit_and_others_run(data, answer, said, monkeypatch):
+def test_a_wrong_batcher_is_told_before_any_fit(data, answer, said, monkeypatch):
     se = SE({"task_path": data}, lambda params, batch: answer(batch))
-    monkeypatch.setattr("eval.compat.score", lambda d, encode, *_: encode(d.texts))  # no probe is reached
+    monkeypatch.setattr("eval.probe.train_many", lambda *_, **__: pytest.fail("a fit was begun"))
     with pytest.raises(InputError, match=said):
         se.eval("MR")
-    monkeypatch.undo()
+
+
+def test_tensors_of_any_precision_are_rows(data):
+    def encode(params, batch):
+        return torch.tensor([[len(s), s.count("good")] for s in batch], dtype=params.kind)
+
+    for kind in (torch.bfloat16, torch.float16, torch.int64, torch.float64):
+        assert SE({"task_path": data, "usepytorch": False, "kind": kind}, encode).eval("MR")["acc"] > 90
+
+
+def test_similarities_must_be_numbers(data):
+    se = SE({"task_path": data, "similarity": lambda u, v: float("nan")}, batcher, prepare)
+    with pytest.raises(InputError, match="the similarity of '.*' and '.*' is nan"):
+        se.eval("STS12")
+
+
+def test_upstreams_other_tasks_do_not_stop_a_list(data):
+    results = SE({"task_path": data, "usepytorch": False}, batcher, prepare).eval(["MR", "SNLI", "Length"])
+    assert results["MR"]["acc"] > 75 and "is not offered here" in results["SNLI"]["error"]
+
+
+def test_params_changed_later_count(data):
+    se = SE({"task_path": data, "usepytorch": False}, batcher, prepare)
+    se.params.kfold = 20
+    with pytest.raises(InputError, match="20 folds are too many"):
+        se.eval("MR")
 
 
 def test_a_list_goes_on_after_a_task_that_cannot_be_scored(data):
@@ -120,6 +144,10 @@ def test_a_list_goes_on_after_a_task_that_cannot_be_scored(data):
         ({}, "no 'task_path'"),
         ({"task_path": "x", "classifier": {"optim": "adam"}}, "no 'nhid'"),
         ({"task_path": "x", "classifier": {"nhid": 0, "optim": "adm"}}, "unknown optim 'adm'"),
+        ({"task_path": "x", "classifier": {"nhid": 0, "optim": ["adam"]}}, "cannot be used"),
+        ({"task_path": "x", "kfold": 1}, "'kfold'. must be a whole number of at least 2"),
+        ({"task_path": "x", "batch_size": 0}, "'batch_size'. must be"),
+        ({"task_path": "x", "device": "cuda:77"}, "device 'cuda:77' cannot be used"),
     ],
 )
 def test_wrong_parameters_are_told(params, said):
@@ -128,7 +156,9 @@ def test_wrong_parameters_are_told(params, said):
 
 
 def test_unknown_tasks_and_keys_are_told(data):
-    with pytest.raises(InputError, match="unknown task 'SNLI'.*valid: CR"):
+    with pytest.raises(InputError, match="unknown task 'MRR'.*valid: CR"):
+        SE({"task_path": data}, batcher).eval(["MR", "MRR"])
+    with pytest.raises(InputError, match="'SNLI' is not offered here"):
         SE({"task_path": data}, batcher).eval("SNLI")
     with pytest.warns(UserWarning, match="nhids, which means nothing"):
         SE({"task_path": data, "classifier": {"nhid": 0, "nhids": 3}}, batcher)
@@ -145,7 +175,8 @@ def test_parameters_are_a_dict_with_attributes():
 def test_a_trainer_takes_the_evaluator(data, encoder, tmp_path):
     model = encoder("static:embeddings=random,vocabulary=300,dim=8")
     evaluator = SentEvalEvaluator("STS-B,MR", data, name="dev")
-    assert evaluator.primary_metric == "STS-B_dev_spearman"
+    assert evaluator.primary_metric == "dev_STS-B_dev_spearman"
+    assert SentEvalEvaluator("STS-B", data, name="STS-B").primary_metric == "STS-B_STS-B_dev_spearman"
     arguments = SentenceTransformerTrainingArguments(
         str(tmp_path / "out"),
         max_steps=2,

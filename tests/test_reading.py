@@ -18,7 +18,9 @@ LINES = Task(
     ("bad", "good"),
     encoding="latin-1",
 )
-TREC = Task("T", "-", "kfold", "label_line", (File("downstream/t", 2, "train"),), ("DESC", "NUM"), encoding="latin-1")
+TREC = Task(
+    "T", "-", "kfold", "fine_label_line", (File("downstream/t", 2, "train"),), ("DESC", "NUM"), encoding="latin-1"
+)
 SST = Task("S", "-", "split", "tab_label", (File("downstream/t", 2, "train"),), ("0", "1"))
 MRPC = Task("M", "-", "kfold", "label_tab_pair", (File("downstream/t", 2, "train"),), ("0", "1"), header=True)
 SICKE = Task("E", "-", "split", "sick", (File("downstream/t", 2, "test"),), ("NO", "YES"), header=True)
@@ -87,7 +89,7 @@ def test_unscored_pairs_are_dropped(folder):
         (SST, "", "t has 0 sentences where S has 2"),
         (SST, "a\t1\n", "t has 1 sentences where S has 2"),
         (SST, "a\t1\nb\t2\n", "t, line 2: label '2' is none of 0, 1"),
-        (SST, "a\t1\nb 0\n", "t, line 2: "),
+        (SST, "a\t1\nb 0\n", "t, line 2: too few columns"),
         (SST, "a\t1\ncaf\xe9\t0\n".encode("latin-1"), "t, line 2: byte 0xe9 is no UTF-8"),
         (TREC, "NUM:x a\nHUM:x b\n", "t, line 2: label 'HUM' is none of DESC, NUM"),
         (MRPC, "h\n1\t1\t2\ta\n", "t, line 2: too few columns"),
@@ -111,11 +113,13 @@ def test_wrong_files_are_told_by_line(folder, task, content, said):
         ("a\tb\nc d\n", "5\n4\n", "STS.input.a.txt, line 2: no tab"),
         ("a\tb\nc\td\n", "5\n9\n", "STS.gs.a.txt, line 2: score '9'"),
         ("a\tb\nc\td\n", "5\n\n", "STS.input.a.txt has 1 sentences where Y has 2"),
+        ("a\tb\n", None, "STS.gs.a.txt is missing; Y needs it: 2 scored lines, a score or nothing each"),
     ],
 )
 def test_wrong_sts_files_are_told(folder, pairs, gold, said):
     put(folder, pairs, "STS.input.a.txt")
-    put(folder, gold, "STS.gs.a.txt")
+    if gold is not None:
+        put(folder, gold, "STS.gs.a.txt")
     with pytest.raises(InputError, match=said):
         read(STS, folder)
 

@@ -1,6 +1,7 @@
 """Evaluation end to end: every kind of task, wrong input told before encoding, others unharmed, nothing disturbed."""
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -86,9 +87,7 @@ def folder(tmp_path, monkeypatch):
             f"{i % 2}\t1\t2\ta day {i}\t{'a day' if i % 2 else 'no good good good at all'} {i}" for i in range(rows)
         ]
         put(root / "downstream" / "P" / part, ["\ufeffheader", *pairs])
-        scored = [
-            f"g\tf\ty\ti\t{i % 6 * 0.8 + 0.9:.1f}\t{'ab' * (i % 6 + 1)} {i}\tabababababab {i}" for i in range(rows)
-        ]
+        scored = [f"g\tf\ty\ti\t{i % 6 * 0.75 + 1}\t{'ab' * (i % 6 + 1)} {i}\tabababababab {i}" for i in range(rows)]
         put(root / "downstream" / "B" / part, scored)
     for file in TINY_STS.files:
         put(root / file.path, [f"{'go ' * (i % 5)}{i}\t{'go ' * 4}{i}" for i in range(file.rows)])
@@ -108,11 +107,12 @@ def test_each_sentence_is_encoded_once_and_random_states_stay(folder):
     model = Counting()
     torch.manual_seed(1)
     np.random.seed(1)
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     data = [read(task, folder) for task in ALL]
     result = evaluate(model, [*data, data[0]], PAIRS)
     assert len(model.met) == len(set(model.met)) == result["encoded"]
     assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
+    assert random.getstate() == before[2]
     row = result["tasks"]["TINY"]
     assert row["acc"] == 100.0 and row["n"] == 43 and len(row["chosen"]) == 10 and "nested" in row["protocol"]
     assert result["geometry"]["pairs"] == 3 and result["geometry"]["sentences"] == 5
@@ -128,7 +128,7 @@ def test_every_kind_of_task_has_its_row(folder):
     assert {k: len(v) for k, v in correct.items()} == {"TINY": 43, "TINY-SPLIT": 40, "TINY-PAIRS": 40}
     sts = {"spearman", "pearson", "spearman_mean", "spearman_wmean", "subsets", "n", "protocol", "seconds"}
     assert set(rows["TINY-STS"]) == sts and set(rows["TINY-STS"]["subsets"]) == {"a", "b"}
-    assert rows["TINY-STS"]["n"] == 50 and -100 <= rows["TINY-STS"]["spearman"] <= 100
+    assert rows["TINY-STS"]["n"] == 50 and rows["TINY-STS"]["spearman"] > 50  # the longer, the nearer to the longest
     assert set(rows["STS-B"]) == sts | {"dev"} and rows["STS-B"]["n"] == 40 and rows["STS-B"]["dev"]["n"] == 30
     assert "test" in rows["STS-B"]["protocol"] and set(rows["STS-B"]["subsets"]) == {"test"}
     supervised = {"pearson", "spearman", "mse", "devpearson", "n", "protocol", "seconds"}
@@ -152,15 +152,19 @@ def test_geometry_of_stsb_by_its_definition(folder):
         return vector / np.linalg.norm(vector)
 
     near = [np.sum((point(a) - point(b)) ** 2) for a, b, g in rows if g > 4]
-    assert found["pairs"] == len(near) and found["alignment"] == pytest.approx(np.mean(near))
+    assert (
+        any(g == 4 for *_, g in rows)
+        and found["pairs"] == len(near)
+        and found["alignment"] == pytest.approx(np.mean(near))
+    )
     points = [point(text) for a, b, _ in rows for text in (a, b)]
     potential = [np.exp(-2 * np.sum((p - q) ** 2)) for i, p in enumerate(points) for q in points[:i]]
     assert found["uniformity"] == pytest.approx(np.log(np.mean(potential))) and found["sentences"] == len(points) == 260
     assert found["mean_cosine"] == pytest.approx(np.mean([p @ q for i, p in enumerate(points) for q in points[:i]]))
     dev = stsb_geometry(data, encode, "ge4", "dev")
-    assert (dev["sentences"], dev["split"], dev["source"]) == (60, "dev", "STS-B dev") and "at least 4" in dev[
-        "definition"
-    ]
+    assert (dev["sentences"], dev["split"], dev["source"]) == (60, "dev", "STS-B dev")
+    gold = data.parts["dev"].gold
+    assert dev["pairs"] == sum(gold >= 4) > sum(gold > 4) and "at least 4" in dev["definition"]
     assert 1 <= found["effective_rank"] <= 3
 
 
@@ -171,6 +175,14 @@ def test_a_broken_embedding_costs_its_task_only(folder):
     result = evaluate(model, [read(TINY, folder), read(TINY_SPLIT, folder)], PAIRS)
     assert set(result["tasks"]) == {"TINY-SPLIT"} and "'a bad" in result["failed"]["TINY"]
     assert not result["averages"]["mean"]["complete"] and "geometry" in result["failed"]
+
+
+def test_too_many_folds_cost_the_task_and_not_the_others(folder):
+    data = [read(task, folder) for task in (TINY, TINY_SPLIT, TINY_PAIRS)]
+    result = evaluate(Counting(), data, None, settings=Settings(folds=20))
+    assert set(result["tasks"]) == {"TINY-SPLIT", "TINY-PAIRS"}
+    assert "20 folds are too many, as the smallest class has 21 rows" in result["failed"]["TINY"]
+    assert evaluate(Counting(), data[:1], None, settings=Settings(folds=19))["failed"] == {}
 
 
 def test_geometry_by_hand():
@@ -275,6 +287,8 @@ def test_other_tasks_run_and_the_average_says_it(folder, run_folder, tmp_path, c
         ([".", "--output", "no/such/folder/x.json"], "its folder does not exist"),
         (["RUN", "--tasks", "MR"], "rt-polarity.pos is missing; MR needs it: 5331 lines"),
         (["RUN", "--cache", "FILE"], "cannot be written to"),
+        (["RUN", "--positives", "ge4"], "--positives ge4 is about STS-B"),
+        (["RUN", "--probe", "mlp:seed=-1"], "seed must be between"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_2(arguments, said, folder, run_folder, tmp_path, monkeypatch, capsys):
