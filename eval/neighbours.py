@@ -9,7 +9,7 @@ import torch
 
 from sentemb.corpus import Corpus
 from sentemb.geometry import alignment, effective_rank, mean_cosine, retrieval, uniformity, uniformity_optimum, unit
-from sentemb.pairs import draw, neighbours
+from sentemb.pairs import draw, labelled, neighbours
 from sentemb.registry import InputError
 
 SEED, COUNT = 0, 1000  # of the pairs drawn: fixed, so that runs over one corpus compare
@@ -27,13 +27,16 @@ class HeldOut:
 
 
 def held_out(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOut:
-    """``count`` pairs of neighbours from the corpus' held-out documents, drawn by ``seed``; no sentence with itself.
+    """``count`` pairs from the corpus' held-out documents, drawn by ``seed``; no sentence with itself.
+
+    Pairs are neighbours, or the anchors and positives of a labelled corpus.
 
     Raises:
         InputError: there is no such pair.
     """
     _, ranges = corpus.split()
-    pairs = neighbours(ranges)
+    kind = "labelled" if corpus.labelled else "neighbouring"
+    pairs = (labelled if corpus.labelled else neighbours)(ranges).rows[:, :2]
     drawn = draw(pairs, 2 * count, seed)  # twice, as copies of a sentence fall out below
     texts = corpus.sentences(drawn.flatten())
     rows = [(a, b) for a, b in zip(texts[::2], texts[1::2], strict=True) if a != b]
@@ -41,8 +44,8 @@ def held_out(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOut:
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
     kept = [rows[i] for i in chosen]
     if not kept:
-        raise InputError(f"the held-out documents of {corpus.name} hold no two different neighbouring sentences")
-    source = f"{len(kept)} neighbouring pairs of the held-out documents of {corpus.name}"
+        raise InputError(f"the held-out documents of {corpus.name} hold no pair of two different sentences")
+    source = f"{len(kept)} {kind} pairs of the held-out documents of {corpus.name}"
     return HeldOut([a for a, _ in kept], [b for _, b in kept], source)
 
 

@@ -292,6 +292,18 @@ def _all_rows(data: Data, encode: Encode) -> tuple[torch.Tensor, torch.Tensor]:
     return rows, torch.from_numpy(np.concatenate([part.gold for part in parts]))
 
 
+def stsb_dev(data: Data, encode: Encode) -> dict[str, float]:
+    """STS-B dev while a model trains: Spearman x 100 of cosines, alignment and uniformity (:func:`stsb_geometry`)."""
+    part = data.parts["dev"]
+    agreement = correlate(_pair_scores(part, encode, None), part.gold)
+    shape = stsb_geometry(data, encode, part="dev")
+    return {
+        "stsb_dev_spearman": 100 * agreement.spearman,
+        "stsb_alignment": shape["alignment"],
+        "stsb_uniformity": shape["uniformity"],
+    }
+
+
 def stsb_geometry(data: Data, encode: Encode, positives: str = "gt4", part: str = "all") -> dict[str, Any]:
     """Alignment and uniformity on STS-B by SimCSE's definition (Gao et al. 2021, footnote 3).
 

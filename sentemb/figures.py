@@ -64,9 +64,18 @@ def _smoothed(axes: Axes, x: Series, y: Series, color: str, label: str) -> None:
     axes.plot(x[width // 2 :][: len(mean)], mean, color=color, linewidth=1.8, label=f"{label} (mean of {width})")
 
 
-def path_figure(run: Run) -> Figure | None:
-    """The paper's plane: uniformity loss across, alignment loss up, so that better is left and down."""
-    prefix = "heldout_" if np.isfinite(run.series("heldout_alignment")).sum() > 1 else ""
+def stsb_figure(run: Run) -> Figure | None:
+    """The plane of :func:`path_figure` on STS-B dev, as SimCSE's figure 2 has it; None without two scores."""
+    return path_figure(run, "stsb_")
+
+
+def path_figure(run: Run, prefix: str | None = None) -> Figure | None:
+    """The paper's plane: uniformity loss across, alignment loss up, so that better is left and down.
+
+    ``prefix`` names the columns of the log; None takes those of held-out pairs, else of training batches.
+    """
+    if prefix is None:
+        prefix = "heldout_" if np.isfinite(run.series("heldout_alignment")).sum() > 1 else ""
     step, x, y = run.series("step"), run.series(f"{prefix}uniformity"), run.series(f"{prefix}alignment")
     there = np.isfinite(x) & np.isfinite(y)
     step, x, y = step[there], x[there], y[there]
@@ -76,7 +85,7 @@ def path_figure(run: Run) -> Figure | None:
     axes = _axes(figure.subplots(), "← better · uniformity loss (nats)", "← better · alignment loss (distance²)")
     axes.plot(x, y, color="#b5b5b5", linewidth=1.0, zorder=1)
     colors = ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, 16)))  # its pale end is lost on white
-    label = "held-out pairs" if prefix else "training batches"
+    label = {"": "training batches", "stsb_": "STS-B dev"}.get(prefix, "held-out pairs")
     points = axes.scatter(x, y, c=step, cmap=colors, s=28, zorder=2, label=label)
     figure.colorbar(points, ax=axes, label="training step", pad=0.02)
     for i, marker, end in ((0, "o", "start"), (-1, "s", "end")):

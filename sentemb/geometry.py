@@ -41,13 +41,14 @@ def alignment(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
     return squared.clamp_min(1e-12).pow(alpha / 2).mean()
 
 
-def uniformity(x: Tensor, t: float = 2.0, block: int = 2048) -> Tensor:
+def uniformity(x: Tensor, t: float = 2.0, block: int = 2048, ids: Tensor | None = None) -> Tensor:
     """How evenly rows cover the sphere: log mean exp(-t ||x_i - x_j||^2) over the n(n - 1) / 2 pairs i < j.
 
     Args:
         x: ``[n, d]``, rows of unit length.
         t: sharpness of the Gaussian kernel, per squared distance; the paper uses 2.
         block: rows worked on at a time; without gradients memory is a few times ``block * block`` numbers.
+        ids: int64 ``[n]`` or None; pairs of rows with equal ids (copies of a sentence) are left out, too.
 
     Returns:
         Scalar in nats, between -4t and 0; lower is more even, 0 means one single point.
@@ -55,10 +56,13 @@ def uniformity(x: Tensor, t: float = 2.0, block: int = 2048) -> Tensor:
         Source: Wang & Isola 2020, section 4.1.2; self-pairs excluded, as in the authors' code (pdist).
 
     Raises:
-        ValueError: ``x`` is not 2-D or has fewer than two rows.
+        ValueError: ``x`` is not 2-D or has fewer than two rows, or all ids are equal.
     """
     if x.ndim != 2 or len(x) < 2:
         raise ValueError(f"uniformity needs [n >= 2, d], got {tuple(x.shape)}")
+    left_out = len(x) if ids is None else int(ids.unique(return_counts=True)[1].square().sum())
+    if left_out == len(x) ** 2:
+        raise ValueError(f"uniformity needs two different sentences, got {len(x)} copies of one")
     x = _wide(x)
     n, squares = len(x), x.square().sum(dim=1)  # [n]
     blocks = [slice(start, start + block) for start in range(0, n, block)]
@@ -67,12 +71,14 @@ def uniformity(x: Tensor, t: float = 2.0, block: int = 2048) -> Tensor:
         for columns in blocks[i:]:  # each unordered pair of rows once
             squared = (squares[rows, None] + squares[None, columns] - 2 * x[rows] @ x[columns].T).clamp_min(0)
             exponent = -t * squared  # [block, block]
-            if columns == rows:
-                itself = torch.eye(len(squared), dtype=torch.bool, device=x.device)
-                parts.append(exponent.masked_fill(itself, -math.inf).flatten().logsumexp(dim=0))
-            else:
-                parts.append(exponent.flatten().logsumexp(dim=0) + math.log(2))
-    return torch.stack(parts).logsumexp(dim=0) - math.log(n * (n - 1))
+            if ids is not None:
+                exponent = exponent.masked_fill(ids[rows, None] == ids[columns], -math.inf)
+            elif columns == rows:
+                exponent = exponent.masked_fill(torch.eye(len(x[rows]), dtype=torch.bool, device=x.device), -math.inf)
+            if ids is not None and bool(exponent.isneginf().all()):
+                continue  # (the gradient of the logarithm of nothing is NaN)
+            parts.append(exponent.flatten().logsumexp(dim=0) + (0 if columns == rows else math.log(2)))
+    return torch.stack(parts).logsumexp(dim=0) - math.log(n * n - left_out)
 
 
 def uniformity_optimum(dimension: int, t: float = 2.0) -> float:

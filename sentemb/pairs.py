@@ -1,33 +1,68 @@
 """Positive pairs from a corpus, and the order in which training sees them.
 
 Everything is a pure function of (ranges, lengths, seed, epoch): a run that resumes at step k computes the same order
-again and starts at its k-th batch. To add a source of pairs: a function and a line in PAIRS.
+again and starts at its k-th batch. To add a source of pairs: a function that returns Pairs, and a line in PAIRS.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sentemb.registry import InputError
+from sentemb.augment import AUGMENTATIONS, Noise
+from sentemb.registry import InputError, choose
 
 
-def neighbours(ranges: np.ndarray, window: int = 1) -> np.ndarray:
+@dataclass(frozen=True)
+class Pairs:
+    """What is encoded together: each row an anchor, its positive and, in further columns, its hard negatives.
+
+    Runs of sentences have one column instead, and ``positions``.
+    """
+
+    rows: np.ndarray  # int64 [m, k], sentence rows of the corpus
+    positions: np.ndarray | None = (
+        None  # int64 [m], one apart where sentences are neighbours; None if these are no runs
+    )
+    views: bool = False  # whether both sides are one sentence, so that some noise must tell them apart
+    noise: Noise | None = None  # what is done to the second side
+
+    def __len__(self) -> int:
+        """Pairs, or sentences of runs."""
+        return len(self.rows)
+
+    @property
+    def runs(self) -> bool:
+        """Whether a batch is a run of consecutive sentences, whose neighbours are each other's positives."""
+        return self.positions is not None
+
+    @property
+    def negatives(self) -> int:
+        """Hard negatives a pair."""
+        return max(0, self.rows.shape[1] - 2)
+
+    def only(self, chosen: np.ndarray | slice) -> "Pairs":
+        """Those of these indices (or of a mask ``[m]``)."""
+        positions = None if self.positions is None else self.positions[chosen]
+        return replace(self, rows=self.rows[chosen], positions=positions)
+
+
+def neighbours(ranges: np.ndarray, window: int = 1, both: bool = False) -> Pairs:
     """Pairs of sentences at most ``window`` apart in one document, the earlier first; none crosses a document.
 
     Args:
         ranges: int64 ``[documents, 2]``, first and one-past-last sentence row of each document.
         window: the greatest distance; 1 pairs each sentence with the next.
+        both: each pair also the other way round, the later sentence as the anchor.
 
-    Returns:
-        int64 ``[pairs, 2]`` of sentence rows, by distance and then in order.
-        Source: neighbours as positives, Logeswaran & Lee 2018 (arXiv 1803.02893), Wang & Isola 2020, appendix B.3.
+    Source: neighbours as positives, Logeswaran & Lee 2018 (arXiv 1803.02893), Wang & Isola 2020, appendix B.3.
 
     Raises:
         ValueError: window < 1. InputError: no document holds two sentences.
     """
     if window < 1:
         raise ValueError(f"window must be at least 1, got {window}")
-    starts, stops = np.asarray(ranges, dtype=np.int64).reshape(-1, 2).T
+    starts, stops = _bounds(ranges)
     found = []
     for distance in range(1, window + 1):
         counts = np.maximum(stops - starts - distance, 0)
@@ -36,25 +71,102 @@ def neighbours(ranges: np.ndarray, window: int = 1) -> np.ndarray:
     pairs = np.concatenate(found)
     if not len(pairs):
         raise InputError("no document of the corpus holds two sentences, so there is no pair of neighbours to train on")
-    return pairs
+    return Pairs(np.concatenate([pairs, pairs[:, ::-1]]) if both else pairs)
 
 
-PAIRS = {"neighbours": neighbours}
+def contiguous(ranges: np.ndarray) -> Pairs:
+    """Batches that are runs of consecutive sentences, each with its two neighbours as joint targets.
+
+    Runs go on over the end of a document, but sentences of two documents are no neighbours.
+    Source: Quick-Thoughts, Logeswaran & Lee 2018 (arXiv 1803.02893); Wang & Isola 2020, appendix B.3.
+    """
+    starts, stops = _bounds(ranges)
+    document = np.repeat(np.arange(len(starts)), stops - starts)
+    rows = _every(ranges)
+    return Pairs(rows[:, None], positions=rows + document)  # a step more at the end of each document
 
 
-def usable(pairs: np.ndarray, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The pairs worth training on: both sides have a token, and they are not the same sentence.
+def dropout(ranges: np.ndarray) -> Pairs:
+    """Each sentence twice, the encoder's dropout the only noise: unsupervised SimCSE, Gao et al. 2021 (2104.08821)."""
+    rows = _every(ranges)
+    return Pairs(np.stack([rows, rows], axis=1), views=True)
+
+
+def augment(ranges: np.ndarray, how: str = "repeat", rate: float = 0.32) -> Pairs:
+    """Each sentence twice, the second time changed; the encoder's dropout stays on top of it.
 
     Args:
-        pairs: int64 ``[n, 2]`` sentence rows; ids, offsets: the flat tokens of all sentences (``corpus.Tokens``).
+        ranges: as for :func:`neighbours`.
+        how: repeat (words said twice, ESimCSE), delete (words left out), crop (a run of words kept), shuffle (the
+            words of a run in another order).
+        rate: share of the sentence's words that are changed, in [0, 1); at least one word is (repeat: none to all of
+            the share, at random). delete with rate 0 is SimCSE's "delete one word"; crop with rate 0.1 its "crop 10 %".
+
+    Source: SimCSE, Gao et al. 2021 (arXiv 2104.08821), table 1; word repetition: ESimCSE, Wu et al. 2021 (2109.04380).
+
+    Raises:
+        ValueError: rate outside [0, 1). InputError: unknown ``how``.
     """
-    lengths = np.diff(offsets)
-    first, second = lengths[pairs[:, 0]], lengths[pairs[:, 1]]
-    keep = (first > 0) & (second > 0)
-    for i in np.flatnonzero(keep & (first == second)):
-        a, b = offsets[pairs[i]]
-        keep[i] = not np.array_equal(ids[a : a + first[i]], ids[b : b + first[i]])
-    return pairs[keep]
+    change = AUGMENTATIONS[choose("how", how, AUGMENTATIONS)]
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate must lie in [0, 1), got {rate}")
+    rows = _every(ranges)
+    return Pairs(np.stack([rows, rows], axis=1), views=True, noise=Noise(change, rate))
+
+
+def labelled(ranges: np.ndarray) -> Pairs:
+    """Rows of a labelled data set (corpus ``labelled:path=...``): anchor, positive and any hard negatives.
+
+    Raises:
+        InputError: documents of different lengths, so no such data set.
+    """
+    starts, stops = _bounds(ranges)
+    columns = np.unique(stops - starts)
+    if len(columns) != 1 or columns[0] < 2:
+        raise InputError("labelled pairs need a labelled corpus; write --corpus labelled:path=FILE")
+    return Pairs(starts[:, None] + np.arange(columns[0]))
+
+
+PAIRS = {
+    "neighbours": neighbours,
+    "contiguous": contiguous,
+    "dropout": dropout,
+    "augment": augment,
+    "labelled": labelled,
+}
+
+
+def _bounds(ranges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    starts, stops = np.asarray(ranges, dtype=np.int64).reshape(-1, 2).T
+    return starts, stops
+
+
+def _every(ranges: np.ndarray) -> np.ndarray:
+    """Each sentence row of the ranges, ``[sentences]``."""
+    return np.concatenate([np.arange(start, stop) for start, stop in zip(*_bounds(ranges), strict=True)])
+
+
+def usable(pairs: Pairs, lengths: np.ndarray, same: np.ndarray) -> Pairs:
+    """The rows worth training on: every side has a token, and a sentence is not paired with a copy of itself.
+
+    (Where both sides are one sentence by intent, ``views``, only empty ones are left out.)
+
+    Args:
+        pairs: of sentence rows. lengths: ``[sentences]`` tokens in each.
+        same: ``[sentences]``, equal where two sentences are the same tokens (``Tokens.distinct``).
+    """
+    rows = pairs.rows
+    keep = (lengths[rows] > 0).all(axis=1)
+    if not (pairs.runs or pairs.views):
+        keep &= same[rows[:, 0]] != same[rows[:, 1]]
+    return pairs.only(keep)
+
+
+def sample(pairs: Pairs, count: int | None, seed: int) -> Pairs:
+    """``count`` of the pairs drawn with a fixed seed (all, if there are fewer); of runs the first ones."""
+    if count is None or count >= len(pairs):
+        return pairs
+    return pairs.only(slice(count) if pairs.runs else draw(np.arange(len(pairs)), count, seed))
 
 
 def draw(pairs: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -103,3 +215,26 @@ def batches(
         full = len(parts) - (here[-1] < here[0])
         for number in [*order_rng.permutation(full), *range(full, len(parts))]:
             yield parts[number][rank::processes]
+
+
+def runs(
+    lengths: np.ndarray, batch_size: int, processes: int, rank: int, seed: int, epoch: int
+) -> Iterator[np.ndarray]:
+    """As :func:`batches` where a batch is a run of consecutive rows: each epoch is cut at other places and shuffled.
+
+    Process r takes the r-th part of the global run, so that the joined batch is that run, in order.
+    """
+    order_rng = np.random.default_rng((seed, epoch))
+    sizes = batch_sizes(len(lengths), batch_size, processes)
+    spare = len(lengths) - sum(sizes)
+    first = int(order_rng.integers(spare + 1))
+    tail = sizes[-1] if sizes and sizes[-1] < sizes[0] else 0
+    tail_first = bool(tail and order_rng.integers(2))  # the smaller run is the first or the last of the text
+    full = len(sizes) - bool(tail)
+    begin = first + (tail if tail_first else 0)
+    starts = [begin + int(number) * sizes[0] for number in order_rng.permutation(full)] if sizes else []
+    if tail:
+        starts.append(first if tail_first else first + full * sizes[0])
+    for start, size in zip(starts, sizes, strict=True):
+        each = size // processes
+        yield np.arange(start + rank * each, start + (rank + 1) * each)

@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from sentemb.figures import histogram_figure, image, loss_figure, path_figure, retrieval_figure
+from sentemb.figures import histogram_figure, image, loss_figure, path_figure, retrieval_figure, stsb_figure
 from sentemb.registry import InputError
 from sentemb.runfiles import Record, Run, as_dict, as_list, duration, number, plain, read_run, safe, show
 
@@ -33,6 +33,9 @@ sentence's embedding tells about its partner, at least; it cannot rise above the
 PATH = """Alignment says how close partners lie, uniformity how evenly all sentences fill the sphere of directions. A
 good encoder has both: it moves toward the lower left. No encoder of this dimension can be left of the dashed line,
 except by the chance of a finite sample."""
+STSB = """The same plane on STS-B dev, as the SimCSE paper draws it (Gao et al. 2021): alignment of pairs scored above
+4, uniformity of all its sentences. Training on other text may well make either worse here; best/ is chosen by its
+Spearman where that is the dev score."""
 HISTOGRAM = """Cosine similarity of sentences that belong together (partners) and of random pairs (strangers), before
 and after training on the same axes. The less the two shapes overlap, the better partners are told from strangers."""
 RETRIEVAL = """How well a held-out sentence finds its partner among the held-out candidates: recall at 1 is how often
@@ -189,6 +192,7 @@ FIGURES: list[tuple[str, str, Drawing, str, str]] = [  # id, title, figure, expl
     ("histogram", "Partners and strangers", histogram_figure, HISTOGRAM, "histograms in scores.json"),
     ("retrieval", "Retrieval over training", retrieval_figure, RETRIEVAL, "two held-out scores in log.jsonl"),
 ]
+STSB_FIGURE = ("stsb", "Alignment and uniformity on STS-B", stsb_figure, STSB, "two scores of STS-B in log.jsonl")
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5a6270; --page: #f5f6f8; --card: #fff;
@@ -234,11 +238,14 @@ LOOK = {"svg.fonttype": "none", "svg.hashsalt": "sentemb", "font.size": 11, "leg
 
 
 def _page(run: Run) -> str:
-    title, made = safe(run.corpus()), f"encoder {run.setting('encoder')}, objective {run.setting('objective')}"
+    begun = as_dict(run.config.get("settings")).get("init")
+    encoder = f"begun from {begun}" if begun else f"encoder {run.setting('encoder')}"
+    title, made = safe(run.corpus()), f"{encoder}, objective {run.setting('objective')}"
     rows = run.rows()
     scores = _score_table(rows) if rows else "<p>No scores yet: this run has no scores.json with rows.</p>"
     with style.context(["default", LOOK]):
-        figures = "\n".join(_card(run, *figure) for figure in FIGURES)
+        drawn = [*FIGURES, *([STSB_FIGURE] if np.isfinite(run.series("stsb_alignment")).any() else [])]
+        figures = "\n".join(_card(run, *figure) for figure in drawn)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

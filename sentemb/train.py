@@ -1,31 +1,29 @@
 """The only training loop: one forward for both views, global negatives with exact gradients, a log a human can read."""
 
-import json
+import contextlib
 import math
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from sentence_transformers import SentenceTransformer
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from sentemb import checkpoint
+from sentemb.augment import Words
 from sentemb.corpus import Tokens
-from sentemb.encoders import Embedder, collate
-from sentemb.geometry import alignment, mean_cosine, spread, uniformity, uniformity_optimum, unit
-from sentemb.objectives import Objective
-from sentemb.pairs import batch_sizes, batches
+from sentemb.forward import Embedder, Features, collate
+from sentemb.objectives import Extras, Objective
+from sentemb.packing import seed_dropout
+from sentemb.pairs import Pairs, batch_sizes, batches, runs
 from sentemb.registry import InputError
-
-Scores = Callable[[SentenceTransformer], dict[str, float]]
+from sentemb.runlog import Log, Scores
+from sentemb.towers import towers_of
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,13 @@ class FitConfig:
     log_every: int = 10  # steps
     eval_every: int = 0  # steps between held-out scores; 0: at the first and the last step only
     save_every: int = 0  # steps between checkpoints; 0: none
+    micro_batch: int = 0  # pairs encoded at a time, to hold a large batch in little memory; 0: all
+    mlm: float = 0.0  # weight of masked-language modelling beside the objective
+    compile: bool = False  # torch.compile the forward and backward
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "max_steps": 1, "batch_size": 2, "log_every": 1}
-        least |= dict.fromkeys(("warmup", "weight_decay", "eval_every", "save_every", "seed"), 0)
+        least |= dict.fromkeys(("warmup", "weight_decay", "eval_every", "save_every", "micro_batch", "mlm", "seed"), 0)
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and not value >= bound:
@@ -74,80 +75,248 @@ class FitConfig:
 
 
 def fit(
-    model: SentenceTransformer,
+    embedder: Embedder,
     objective: Objective,
-    pairs: np.ndarray,
+    pairs: Pairs,
     tokens: Tokens,
     config: FitConfig,
     accelerator: Accelerator,
     run: Path,
     score: Scores | None = None,
+    dev: str | None = None,
     resume: bool = False,
+    words: Words | None = None,
 ) -> int:
-    """Train ``model`` in place; returns the number of updates done.
+    """Train ``embedder.model`` in place; returns the number of updates done.
 
     Args:
-        model: a SentenceTransformer of :mod:`sentemb.encoders`.
-        objective: sees both views ``[n, d]`` of the global batch, gathered from all processes.
-        pairs: int64 ``[m, 2]`` rows of ``tokens`` that are partners.
+        embedder: the training forward of a model, with its head and side task.
+        objective: sees the views ``[n, d]`` of the global batch, gathered from all processes.
+        pairs: what belongs together, as rows of ``tokens``.
         tokens: the sentences' token ids.
         config: the settings.
         accelerator: device, precision, processes, trackers.
-        run: run folder; the main process writes ``log.jsonl`` and ``checkpoints/`` there.
+        run: run folder; the main process writes ``log.jsonl``, ``checkpoints/``, ``best/`` and ``last/`` there.
         score: held-out scores of the model, logged at step 0, every ``eval_every`` steps and at the last one.
+        dev: the score by which ``best/`` is chosen, higher is better; ``last/`` is the model as last scored.
         resume: continue from the newest checkpoint of ``run``, if there is one.
+        words: how token ids make words, where the pairs change some.
 
     Raises:
         FloatingPointError: loss or gradient are no longer finite; the step and what to try are named.
-        InputError: fewer than two pairs a process, or a checkpoint that does not fit the model.
+        InputError: fewer than two pairs a process, pairs and objective that do not fit, or a checkpoint that does not.
     """
+    refuse_misfit(objective, pairs)
     steps = config.steps(len(pairs), accelerator.num_processes)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    model, about = embedder.model, {"attention": embedder.attention, "compile": config.compile}
+    about |= {"precision": accelerator.mixed_precision, "threads": torch.get_num_threads()}
+    parameters = [p for p in embedder.parameters() if p.requires_grad]
     # The fused kernel is one pass over memory, on CPU and CUDA alike.
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
     found = checkpoint.newest(run) if resume else None
-    done = checkpoint.restore(found, model, optimizer) if found else 0
-    embedder, optimizer = accelerator.prepare(Embedder(model), optimizer)
+    done = checkpoint.restore(found, embedder, optimizer) if found else 0
+    if config.compile:
+        embedder.compile(dynamic=True)
+    prepared, optimizer = accelerator.prepare(embedder, optimizer)
     objective = objective.to(accelerator.device)
-    log = Log(run, accelerator, objective, steps, done, _pairs_seen(config, len(pairs), accelerator, done))
-    if done == 0:
-        log.score(score, model)
+    log = Log(run, accelerator, steps, done, _pairs_seen(config, len(pairs), accelerator, done), dev, about)
+    source = Source(pairs, tokens, tokens.distinct(), words, len(towers_of(model)), config, accelerator)
+    _score(log, score, model, run, 0, math.inf) if done == 0 else None
 
     model.train()
-    for step, batch in enumerate(_batches(config, pairs, tokens, accelerator, done, steps), start=done + 1):
-        # Random numbers of a step depend on nothing before it, so that a resumed run needs no saved state of them.
-        torch.manual_seed(_step_seed(config.seed, step, accelerator.process_index))
-        rows = [tokens[row] for row in pairs[batch].T.flatten()]  # n first sides, then their n partners
-        features = {k: v.to(accelerator.device) for k, v in collate(model, rows).items()}
-        x, y = (gather(view) for view in embedder(features).chunk(2))  # [global n, d] each
-        loss = objective(x, y)
+    for step, rows in enumerate(source.order(done, steps), start=done + 1):
+        batch = source.batch(rows, step)
+        loss, x, y = _gradients(prepared, objective, batch, config, accelerator, step)
+        reference = math.log(objective.candidates(len(batch) * accelerator.num_processes, pairs.negatives))
+        known: dict[str, Any] = {"reference": reference if objective.contrastive else None, "identical": pairs.views}
         if step == 1:
-            log.write(0, loss.item(), x, y)
+            log.write(0, loss, x, y, **known)
         for group in optimizer.param_groups:
             group["lr"] = config.lr_at(step, steps)
-        accelerator.backward(loss)
         norm = float(accelerator.clip_grad_norm_(parameters, config.clip))
-        overflow = accelerator.scaler is not None and math.isfinite(loss.item())  # fp16's scaler skips such a step
-        if not (math.isfinite(norm) and math.isfinite(loss.item())) and not overflow:
+        overflow = accelerator.scaler is not None and math.isfinite(loss)  # fp16's scaler skips such a step
+        if not (math.isfinite(norm) and math.isfinite(loss)) and not overflow:
             raise FloatingPointError(
-                f"step {step}: the loss is {loss.item():.4g} and the gradient norm {norm:.4g}; "
+                f"step {step}: the loss is {loss:.4g} and the gradient norm {norm:.4g}; "
                 f"try a lower --lr (now {config.lr:g}) or a longer --warmup (now {config.warmup})"
             )
         optimizer.step()
         optimizer.zero_grad()
-        log.advance(loss.item(), len(x))
+        log.advance(loss, len(batch) * accelerator.num_processes)
         scored = step == steps or (config.eval_every > 0 and step % config.eval_every == 0)
         if scored:
-            log.score(score, model)
+            _score(log, score, model, run, step, loss)
         if scored or step % config.log_every == 0:
-            log.write(step, loss.item(), x, y, lr=config.lr_at(step, steps), gradient_norm=norm)
+            log.write(step, loss, x, y, **known, lr=config.lr_at(step, steps), gradient_norm=norm)
         if config.save_every and (step % config.save_every == 0 or step == steps):
             if accelerator.is_main_process:
-                checkpoint.save(run / "checkpoints" / f"step-{step}", step, model, optimizer)
+                checkpoint.save(run / "checkpoints" / f"step-{step}", step, embedder, optimizer)
             accelerator.wait_for_everyone()
     log.close()
     model.eval()
     return max(done, steps)
+
+
+def _score(log: Log, score: Scores | None, model: SentenceTransformer, run: Path, step: int, loss: float) -> None:
+    """Score the model and keep it: in ``last/``, and in ``best/`` where its dev score is the highest so far."""
+    best = log.score(score, model, step, loss)
+    if log.dev in log.scores:
+        kept = {"step": step, log.dev: log.scores[log.dev]}
+        for name in ("last", "best") if best else ("last",):
+            checkpoint.save_model(run / name, model, kept)
+    log.accelerator.wait_for_everyone()
+
+
+def refuse_misfit(objective: Objective, pairs: Pairs) -> None:
+    """InputError where an objective lacks what it needs of the pairs, or would leave out what they have."""
+    name = type(objective).__name__
+    if objective.needs_runs and not pairs.runs:
+        raise InputError(f"objective {name} needs runs of consecutive sentences; choose --pairs contiguous")
+    if pairs.negatives and not objective.takes_negatives:
+        raise InputError(
+            f"objective {name} takes no hard negatives, and the pairs have {pairs.negatives} each; choose infonce, or "
+            "leave their columns out (negatives=none)"
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A process' share of an update: ``columns[c][i]`` are the token ids of pair i's c-th sentence."""
+
+    columns: list[list[np.ndarray]]
+    ids: Tensor  # int64 [n, columns], equal where sentences are the same
+    positions: Tensor | None  # int64 [n] of runs: one apart where sentences are neighbours
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def features(self, model: SentenceTransformer, part: slice, device: torch.device) -> list[Features]:
+        """Of these pairs: of all columns, one after another; with two towers of the first, and of the others."""
+        rows = [column[part] for column in self.columns]
+        sides = [rows[:1], rows[1:]] if len(towers_of(model)) > 1 else [rows]
+        collated = (collate(model, [row for column in side for row in column]) for side in sides)
+        return [{name: value.to(device) for name, value in side.items()} for side in collated]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Makes the batches of updates out of pairs and tokens."""
+
+    pairs: Pairs
+    tokens: Tokens
+    same: np.ndarray  # int64 [sentences], equal where sentences are copies
+    words: Words | None
+    towers: int
+    config: FitConfig
+    accelerator: Accelerator
+
+    def order(self, done: int, steps: int) -> Iterator[np.ndarray]:
+        """This process's batches of updates ``done + 1`` to ``steps``, as indices of pairs."""
+        lengths = self.tokens.lengths()[self.pairs.rows].max(axis=1)
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        size, seed = self.config.batch_size, self.config.seed
+        per_epoch = len(batch_sizes(len(self.pairs), size, world))
+        number = done // per_epoch * per_epoch
+        while number < steps:
+            cut = runs if self.pairs.runs else batches
+            for batch in cut(lengths, size, world, rank, seed, number // per_epoch):
+                if done <= number < steps:
+                    yield batch
+                number += 1
+
+    def batch(self, chosen: np.ndarray, step: int) -> Batch:
+        """The pairs of these indices."""
+        rows = self.pairs.rows[chosen]  # [n, k]
+        columns = [[self.tokens[row] for row in column] for column in rows.T]
+        ids = torch.from_numpy(self.same[rows])
+        positions = None
+        if self.pairs.positions is not None:
+            positions = torch.from_numpy(self.pairs.positions[chosen])
+            if self.towers > 1:
+                columns, ids = columns * 2, ids.expand(-1, 2)
+        if self.pairs.noise is not None and self.words is not None:
+            rng = np.random.default_rng((self.config.seed, step, self.accelerator.process_index))
+            longest = int(self.tokens.lengths().max())
+            columns[1] = [self.words.changed(row, self.pairs.noise, rng, longest) for row in columns[1]]
+        return Batch(columns, ids, positions)
+
+
+def _gradients(
+    embedder: nn.Module,
+    objective: Objective,
+    batch: Batch,
+    config: FitConfig,
+    accelerator: Accelerator,
+    step: int,
+) -> tuple[float, Tensor, Tensor]:
+    """Loss, with its gradient in the parameters, and the partners' embeddings ``[global n, d]``.
+
+    With ``micro_batch`` it is the gradient of the whole batch still: embeddings of all parts without a graph, the
+    loss' gradient at them, then each part once more with its graph and the same dropout masks.
+    Source: gradient caching, Gao et al. 2021 (arXiv 2101.06983).
+    """
+    model: SentenceTransformer = accelerator.unwrap_model(embedder).model
+    size = config.micro_batch or len(batch)
+    parts = [slice(start, start + size) for start in range(0, len(batch), size)]
+
+    def forward(number: int, masked: bool) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """Each column's embeddings, and the side task's loss."""
+        # Random numbers depend on the step and the part alone: a resumed run needs no saved state of them, and a part
+        # meets the same ones again.
+        seed_dropout(_seed(config.seed, step, accelerator.process_index, number))
+        features = batch.features(model, parts[number], accelerator.device)
+        found = embedder(*features, masked=masked)
+        embeddings, aside = found if isinstance(found, tuple) else (found, None)
+        return embeddings.chunk(len(batch.columns)), aside
+
+    if len(parts) == 1:
+        columns, aside = forward(0, masked=config.mlm > 0)
+        loss, x, y = _loss(objective, columns, batch, accelerator)
+        accelerator.backward(loss if aside is None else loss + config.mlm * aside)
+        return loss.item(), x, y
+
+    with torch.no_grad():
+        each = [forward(number, masked=False)[0] for number in range(len(parts))]
+    columns = tuple(torch.cat(column).requires_grad_() for column in zip(*each, strict=True))
+    loss, x, y = _loss(objective, columns, batch, accelerator)
+    accelerator.backward(loss)
+    slopes = [column.grad if column.grad is not None else torch.zeros_like(column) for column in columns]
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        with contextlib.nullcontext() if last else accelerator.no_sync(embedder):
+            found, aside = forward(number, masked=config.mlm > 0)
+            surrogate = torch.stack(
+                [(column * slope[part]).sum() for column, slope in zip(found, slopes, strict=True)]
+            ).sum()
+            if aside is not None:
+                share = len(found[0]) / len(batch) * (accelerator.scaler.get_scale() if accelerator.scaler else 1)
+                surrogate = surrogate + config.mlm * share * aside
+            surrogate.backward()
+    return loss.item(), x, y
+
+
+def _loss(
+    objective: Objective, columns: tuple[Tensor, ...], batch: Batch, accelerator: Accelerator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of the global batch and its partners ``[n, d]``, first sides and second sides."""
+    together = [gather(column) for column in columns]
+    ids = _all(batch.ids.to(accelerator.device), accelerator)
+    if batch.positions is None:
+        x, y, *hard = together
+        negatives = torch.stack(hard, dim=1) if hard else None
+        return objective(x, y, Extras(ids, negatives)), x, y
+    positions = _all(batch.positions.to(accelerator.device), accelerator)
+    x, y = together[0], together[-1]
+    first = (positions.diff() == 1).nonzero()[:, 0]  # sentences whose follower is the next of the batch
+    pairs = x[first], y[first + 1]
+    if objective.needs_runs:
+        return objective(x, y, Extras(ids, positions=positions)), *pairs
+    return objective(*pairs, Extras(torch.stack([ids[first, 0], ids[first + 1, 0]], dim=1))), *pairs
+
+
+def _all(x: Tensor, accelerator: Accelerator) -> Tensor:
+    """Rows of all processes, of numbers without a gradient."""
+    return accelerator.gather(x) if accelerator.num_processes > 1 else x
 
 
 def gather(x: Tensor) -> Tensor:
@@ -176,123 +345,22 @@ class _Gather(torch.autograd.Function):
         return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
-def describe(config: FitConfig, objective: Objective, pairs: int, accelerator: Accelerator) -> str:
-    """The first log line: what one update sees, and how long the run is."""
+def describe(
+    config: FitConfig, objective: Objective, pairs: Pairs, accelerator: Accelerator, embedder: Embedder
+) -> str:
+    """The first log line: what one update sees and computes with, and how long the run is."""
     processes = accelerator.num_processes
-    whole = min(config.batch_size * processes, pairs)
-    each = min(config.batch_size, pairs // processes)
+    whole = min(config.batch_size * processes, len(pairs))
+    each = min(config.batch_size, len(pairs) // processes)
+    what = "consecutive sentences" if pairs.runs else "pairs"
+    parts = f" in parts of {config.micro_batch}" if 0 < config.micro_batch < each else ""
+    how = f"attention {embedder.attention}, " if embedder.attention != "none" else ""
     return (
-        f"{processes} process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}; "
-        f"batch {each} pairs per process, {whole} in all, {objective.negatives(whole)}; "
-        f"{config.steps(pairs, processes)} steps over {pairs:,} pairs"
+        f"{processes} process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}, {how}"
+        f"{'compiled, ' if config.compile else ''}{torch.get_num_threads()} thread(s); "
+        f"batch {each} {what} per process{parts}, {whole} in all, {objective.negatives(whole, pairs.negatives)}; "
+        f"{config.steps(len(pairs), processes)} steps over {len(pairs):,} {what}"
     )
-
-
-class Log:
-    """``log.jsonl``, the progress bar and the trackers. Only the main process writes."""
-
-    def __init__(
-        self, run: Path, accelerator: Accelerator, objective: Objective, steps: int, done: int, seen: int
-    ) -> None:
-        self.accelerator, self.objective, self.seen = accelerator, objective, seen
-        self.started = self.window_start = time.perf_counter()
-        self.window_pairs = 0
-        self.scores: dict[str, float] = {}
-        main = accelerator.is_main_process
-        self.bar = tqdm(
-            total=steps,
-            initial=done,
-            unit="step",
-            disable=not main,
-            mininterval=0.5 if sys.stderr.isatty() else 15,
-            desc="training",
-        )
-        self.file = _continue_log(run / "log.jsonl", done) if main else None
-
-    def score(self, score: Scores | None, model: SentenceTransformer) -> None:
-        """Keep held-out scores for the next record. The time they take is no training time."""
-        before = time.perf_counter()
-        if score and self.accelerator.is_main_process:
-            self.scores = score(model)
-            model.train()
-        self.accelerator.wait_for_everyone()
-        self.window_start += time.perf_counter() - before
-
-    def advance(self, loss: float, pairs: int) -> None:
-        """Count one update."""
-        self.seen += pairs
-        self.window_pairs += pairs
-        rate = self.window_pairs / max(1e-9, time.perf_counter() - self.window_start)
-        self.bar.set_postfix_str(f"{rate:,.0f} pairs/s, loss {loss:.3f}", refresh=False)
-        self.bar.update()
-
-    @torch.no_grad()
-    def write(self, step: int, loss: float, x: Tensor, y: Tensor, **more: float) -> None:
-        """One record: loss and geometry of this step's batch, both views ``[n, d]``; a resumed run writes the same."""
-        seconds = time.perf_counter() - self.window_start
-        x, y = unit(x.detach()), unit(y.detach())
-        best = uniformity_optimum(x.shape[1])
-        even = (uniformity(x) + uniformity(y)).item() / 2 if len(x) > 1 else 0.0
-        reference = math.log(len(x)) if self.objective.contrastive else None
-        record: dict[str, Any] = {
-            "step": step,
-            "loss": loss,
-            "loss_reference": reference,
-            "alignment": alignment(x, y).item(),
-            "uniformity": even,
-            "uniformity_optimum": best,
-            "uniformity_used": even / best,
-            "mean_cosine": mean_cosine(torch.cat([x, y])).item(),
-            "spread": spread(torch.cat([x, y])).item(),
-            **({"mutual_information": reference - loss} if reference is not None else {}),
-            **more,
-            **self.scores,
-            "pairs_seen": self.seen,
-            "pairs_per_second": self.window_pairs / seconds if self.window_pairs else 0.0,
-            "seconds": time.perf_counter() - self.started,
-            "peak_memory_mib": _peak_memory(self.accelerator.device),
-        }
-        if self.file:
-            self.file.write(json.dumps(record) + "\n")
-            self.file.flush()
-        numbers = {k: v for k, v in record.items() if k != "step" and v is not None}
-        self.accelerator.log(numbers, step=step)
-        self.scores, self.window_pairs, self.window_start = {}, 0, time.perf_counter()
-
-    def close(self) -> None:
-        """Finish the progress bar and the file."""
-        self.bar.close()
-        if self.file:
-            self.file.close()
-
-
-def _continue_log(path: Path, done: int) -> TextIO:
-    """The log opened to append to, without the records after ``done`` steps, which will be made again."""
-    kept = []
-    if done and path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= done:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError):
-                break  # a line cut by a kill is the last one
-    path.write_text("".join(kept), encoding="utf-8")
-    return path.open("a", encoding="utf-8")
-
-
-def _batches(
-    config: FitConfig, pairs: np.ndarray, tokens: Tokens, accelerator: Accelerator, done: int, steps: int
-) -> Iterator[np.ndarray]:
-    """This process's batches of updates ``done + 1`` to ``steps``, as indices of pairs."""
-    lengths = tokens.lengths()[pairs].max(axis=1)
-    world, rank = accelerator.num_processes, accelerator.process_index
-    per_epoch = len(batch_sizes(len(pairs), config.batch_size, world))
-    number = done // per_epoch * per_epoch
-    while number < steps:
-        for batch in batches(lengths, config.batch_size, world, rank, config.seed, number // per_epoch):
-            if done <= number < steps:
-                yield batch
-            number += 1
 
 
 def _pairs_seen(config: FitConfig, pairs: int, accelerator: Accelerator, done: int) -> int:
@@ -301,17 +369,5 @@ def _pairs_seen(config: FitConfig, pairs: int, accelerator: Accelerator, done: i
     return epochs * sum(sizes) + sum(sizes[:rest])
 
 
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
-
-
-def _peak_memory(device: torch.device) -> float:
-    """MiB: the most that this process has held, on the accelerator if it trains there."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows has no such module
-        return math.nan
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB elsewhere
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sentemb.embeddings import minilm_folder
-from sentemb.encoders import ENCODERS, Embedder, averaged, collate, dense_recurrence, load, tokenizer_of
+from sentemb.encoders import ENCODERS, averaged, load
+from sentemb.forward import Embedder, collate, dense_recurrence, tokenizer_of
 from sentemb.registry import InputError, build
 from tests.conftest import SENTENCES
 

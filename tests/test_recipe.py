@@ -1,7 +1,8 @@
 """The recipe as a user runs it: files it leaves, two processes, resume, and clear errors with exit code 2."""
 
-import importlib.util
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,12 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from tests.test_train import steady, torchrun
+from recipes import train_bookcorpus, train_simcse, train_supervised
+from recipes.job import check_settings
+from recipes.options import DEFAULTS, presets, with_preset
+from sentemb.encoders import load
+from sentemb.registry import InputError
+from tests.test_train import records, steady, torchrun
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "train_bookcorpus.py"
@@ -19,14 +25,12 @@ TINY = ["--encoder", "rnn:hidden=6", "--batch-size", "16", "--max-steps", "5", "
 
 @pytest.fixture
 def recipe(monkeypatch, tmp_path):
-    """The recipe's main(), in an empty folder with its own cache; returns stdout's lines."""
-    spec = importlib.util.spec_from_file_location("train_bookcorpus", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """The recipe's main(), in an empty folder with its own cache and no data."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    return module.main
+    monkeypatch.delenv("SENTEMB_DATA", raising=False)
+    return train_bookcorpus.main
 
 
 def test_a_run_leaves_what_it_promises(recipe, book_file, tmp_path, capsys):
@@ -35,7 +39,7 @@ def test_a_run_leaves_what_it_promises(recipe, book_file, tmp_path, capsys):
     run = tmp_path / "runs" / "bookcorpus"
     assert out[0] == out[-1] == "run folder: runs/bookcorpus" and "in-batch negatives per anchor" in out[1]
     assert sorted(p.name for p in run.iterdir()) == sorted(
-        ["checkpoints", "config.json", "log.jsonl", "model", "report.html", "scores.json"]
+        ["best", "checkpoints", "config.json", "last", "log.jsonl", "model", "report.html", "scores.json"]
     )
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-3", "step-5"]
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -113,6 +117,22 @@ WRONG = {
     "tracker": (["--track", "tensorbord"], "did you mean 'tensorboard'"),
     "data": (["--data", "nowhere"], "no folder downstream/"),
     "resume without a run": (["--resume"], "--resume needs --out"),
+    "init and encoder": (["--init", "minilm", "--encoder", "rnn"], "give one of them"),
+    "init that is nowhere": (["--init", "no/such"], "no model 'no/such' here or on the hub"),
+    "towers": (["--towers", "3"], "towers must be 1 or 2"),
+    "head": (["--head", "mpl"], "did you mean 'mlp'"),
+    "runs for joint": (["--objective", "joint"], "choose --pairs contiguous"),
+    "attention of an LSTM": (["--attention", "packed"], "option of transformer encoders"),
+    "attention": (["--attention", "flash"], "unknown attention"),
+    "precision": (["--precision", "bf32"], "did you mean 'bf16'"),
+    "dropout pairs": (["--pairs", "dropout"], "this one has none"),
+    "mlm of an LSTM": (["--mlm", "0.1"], "mlm needs one transformer"),
+    "micro-batch": (["--micro-batch", "-1"], "micro-batch must be at least 0"),
+    "max-pairs": (["--max-pairs", "1"], "max-pairs must be at least 2"),
+    "dev without data": (["--dev", "stsb"], "STS-B needs SentEval's data"),
+    "labelled pairs of books": (["--pairs", "labelled"], "need a labelled corpus"),
+    "preset": (["--preset", "simcse"], "unknown preset"),
+    "preset of another recipe": (["--preset", "simcse-bert-base"], "one of recipes/train_simcse.py"),
     "resume with other settings": (["--resume", "--out", "used", "--lr", "7"], "was begun with --lr 0.1, not 7.0"),
 }
 
@@ -142,3 +162,159 @@ def test_help_teaches_and_the_exit_code_reaches_the_shell(tmp_path):
         [sys.executable, RECIPE, "--objective", "none"], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def nli(tmp_path) -> Path:
+    """Twenty-four labelled rows with a hard negative."""
+    things = ["cat", "dog", "king", "ship", "poet", "child", "train", "baker"]
+    rows = [
+        {
+            "anchor": f"The {a} sees {n} birds.",
+            "positive": f"{n} birds are seen by a {a}.",
+            "negative_1": f"No {a} {n}.",
+        }
+        for n in ("two", "three", "four")
+        for a in things
+    ]
+    path = tmp_path / "nli.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+FEW = ["--batch-size", "8", "--max-steps", "3", "--no-score"]
+
+
+def test_simcse_of_a_finished_model(recipe, book_file, tmp_path, capsys):
+    train_simcse.main(["--corpus", str(book_file), "--init", "minilm", "--max-pairs", "40", *FEW, "--select", "best"])
+    said = capsys.readouterr().out
+    assert "run folder: runs/simcse" in said and "attention packed" in said
+    run = tmp_path / "runs" / "simcse"
+    log = records(run)
+    assert log[0]["attention"] == "packed" and log[0]["alignment"] > 0 and log[0]["step"] == 0
+    kept = json.loads((run / "best" / "selected.json").read_text())
+    values = {r["step"]: r["retrieval_mrr"] for r in log if "retrieval_mrr" in r}
+    assert kept["retrieval_mrr"] == max(values.values()) == values[kept["step"]] and 0 in values
+    a, b = (SentenceTransformer(str(run / name)).encode("hello") for name in ("best", "model"))
+    assert np.array_equal(a, b)
+    model = SentenceTransformer(str(run / "last"))
+    assert model.max_seq_length == 256 and len(model) == 3  # the finished model's own, not the training's 32 tokens
+
+
+def test_simcse_with_head_and_masked_words_keeps_neither(recipe, book_file, tmp_path):
+    start = ["--corpus", str(book_file), *FEW, "--mlm", "0.1", "--head", "mlp", "--out", "s", "--micro-batch", "4"]
+    train_simcse.main(start)
+    assert [r["type"].rsplit(".")[-1] for r in json.loads((tmp_path / "s/model/modules.json").read_text())] == [
+        "Transformer",
+        "Pooling",
+    ]
+    assert SentenceTransformer(str(tmp_path / "s" / "model")).encode("hello").shape == (384,)
+
+
+def test_dropout_0_is_refused_and_forced_it_is_told(recipe, book_file, tmp_path, capsys):
+    start = ["--corpus", str(book_file), *FEW, "--encoder", "transformer:dropout=0", "--out", "s"]
+    with pytest.raises(SystemExit):
+        train_simcse.main(start)
+    assert "--force" in capsys.readouterr().err and not (tmp_path / "s").exists()
+    train_simcse.main([*start, "--force"])
+    assert "both views of each sentence are identical" in capsys.readouterr().err
+    assert "warnings" in records(tmp_path / "s")[0]
+
+
+def test_supervised_with_hard_negatives(recipe, nli, tmp_path, capsys):
+    train_supervised.main(["--corpus", str(nli), *FEW, "--objective", "infonce:hard_weight=1", "--out", "s"])
+    said = capsys.readouterr().out
+    assert "15 in-batch negatives per anchor" in said  # 7 positives and 8 hard negatives
+    config = json.loads((tmp_path / "s" / "config.json").read_text())
+    assert config["corpus"]["pairs"] == 22 and config["settings"]["corpus"] == f"labelled:path={nli}"
+    log = records(tmp_path / "s")
+    assert log[0]["loss_reference"] == pytest.approx(np.log(16)) and log[-1]["loss"] < log[0]["loss"] + 1
+
+
+def test_supervised_with_two_towers_and_dot_product(recipe, nli, tmp_path):
+    train_supervised.main(["--corpus", str(nli), *FEW, "--preset", "dpr-bert-base", "--encoder", "rnn:hidden=4",
+                           "--out", "d", "--warmup", "1"])  # fmt: skip
+    model = load(tmp_path / "d")
+    assert (
+        model.encode("hello").shape == (16,)
+        and "sentemb.load(PATH)" in (tmp_path / "d" / "model" / "README.md").read_text()
+    )
+    f, g = (SentenceTransformer(str(tmp_path / "d" / "model" / name)).encode("The cat sees.") for name in "fg")
+    assert not np.allclose(f, g)  # an encoder for each side
+    assert (
+        np.abs(np.concatenate([f / np.linalg.norm(f), g / np.linalg.norm(g)]) - model.encode("The cat sees.")).max()
+        < 1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "x\n1\n", "needs two columns of text"),
+        ("a.csv", "anchor,positive\nhello,there\nhi,\n", "row 2 of .* has nothing in 'positive'"),
+        ("a.txt", "hello", "is none of .jsonl"),
+        ("a.tsv", "sent0\tsent1\nA b.\tC d.\n", "takes no hard|too few|no pair"),
+    ],
+)
+def test_labelled_files_that_cannot_be_used(name, text, said, recipe, tmp_path, capsys):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SystemExit) as stopped:
+        train_supervised.main(["--corpus", name, *FEW])
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stopped.value.code == 2 and re.search(said, error), error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_supervised_needs_its_rows(recipe, capsys):
+    with pytest.raises(SystemExit):
+        train_supervised.main(FEW)
+    assert "--corpus is needed" in capsys.readouterr().err
+
+
+def test_csv_tsv_parquet_and_jsonl_are_the_same_rows(recipe, tmp_path):
+    from datasets import Dataset
+
+    from sentemb.corpus import open_corpus
+
+    rows = {"sent0": ["A b.", "C d."], "sent1": ["E f.", "G, h."], "hard_neg": ["I j.", "K l."]}
+    data = Dataset.from_dict(rows)
+    data.to_csv(tmp_path / "a.csv")
+    data.to_csv(tmp_path / "a.tsv", sep="\t")
+    data.to_json(tmp_path / "a.jsonl")
+    data.to_parquet(tmp_path / "a.parquet")
+    for suffix in ("csv", "tsv", "jsonl", "parquet"):
+        corpus = open_corpus(f"labelled:path={tmp_path / 'a'}.{suffix}", progress=False)
+        assert corpus.sentences(slice(0, 6)) == ["A b.", "E f.", "I j.", "C d.", "G, h.", "K l."]
+    corpus = open_corpus(f"labelled:path={tmp_path / 'a.csv'},anchor=sent1,positive=hard_neg", progress=False)
+    assert corpus.sentences(slice(0, 2)) == ["E f.", "I j."]
+    without = open_corpus(f"labelled:path={tmp_path / 'a.csv'},negatives=none", progress=False)
+    assert len(without) == 4
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_is_a_set_of_usable_settings(name):
+    known = presets()[name]
+    assert set(known) - {"recipe"} <= set(DEFAULTS), name
+    options = with_preset({"preset": name, "lr": 7.0}, known["recipe"])
+    assert options["lr"] == 7.0  # what is given beside it holds
+    recipe = {"train_simcse": train_simcse, "train_supervised": train_supervised}.get(known["recipe"])
+    check_settings(DEFAULTS | (recipe.DEFAULTS if recipe else {}) | options)
+    with pytest.raises(InputError, match="recipes/"):
+        with_preset({"preset": name}, "train_other")
+
+
+def test_quick_thoughts_with_two_towers(recipe, book_file, tmp_path):
+    few = ["--batch-size", "8", "--max-steps", "3", "--no-score", "--corpus", str(book_file), "--out", "q"]
+    recipe([*few, "--preset", "quick-thoughts", "--encoder", "rnn:cell=gru,hidden=4,embeddings=random,vocabulary=270"])
+    assert load(tmp_path / "q").encode("hello").shape == (16,)
+    assert "consecutive sentences" in json.loads((tmp_path / "q" / "config.json").read_text())["description"]
+
+
+def test_compiled_training_equals_plain(recipe, book_file, tmp_path):
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    start = ["--corpus", str(book_file), *TINY, "--precision", "no"]
+    recipe([*start, "--out", "a"])
+    recipe([*start, "--out", "b", "--compile"])
+    for a, b in zip(records(tmp_path / "a"), records(tmp_path / "b"), strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-3)

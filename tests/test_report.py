@@ -293,3 +293,10 @@ def test_a_browser_draws_the_page(run, tmp_path_factory):
     assert pixels.shape[:2] == (1600, 1200)
     for color in ((0, 114, 178), (213, 94, 0)):  # the loss line and the optimum of uniformity
         assert np.all(np.abs(pixels * 255 - color) < 3, axis=2).sum() > 100
+
+
+def test_the_path_on_stsb_is_drawn_where_it_was_scored(tmp_path):
+    lines = [json.dumps(record(step) | {"stsb_alignment": 0.2, "stsb_uniformity": -step / 100}) for step in range(4)]
+    fill(tmp_path, lines, config={"settings": {"init": "minilm", "encoder": None, "objective": "infonce"}})
+    text = page(tmp_path)
+    assert "STS-B dev" in text and "id='stsb'" in text and "begun from minilm" in text

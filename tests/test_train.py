@@ -13,12 +13,19 @@ import torch
 from accelerate import Accelerator
 
 from sentemb import checkpoint
+from sentemb.augment import Words
 from sentemb.corpus import open_corpus
-from sentemb.encoders import load, tokenizer_of
+from sentemb.encoders import load, towers
+from sentemb.forward import Embedder, tokenizer_of
+from sentemb.heads import HEADS
+from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
-from sentemb.pairs import neighbours, usable
+from sentemb.packing import seed_dropout
+from sentemb.pairs import PAIRS, Pairs, usable
 from sentemb.registry import InputError, build
-from sentemb.train import FitConfig, describe, fit
+from sentemb.runlog import Watch
+from sentemb.towers import towers_of
+from sentemb.train import Batch, FitConfig, _gradients, _loss, _seed, describe, fit, refuse_misfit
 from tests.two_processes import gradients, hash_of
 
 HERE = Path(__file__).parent
@@ -63,15 +70,42 @@ def job(book_file, encoder, tmp_path, monkeypatch):
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
     corpus = open_corpus(str(book_file), progress=False)
 
-    def run(name: str, spec: str = "rnn:hidden=6", objective: str = "infonce", resume=False, score=None, **settings):
-        model = encoder(spec)
-        tokens = corpus.tokens(tokenizer_of(model), 12)
-        pairs = usable(neighbours(corpus.split()[0]), tokens.ids, tokens.offsets)
+    def run(
+        name: str,
+        spec: str = "rnn:hidden=6",
+        objective: str = "infonce",
+        pairs: str = "neighbours",
+        head: str = "none",
+        two: bool = False,
+        resume: bool = False,
+        score=None,
+        dev=None,
+        **settings,
+    ):
+        model = towers(encoder(spec), encoder(spec)) if two else encoder(spec)
+        tokenizer = tokenizer_of(model)
+        tokens = corpus.tokens(tokenizer, 12)
+        found = build(PAIRS, pairs, ranges=corpus.split()[0])
+        kept = usable(found, tokens.lengths(), tokens.distinct())
         config = FitConfig(**{"batch_size": 16, "lr": 1e-2, "warmup": 3, "log_every": 2} | settings)
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        made = build(OBJECTIVES, objective)
-        fit(model, made, pairs, tokens, config, Accelerator(cpu=True), folder, score=score, resume=resume)
+        torch.manual_seed(1)
+        top = build(HEADS, head, dimension=towers_of(model)[0].get_embedding_dimension())
+        embedder = Embedder(model, top, MaskedWords(model) if config.mlm else None)
+        fit(
+            embedder,
+            build(OBJECTIVES, objective),
+            kept,
+            tokens,
+            config,
+            Accelerator(cpu=True),
+            folder,
+            score=score,
+            dev=dev,
+            resume=resume,
+            words=Words.of(tokenizer),
+        )
         model.save(str(folder / "model"), create_model_card=False)
         return folder
 
@@ -89,13 +123,26 @@ def steady(run: Path) -> list[dict]:
     return [{k: v for k, v in record.items() if k not in VARIES} for record in records(run)]
 
 
-@pytest.mark.parametrize("spec", ["rnn:hidden=6", "static:embeddings=random,dim=6,vocabulary=270", "transformer"])
-def test_one_seed_one_log_and_resume_continues_it_exactly(spec, job):
-    settings = dict(spec=spec, max_steps=11, save_every=4, lr=1e-3)
+RESUMED = {
+    "rnn": {"spec": "rnn:hidden=6"},
+    "static": {"spec": "static:embeddings=random,dim=6,vocabulary=270"},
+    "transformer": {"spec": "transformer"},
+    "dropout, head, mlm": {"spec": "transformer", "pairs": "dropout", "head": "mlp", "mlm": 0.1},
+    "augment": {"spec": "rnn:hidden=6", "pairs": "augment:how=shuffle,rate=0.5"},
+    "runs, two towers": {"spec": "rnn:hidden=6", "pairs": "contiguous", "objective": "joint", "two": True},
+}
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_one_seed_one_log_and_resume_continues_it_exactly(case, job):
+    settings = dict(max_steps=11, save_every=4, lr=1e-3, **RESUMED[case])
+    if "mlm" in settings:  # its 30,522 words make each step and each file large
+        settings |= {"max_steps": 5, "save_every": 2}
     straight, again = job("a", **settings), job("b", **settings)
     assert steady(straight) == steady(again)
     cut = job("c", **settings)
-    for step in (8, 11):  # as if killed after step 4, while the log already had more
+    for step in sorted(int(p.name[5:]) for p in (cut / "checkpoints").iterdir())[1:]:
+        # as if killed after the first checkpoint, while the log already had more
         (cut / "checkpoints" / f"step-{step}").rename(cut / f"lost-{step}")
     with (cut / "log.jsonl").open("a") as log:
         log.write('{"step": 12, "lo')
@@ -103,6 +150,116 @@ def test_one_seed_one_log_and_resume_continues_it_exactly(spec, job):
     assert steady(resumed) == steady(straight)
     texts = ["the king sees the cat number 3.", "hello"]
     assert np.array_equal(load(resumed).encode(texts), load(straight).encode(texts))
+
+
+MICRO = {
+    "infonce": {"objective": "infonce:symmetric=yes"},
+    "align_uniform": {"objective": "align_uniform"},
+    "mix": {"objective": "mix:align=1,uniform=1"},
+    "joint": {"objective": "joint", "pairs": "contiguous"},
+    "joint, towers": {"objective": "joint:diagonal=in", "pairs": "contiguous", "two": True},
+    "towers": {"objective": "infonce:score=dot,temperature=1", "two": True},
+    "runs as pairs": {"objective": "infonce", "pairs": "contiguous"},
+    "dropout, head": {"pairs": "dropout", "head": "projection:out=5"},
+    "labelled": {"objective": "infonce:hard_weight=0.7", "columns": 4},
+}
+
+
+FEW = ("infonce", "dropout, head", "labelled")  # of the transformer, which takes seconds
+SPECS = ["rnn:hidden=6,layers=2,dropout=0.3", "static:dropout=0.3", "transformer"]
+
+
+@pytest.mark.parametrize(("case", "spec"), [(c, s) for c in MICRO for s in SPECS if c in FEW or s != "transformer"])
+def test_micro_batches_give_the_gradient_of_the_whole_batch(case, spec, encoder):
+    options = dict(objective="infonce", pairs="neighbours", head="none", two=False, columns=2) | MICRO[case]
+    model = towers(encoder(spec), encoder(spec)) if options["two"] else encoder(spec)
+    model.double().train()
+    torch.manual_seed(0)
+    top = build(HEADS, options["head"], dimension=towers_of(model)[0].get_embedding_dimension())
+    embedder = Embedder(model, top.double() if top is not None else None)
+    rng, runs = np.random.default_rng(0), options["pairs"] == "contiguous"
+    count = 2 if options["two"] and runs else 1 if runs else options["columns"]
+    columns = [[rng.integers(1000, 9000, 3 + i % 5) for i in range(16)] for _ in range(count)]
+    columns = [columns[0]] * count if runs or options["pairs"] == "dropout" else columns
+    ids = torch.arange(16 * count).view(16, count)
+    batch = Batch(columns, ids, torch.arange(16) + (torch.arange(16) > 6) if runs else None)
+    objective, accelerator = build(OBJECTIVES, options["objective"]), Accelerator(cpu=True)
+    config = FitConfig(batch_size=16, micro_batch=2)
+    loss, x, y = _gradients(embedder, objective, batch, config, accelerator, step=3)
+    cached = {name: p.grad.clone() for name, p in embedder.named_parameters() if p.grad is not None}
+    embedder.zero_grad()
+
+    # the same masks with one graph: all parts at once
+    parts = []
+    for number in range(8):
+        seed_dropout(_seed(0, 3, 0, number))
+        part = slice(2 * number, 2 * number + 2)
+        found = embedder(*batch.features(model, part, torch.device("cpu")))
+        parts.append(found.chunk(len(columns)))
+    together = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+    whole, *_ = _loss(objective, together, batch, accelerator)
+    whole.backward()
+    assert loss == pytest.approx(whole.item(), rel=1e-12)
+    norm = torch.stack([slope.norm() for slope in cached.values()]).norm()
+    assert norm > 0
+    for name, p in embedder.named_parameters():
+        if name in cached:
+            assert (p.grad - cached[name]).norm() <= 1e-9 * max(p.grad.norm(), 1e-6 * norm), name
+
+
+def test_micro_batches_train_the_same_model(job):
+    whole, parts = job("a", max_steps=4), job("b", max_steps=4, micro_batch=3)  # (no dropout in this encoder)
+    for a, b in zip(records(whole), records(parts), strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+    texts = ["the king sees the cat number 3.", "hello"]
+    assert np.abs(load(parts).encode(texts) - load(whole).encode(texts)).max() < 1e-4
+    again = job("c", max_steps=4, micro_batch=3)
+    assert steady(again) == steady(parts)
+
+
+def test_the_masked_word_task_is_trained_along_in_whole_and_in_parts(job):
+    for name, micro in (("a", 0), ("b", 8)):
+        log = records(job(name, spec="transformer", pairs="dropout", mlm=0.1, max_steps=3, lr=1e-4, micro_batch=micro))
+        assert all(math.isfinite(r["loss"]) for r in log)
+
+
+def test_best_and_last_are_kept_apart_and_a_falling_dev_score_is_told(job, capsys):
+    scores = iter([0.5, 0.8, 0.7, 0.6, 0.75])
+    run = job("a", max_steps=8, eval_every=2, dev="dev", score=lambda model: {"dev": next(scores)})
+    kept = {name: json.loads((run / name / "selected.json").read_text()) for name in ("best", "last")}
+    assert kept == {"best": {"step": 2, "dev": 0.8}, "last": {"step": 8, "dev": 0.75}}
+    assert np.array_equal(load(run / "last").encode("hello"), load(run / "model").encode("hello"))
+    assert not np.array_equal(load(run / "best").encode("hello"), load(run / "model").encode("hello"))
+    told = [r for r in records(run) if "warnings" in r]
+    assert [r["step"] for r in told] == [4] and "below its best, 0.8 at step 2" in told[0]["warnings"][0]
+    assert capsys.readouterr().err.count("warning: step 4") == 1
+
+
+def test_the_best_of_a_resumed_run_is_the_best_of_all(job):
+    values = {0: 0.5, 2: 0.9, 4: 0.3, 6: 0.6}
+    steps = iter([0, 2, 4])
+    run = job("a", max_steps=4, eval_every=2, save_every=2, dev="dev", score=lambda model: {"dev": values[next(steps)]})
+    for lost in (run / "checkpoints").glob("step-4"):
+        lost.rename(run / "lost")
+    later = iter([4, 6])
+    score = lambda model: {"dev": values[next(later)]}  # noqa: E731
+    job("a", max_steps=6, eval_every=2, save_every=2, dev="dev", resume=True, score=score)
+    assert json.loads((run / "best" / "selected.json").read_text())["step"] == 2
+
+
+def test_identical_views_and_collapse_are_told(job, capsys):
+    run = job("a", pairs="dropout", max_steps=2)  # an encoder without dropout
+    assert "identical" in records(run)[0]["warnings"][0] and records(run)[0]["alignment"] == 0
+    watch = Watch()
+    assert watch.degenerate(1, 0.3, 0.9) is None and "collapse" in watch.degenerate(2, 0.3, 0.999)
+    assert watch.degenerate(3, 0.3, 0.999) is None  # told once
+
+
+def test_pairs_and_objectives_that_do_not_fit_are_refused(job):
+    with pytest.raises(InputError, match="pairs contiguous"):
+        job("a", objective="joint")
+    with pytest.raises(InputError, match="takes no hard negatives"):
+        refuse_misfit(build(OBJECTIVES, "align_uniform"), Pairs(np.zeros((4, 3), dtype=np.int64)))
 
 
 def test_every_checkpoint_is_a_model_and_nothing_half_written_stays(job):
@@ -188,6 +345,10 @@ def test_impossible_settings_are_refused(wrong):
         FitConfig(**wrong)
 
 
-def test_the_first_line_says_what_one_update_sees():
-    said = describe(FitConfig(batch_size=32), build(OBJECTIVES, "infonce"), 1000, Accelerator(cpu=True))
-    assert "1 process(es) on cpu" in said and "31 in-batch negatives" in said and "32 steps over 1,000 pairs" in said
+def test_the_first_line_says_what_one_update_sees(encoder):
+    pairs, embedder = PAIRS["neighbours"](np.array([[0, 1001]])), Embedder(encoder("transformer"))
+    config = FitConfig(batch_size=32, micro_batch=8)
+    said = describe(config, build(OBJECTIVES, "infonce"), pairs, Accelerator(cpu=True), embedder)
+    for part in ("1 process(es) on cpu", "precision no", "attention packed", "in parts of 8", "31 in-batch negatives"):
+        assert part in said
+    assert "32 steps over 1,000 pairs" in said

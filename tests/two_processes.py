@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from sentemb.encoders import ENCODERS, Embedder, collate
+from sentemb.encoders import ENCODERS
+from sentemb.forward import Embedder, collate
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
 from sentemb.train import gather
@@ -24,7 +25,7 @@ def gradients(encoder: str, objective: str, accelerator: Accelerator | None) -> 
     model.eval()  # no dropout
     world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
     mine = [ROWS[i] for i in range(rank, 8, world)] + [ROWS[8 + i] for i in range(rank, 8, world)]
-    embedder = Embedder(model)
+    embedder: torch.nn.Module = Embedder(model)
     if accelerator:
         embedder = accelerator.prepare(embedder)
     x, y = (gather(view) for view in embedder(collate(model, mine)).chunk(2))

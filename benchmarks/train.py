@@ -1,0 +1,183 @@
+"""Pairs per second: our loop against sentence-transformers' trainer, same encoder, pairs, batch, length, precision.
+
+    python benchmarks/train.py --corpus BOOKS                # minutes on two cores; nothing else may run meanwhile
+
+Both train the same first weights on the same pairs of neighbouring sentences with in-batch softmax at temperature 0.05:
+ours by sentemb.train.fit, theirs by SentenceTransformerTrainer with MultipleNegativesRankingLoss (cosine, scale 20),
+its defaults otherwise. Text is tokenized beforehand by us (the corpus cache) and on the way by them, as each does for
+its users. Runs take turns; the figure of each is the median of its runs, and the whole of a run counts but its first
+steps. Last lines: `ratio NAME VALUE`, ours over theirs.
+"""
+
+import argparse
+import math
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from datasets import Dataset, disable_progress_bars
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from transformers import TrainerCallback
+from transformers.utils import logging
+
+from sentemb.corpus import Corpus, Tokens, open_corpus
+from sentemb.encoders import ENCODERS
+from sentemb.forward import Embedder, tokenizer_of
+from sentemb.machine import keep_memory, use_threads
+from sentemb.objectives import InfoNCE
+from sentemb.pairs import Pairs, neighbours, sample, usable
+from sentemb.registry import build
+from sentemb.train import FitConfig, fit
+
+CASES = {
+    "minilm-float32": ("transformer:name=minilm", "no"),
+    "minilm-bf16": ("transformer:name=minilm", "bf16"),
+    "lstm-float32": ("rnn:hidden=256,embeddings=minilm", "no"),
+}
+SKIPPED = 3  # first steps of a run, which are no measure of it
+
+
+class Clock:
+    """Seconds of a run after its first steps."""
+
+    def __init__(self) -> None:
+        self.steps, self.start, self.seconds = 0, math.nan, math.nan
+
+    def step(self) -> None:
+        """A step has ended."""
+        self.steps += 1
+        now = time.perf_counter()
+        if self.steps == SKIPPED:
+            self.start = now
+        self.seconds = now - self.start
+
+
+def ours(spec: str, precision: str, pairs: Pairs, tokens: Tokens, options: argparse.Namespace) -> float:
+    """Pairs a second of sentemb.train.fit."""
+    forget()
+    clock = Clock()
+    embedder = Embedder(made(spec, options.max_length))
+    objective = Timed(clock)
+    config = FitConfig(max_steps=options.steps, batch_size=options.batch_size, lr=2e-5, warmup=0, log_every=10**6)
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=precision)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(embedder, objective, pairs, tokens, config, accelerator, Path(folder))
+        clock.step()
+    return (options.steps - SKIPPED) * options.batch_size / clock.seconds
+
+
+class Timed(InfoNCE):
+    """InfoNCE that tells the clock when each step's loss is asked for: one step after another has then ended."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(temperature=0.05)
+        self.clock, self.begun = clock, False
+
+    def forward(self, *given: Any) -> torch.Tensor:
+        """The loss."""
+        if self.begun:
+            self.clock.step()
+        self.begun = True
+        return super().forward(*given)
+
+
+class Ticks(TrainerCallback):
+    """Tells the clock of their trainer's steps."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def on_step_end(self, *given: Any, **more: Any) -> None:
+        """A step has ended."""
+        self.clock.step()
+
+
+def theirs(spec: str, precision: str, data: Dataset, options: argparse.Namespace) -> float:
+    """Pairs a second of SentenceTransformerTrainer."""
+    forget()
+    clock = Clock()
+    model = made(spec, options.max_length)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = SentenceTransformerTrainingArguments(
+            output_dir=folder,
+            max_steps=options.steps,
+            per_device_train_batch_size=options.batch_size,
+            learning_rate=2e-5,
+            bf16=precision == "bf16",
+            use_cpu=not torch.accelerator.is_available(),
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        loss = MultipleNegativesRankingLoss(model, scale=20.0)
+        trainer = SentenceTransformerTrainer(
+            model=model, args=arguments, train_dataset=data, loss=loss, callbacks=[Ticks(clock)]
+        )
+        trainer.train()
+    return (options.steps - SKIPPED) * options.batch_size / clock.seconds
+
+
+def made(spec: str, max_length: int) -> SentenceTransformer:
+    """The encoder, with the same first weights each time."""
+    torch.manual_seed(0)
+    return build(ENCODERS, spec, "encoder", texts=list, max_length=max_length)
+
+
+def forget() -> None:
+    """Let the next accelerator choose its precision anew."""
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._shared_state.clear()
+
+
+def texts_of(corpus: Corpus, pairs: Pairs) -> Dataset:
+    """The same pairs as text, in an order of their own choosing."""
+    columns = [corpus.sentences(column) for column in pairs.rows.T]
+    return Dataset.from_dict({"anchor": columns[0], "positive": columns[1]})
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", default="sample", help="as for the recipes (default sample)")
+    parser.add_argument("--batch-size", type=int, default=64, help="pairs (default 64)")
+    parser.add_argument("--max-length", type=int, default=32, help="tokens (default 32)")
+    parser.add_argument("--steps", type=int, default=23, help=f"of a run, {SKIPPED} of them not counted (default 23)")
+    parser.add_argument("--runs", type=int, default=3, help="of each, in turn (default 3)")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    options = parser.parse_args()
+    logging.disable_progress_bar()
+    disable_progress_bars()
+    use_threads(None)
+    keep_memory()
+    corpus = open_corpus(options.corpus)
+    every = neighbours(corpus.split()[0])
+    ratios = {}
+    for name in options.cases:
+        spec, precision = CASES[name]
+        tokens = corpus.tokens(tokenizer_of(made(spec, options.max_length)), options.max_length)
+        count = options.steps * options.batch_size
+        pairs = sample(usable(every, tokens.lengths(), tokens.distinct()), count, 0)
+        data = texts_of(corpus, pairs)
+        found: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for number in range(options.runs):
+            found["ours"].append(ours(spec, precision, pairs, tokens, options))
+            found["theirs"].append(theirs(spec, precision, data, options))
+            now = ", ".join(f"{who} {values[-1]:.1f}" for who, values in found.items())
+            print(f"{name} run {number + 1}: {now} pairs/s", file=sys.stderr, flush=True)
+        middle = {who: statistics.median(values) for who, values in found.items()}
+        print(f"{name}: ours {middle['ours']:.1f} pairs/s, theirs {middle['theirs']:.1f} pairs/s")
+        ratios[name] = middle["ours"] / middle["theirs"]
+    for name, value in ratios.items():
+        print(f"ratio {name} {value:.2f}")
+
+
+if __name__ == "__main__":
+    main()

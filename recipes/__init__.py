@@ -1,0 +1,1 @@
+"""Training recipes: each chooses, builds, fits, saves and scores; the loop is in sentemb.train."""

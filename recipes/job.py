@@ -1,0 +1,410 @@
+"""What the recipes do once their command line is read: choose, check, build, fit, save, score."""
+
+import copy
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, set_seed
+from sentence_transformers import SentenceTransformer
+from transformers.utils import logging
+
+from eval.encoding import Encoder
+from eval.neighbours import HeldOut, held_out, neighbour_geometry, similarities
+from eval.reading import Data, read
+from eval.run import PACKAGES
+from eval.scoring import evaluate, stsb_dev
+from eval.tables import format_table
+from eval.tasks import TASKS, choose_tasks, data_folder
+from recipes.options import read_config
+from sentemb.augment import Words
+from sentemb.checkpoint import newest, write_whole
+from sentemb.corpus import Corpus, open_corpus
+from sentemb.encoders import ENCODERS, averaged, freeze_unused, has_dropout, is_stock, load, towers
+from sentemb.forward import ATTENTIONS, Embedder, tokenizer_of
+from sentemb.heads import HEADS
+from sentemb.machine import bf16_units, keep_memory, use_threads
+from sentemb.mlm import MaskedWords
+from sentemb.objectives import OBJECTIVES
+from sentemb.pairs import PAIRS, Pairs, sample, usable
+from sentemb.registry import InputError, build, check, choose
+from sentemb.report import write_report
+from sentemb.towers import towers_of
+from sentemb.train import FitConfig, describe, fit, refuse_misfit
+
+PRECISIONS = ("auto", "no", "bf16", "fp16")
+
+
+def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> None:
+    """Train by ``settings`` (of :mod:`recipes.options`) into the run folder ``out``, by default ``runs/NAME``.
+
+    Nothing is written before everything given has been found usable.
+    """
+    if Path(settings["corpus"]).exists():
+        settings["corpus"] = str(Path(settings["corpus"]).resolve())  # the run is read from other folders too
+    if settings["init"] is not None:
+        settings["encoder"] = None
+    logging.disable_progress_bar()  # a bar for each file read or written hides the one of training
+    config = FitConfig(**{f.name: settings[f.name] for f in fields(FitConfig) if f.name in settings})
+    objective = check_settings(settings)
+    accelerator = make_accelerator(settings)
+    main = accelerator.is_main_process
+    use_threads(settings["threads"])
+    keep_memory()
+    folder = data_folder(Path(settings["data"]) if settings["data"] else None)
+
+    with accelerator.main_process_first():  # the others find the cache the first one made
+        corpus = open_corpus(settings["corpus"], progress=main)
+        train, _ = corpus.split()
+        set_seed(config.seed)
+        model = make_model(settings, corpus, train)
+        tokenizer = tokenizer_of(model)
+        tokens = corpus.tokens(tokenizer, settings["max_length"])
+    pairs = make_pairs(settings, train, tokens)
+    refuse_misfit(objective, pairs)
+    refuse_no_noise(settings, model, pairs)
+    mlm = MaskedWords(model) if config.mlm else None
+    head = build(HEADS, settings["head"], "head", dimension=tower_dimension(model))
+    embedder = Embedder(model, head, mlm, "sdpa" if config.compile else settings["attention"])
+    retrieval_pairs = held_out(corpus)
+    dev_data = read_dev(settings["dev"], folder)
+    tasks = read_tasks(settings, folder) if settings["score"] and main else []
+
+    steps = config.steps(len(pairs), accelerator.num_processes)  # an InputError if there are too few pairs
+    description = describe(config, objective, pairs, accelerator, embedder)
+    out = claim(out, name, accelerator)
+    accelerator.project_configuration.project_dir = accelerator.project_configuration.logging_dir = str(out)
+    if resume and (out / "config.json").exists():
+        refuse_another_job(out, corpus, accelerator, steps)
+    if resume and finished(out, steps):
+        accelerator.print(f"{out} is finished: {out / 'model'}, {out / 'report.html'}")
+        return
+    accelerator.print(f"run folder: {out}")
+    accelerator.print(description)
+    if mlm is not None and mlm.new:
+        accelerator.print("note: the checkpoint has no masked-language-model head; a new one is trained along")
+    if main and not (out / "config.json").exists():
+        write_config(out, settings, corpus, len(pairs), model, accelerator, description)
+    if settings["track"]:
+        accelerator.init_trackers("sentemb", config={k: v for k, v in settings.items() if v is not None})
+
+    untrained = copy.deepcopy(model)
+    fit(
+        embedder,
+        objective,
+        pairs,
+        tokens,
+        config,
+        accelerator,
+        out,
+        score=lambda encoder: dev_scores(encoder, retrieval_pairs, dev_data),
+        dev="stsb_dev_spearman" if dev_data else "retrieval_mrr",
+        resume=resume,
+        words=Words.of(tokenizer) if pairs.noise else None,
+    )
+    if main:
+        model.to("cpu")
+        trained = f"{steps} steps"
+        if settings["select"] == "best":
+            model, trained = load(out / "best", device="cpu"), selected(out / "best")
+        write_whole(out / "model", lambda partial: save_model(partial, model, settings, corpus, trained))
+        finish(out, untrained, model, tasks, retrieval_pairs)
+        print(f"run folder: {out}")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def check_settings(settings: dict[str, Any]) -> Any:
+    """Everything that can be seen to be wrong before any data is read; returns the objective."""
+    if settings["init"] is None:
+        check(ENCODERS, settings["encoder"], "encoder", ("texts", "max_length"))
+    check(PAIRS, settings["pairs"], "pairs", ("ranges",))
+    check(HEADS, settings["head"], "head", ("dimension",))
+    objective = build(OBJECTIVES, settings["objective"], "objective")
+    choose("attention", settings["attention"], ATTENTIONS)
+    choose("dev", settings["dev"], ("auto", "stsb", "heldout"))
+    choose("precision", settings["precision"], PRECISIONS)
+    if settings["compile"] and settings["attention"] == "packed":
+        raise InputError("--compile and --attention packed exclude each other; leave one of them out")
+    if settings["towers"] not in (1, 2):
+        raise InputError(f"towers must be 1 or 2, got {settings['towers']}")
+    for name, least in (("max_length", 1), ("max_pairs", 2)):
+        if settings[name] is not None and settings[name] < least:
+            raise InputError(f"{name.replace('_', '-')} must be at least {least}, got {settings[name]}")
+    return objective
+
+
+def make_model(settings: dict[str, Any], corpus: Corpus, train: np.ndarray) -> SentenceTransformer:
+    """The encoder to train, or two of them: made from its spec, or a finished model."""
+
+    def one() -> SentenceTransformer:
+        if settings["init"] is not None:
+            model = load(settings["init"], device="cpu")
+            freeze_unused(model)
+            return model
+        texts = lambda: training_texts(corpus, train)  # noqa: E731
+        return build(ENCODERS, settings["encoder"], "encoder", texts=texts, max_length=settings["max_length"])
+
+    if settings["towers"] == 1:
+        return one()
+    f, g = one(), one()
+    if len(towers_of(f)) > 1:
+        raise InputError(f"{settings['init']} has two towers already; leave --towers out")
+    return towers(f, g)
+
+
+def tower_dimension(model: SentenceTransformer) -> int:
+    """Of one tower's embeddings."""
+    return int(towers_of(model)[0].get_embedding_dimension() or 0)
+
+
+def make_pairs(settings: dict[str, Any], train: np.ndarray, tokens: Any) -> Pairs:
+    """The usable pairs of the training documents."""
+    found: Pairs = build(PAIRS, settings["pairs"], "pairs", ranges=train)
+    kept = usable(found, tokens.lengths(), tokens.distinct())
+    return sample(kept, settings["max_pairs"], settings["seed"])
+
+
+def refuse_no_noise(settings: dict[str, Any], model: SentenceTransformer, pairs: Pairs) -> None:
+    """InputError where both views of a sentence would be the same, unless it is forced."""
+    if pairs.views and pairs.noise is None and not has_dropout(model) and not settings["force"]:
+        raise InputError(
+            "dropout pairs need an encoder with dropout, and this one has none: both views of a sentence would be the "
+            "same; give it some (transformer:name=...,dropout=0.1), choose other --pairs, or --force it to degenerate"
+        )
+
+
+def training_texts(corpus: Corpus, ranges: np.ndarray, chunk: int = 10_000) -> Iterator[str]:
+    """Every sentence before the end of the last training document, for a vocabulary to be learned from."""
+    stop = int(ranges.max())
+    for start in range(0, stop, chunk):
+        yield from corpus.sentences(slice(start, min(start + chunk, stop)))
+
+
+def refuse_another_job(out: Path, corpus: Corpus, accelerator: Accelerator, steps: int) -> None:
+    """InputError if what is resumed would not be the run in ``out`` continued."""
+    kept = read_config(out)
+    now = {
+        "corpus": corpus.fingerprint,
+        "world_size": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+    }
+    for name, value in now.items():
+        before = kept.get(name, value)
+        before = before.get("fingerprint", value) if isinstance(before, dict) else before
+        if before != value:
+            raise InputError(
+                f"{out} was begun with {name} {before}, now it is {value}; give it what it had, or a new --out"
+            )
+    if newest(out) is None and (out / "model").exists() and not finished(out, steps):
+        raise InputError(f"{out} is finished and has no checkpoint to go on from; begin a new --out")
+
+
+def claim(out: Path | None, name: str, accelerator: Accelerator) -> Path:
+    """Make the run folder; without one given, the first free of runs/NAME, runs/NAME-2, ..."""
+    names = [out]
+    if accelerator.is_main_process:
+        number = 1
+        while names[0] is None:
+            free = Path("runs") / (name if number == 1 else f"{name}-{number}")
+            number += 1
+            if not free.exists():
+                names[0] = free
+        try:
+            names[0].mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot make the run folder {names[0]} ({error.strerror}); choose another --out"
+            ) from error
+    broadcast_object_list(names)
+    assert names[0] is not None
+    return names[0]
+
+
+def finished(out: Path, steps: int) -> bool:
+    """Whether the run in ``out`` has its model and no step of ``steps`` is left."""
+    if not (out / "model" / "modules.json").is_file() or not (out / "report.html").is_file():
+        return False
+    try:
+        return json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"] >= steps
+    except (OSError, ValueError, KeyError, IndexError):
+        return False
+
+
+def make_accelerator(settings: dict[str, Any]) -> Accelerator:
+    """Accelerate's settings decide device, processes and, unless it is given, precision; a tracker may be added."""
+    track = settings["track"]
+    if track is not None:
+        choose("tracker", track, LOGGER_TYPE_TO_CLASS)
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    # Without a GPU accelerate takes processes started by torchrun for separate runs, unless told of the CPU.
+    cpu = launched > 1 and not torch.accelerator.is_available()
+    # One process prepares or scores while the others wait; that may take longer than the ten minutes of NCCL.
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))
+    # A tracker must be given a folder before the run has one; it is set to the run folder once that is claimed.
+    accelerator = Accelerator(
+        cpu=cpu,
+        mixed_precision=precision_of(settings),
+        log_with=track,
+        project_dir="runs",
+        kwargs_handlers=[patience],
+    )
+    if accelerator.num_processes != launched:
+        raise InputError(
+            f"{launched} processes were started but accelerate sees {accelerator.num_processes}; use torchrun"
+        )
+    if track is not None and not accelerator.log_with:
+        raise InputError(f"--track {track} needs its package; pip install {track}")
+    return accelerator
+
+
+def precision_of(settings: dict[str, Any]) -> str:
+    """``--precision``, else Accelerate's setting, else bf16 for transformers where the processor has units for it.
+
+    (MiniLM trains twice as fast with them on a CPU with AMX.)
+    """
+    if settings["precision"] != "auto":
+        return settings["precision"]
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    transformer = settings["init"] is not None or settings["encoder"].startswith("transformer")
+    return "bf16" if launched == "no" and transformer and bf16_units() else launched
+
+
+def read_dev(dev: str, folder: Path | None) -> Data | None:
+    """STS-B where the dev score is of it; None where it is of held-out pairs."""
+    if dev == "heldout":
+        return None
+    try:
+        (task,) = choose_tasks("STS-B", folder)
+        return read(task, folder)
+    except InputError:
+        if dev == "stsb":
+            raise
+        return None
+
+
+def read_tasks(settings: dict[str, Any], folder: Path | None) -> list[Data]:
+    """The tasks of the final score. Data that cannot be had costs the scores, not the run, unless it was asked for."""
+    names = settings["tasks"]
+    if folder is None and names is not None and not all(TASKS[t].sample for t in names.split(",") if t in TASKS):
+        names = None  # the recipe's own default; without a folder it is the sample's two
+    try:
+        return [read(task, folder) for task in choose_tasks(names, folder)]
+    except InputError as error:
+        if settings["data"]:
+            raise
+        print(f"no probes at the end: {error}", file=sys.stderr)
+        return []
+
+
+def dev_scores(model: SentenceTransformer, pairs: HeldOut, stsb: Data | None) -> dict[str, float]:
+    """What the log keeps of the held-out pairs and of STS-B dev: geometry, retrieval, Spearman."""
+    encode = Encoder(model)
+    found = neighbour_geometry(encode, pairs)
+    scores = {
+        "heldout_alignment": found["alignment"],
+        "heldout_uniformity": found["uniformity"],
+        "retrieval_mrr": found["retrieval_mrr"],
+        "retrieval_recall_at_1": found["retrieval_recall_at_1"],
+    }
+    return scores | (stsb_dev(stsb, encode) if stsb else {})
+
+
+def selected(folder: Path) -> str:
+    """Which step a best/ folder is of."""
+    kept = json.loads((folder / "selected.json").read_text(encoding="utf-8"))
+    return f"{kept['step']} steps (the best by the dev score)"
+
+
+def write_config(
+    out: Path,
+    settings: dict[str, Any],
+    corpus: Corpus,
+    pairs: int,
+    model: SentenceTransformer,
+    accelerator: Accelerator,
+    description: str,
+) -> None:
+    """OUT/config.json: everything needed to know, or repeat, what was run."""
+    content = {
+        "settings": settings,
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "description": description,
+        "corpus": {
+            "name": corpus.name,
+            "fingerprint": corpus.fingerprint,
+            "documents": len(corpus.documents) - 1,
+            "sentences": len(corpus),
+            "pairs": pairs,
+        },
+        "encoder": {
+            "dimension": model.get_embedding_dimension(),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        },
+        "world_size": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+        "device": accelerator.device.type,
+        "threads": torch.get_num_threads(),
+        "versions": {package: version(package) for package in (*PACKAGES, "accelerate", "datasets", "sentemb")},
+    }
+    partial = out / f".config.{os.getpid()}"
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(out / "config.json")
+
+
+def save_model(
+    folder: Path, model: SentenceTransformer, settings: dict[str, Any], corpus: Corpus, trained: str
+) -> None:
+    """The model and its README, which says what it is and how it loads."""
+    model.save(str(folder), create_model_card=False)
+    how = "from sentence_transformers import SentenceTransformer\nmodel = SentenceTransformer(PATH)"
+    if not is_stock(folder):
+        what = "two encoders, f and g, are" if len(towers_of(model)) > 1 else "GRU is"
+        how = f"import sentemb  # its {what} no stock module\nmodel = sentemb.load(PATH)"
+    lines = [f"- {name.replace('_', '-')}: `{value}`" for name, value in settings.items() if value is not None]
+    text = (
+        f"# Sentence encoder, trained with sentemb\n\nTrained for {trained} on {corpus.name}; positive pairs: "
+        f"{settings['pairs']}.\n\n```python\n{how}\nmodel.encode(['A sentence.'])\n```\n\n## Settings\n\n"
+    )
+    (folder / "README.md").write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def finish(
+    out: Path, untrained: SentenceTransformer, model: SentenceTransformer, tasks: list[Data], pairs: HeldOut
+) -> None:
+    """Score the encoder before and after training and the average of its word embeddings; table, file and page."""
+    encoders = {"untrained": untrained, "trained": model}
+    if len(model) > 1:  # a static encoder untrained is that average
+        encoders["averaged embeddings"] = averaged(untrained)
+    results = {}
+    for name, encoder in encoders.items():
+        encoder.to("cpu")
+        print(f"measuring: {name}", file=sys.stderr)
+        results[name] = evaluate(encoder, tasks, pairs)
+    rows = [
+        {
+            "encoder": name,
+            **result,
+            "retrieval_mrr": result["geometry"]["retrieval_mrr"],
+            "retrieval_recall_at_1": result["geometry"]["retrieval_recall_at_1"],
+        }
+        for name, result in results.items()
+    ]
+    histograms = {name: similarities(Encoder(encoders[name]), pairs) for name in ("untrained", "trained")}
+    content = json.dumps({"rows": rows, "histograms": histograms}, indent=1)
+    (out / "scores.json").write_text(content + "\n", encoding="utf-8")
+    write_report(out)
+    print(format_table(results))
+    print(f"model: {out / 'model'}   report: {out / 'report.html'}")

@@ -1,0 +1,226 @@
+"""The recipes' command line: flags, defaults, presets. Nothing heavy is imported, so that --help answers at once."""
+
+import argparse
+import json
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sentemb.registry import InputError, choose
+
+PRESETS = Path(__file__).with_name("presets.toml")
+DEFAULTS: dict[str, Any] = {
+    "corpus": "sample",
+    "encoder": "rnn",
+    "init": None,
+    "towers": 1,
+    "head": "none",
+    "objective": "infonce",
+    "pairs": "neighbours",
+    "max_pairs": None,
+    "epochs": None,
+    "max_steps": None,
+    "batch_size": 256,
+    "micro_batch": 0,
+    "lr": 1e-3,
+    "warmup": 100,
+    "clip": 1.0,
+    "mlm": 0.0,
+    "max_length": 40,
+    "seed": 0,
+    "eval_every": 100,
+    "dev": "auto",
+    "select": "last",
+    "save_every": 0,
+    "precision": "auto",
+    "attention": "auto",
+    "compile": False,
+    "force": False,
+    "track": None,
+    "data": None,
+    "tasks": None,
+    "score": True,
+    "threads": None,
+}
+# What may differ when a run is resumed; the rest decides its result.
+MAY_CHANGE = {"epochs", "max_steps", "eval_every", "save_every", "track", "data", "tasks", "score", "threads", "select"}
+
+
+def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.ArgumentParser:
+    """A recipe's flags; only what is given is set."""
+    made = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    group: Any = made
+
+    def add(flag: str, text: str, **more: Any) -> None:
+        default = defaults.get(flag[2:].replace("-", "_"))
+        shown = "" if default is None or isinstance(default, bool) else f" (default {default})"
+        group.add_argument(flag, help=(text + shown).replace("%", "%%"), **more)
+
+    group = made.add_argument_group("what is trained on what")
+    add(
+        "--corpus",
+        "sample; a folder of .txt or .txt.gz books; a file, a sentence a line; hub:name=...; bookcorpus; "
+        "labelled:path=FILE (.jsonl, .csv, .tsv, .parquet)",
+    )
+    add(
+        "--encoder",
+        "rnn:cell=,hidden=,layers=,bidirectional=,pooling=,embeddings=,dropout= | static:... | "
+        "transformer:name=,pooling=,dropout=,mlp= (name: a hub id, a folder, minilm)",
+    )
+    add("--init", "begin from this finished model instead of --encoder: a folder, a run, a hub name, or minilm")
+    add("--towers", "1, or 2: an encoder for each side of a pair; the model is then [f; g]", type=int)
+    add("--head", "what the objective sees the embeddings through, left out of the model: none, mlp, projection:out=")
+    add(
+        "--objective",
+        "infonce:temperature=,symmetric=,score=,hard_weight= | joint:temperature=,diagonal= | "
+        "align_uniform:alpha=,t=,weight= | mix:contrastive=,align=,...",
+    )
+    add(
+        "--pairs",
+        "what belongs together: neighbours:window=,both= | contiguous | dropout | augment:how=,rate= | labelled",
+    )
+    add("--max-pairs", "so many of the pairs, drawn by --seed; default all", type=int)
+    add("--preset", "settings of a paper's row in recipes/presets.toml; flags beside it change them")
+    add("--out", "run folder, new; default runs/NAME or the next free runs/NAME-2, ...", type=Path)
+
+    group = made.add_argument_group("how long and how fast it learns")
+    add("--epochs", "passes over all pairs; default 1, or as many as --max-steps needs", type=int)
+    add("--max-steps", "stop after so many updates at the latest", type=int)
+    add("--batch-size", "pairs per process; all other pairs of the global batch are negatives", type=int)
+    add("--micro-batch", "encode so many pairs at a time: the same gradient in less memory; 0: all at once", type=int)
+    add("--lr", "highest learning rate of AdamW", type=float)
+    add("--warmup", "updates over which the learning rate rises; then it falls linearly to 0", type=int)
+    add("--clip", "greatest gradient norm", type=float)
+    add("--mlm", "weight of masked-language modelling beside the objective (transformers; SimCSE: 0.1)", type=float)
+    add("--max-length", "longest sentence in tokens; longer ones are cut", type=int)
+    add("--seed", "of weights, order and dropout", type=int)
+
+    group = made.add_argument_group("watching and keeping")
+    add("--eval-every", "updates between held-out scores, last/ and best/; 0: first and last only", type=int)
+    add(
+        "--dev",
+        "what best/ is chosen by: stsb (STS-B dev), heldout (MRR of held-out pairs), or auto: stsb where its data is",
+    )
+    add("--select", "which one becomes model/: last or best", choices=("last", "best"))
+    add("--save-every", "updates between checkpoints to resume from; 0: none", type=int)
+    add(
+        "--resume",
+        "continue the run in --out from its newest checkpoint, with its settings; begin it where there is none yet",
+        action="store_true",
+    )
+    add("--track", "also log to a tracker that accelerate knows, tensorboard say")
+    add("--data", "SentEval's folder (holds downstream/); else $SENTEMB_DATA/senteval, else the sample's two tasks")
+    add("--tasks", "tasks of the final scores, MR,CR or STS-B say; default by recipe and data")
+    add(
+        "--score",
+        "--no-score leaves out these tasks (geometry is always measured)",
+        action=argparse.BooleanOptionalAction,
+    )
+
+    group = made.add_argument_group("how it is computed")
+    add("--precision", "auto (bf16 for transformers where the processor has it), no, bf16, fp16")
+    add("--attention", "of transformers: auto (packed where it works), packed (no padding), sdpa, eager")
+    add("--compile", "torch.compile the forward: minutes of compiling first, and no packing", action="store_true")
+    add("--threads", "CPU threads per process; default: all cores, shared by this machine's processes", type=int)
+    add("--force", "go on where a run is known to degenerate: dropout pairs without dropout", action="store_true")
+    return made
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """All presets, by name."""
+    return tomllib.loads(PRESETS.read_text(encoding="utf-8"))
+
+
+def with_preset(options: dict[str, Any], recipe: str) -> dict[str, Any]:
+    """The options with those of ``--preset`` under them.
+
+    Raises:
+        InputError: an unknown preset, or one of another recipe.
+    """
+    name = options.pop("preset", None)
+    if name is None:
+        return options
+    known = presets()
+    kept = dict(known[choose("preset", name, known)])
+    if (owner := kept.pop("recipe")) != recipe:
+        raise InputError(f"preset {name} is one of recipes/{owner}.py; run that, or choose another")
+    if "init" in options:
+        kept.pop("encoder", None)
+    return kept | options
+
+
+def settings_of(options: dict[str, Any], defaults: dict[str, Any], out: Path | None, resume: bool) -> dict[str, Any]:
+    """Defaults, then a resumed run's own settings, then what was given; a resumed run keeps what decides its result."""
+    if "init" in options and "encoder" in options:
+        raise InputError("--init and --encoder both name the encoder; give one of them")
+    if not resume:
+        return defaults | options
+    if out is None:
+        raise InputError("--resume needs --out, the run folder to continue")
+    if not (out / "config.json").is_file():
+        refuse_used(out)
+        return defaults | options
+    kept = read_config(out)["settings"]
+    for name, value in options.items():
+        if name not in MAY_CHANGE and kept.get(name) != value:
+            flag = name.replace("_", "-")
+            raise InputError(
+                f"{out} was begun with --{flag} {kept.get(name)}, not {value}; leave --{flag} out to resume it"
+            )
+    return defaults | kept | options
+
+
+def read_config(out: Path) -> dict[str, Any]:
+    """OUT/config.json; InputError if it is not one of ours."""
+    try:
+        content = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        dict(content["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{out / 'config.json'} cannot be read; this run cannot be resumed") from error
+    return content
+
+
+def refuse_used(out: Path) -> None:
+    """InputError if ``out`` already holds something."""
+    if (out / "config.json").exists():
+        raise InputError(f"{out} is already a run; choose another --out, or continue it with --resume")
+    if out.exists() and (not out.is_dir() or any(not p.name.startswith(".config.") for p in out.iterdir())):
+        raise InputError(f"{out} is there and not an empty folder; choose another --out")
+
+
+def command(
+    name: str,
+    description: str | None,
+    own: Mapping[str, Any],
+    arguments: Sequence[str] | None,
+    prepare: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """A recipe's main: 0 done, 1 the training diverged, 2 something given cannot be used.
+
+    Args:
+        name: of the recipe, ``train_NAME``. description: its docstring. own: its defaults, over DEFAULTS.
+        arguments: of the command line, or None. prepare: changes or refuses what was given.
+    """
+    defaults = DEFAULTS | dict(own)
+    options = vars(parser(description, defaults).parse_args(arguments))
+    try:
+        options = with_preset(options, name)
+        if prepare:
+            prepare(options)
+        resume, out = options.pop("resume", False), options.pop("out", None)
+        if out is not None and not resume:
+            refuse_used(out)
+        settings = settings_of(options, defaults, out, resume)
+        from recipes.job import run  # torch and the rest, seconds
+
+        run(name.removeprefix("train_"), settings, out, resume)
+    except (InputError, FloatingPointError) as error:
+        wrong = isinstance(error, InputError)
+        print(f"{'error' if wrong else 'stopped'}: {error}", file=sys.stderr)
+        sys.exit(2 if wrong else 1)

@@ -1,0 +1,102 @@
+"""Labelled data sets (anchor, positive, hard negatives) from files or the hub, read by the `datasets` library."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sentemb.cache import cache_dir, key_of
+from sentemb.registry import InputError
+from sentemb.text import clean
+
+FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+NEGATIVES = ("negative", "hard_neg")  # how columns of hard negatives begin
+CHUNK = 10_000
+
+
+def labelled_rows(
+    path: str, anchor: str, positive: str, negatives: str, split: str, progress: bool
+) -> tuple[str, str, Callable[[], Iterator[str | None]]]:
+    """Name, key and reader of a labelled data set; arguments and errors as for ``corpus.labelled``."""
+    data = load_data(path, progress, split=split)
+    columns = _columns(data, path, anchor, positive, negatives)
+    # the fingerprint of a loaded data set follows its files and split
+    key = key_of("labelled", data._fingerprint, *columns)
+    name = f"labelled {Path(path).name} ({len(data):,} rows of {', '.join(columns)})"
+    return name, key, partial(_rows, data.select_columns(columns), columns, path)
+
+
+def load_data(name: str, progress: bool, config: str = "", split: str = "train") -> Any:
+    """A data set of the hub, a local path that ``datasets`` loads, or a file of FORMATS.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    import datasets  # over a second to import, needed only for such corpora
+
+    path = Path(name).expanduser()
+    local = path.exists()
+    quiet = datasets.are_progress_bars_disabled()
+    if local or not progress:
+        datasets.disable_progress_bars()
+    try:
+        cache = str(cache_dir() / "hub") if local else None  # hub data sets stay where all programs share them
+        if path.is_file():
+            if path.suffix.lower() not in FORMATS:
+                raise InputError(f"{path} is none of {', '.join(FORMATS)}; convert it to one of these")
+            more = {"sep": "\t"} if path.suffix.lower() == ".tsv" else {}
+            kind = FORMATS[path.suffix.lower()]
+            return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **more)
+        return datasets.load_dataset(str(path) if local else name, config or None, split=split, cache_dir=cache)
+    except InputError:
+        raise
+    except Exception as error:  # by cause: OSError, ValueError, RuntimeError, errors of the network libraries, ...
+        said = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"data set {name!r} could not be loaded ({said}); check its name, or give a folder of .txt books, a file "
+            "with a sentence a line, or `sample` (needs only a package index)"
+        ) from error
+    finally:
+        if not quiet:
+            datasets.enable_progress_bars()
+
+
+def _columns(data: Any, path: str, anchor: str, positive: str, negatives: str) -> list[str]:
+    """The columns to read: anchor, positive, then hard negatives."""
+    kinds = {key: str(getattr(kind, "dtype", kind)) for key, kind in data.features.items()}
+    texts = [key for key, kind in kinds.items() if kind in ("string", "large_string")]
+    named = "anchor" in texts and "positive" in texts
+    if len(texts) < 2 and not (anchor and positive):
+        raise InputError(f"data set {path!r} needs two columns of text, anchor and positive; it has {_listed(kinds)}")
+    chosen = [anchor or ("anchor" if named else texts[0]), positive or ("positive" if named else texts[1])]
+    if negatives == "none":
+        further = []
+    elif negatives:
+        further = [part.strip() for part in negatives.split("+")]
+    else:
+        further = [key for key in texts if key.startswith(NEGATIVES) and key not in chosen]
+        if not further and not (named or anchor or positive):
+            further = texts[2:]
+    for column in (*chosen, *further):
+        if column not in texts:
+            raise InputError(f"data set {path!r} has no text column {column!r}; its columns: {_listed(kinds)}")
+    if len({*chosen, *further}) < len(chosen) + len(further):
+        raise InputError(f"anchor, positive and negatives of {path!r} must be different columns")
+    return [*chosen, *further]
+
+
+def _listed(kinds: dict[str, str]) -> str:
+    return ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
+
+
+def _rows(data: Any, columns: list[str], path: str) -> Iterator[str | None]:
+    number = 0
+    for batch in data.iter(CHUNK):
+        for cells in zip(*(batch[column] for column in columns), strict=True):
+            number += 1
+            for column, cell in zip(columns, cells, strict=True):
+                text = clean(cell or "")
+                if not text:
+                    raise InputError(f"row {number} of {path} has nothing in {column!r}; fill it or remove the row")
+                yield text
+            yield None

@@ -1,0 +1,73 @@
+"""Masked-language modelling on the side of a contrastive loss: keeps a transformer's knowledge of words."""
+
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Transformer
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling
+from transformers.utils import logging
+
+from sentemb.registry import InputError
+from sentemb.towers import towers_of
+
+
+class MaskedWords(nn.Module):
+    """The head that names masked words, and their masking: 15 % of words, of these 80 % masked, 10 % random, 10 % kept.
+
+    The head is that of the checkpoint where it has one (``new`` is False then), its decoder tied to the model's word
+    embeddings. It exists in training only. Source: Devlin et al. 2019 (arXiv 1810.04805), section 3.1; beside a
+    contrastive loss: Gao et al. 2021 (arXiv 2104.08821), section 6.3 and table 6.
+
+    Raises:
+        InputError: the model is no transformer with a masked-language-model head, or has two towers.
+    """
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        super().__init__()
+        first: Any = model[0]
+        if len(towers_of(model)) > 1 or not isinstance(first, Transformer):
+            raise InputError("mlm needs one transformer encoder; leave it out")
+        self.tokenizer = first.tokenizer
+        if self.tokenizer.mask_token_id is None:
+            raise InputError("mlm needs a tokenizer with a mask token, which this model's has not; leave it out")
+        whole, self.new = _pretrained(first.auto_model.config)
+        head: Any = getattr(whole, "cls", None) or getattr(whole, "lm_head", None)
+        if not isinstance(head, nn.Module):
+            raise InputError(f"mlm knows no head of {type(whole).__name__}; leave it out")
+        decoder: Any = whole.get_output_embeddings()
+        decoder.weight = first.auto_model.get_input_embeddings().weight
+        self.head: nn.Module = head
+        self.collator = DataCollatorForLanguageModeling(self.tokenizer)
+
+    def mask(self, features: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """Features with words masked, and labels ``[n, L]``: the words that were there, -100 elsewhere."""
+        ids = features["input_ids"]
+        special = torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids, device=ids.device))
+        special |= features["attention_mask"] == 0
+        masked, labels = self.collator.torch_mask_tokens(ids.clone(), special_tokens_mask=special)
+        return features | {"input_ids": masked}, labels
+
+    def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy (nats) of the masked words, from token embeddings ``[n, L, d]``; 0 if none is masked."""
+        there = labels != -100
+        if not there.any():
+            return 0 * tokens.sum()
+        return cross_entropy(self.head(tokens[there]).float(), labels[there])
+
+
+def _pretrained(config: Any) -> tuple[Any, bool]:
+    """The masked language model of a checkpoint, and whether its head had to be made anew."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        whole, found = AutoModelForMaskedLM.from_pretrained(config._name_or_path, output_loading_info=True)
+    except Exception as error:  # of files, of unknown architectures: each has its own
+        why = " ".join(str(error).split())[:200]
+        raise InputError(f"mlm finds no masked language model for this encoder ({why}); leave it out") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    missing = [name for name in found["missing_keys"] if not name.startswith(whole.base_model_prefix + ".")]
+    return whole, bool(missing)

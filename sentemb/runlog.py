@@ -1,0 +1,212 @@
+"""What a run tells while it trains: ``log.jsonl``, the progress bar, trackers, and warnings of what goes wrong."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from accelerate import Accelerator
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+from tqdm import tqdm
+
+from sentemb.geometry import alignment, mean_cosine, spread, uniformity, uniformity_optimum, unit
+
+Scores = Callable[[SentenceTransformer], dict[str, float]]
+MARGIN = 0.01  # share of the best dev score that may be lost before it is said
+
+
+class Log:
+    """``log.jsonl``, the progress bar and the trackers. Only the main process writes."""
+
+    def __init__(
+        self,
+        run: Path,
+        accelerator: Accelerator,
+        steps: int,
+        done: int,
+        seen: int,
+        dev: str | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.accelerator, self.seen, self.dev, self.about = accelerator, seen, dev, dict(about or {})
+        self.watch = Watch()
+        self.started = self.window_start = time.perf_counter()
+        self.window_pairs = 0
+        self.scores: dict[str, float] = {}
+        self.warnings: list[str] = []
+        main = accelerator.is_main_process
+        self.bar = tqdm(
+            total=steps,
+            initial=done,
+            unit="step",
+            disable=not main,
+            mininterval=0.5 if sys.stderr.isatty() else 15,
+            desc="training",
+        )
+        self.file: TextIO | None = None
+        if main:
+            for record in (kept := _kept(run / "log.jsonl", done)):
+                if dev in record:
+                    self.watch.better(record["step"], record[dev], record["loss"])
+            (run / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+            self.file = (run / "log.jsonl").open("a", encoding="utf-8")
+
+    def score(self, score: Scores | None, model: SentenceTransformer, step: int, loss: float) -> bool:
+        """Keep held-out scores for the next record; whether the dev score is the best so far.
+
+        The time they take is no training time. ``loss`` is that of now, to compare with that at the best.
+        """
+        before = time.perf_counter()
+        best = False
+        if score and self.accelerator.is_main_process:
+            self.scores = score(model)
+            model.train()
+            if self.dev in self.scores:
+                best = self.watch.better(step, self.scores[self.dev], loss)
+                self.warn(self.watch.falling(step, self.dev, self.scores[self.dev], loss))
+        self.accelerator.wait_for_everyone()
+        self.window_start += time.perf_counter() - before
+        return best
+
+    def warn(self, warning: str | None) -> None:
+        """Say something on stderr now and in the next record."""
+        if warning and self.accelerator.is_main_process:
+            self.warnings.append(warning)
+            self.bar.write(f"warning: {warning}", file=sys.stderr)
+
+    def advance(self, loss: float, pairs: int) -> None:
+        """Count one update."""
+        self.seen += pairs
+        self.window_pairs += pairs
+        rate = self.window_pairs / max(1e-9, time.perf_counter() - self.window_start)
+        self.bar.set_postfix_str(f"{rate:,.0f} pairs/s, loss {loss:.3f}", refresh=False)
+        self.bar.update()
+
+    @torch.no_grad()
+    def write(
+        self, step: int, loss: float, x: Tensor, y: Tensor, reference: float | None, identical: bool, **more: float
+    ) -> None:
+        """One record: loss and geometry of this step's batch; a resumed run writes the same.
+
+        ``x``, ``y`` ``[n, d]`` are partners; ``reference`` is the loss of guessing, log(candidates); ``identical`` says
+        that both are one sentence, so that only noise tells them apart.
+        """
+        seconds = time.perf_counter() - self.window_start
+        x, y = unit(x.detach()), unit(y.detach())
+        best = uniformity_optimum(x.shape[1])
+        even = (uniformity(x) + uniformity(y)).item() / 2 if len(x) > 1 else 0.0
+        apart = alignment(x, y).item()
+        cosine = mean_cosine(torch.cat([x, y])).item()
+        self.warn(self.watch.degenerate(step, apart if identical else 1.0, cosine))
+        record: dict[str, Any] = {
+            "step": step,
+            "loss": loss,
+            "loss_reference": reference,
+            "alignment": apart,
+            "uniformity": even,
+            "uniformity_optimum": best,
+            "uniformity_used": even / best,
+            "mean_cosine": cosine,
+            "spread": spread(torch.cat([x, y])).item(),
+            **({"mutual_information": reference - loss} if reference is not None else {}),
+            **more,
+            **self.scores,
+            **({"warnings": self.warnings} if self.warnings else {}),
+            **(self.about if step == 0 else {}),
+            "pairs_seen": self.seen,
+            "pairs_per_second": self.window_pairs / seconds if self.window_pairs else 0.0,
+            "seconds": time.perf_counter() - self.started,
+            "peak_memory_mib": _peak_memory(self.accelerator.device),
+        }
+        if self.file:
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+        numbers = {k: v for k, v in record.items() if k != "step" and isinstance(v, int | float)}
+        self.accelerator.log(numbers, step=step)
+        self.warnings, self.scores = [], {}
+        self.window_pairs, self.window_start = 0, time.perf_counter()
+
+    def close(self) -> None:
+        """Finish the progress bar and the file."""
+        self.bar.close()
+        if self.file:
+            self.file.close()
+
+
+class Watch:
+    """Signs of a run gone wrong, each told once: identical views, collapse, a dev score that falls with the loss."""
+
+    def __init__(self) -> None:
+        self.best: tuple[int, float, float] | None = None  # step, dev score, loss
+        self.told: set[str] = set()
+
+    def better(self, step: int, dev: float, loss: float) -> bool:
+        """Note a dev score; whether it is the best so far."""
+        if not math.isfinite(dev) or (self.best and dev <= self.best[1]):
+            return False
+        self.best = (step, dev, loss)
+        self.told.discard("falling")
+        return True
+
+    def falling(self, step: int, name: str, dev: float, loss: float) -> str | None:
+        """The dev score is well below its best while the loss is lower than it was then."""
+        if not self.best or dev >= self.best[1] - MARGIN * abs(self.best[1]) or loss >= self.best[2]:
+            return None
+        return self._once(
+            "falling",
+            f"step {step}: {name} is {dev:.4g}, below its best, {self.best[1]:.4g} at step {self.best[0]}, though the "
+            f"loss falls ({self.best[2]:.4g} to {loss:.4g}); more training makes it worse, best/ keeps the best",
+        )
+
+    def degenerate(self, step: int, apart: float, cosine: float) -> str | None:
+        """Views of one sentence at the distance 0, or all sentences at nearly one point."""
+        if apart < 1e-9:
+            return self._once(
+                "identical",
+                f"step {step}: both views of each sentence are identical (alignment 0), so that training can only "
+                "drive sentences apart and degenerates; give the encoder dropout (SimCSE: 0.1)",
+            )
+        if cosine > 0.995:
+            return self._once(
+                "collapse",
+                f"step {step}: the embeddings collapse (mean cosine {cosine:.4f}): all sentences are nearly one point; "
+                "give more weight to uniformity or negatives, or a lower --lr",
+            )
+        return None
+
+    def _once(self, kind: str, warning: str) -> str | None:
+        if kind in self.told:
+            return None
+        self.told.add(kind)
+        return warning
+
+
+def _kept(path: Path, done: int) -> list[dict[str, Any]]:
+    """The log's records up to ``done`` steps; those after it will be made again."""
+    kept: list[dict[str, Any]] = []
+    if done and path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+                if record["step"] <= done:
+                    kept.append(record)
+            except (ValueError, KeyError):
+                break  # a line cut by a kill is the last one
+    return kept
+
+
+def _peak_memory(device: torch.device) -> float:
+    """MiB: the most that this process has held, on the accelerator if it trains there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows has no such module
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB elsewhere

@@ -1,0 +1,218 @@
+"""The training forward: packed equals padded, dropout is dropout, two towers, heads and the masked-word task."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
+
+from sentemb.encoders import has_dropout, load, towers
+from sentemb.forward import Embedder, collate, offset_of, packed_forward, tokenizer_of
+from sentemb.heads import HEADS
+from sentemb.mlm import MaskedWords
+from sentemb.packing import Packing, drop, seed_dropout
+from sentemb.registry import InputError, build
+from tests.conftest import SENTENCES
+
+
+def features_of(model, sentences=SENTENCES, length=12):
+    tokenizer = tokenizer_of(model)
+    tokenizer.enable_truncation(length)
+    return collate(model, [np.array(encoded.ids) for encoded in tokenizer.encode_batch_fast(sentences)])
+
+
+def little(kind: str, tmp_path) -> SentenceTransformer:
+    """A model of two layers with random weights, on MiniLM's tokenizer."""
+    from sentemb.embeddings import minilm_folder
+
+    sizes: dict = dict(
+        vocab_size=30522, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=32
+    )
+    torch.manual_seed(0)
+    if kind == "roberta":
+        inner = RobertaModel(
+            RobertaConfig(**sizes, pad_token_id=1, max_position_embeddings=40), add_pooling_layer=False
+        )
+    else:
+        inner = BertModel(BertConfig(**sizes, pad_token_id=0), add_pooling_layer=False)
+    inner.save_pretrained(tmp_path / kind)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+        (tmp_path / kind / name).write_bytes((minilm_folder() / name).read_bytes())
+    module = Transformer(str(tmp_path / kind), max_seq_length=16)
+    return SentenceTransformer(modules=[module, Pooling(24, "mean")], device="cpu")
+
+
+def test_a_packing_puts_tokens_back_and_its_gradients_are_exact():
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]])
+    packing = Packing.of(mask)
+    x = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
+    padded = packing.padded(x)
+    assert padded.shape == (3, 3, 2) and torch.equal(packing.packed(padded), x)
+    assert (padded[mask == 0] == 0).all() and torch.equal(padded[mask == 1], x)
+    assert torch.autograd.gradcheck(packing.padded, (x,))
+    assert torch.autograd.gradcheck(packing.packed, (torch.randn(3, 3, 2, dtype=torch.float64, requires_grad=True),))
+    assert Packing.of(torch.ones(2, 4)).bias is None
+
+
+@pytest.mark.parametrize(("kind", "offset"), [("bert", 0), ("roberta", 2)])
+def test_packed_equals_padded_in_values_and_gradients(kind, offset, tmp_path):
+    model = little(kind, tmp_path)
+    assert offset_of(model[0]) == offset
+    model.double().eval()
+    features = features_of(model)
+    slopes = []
+    for attention in ("packed", "sdpa", "eager"):
+        model.zero_grad()
+        embedder = Embedder(model, attention=attention)
+        assert embedder.attention == attention
+        out = embedder(dict(features))
+        out.square().sum().backward()
+        slopes.append((out, [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+    for out, found in slopes[1:]:
+        assert torch.allclose(out, slopes[0][0], atol=1e-10)
+        assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(found, slopes[0][1], strict=True))
+    assert model[0].auto_model.config._attn_implementation == "sdpa"  # as it was
+
+
+def test_a_model_that_cannot_be_packed_is_padded(tmp_path, monkeypatch):
+    model = little("bert", tmp_path)
+
+    def stubborn(*given, **more):
+        raise TypeError("no such argument")
+
+    monkeypatch.setattr("sentemb.forward.packed_forward", stubborn)
+    assert offset_of(model[0]) is None and Embedder(model).attention == "sdpa"
+    with pytest.raises(InputError, match="cannot be packed"):
+        Embedder(model, attention="packed")
+    with pytest.raises(InputError, match="unknown attention"):
+        Embedder(model, attention="flash")
+
+
+def test_attention_is_an_option_of_transformers(encoder):
+    assert Embedder(encoder("rnn:hidden=4")).attention == "none"
+    with pytest.raises(InputError, match="option of transformer encoders"):
+        Embedder(encoder("rnn:hidden=4"), attention="sdpa")
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_dropout_has_its_probability_scale_and_gradient(p, dtype):
+    seed_dropout(0)
+    x = torch.ones(401, 503, dtype=dtype, requires_grad=True)
+    out = drop(x, p)
+    share = (out == 0).double().mean().item()
+    assert share == pytest.approx(p, abs=5 * (p * (1 - p) / x.numel()) ** 0.5 + 2**-16)
+    assert out.max().item() == pytest.approx(1 / (1 - p), rel=1e-2)
+    out.sum().backward()
+    assert torch.equal(x.grad, out.detach())  # of ones: what was kept, scaled
+    seed_dropout(0)
+    again = drop(x, p)
+    assert torch.equal(again, out) and not torch.equal(drop(x, p), out)
+
+
+def test_dropout_masks_are_independent():
+    seed_dropout(3)
+    kept = (drop(torch.ones(200_000), 0.5) > 0).double()
+    for lag in (1, 2, 3, 4, 7, 64):
+        assert abs(float(((kept[lag:] - 0.5) * (kept[:-lag] - 0.5)).mean()) * 4) < 0.02
+
+
+def test_training_with_dropout_is_noisy_seeded_and_right_on_average(tmp_path):
+    model = little("bert", tmp_path)
+    features = features_of(model, SENTENCES[:1] * 256)
+    expected = Embedder(model.eval())(dict(features))[0]
+    embedder = Embedder(model.train())
+    runs = []
+    for seed in (0, 0, 1):
+        seed_dropout(seed)
+        runs.append(embedder(dict(features)))
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+    assert runs[0].std(dim=0).min() > 0
+    cosine = torch.cosine_similarity(runs[0].mean(dim=0), expected, dim=0)
+    assert cosine > 0.95
+    assert all("forward" not in vars(m) for m in model.modules())  # nothing of ours stays in the model
+
+
+def test_two_towers_are_f_and_g_each_of_unit_length_and_come_back(encoder, tmp_path):
+    f, g = encoder("rnn:hidden=4"), encoder("transformer")
+    with pytest.raises(InputError, match="side by side"):
+        towers(f, g)
+    g = encoder("rnn:hidden=4")
+    with torch.no_grad():
+        for p in g.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    model = towers(f, g)
+    u, v = (side / np.linalg.norm(side, axis=1, keepdims=True).clip(1e-12) for side in map(encode, (f, g)))
+    assert np.allclose(encode(model), np.concatenate([u, v], axis=1), atol=1e-6)
+    assert model.get_embedding_dimension() == 16
+    model.save(str(tmp_path / "two"), create_model_card=False)
+    assert np.abs(encode(load(tmp_path / "two")) - encode(model)).max() < 1e-6
+    assert np.abs(encode(SentenceTransformer(str(tmp_path / "two" / "f"))) - encode(f)).max() < 1e-6
+    assert [row["type"] for row in json.loads((tmp_path / "two" / "modules.json").read_text())] == [
+        "sentemb.towers.Towers"
+    ]
+    features = features_of(model)
+    x, y = Embedder(model.eval())(dict(features), dict(features)).chunk(2)
+    assert np.allclose(x.detach(), encode(f), atol=1e-5) and np.allclose(y.detach(), encode(g), atol=1e-5)
+
+
+def encode(model):
+    return model.encode(SENTENCES)
+
+
+@pytest.mark.parametrize("spec", ["mlp", "projection:hidden=7,out=5,layers=3", "projection:layers=1,out=5"])
+def test_heads(spec, encoder):
+    head = build(HEADS, spec, "head", dimension=8)
+    out = Embedder(encoder("rnn:hidden=4"), head)(features_of(encoder("rnn:hidden=4")))
+    assert out.shape == (6, 8 if spec == "mlp" else 5)
+    assert spec != "mlp" or out.abs().max() <= 1
+    with pytest.raises(InputError, match="at least 1"):
+        build(HEADS, "projection:out=0", "head", dimension=8)
+
+
+def test_masked_words_are_named_from_their_context(encoder):
+    model = encoder("transformer")
+    task = MaskedWords(model)
+    assert task.new  # all-MiniLM-L6-v2 has lost its own
+    features = features_of(model, [" ".join(SENTENCES)] * 64, 40)
+    torch.manual_seed(0)
+    masked, labels = task.mask(features)
+    chosen = labels != -100
+    words = features["attention_mask"].sum() - 2 * 64
+    assert chosen.sum().item() / words.item() == pytest.approx(0.15, abs=0.02)
+    assert torch.equal(masked["input_ids"][~chosen], features["input_ids"][~chosen])
+    share = (masked["input_ids"][chosen] == model.tokenizer.mask_token_id).double().mean().item()
+    assert share == pytest.approx(0.8, abs=0.06)
+    assert torch.equal(labels[chosen], features["input_ids"][chosen])
+    loss = Embedder(model.eval(), mlm=task)(features, masked=True)[1]
+    assert 5 < loss.item() < 15  # log(30,522) is 10.3
+    assert task.get_parameter("head.predictions.decoder.weight") is model[0].auto_model.get_input_embeddings().weight
+    with pytest.raises(InputError, match="mlm needs"):
+        MaskedWords(encoder("rnn:hidden=4"))
+
+
+def test_dropout_is_an_option_of_every_encoder(encoder):
+    assert not has_dropout(encoder("rnn:hidden=4")) and has_dropout(encoder("rnn:hidden=4,dropout=0.1"))
+    assert not has_dropout(encoder("static")) and has_dropout(encoder("static:dropout=0.2"))
+    assert has_dropout(encoder("transformer")) and not has_dropout(encoder("transformer:dropout=0"))
+    model = encoder("transformer:dropout=0.3")
+    assert model[0].auto_model.config.hidden_dropout_prob == 0.3
+    with pytest.raises(InputError, match=r"\[0, 1\)"):
+        encoder("transformer:dropout=1")
+
+
+def test_a_kept_mlp_is_stock_and_comes_back(encoder, tmp_path):
+    model = encoder("transformer:pooling=cls,mlp=true")
+    model.save(str(tmp_path / "m"), create_model_card=False)
+    again = SentenceTransformer(str(tmp_path / "m"))
+    assert np.abs(encode(model)).max() <= 1 and np.abs(encode(again) - encode(model)).max() < 1e-6
+
+
+def test_packed_forward_gives_zero_at_padding(tmp_path):
+    model = little("bert", tmp_path).eval()
+    features = features_of(model)
+    tokens = packed_forward(model[0], features, 0)["token_embeddings"]
+    assert (tokens[features["attention_mask"] == 0] == 0).all() and tokens.shape[:2] == features["input_ids"].shape

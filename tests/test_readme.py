@@ -1,0 +1,107 @@
+"""Every command and piece of Python in the README runs, at a tiny size, as it is written there."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from eval import senteval
+from recipes import train_bookcorpus, train_simcse, train_supervised
+from tests.test_recipe import nli  # noqa: F401 (a fixture)
+from tests.test_senteval import folder  # noqa: F401 (a fixture)
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+RECIPES = {f"recipes/{m.__name__.rpartition('.')[2]}.py": m for m in (train_bookcorpus, train_simcse, train_supervised)}
+TINY = ["--max-steps", "2", "--batch-size", "8", "--no-score", "--threads", "1"]
+
+
+def commands() -> list[str]:
+    """Lines of the blocks that are commands, without their comments, continued lines joined."""
+    lines = [line for kind, text in BLOCKS if not kind for line in text.replace("\\\n", " ").splitlines()]
+    known = ("accelerate launch", "torchrun", "python ", "make ")
+    return [line.split("  #")[0].strip() for line in lines if line.startswith(known)]
+
+
+def trained() -> list[str]:
+    return [command for command in commands() if "recipes/" in command]
+
+
+def test_the_readme_has_its_commands():
+    recipes = {word for command in trained() for word in command.split() if word.startswith("recipes/")}
+    assert recipes == set(RECIPES) and sum("eval.senteval" in command for command in commands()) >= 4
+    assert {command.split()[1] for command in commands() if command.startswith("make")} == {"demo", "test"}
+
+
+@pytest.fixture
+def place(tmp_path, book_file, nli, monkeypatch):  # noqa: F811
+    """An empty folder with what the README's placeholders stand for: BOOKS, FILE, nli.csv, qa.jsonl."""
+    from datasets import Dataset
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.delenv("SENTEMB_DATA", raising=False)
+    (tmp_path / "BOOKS").mkdir()
+    documents = book_file.read_text().split("\n\n")
+    for i, document in enumerate(documents):
+        (tmp_path / "BOOKS" / f"{i:02}.txt").write_text(document.replace(".\n", ". ") + "\n")
+    (tmp_path / "FILE").write_text(book_file.read_text())
+    rows = [json.loads(line) for line in nli.read_text().splitlines()]
+    Dataset.from_list([dict(zip(("sent0", "sent1", "hard_neg"), row.values(), strict=True)) for row in rows]).to_csv(
+        tmp_path / "nli.csv"
+    )
+    answers = [{"question": row["anchor"], "answer": row["positive"]} for row in rows]
+    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", trained())
+def test_a_training_command_runs(command, place):
+    words = shlex.split(command)
+    at = next(i for i, word in enumerate(words) if word in RECIPES)
+    arguments = [*words[at + 1 :], *TINY]
+    if "--corpus" not in arguments:  # the built-in sample, which needs a package index
+        arguments += ["--corpus", "FILE"]
+    if "--preset" in arguments:  # models that only the hub has
+        heavy = "mlp=true" if "sup" in command else "mlp=false"
+        arguments += ["--encoder", f"transformer:name=minilm,pooling=cls,{heavy}"]
+    if "--encoder" in arguments and "hidden=512" in command:
+        arguments += ["--encoder", "rnn:hidden=8,gain=15"]
+    RECIPES[words[at]].main([*arguments, "--out", "run"])
+    assert (place / "run" / "model" / "modules.json").is_file() and (place / "run" / "report.html").is_file()
+
+
+def test_the_scoring_commands_run(place, folder, capsys):  # noqa: F811
+    for name in ("A", "B", "C", "runs/bookcorpus"):
+        train_bookcorpus.main(["--corpus", "FILE", "--encoder", "rnn:hidden=4", *TINY, "--out", name])
+    tasks = ["--data", str(folder), "--tasks", "TINY,TINY-STS"]
+    scored = [command for command in commands() if "eval.senteval" in command]
+    for command in scored:
+        arguments = [word for word in shlex.split(command)[3:] if word != "..."]
+        with pytest.raises(SystemExit) as stopped:
+            senteval.main([*arguments, *tasks])
+        assert stopped.value.code == 0, command
+        assert "TINY" in capsys.readouterr().out, command
+    assert json.loads((place / "scores.json").read_text())
+
+
+def test_the_python_runs(place, folder, monkeypatch):  # noqa: F811
+    train_bookcorpus.main(["--corpus", "FILE", "--encoder", "rnn:hidden=4", *TINY, "--out", "runs/bookcorpus"])
+    python = [text for kind, text in BLOCKS if kind == "python"]
+    assert len(python) == 3
+    monkeypatch.setattr("sentemb.corpus.CORPORA", {"sample": lambda progress: pytest.skip("needs a package index")})
+    for text in python:
+        if "SentEvalEvaluator" in text:  # its data and trainer stand for the user's
+            known = {"batcher": lambda params, batch: [[1.0, 2.0, 3.0]] * len(batch), "prepare": lambda *given: None}
+            known["SentenceTransformerTrainer"] = lambda *given, evaluator: evaluator
+            text = text.replace('"DIR"', repr(str(folder))).replace('["MR", "STS12", "SICKRelatedness"]', '["TINY"]')
+            text = text.replace("STS-B,MR", "TINY").replace("...,", "")
+            exec(text, known)
+            assert known["results"]["TINY"]["acc"] > 0
+        elif "open_corpus" in text:
+            exec(text.replace('"sample"', '"FILE"'), {})
+        else:
+            exec(text, {})
