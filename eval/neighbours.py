@@ -49,19 +49,29 @@ def held_out(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOut:
     return HeldOut([a for a, _ in kept], [b for _, b in kept], source)
 
 
-def neighbour_geometry(encode: Encode, pairs: HeldOut) -> dict[str, Any]:
+def neighbour_geometry(encode: Encode, pairs: HeldOut, other: Encode | None = None) -> dict[str, Any]:
     """Alignment and uniformity (t = 2, alpha = 2, Wang & Isola 2020) and retrieval of held-out pairs.
+
+    Args:
+        encode: texts to ``[n, d]``. pairs: of sentences.
+        other: of the second sentences, where they have an encoder of their own (DPR).
 
     Returns:
         ``alignment`` of the pairs; ``uniformity`` in nats over the distinct sentences, with the least possible one for
         the dimension; their ``effective_rank`` and ``mean_cosine``; ``retrieval_mrr`` and ``retrieval_recall_at_1`` of
         the second among all second sentences.
     """
-    texts = pairs.first + pairs.second
-    position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    distinct = unit(torch.from_numpy(np.asarray(encode(list(position)), dtype=np.float64)))
-    x = distinct[[position[text] for text in pairs.first]]
-    y = distinct[[position[text] for text in pairs.second]]
+    sides = ((encode, pairs.first + ([] if other else pairs.second)), (other, pairs.second if other else []))
+    rows: list[torch.Tensor] = []
+    position: dict[tuple[bool, str], int] = {}
+    for own, texts in sides:
+        if own is not None and texts:
+            found = list(dict.fromkeys(texts))
+            position |= {(own is other, text): len(position) + i for i, text in enumerate(found)}
+            rows.append(unit(torch.from_numpy(np.asarray(own(found), dtype=np.float64))))
+    distinct = torch.cat(rows)
+    x = distinct[[position[False, text] for text in pairs.first]]
+    y = distinct[[position[other is not None, text] for text in pairs.second]]
     mrr, recall = retrieval(x, y)
     return {
         "alignment": alignment(x, y).item(),

@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
-from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from transformers.utils import logging
 
 from eval.encoding import Encoder
@@ -26,15 +25,16 @@ from eval.reading import Data, read
 from eval.run import PACKAGES
 from eval.scoring import evaluate, stsb_dev
 from eval.tables import format_table
-from eval.tasks import TASKS, choose_tasks, data_folder
+from eval.tasks import choose_tasks, data_folder, named
+from recipes.launch import make_accelerator
 from recipes.options import read_config
 from sentemb.augment import Words
 from sentemb.checkpoint import newest, write_whole
-from sentemb.corpus import Corpus, open_corpus
+from sentemb.corpus import Corpus, Tokens, open_corpus
 from sentemb.encoders import ENCODERS, averaged, freeze_unused, has_dropout, is_stock, load, towers
 from sentemb.forward import ATTENTIONS, Embedder, tokenizer_of
 from sentemb.heads import HEADS
-from sentemb.machine import bf16_units, keep_memory, use_threads
+from sentemb.machine import keep_memory, use_threads
 from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Pairs, sample, usable
@@ -51,8 +51,6 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> 
 
     Nothing is written before everything given has been found usable.
     """
-    if Path(settings["corpus"]).exists():
-        settings["corpus"] = str(Path(settings["corpus"]).resolve())  # the run is read from other folders too
     if settings["init"] is not None:
         settings["encoder"] = None
     logging.disable_progress_bar()  # a bar for each file read or written hides the one of training
@@ -71,15 +69,16 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> 
         model = make_model(settings, corpus, train)
         tokenizer = tokenizer_of(model)
         tokens = corpus.tokens(tokenizer, settings["max_length"])
-    pairs = make_pairs(settings, train, tokens)
+    pairs = make_pairs(settings, corpus, train, tokens)
     refuse_misfit(objective, pairs)
     refuse_no_noise(settings, model, pairs)
     mlm = MaskedWords(model) if config.mlm else None
     head = build(HEADS, settings["head"], "head", dimension=tower_dimension(model))
-    embedder = Embedder(model, head, mlm, "sdpa" if config.compile else settings["attention"])
+    packable = settings["attention"] != "auto" or not config.compile  # a packed forward does not compile
+    embedder = Embedder(model, head, mlm, settings["attention"] if packable else "padded")
     retrieval_pairs = held_out(corpus)
     dev_data = read_dev(settings["dev"], folder)
-    tasks = read_tasks(settings, folder) if settings["score"] and main else []
+    tasks = read_tasks(name, settings, folder) if settings["score"] and main else []
 
     steps = config.steps(len(pairs), accelerator.num_processes)  # an InputError if there are too few pairs
     description = describe(config, objective, pairs, accelerator, embedder)
@@ -94,13 +93,14 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> 
     accelerator.print(description)
     if mlm is not None and mlm.new:
         accelerator.print("note: the checkpoint has no masked-language-model head; a new one is trained along")
-    if main and not (out / "config.json").exists():
+    settings["dev"] = "stsb" if dev_data else "heldout"  # so that a resumed run is selected by the same score
+    if main:
         write_config(out, settings, corpus, len(pairs), model, accelerator, description)
     if settings["track"]:
         accelerator.init_trackers("sentemb", config={k: v for k, v in settings.items() if v is not None})
 
     untrained = copy.deepcopy(model)
-    fit(
+    done = fit(
         embedder,
         objective,
         pairs,
@@ -108,14 +108,14 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> 
         config,
         accelerator,
         out,
-        score=lambda encoder: dev_scores(encoder, retrieval_pairs, dev_data),
+        score=lambda encoder: dev_scores(encoder, retrieval_pairs, dev_data, apart=not pairs.runs),
         dev="stsb_dev_spearman" if dev_data else "retrieval_mrr",
         resume=resume,
         words=Words.of(tokenizer) if pairs.noise else None,
     )
     if main:
         model.to("cpu")
-        trained = f"{steps} steps"
+        trained = f"{done} steps"
         if settings["select"] == "best":
             model, trained = load(out / "best", device="cpu"), selected(out / "best")
         write_whole(out / "model", lambda partial: save_model(partial, model, settings, corpus, trained))
@@ -135,6 +135,8 @@ def check_settings(settings: dict[str, Any]) -> Any:
     choose("attention", settings["attention"], ATTENTIONS)
     choose("dev", settings["dev"], ("auto", "stsb", "heldout"))
     choose("precision", settings["precision"], PRECISIONS)
+    if settings["tasks"] is not None:
+        named(part.strip() for part in settings["tasks"].split(",") if part.strip())
     if settings["compile"] and settings["attention"] == "packed":
         raise InputError("--compile and --attention packed exclude each other; leave one of them out")
     if settings["towers"] not in (1, 2):
@@ -151,6 +153,9 @@ def make_model(settings: dict[str, Any], corpus: Corpus, train: np.ndarray) -> S
     def one() -> SentenceTransformer:
         if settings["init"] is not None:
             model = load(settings["init"], device="cpu")
+            limit = towers_of(model)[0].max_seq_length
+            if limit and settings["max_length"] > limit:
+                raise InputError(f"max-length {settings['max_length']} is more than the {limit} of {settings['init']}")
             freeze_unused(model)
             return model
         texts = lambda: training_texts(corpus, train)  # noqa: E731
@@ -169,8 +174,13 @@ def tower_dimension(model: SentenceTransformer) -> int:
     return int(towers_of(model)[0].get_embedding_dimension() or 0)
 
 
-def make_pairs(settings: dict[str, Any], train: np.ndarray, tokens: Any) -> Pairs:
+def make_pairs(settings: dict[str, Any], corpus: Corpus, train: np.ndarray, tokens: Tokens) -> Pairs:
     """The usable pairs of the training documents."""
+    if corpus.labelled != (settings["pairs"] == "labelled"):
+        raise InputError(
+            "labelled pairs need a labelled corpus, and it them: --corpus labelled:path=FILE with --pairs labelled; "
+            f"got {settings['corpus']} with {settings['pairs']}"
+        )
     found: Pairs = build(PAIRS, settings["pairs"], "pairs", ranges=train)
     kept = usable(found, tokens.lengths(), tokens.distinct())
     return sample(kept, settings["max_pairs"], settings["seed"])
@@ -242,45 +252,6 @@ def finished(out: Path, steps: int) -> bool:
         return False
 
 
-def make_accelerator(settings: dict[str, Any]) -> Accelerator:
-    """Accelerate's settings decide device, processes and, unless it is given, precision; a tracker may be added."""
-    track = settings["track"]
-    if track is not None:
-        choose("tracker", track, LOGGER_TYPE_TO_CLASS)
-    launched = int(os.environ.get("WORLD_SIZE", 1))
-    # Without a GPU accelerate takes processes started by torchrun for separate runs, unless told of the CPU.
-    cpu = launched > 1 and not torch.accelerator.is_available()
-    # One process prepares or scores while the others wait; that may take longer than the ten minutes of NCCL.
-    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))
-    # A tracker must be given a folder before the run has one; it is set to the run folder once that is claimed.
-    accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision=precision_of(settings),
-        log_with=track,
-        project_dir="runs",
-        kwargs_handlers=[patience],
-    )
-    if accelerator.num_processes != launched:
-        raise InputError(
-            f"{launched} processes were started but accelerate sees {accelerator.num_processes}; use torchrun"
-        )
-    if track is not None and not accelerator.log_with:
-        raise InputError(f"--track {track} needs its package; pip install {track}")
-    return accelerator
-
-
-def precision_of(settings: dict[str, Any]) -> str:
-    """``--precision``, else Accelerate's setting, else bf16 for transformers where the processor has units for it.
-
-    (MiniLM trains twice as fast with them on a CPU with AMX.)
-    """
-    if settings["precision"] != "auto":
-        return settings["precision"]
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    transformer = settings["init"] is not None or settings["encoder"].startswith("transformer")
-    return "bf16" if launched == "no" and transformer and bf16_units() else launched
-
-
 def read_dev(dev: str, folder: Path | None) -> Data | None:
     """STS-B where the dev score is of it; None where it is of held-out pairs."""
     if dev == "heldout":
@@ -294,24 +265,26 @@ def read_dev(dev: str, folder: Path | None) -> Data | None:
         return None
 
 
-def read_tasks(settings: dict[str, Any], folder: Path | None) -> list[Data]:
+def read_tasks(name: str, settings: dict[str, Any], folder: Path | None) -> list[Data]:
     """The tasks of the final score. Data that cannot be had costs the scores, not the run, unless it was asked for."""
-    names = settings["tasks"]
-    if folder is None and names is not None and not all(TASKS[t].sample for t in names.split(",") if t in TASKS):
-        names = None  # the recipe's own default; without a folder it is the sample's two
+    wanted = settings["tasks"]
+    default = None if name == "bookcorpus" or folder is None else "STS-B"
     try:
-        return [read(task, folder) for task in choose_tasks(names, folder)]
+        return [read(task, folder) for task in choose_tasks(wanted or default, folder)]
     except InputError as error:
-        if settings["data"]:
+        if settings["data"] or wanted:
             raise
         print(f"no probes at the end: {error}", file=sys.stderr)
         return []
 
 
-def dev_scores(model: SentenceTransformer, pairs: HeldOut, stsb: Data | None) -> dict[str, float]:
-    """What the log keeps of the held-out pairs and of STS-B dev: geometry, retrieval, Spearman."""
-    encode = Encoder(model)
-    found = neighbour_geometry(encode, pairs)
+def dev_scores(model: SentenceTransformer, pairs: HeldOut, stsb: Data | None, apart: bool) -> dict[str, float]:
+    """What the log keeps of the held-out pairs and of STS-B dev: geometry, retrieval, Spearman.
+
+    ``apart``: with two towers, one is for first and the other for second sentences, as they are trained to be.
+    """
+    encode, sides = Encoder(model), [Encoder(tower) for tower in towers_of(model)]
+    found = neighbour_geometry(*sides[:1], pairs, *sides[1:]) if apart else neighbour_geometry(encode, pairs)
     scores = {
         "heldout_alignment": found["alignment"],
         "heldout_uniformity": found["uniformity"],
@@ -386,7 +359,7 @@ def finish(
 ) -> None:
     """Score the encoder before and after training and the average of its word embeddings; table, file and page."""
     encoders = {"untrained": untrained, "trained": model}
-    if len(model) > 1:  # a static encoder untrained is that average
+    if not isinstance(towers_of(model)[0][0], StaticEmbedding):  # untrained it is that average
         encoders["averaged embeddings"] = averaged(untrained)
     results = {}
     for name, encoder in encoders.items():

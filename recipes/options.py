@@ -116,7 +116,10 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
     )
     add("--track", "also log to a tracker that accelerate knows, tensorboard say")
     add("--data", "SentEval's folder (holds downstream/); else $SENTEMB_DATA/senteval, else the sample's two tasks")
-    add("--tasks", "tasks of the final scores, MR,CR or STS-B say; default by recipe and data")
+    add(
+        "--tasks",
+        "tasks of the final scores; default MR,CR for books, STS-B for the other recipes, by what data there is",
+    )
     add(
         "--score",
         "--no-score leaves out these tasks (geometry is always measured)",
@@ -125,7 +128,7 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
 
     group = made.add_argument_group("how it is computed")
     add("--precision", "auto (bf16 for transformers where the processor has it), no, bf16, fp16")
-    add("--attention", "of transformers: auto (packed where it works), packed (no padding), sdpa, eager")
+    add("--attention", "of transformers: auto (packed where it works), packed (no padding), padded, sdpa, eager")
     add("--compile", "torch.compile the forward: minutes of compiling first, and no packing", action="store_true")
     add("--threads", "CPU threads per process; default: all cores, shared by this machine's processes", type=int)
     add("--force", "go on where a run is known to degenerate: dropout pairs without dropout", action="store_true")
@@ -166,7 +169,10 @@ def settings_of(options: dict[str, Any], defaults: dict[str, Any], out: Path | N
     if not (out / "config.json").is_file():
         refuse_used(out)
         return defaults | options
-    kept = read_config(out)["settings"]
+    content = read_config(out)
+    kept = content["settings"]
+    if kept.get("precision") == "auto":  # what it was then, whatever this machine would choose
+        kept["precision"] = content.get("precision", "auto")
     for name, value in options.items():
         if name not in MAY_CHANGE and kept.get(name) != value:
             flag = name.replace("_", "-")
@@ -211,6 +217,9 @@ def command(
     options = vars(parser(description, defaults).parse_args(arguments))
     try:
         options = with_preset(options, name)
+        for key in ("corpus", "init"):  # the run is read from other folders, too
+            if key in options and Path(options[key]).exists():
+                options[key] = str(Path(options[key]).resolve())
         if prepare:
             prepare(options)
         resume, out = options.pop("resume", False), options.pop("out", None)

@@ -22,7 +22,6 @@ DEFAULTS = {
     "warmup": 0,
     "max_length": 32,
     "eval_every": 125,
-    "tasks": "STS-B",
 }
 
 

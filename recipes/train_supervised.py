@@ -25,14 +25,14 @@ DEFAULTS = {
     "lr": 5e-5,
     "max_length": 32,
     "eval_every": 125,
-    "tasks": "STS-B",
 }
 
 
 def prepare(options: dict[str, Any]) -> None:
     """A plain file is labelled rows; without any there is nothing to train on."""
     corpus = options.get("corpus")
-    if corpus is None and not options.get("resume"):
+    begun = options.get("resume") and "out" in options and (options["out"] / "config.json").is_file()
+    if corpus is None and not begun:
         raise InputError("--corpus is needed: a .jsonl, .csv, .tsv or .parquet file, or labelled:path=HUB_NAME")
     if corpus is not None and not corpus.startswith("labelled:"):
         options["corpus"] = f"labelled:path={Path(corpus).expanduser().resolve() if Path(corpus).exists() else corpus}"

@@ -26,6 +26,8 @@ def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
     partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
     replaced = partial.with_name(partial.name + "-replaced")
     for leftover in folder.parent.glob(f".{folder.name}.partial-*"):  # of a killed process
+        if leftover.name.endswith("-replaced") and not folder.exists():  # killed between the two renames below
+            leftover.rename(folder)
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
     try:

@@ -46,6 +46,10 @@ class Tokens:
 
     def distinct(self) -> NDArray[np.int64]:
         """For each sentence the first one with the same tokens, ``[sentences]``: equal where sentences are copies."""
+        return self._distinct
+
+    @cached_property
+    def _distinct(self) -> NDArray[np.int64]:
         ids, bounds = np.asarray(self.ids), self.offsets.tolist()
         first: dict[bytes, int] = {}
         found = (first.setdefault(ids[a:b].tobytes(), i) for i, (a, b) in enumerate(pairwise(bounds)))

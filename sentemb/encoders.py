@@ -6,6 +6,7 @@ forward; :func:`load` reads any checkpoint back. To add one: a function and a li
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -133,7 +134,10 @@ def transformer(
     except Exception as error:  # of the network, of files, of tokenizers: each library has its own
         raise InputError(f"no transformer {name!r} here or on the hub ({_in_short(error)}); {OFFLINE}") from error
     _refuse_missing_weights(module, Path(source))
-    positions: Any = getattr(module.auto_model.config, "max_position_embeddings", None)
+    config: Any = module.auto_model.config
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and "roberta" in config.model_type:  # it counts them from behind its padding token
+        positions -= config.pad_token_id + 1
     if positions and max_length > positions:
         raise ValueError(f"max-length {max_length} is more than the {positions} positions of {name}")
     freeze_unused([module])
@@ -160,7 +164,7 @@ def towers(f: SentenceTransformer, g: SentenceTransformer) -> SentenceTransforme
 
 def freeze_unused(model: Iterable[nn.Module]) -> None:
     """Leave out of training what feeds nothing here: BERT's own pooler."""
-    for module in model:
+    for module in (module for top in model for module in top.modules()):
         if isinstance(module, Transformer):
             for name, weight in module.auto_model.named_parameters():
                 if name.startswith("pooler."):
@@ -273,15 +277,15 @@ def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
 
 
 def model_folder(path: Path) -> Path:
-    """The model's folder in a run folder or model folder: itself, ``model/``, or the newest checkpoint.
+    """The model's folder in a run folder or model folder: itself, ``model/``, or the newest checkpoint or ``last/``.
 
     Raises:
         InputError: there is none.
     """
-    candidates = [path, path / "model", path / "last"]
-    steps = [p for p in path.glob("checkpoints/step-*") if p.name[5:].isdigit()]
-    candidates += sorted(steps, key=lambda p: int(p.name[5:]), reverse=True)
-    for folder in candidates:
+    steps = {p: int(p.name[5:]) for p in path.glob("checkpoints/step-*") if p.name[5:].isdigit()}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        steps[path / "last"] = int(json.loads((path / "last" / "selected.json").read_text("utf-8"))["step"])
+    for folder in (path, path / "model", *sorted(steps, key=steps.__getitem__, reverse=True)):
         if (folder / "modules.json").is_file():
             return folder
     raise InputError(f"{path} is no checkpoint: there is no modules.json in it, in its model/ or in its checkpoints/")

@@ -19,7 +19,7 @@ from sentemb.packing import NAME, Packing, quick_dropout, using
 from sentemb.registry import InputError, choose
 from sentemb.towers import towers_of
 
-ATTENTIONS = ("auto", "packed", "sdpa", "eager")
+ATTENTIONS = ("auto", "packed", "padded", "sdpa", "eager")
 Features = dict[str, Tensor]
 
 
@@ -30,10 +30,11 @@ class Embedder(nn.Module):
         model: a SentenceTransformer; with two towers (:class:`sentemb.towers.Towers`) f and g take their own features.
         head: maps embeddings ``[n, d]`` to what the objective sees; not part of the model.
         mlm: the masked-language-model task on the side, or None.
-        attention: packed (no padding, where the model's code allows it), sdpa, eager, or auto: packed where it works.
+        attention: packed (no padding, where the model's code allows it), padded (the model's own), sdpa, eager, or
+            auto: packed where it works, else padded.
 
     Raises:
-        InputError: ``attention`` is packed and this model cannot be, or there is no transformer to choose it for.
+        InputError: this model's code has not that ``attention``, or there is no transformer to choose it for.
     """
 
     def __init__(
@@ -48,16 +49,18 @@ class Embedder(nn.Module):
         choose("attention", attention, ATTENTIONS)
         transformers = [m for tower in towers_of(model) for m in tower if isinstance(m, Transformer)]
         self.offsets: list[int | None] = []  # of packed positions, a transformer each; None where it is padded
-        if not transformers and attention != "auto":
+        if not transformers and attention not in ("auto", "padded"):
             raise InputError(f"attention {attention} is an option of transformer encoders; leave it out")
         for module in transformers:
             offset = offset_of(module) if attention in ("auto", "packed") else None
             if offset is None and attention == "packed":
-                raise InputError(f"{type(module.auto_model).__name__} cannot be packed; choose attention sdpa")
+                raise InputError(f"{type(module.auto_model).__name__} cannot be packed; choose attention padded")
+            if attention == "sdpa" and not getattr(module.auto_model, "_supports_sdpa", False):
+                raise InputError(f"{type(module.auto_model).__name__} has no sdpa; choose attention padded")
             self.offsets.append(offset)
+        self.chosen = attention if attention in ("sdpa", "eager") else None
         packed = bool(transformers) and None not in self.offsets
-        padded = "sdpa" if attention in ("auto", "packed") else attention
-        self.attention = "packed" if packed else padded if transformers else "none"
+        self.attention = "packed" if packed else (self.chosen or "padded") if transformers else "none"
 
     def forward(self, *features: Features, masked: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Embeddings ``[n, d]`` of what :func:`collate` made of n token rows.
@@ -90,8 +93,8 @@ class Embedder(nn.Module):
     def _transformed(self, module: Transformer, features: Features, offset: int | None) -> Features:
         if offset is not None:
             return packed_forward(module, features, offset)
-        if self.attention in ("sdpa", "eager"):
-            with using(module.auto_model, self.attention):
+        if self.chosen:
+            with using(module.auto_model, self.chosen):
                 return module(dict(features))
         return module(dict(features))
 

@@ -44,8 +44,10 @@ def load_data(name: str, progress: bool, config: str = "", split: str = "train")
         if path.is_file():
             if path.suffix.lower() not in FORMATS:
                 raise InputError(f"{path} is none of {', '.join(FORMATS)}; convert it to one of these")
-            more = {"sep": "\t"} if path.suffix.lower() == ".tsv" else {}
             kind = FORMATS[path.suffix.lower()]
+            more: dict[str, Any] = {"keep_default_na": False} if kind == "csv" else {}  # "None" and "NA" are words
+            if path.suffix.lower() == ".tsv":
+                more["sep"] = "\t"
             return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **more)
         return datasets.load_dataset(str(path) if local else name, config or None, split=split, cache_dir=cache)
     except InputError:
@@ -65,6 +67,9 @@ def _columns(data: Any, path: str, anchor: str, positive: str, negatives: str) -
     """The columns to read: anchor, positive, then hard negatives."""
     kinds = {key: str(getattr(kind, "dtype", kind)) for key, kind in data.features.items()}
     texts = [key for key, kind in kinds.items() if kind in ("string", "large_string")]
+    for key in data.features:
+        if key.startswith(NEGATIVES) and key not in texts and negatives != "none":
+            raise InputError(f"column {key!r} of {path!r} is {kinds[key]}, not text; give each negative a column")
     named = "anchor" in texts and "positive" in texts
     if len(texts) < 2 and not (anchor and positive):
         raise InputError(f"data set {path!r} needs two columns of text, anchor and positive; it has {_listed(kinds)}")

@@ -44,17 +44,20 @@ class MaskedWords(nn.Module):
 
     def mask(self, features: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """Features with words masked, and labels ``[n, L]``: the words that were there, -100 elsewhere."""
-        ids = features["input_ids"]
-        special = torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids, device=ids.device))
-        special |= features["attention_mask"] == 0
+        device, ids = (
+            features["input_ids"].device,
+            features["input_ids"].cpu(),
+        )  # (the collator's numbers are drawn there)
+        special = torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
+        special |= features["attention_mask"].cpu() == 0
         masked, labels = self.collator.torch_mask_tokens(ids.clone(), special_tokens_mask=special)
-        return features | {"input_ids": masked}, labels
+        return features | {"input_ids": masked.to(device)}, labels.to(device)
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy (nats) of the masked words, from token embeddings ``[n, L, d]``; 0 if none is masked."""
         there = labels != -100
-        if not there.any():
-            return 0 * tokens.sum()
+        if not there.any():  # a zero with a gradient for every weight, which other processes wait for
+            return 0 * (tokens.sum() + sum(weight.sum() for weight in self.head.parameters()))
         return cross_entropy(self.head(tokens[there]).float(), labels[there])
 
 

@@ -99,7 +99,8 @@ def attend(
     Returns:
         ``[1, tokens, heads, head dimension]``, and no weights.
     """
-    if packing is None or attention_mask is not None or key.shape[1] != query.shape[1]:
+    special = any(more.get(name) is not None for name in ("sliding_window", "softcap", "position_bias"))
+    if special or packing is None or attention_mask is not None or key.shape[1] != query.shape[1]:
         raise ValueError("this model's attention cannot be packed")
     q, k, v = (packing.padded(x[0].transpose(0, 1)).transpose(1, 2) for x in (query, key, value))  # [n, heads, L, e]
     bias = None if packing.bias is None else packing.bias.to(q.dtype)

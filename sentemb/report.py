@@ -91,9 +91,13 @@ def _columns(rows: list[Record]) -> list[_Column]:
         return _Column(title, prose, better, digits, [round(number(value), digits) for value in values])
 
     tasks = _tasks(rows)
-    accuracy = {t: [number(as_dict(as_dict(r.get("tasks")).get(t)).get("acc")) for r in rows] for t in tasks}
-    columns = [column(f"{t}, %", f"{t} accuracy", HIGHER, 1, accuracy[t]) for t in tasks]
-    if len(tasks) > 1:  # a row that misses a task gets no mean: it would not compare
+    found = {t: [as_dict(as_dict(r.get("tasks")).get(t)) for r in rows] for t in tasks}
+    accuracy = {t: [number(r.get("acc")) for r in own] for t, own in found.items() if any("acc" in r for r in own)}
+    columns = [column(f"{t}, %", f"{t} accuracy", HIGHER, 1, accuracy[t]) for t in accuracy]
+    for task in (t for t in tasks if t not in accuracy):
+        values = [r.get("spearman") for r in found[task]]
+        columns.append(column(f"{task}, Spearman x 100", f"{task} Spearman", HIGHER, 1, values))
+    if len(accuracy) > 1:  # a row that misses a task gets no mean: it would not compare
         means = np.mean(list(accuracy.values()), axis=0).tolist()
         columns.append(column("mean accuracy, %", "mean accuracy", HIGHER, 1, means))
     for key in ("alignment", "uniformity"):
@@ -141,7 +145,8 @@ def _score_caption(rows: list[Record]) -> str:
         n = max((v for t in found if (v := number(t.get("n"))) > 0), default=math.nan)
         share = next((v / 100 for t in found if 0 <= (v := number(t.get("acc"))) <= 100), math.nan)
         error = show(196 * math.sqrt(share * (1 - share) / n), 1)
-        parts.append(f"{task}: {protocol or 'protocol not given'}, n = {show(n, 0)}, each ± {error} points (95%).")
+        likely = f", each ± {error} points (95%)" if math.isfinite(share) else ""
+        parts.append(f"{task}: {protocol or 'protocol not given'}, n = {show(n, 0)}{likely}.")
     for geometry in filter(None, (as_dict(row.get("geometry")) for row in rows)):
         counts = "".join(f", {show(number(geometry[k]), 0)} {k}" for k in ("pairs", "sentences") if k in geometry)
         parts.append(f"Alignment and uniformity on {plain(geometry.get('source', 'a source not given'))}{counts}.")

@@ -4,7 +4,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from sentemb.geometry import alignment, mean_cosine, spread, uniformity, uniformity_optimum, unit
 
 Scores = Callable[[SentenceTransformer], dict[str, float]]
+KINDS = {"falling": "below its best", "identical": "views of each sentence are identical", "collapse": "collapse"}
 MARGIN = 0.01  # share of the best dev score that may be lost before it is said
 
 
@@ -53,15 +55,17 @@ class Log:
             for record in (kept := _kept(run / "log.jsonl", done)):
                 if dev in record:
                     self.watch.better(record["step"], record[dev], record["loss"])
+                self.watch.told.update(
+                    kind for kind in KINDS for text in record.get("warnings", []) if KINDS[kind] in text
+                )
             (run / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
             self.file = (run / "log.jsonl").open("a", encoding="utf-8")
 
     def score(self, score: Scores | None, model: SentenceTransformer, step: int, loss: float) -> bool:
         """Keep held-out scores for the next record; whether the dev score is the best so far.
 
-        The time they take is no training time. ``loss`` is that of now, to compare with that at the best.
+        ``loss`` is that of now, to compare with that at the best.
         """
-        before = time.perf_counter()
         best = False
         if score and self.accelerator.is_main_process:
             self.scores = score(model)
@@ -69,9 +73,14 @@ class Log:
             if self.dev in self.scores:
                 best = self.watch.better(step, self.scores[self.dev], loss)
                 self.warn(self.watch.falling(step, self.dev, self.scores[self.dev], loss))
-        self.accelerator.wait_for_everyone()
-        self.window_start += time.perf_counter() - before
         return best
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Scoring and saving: the time they take is no training time."""
+        before = time.perf_counter()
+        yield
+        self.window_start += time.perf_counter() - before
 
     def warn(self, warning: str | None) -> None:
         """Say something on stderr now and in the next record."""

@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,6 @@ def fit(
     objective = objective.to(accelerator.device)
     log = Log(run, accelerator, steps, done, _pairs_seen(config, len(pairs), accelerator, done), dev, about)
     source = Source(pairs, tokens, tokens.distinct(), words, len(towers_of(model)), config, accelerator)
-    _score(log, score, model, run, 0, math.inf) if done == 0 else None
 
     model.train()
     for step, rows in enumerate(source.order(done, steps), start=done + 1):
@@ -129,7 +129,8 @@ def fit(
         loss, x, y = _gradients(prepared, objective, batch, config, accelerator, step)
         reference = math.log(objective.candidates(len(batch) * accelerator.num_processes, pairs.negatives))
         known: dict[str, Any] = {"reference": reference if objective.contrastive else None, "identical": pairs.views}
-        if step == 1:
+        if step == 1:  # (nothing has been learned yet)
+            _score(log, score, model, run, 0, loss)
             log.write(0, loss, x, y, **known)
         for group in optimizer.param_groups:
             group["lr"] = config.lr_at(step, steps)
@@ -149,9 +150,10 @@ def fit(
         if scored or step % config.log_every == 0:
             log.write(step, loss, x, y, **known, lr=config.lr_at(step, steps), gradient_norm=norm)
         if config.save_every and (step % config.save_every == 0 or step == steps):
-            if accelerator.is_main_process:
-                checkpoint.save(run / "checkpoints" / f"step-{step}", step, embedder, optimizer)
-            accelerator.wait_for_everyone()
+            with log.paused():
+                if accelerator.is_main_process:
+                    checkpoint.save(run / "checkpoints" / f"step-{step}", step, embedder, optimizer)
+                accelerator.wait_for_everyone()
     log.close()
     model.eval()
     return max(done, steps)
@@ -159,12 +161,13 @@ def fit(
 
 def _score(log: Log, score: Scores | None, model: SentenceTransformer, run: Path, step: int, loss: float) -> None:
     """Score the model and keep it: in ``last/``, and in ``best/`` where its dev score is the highest so far."""
-    best = log.score(score, model, step, loss)
-    if log.dev in log.scores:
-        kept = {"step": step, log.dev: log.scores[log.dev]}
-        for name in ("last", "best") if best else ("last",):
-            checkpoint.save_model(run / name, model, kept)
-    log.accelerator.wait_for_everyone()
+    with log.paused():
+        best = log.score(score, model, step, loss)
+        if log.dev in log.scores:
+            kept = {"step": step, log.dev: log.scores[log.dev]}
+            for name in ("last", "best") if best else ("last",):
+                checkpoint.save_model(run / name, model, kept)
+        log.accelerator.wait_for_everyone()
 
 
 def refuse_misfit(objective: Objective, pairs: Pairs) -> None:
@@ -210,6 +213,11 @@ class Source:
     config: FitConfig
     accelerator: Accelerator
 
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest sentence."""
+        return int(self.tokens.lengths().max())
+
     def order(self, done: int, steps: int) -> Iterator[np.ndarray]:
         """This process's batches of updates ``done + 1`` to ``steps``, as indices of pairs."""
         lengths = self.tokens.lengths()[self.pairs.rows].max(axis=1)
@@ -236,8 +244,7 @@ class Source:
                 columns, ids = columns * 2, ids.expand(-1, 2)
         if self.pairs.noise is not None and self.words is not None:
             rng = np.random.default_rng((self.config.seed, step, self.accelerator.process_index))
-            longest = int(self.tokens.lengths().max())
-            columns[1] = [self.words.changed(row, self.pairs.noise, rng, longest) for row in columns[1]]
+            columns[1] = [self.words.changed(row, self.pairs.noise, rng, self.longest) for row in columns[1]]
         return Batch(columns, ids, positions)
 
 
@@ -308,7 +315,9 @@ def _loss(
     positions = _all(batch.positions.to(accelerator.device), accelerator)
     x, y = together[0], together[-1]
     first = (positions.diff() == 1).nonzero()[:, 0]  # sentences whose follower is the next of the batch
-    pairs = x[first], y[first + 1]
+    pairs = (x[first], y[first + 1]) if len(first) else (x[:1], y[:1])  # (no two neighbours: nothing to learn from)
+    if not len(first):
+        return 0 * (x.sum() + y.sum()), *pairs
     if objective.needs_runs:
         return objective(x, y, Extras(ids, positions=positions)), *pairs
     return objective(*pairs, Extras(torch.stack([ids[first, 0], ids[first + 1, 0]], dim=1))), *pairs

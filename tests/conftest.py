@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read at import: no test reaches the hub
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 
 from sentemb.encoders import ENCODERS
 from sentemb.registry import build
@@ -19,6 +20,14 @@ SENTENCES = [
     "What on earth do you mean by that, sir?",
     "Nobody answered him, and the rain went on.",
 ]
+
+
+@pytest.fixture(autouse=True)
+def own_accelerator():
+    """A precision chosen in one test does not stay for the next."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 @pytest.fixture(scope="session")

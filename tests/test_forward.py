@@ -13,7 +13,7 @@ from sentemb.encoders import has_dropout, load, towers
 from sentemb.forward import Embedder, collate, offset_of, packed_forward, tokenizer_of
 from sentemb.heads import HEADS
 from sentemb.mlm import MaskedWords
-from sentemb.packing import Packing, drop, seed_dropout
+from sentemb.packing import Packing, attend, drop, seed_dropout
 from sentemb.registry import InputError, build
 from tests.conftest import SENTENCES
 
@@ -84,7 +84,7 @@ def test_a_model_that_cannot_be_packed_is_padded(tmp_path, monkeypatch):
         raise TypeError("no such argument")
 
     monkeypatch.setattr("sentemb.forward.packed_forward", stubborn)
-    assert offset_of(model[0]) is None and Embedder(model).attention == "sdpa"
+    assert offset_of(model[0]) is None and Embedder(model).attention == "padded"
     with pytest.raises(InputError, match="cannot be packed"):
         Embedder(model, attention="packed")
     with pytest.raises(InputError, match="unknown attention"):
@@ -216,3 +216,21 @@ def test_packed_forward_gives_zero_at_padding(tmp_path):
     features = features_of(model)
     tokens = packed_forward(model[0], features, 0)["token_embeddings"]
     assert (tokens[features["attention_mask"] == 0] == 0).all() and tokens.shape[:2] == features["input_ids"].shape
+
+
+def test_attention_of_a_window_is_not_packed():
+    packing = Packing.of(torch.tensor([[1, 1, 0], [1, 1, 1]]))
+    q = torch.randn(1, 2, 5, 4)
+    with pytest.raises(ValueError, match="cannot be packed"):
+        attend(torch.nn.Identity(), q, q, q, None, packing=packing, sliding_window=64)
+    out, _ = attend(torch.nn.Identity(), q, q, q, None, packing=packing)
+    rows = [slice(0, 2), slice(2, 5)]
+    slow = [torch.softmax(q[0, :, r] @ q[0, :, r].transpose(1, 2) / 2, dim=2) @ q[0, :, r] for r in rows]
+    assert torch.allclose(out[0].transpose(0, 1), torch.cat(slow, dim=1), atol=1e-6)
+
+
+def test_no_masked_word_gives_a_zero_with_a_gradient_for_each_weight(encoder):
+    task = MaskedWords(encoder("transformer"))
+    loss = task(torch.randn(1, 3, 384, requires_grad=True), torch.full((1, 3), -100))
+    loss.backward()
+    assert loss.item() == 0 and all(p.grad is not None for p in task.head.parameters())

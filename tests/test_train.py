@@ -352,3 +352,13 @@ def test_the_first_line_says_what_one_update_sees(encoder):
     for part in ("1 process(es) on cpu", "precision no", "attention packed", "in parts of 8", "31 in-batch negatives"):
         assert part in said
     assert "32 steps over 1,000 pairs" in said
+
+
+@pytest.mark.parametrize("objective", ["infonce", "align_uniform", "joint"])
+def test_a_run_without_any_two_neighbours_teaches_nothing_and_harms_nothing(objective, encoder):
+    embedder = Embedder(encoder("rnn:hidden=4"))
+    batch = Batch([[np.arange(3, 8)] * 4], torch.arange(4)[:, None], torch.arange(4) * 5)
+    made, accelerator = build(OBJECTIVES, objective), Accelerator(cpu=True)
+    loss, x, y = _gradients(embedder, made, batch, FitConfig(), accelerator, step=1)
+    assert loss == 0 and len(x) == len(y) == 1
+    assert all(p.grad is None or p.grad.abs().max() == 0 for p in embedder.parameters())
