@@ -227,8 +227,8 @@ def command(
         if out is not None and not resume:
             refuse_used(out)
         settings = settings_of(options, defaults, out, resume)
-        # oneDNN keeps 1,024 compiled kernels, each for one shape, and hardly two batches have one number of tokens: in a
-        # long run that is gigabytes. A step needs some tens.
+        # oneDNN keeps 1,024 compiled kernels, each for one shape, and hardly two batches have one number of tokens:
+        # in a long run that is gigabytes. A step needs some tens.
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
         from recipes.job import run  # torch and the rest, seconds
 
