@@ -8,7 +8,7 @@ the loop seeds each step from (seed, step, rank).
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,20 @@ def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def save(folder: Path, step: int, embedder: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Write checkpoint ``folder`` after ``step`` steps, whole or not at all: model, head, side task, optimiser."""
+def save(
+    folder: Path, step: int, embedder: Any, optimizer: torch.optim.Optimizer, beside: Mapping[str, torch.nn.Module]
+) -> None:
+    """Write checkpoint ``folder`` after ``step`` steps, whole or not at all: model, head, side task, optimiser.
+
+    ``beside``: what else is learned or remembered, by name: the objective and its twin.
+    """
     kept = optimizer.state_dict()
     tensors = {
         f"{number}.{key}": value.detach().cpu().contiguous()
         for number, entries in kept["state"].items()
         for key, value in entries.items()
     }
-    for name, module in _asides(embedder).items():
+    for name, module in (_asides(embedder) | dict(beside)).items():
         own = module.state_dict().items()
         tensors |= {f"{name}.{key}": value.detach().cpu().clone() for key, value in own}  # (some share memory)
 
@@ -85,8 +90,10 @@ def newest(run: Path) -> Path | None:
     return max(found, key=lambda p: int(p.name[5:]), default=None)
 
 
-def restore(folder: Path, embedder: Any, optimizer: torch.optim.Optimizer) -> int:
-    """Put a checkpoint's weights and optimiser state into ``embedder`` and ``optimizer``; returns its step.
+def restore(
+    folder: Path, embedder: Any, optimizer: torch.optim.Optimizer, beside: Mapping[str, torch.nn.Module]
+) -> int:
+    """Put a checkpoint's weights and state into ``embedder``, ``optimizer`` and ``beside``; returns its step.
 
     Raises:
         InputError: a file is missing or does not fit the model.
@@ -95,7 +102,7 @@ def restore(folder: Path, embedder: Any, optimizer: torch.optim.Optimizer) -> in
         step = int(json.loads((folder / "training.json").read_text(encoding="utf-8"))["step"])
         tensors = load_file(folder / "training.safetensors")
         embedder.model.load_state_dict(load(folder, device="cpu").state_dict())
-        for name, module in _asides(embedder).items():
+        for name, module in (_asides(embedder) | dict(beside)).items():
             start = f"{name}."
             module.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
         _restore_optimizer(tensors, optimizer)

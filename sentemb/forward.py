@@ -62,6 +62,12 @@ class Embedder(nn.Module):
         packed = bool(transformers) and None not in self.offsets
         self.attention = "packed" if packed else (self.chosen or "padded") if transformers else "none"
 
+    @property
+    def dimension(self) -> int:
+        """Of what the objective sees: the head's, else one tower's."""
+        linear = [module for module in self.head.modules() if isinstance(module, nn.Linear)] if self.head else []
+        return linear[-1].out_features if linear else int(towers_of(self.model)[0].get_embedding_dimension() or 0)
+
     def forward(self, *features: Features, masked: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Embeddings ``[n, d]`` of what :func:`collate` made of n token rows.
 

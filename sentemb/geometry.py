@@ -11,6 +11,8 @@ import torch
 from scipy.special import hyp0f1
 from torch import Tensor
 
+from sentemb.blockwise import LeftOut, log_sum_exp
+
 
 def unit(x: Tensor) -> Tensor:
     """Rows of ``x`` ``[n, d]`` scaled to unit length, float32 or wider. A zero row stays zero and gets no gradient."""
@@ -41,44 +43,36 @@ def alignment(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
     return squared.clamp_min(1e-12).pow(alpha / 2).mean()
 
 
-def uniformity(x: Tensor, t: float = 2.0, block: int = 2048, ids: Tensor | None = None) -> Tensor:
+def uniformity(x: Tensor, t: float = 2.0, block: int | None = None, ids: Tensor | None = None) -> Tensor:
     """How evenly rows cover the sphere: log mean exp(-t ||x_i - x_j||^2) over the n(n - 1) / 2 pairs i < j.
 
     Args:
         x: ``[n, d]``, rows of unit length.
         t: sharpness of the Gaussian kernel, per squared distance; the paper uses 2.
-        block: rows worked on at a time; without gradients memory is a few times ``block * block`` numbers.
+        block: rows worked on at a time, memory is a few times ``block * block`` numbers; None: a good one.
         ids: int64 ``[n]`` or None; pairs of rows with equal ids (copies of a sentence) are left out, too.
 
     Returns:
         Scalar in nats, between -4t and 0; lower is more even, 0 means one single point.
-        The best a distribution can do in d dimensions is :func:`uniformity_optimum`.
-        Source: Wang & Isola 2020, section 4.1.2; self-pairs excluded, as in the authors' code (pdist).
+        The best a distribution can do in d dimensions is :func:`uniformity_optimum`. Worked out a tile at a time, with
+        and without gradients. Source: Wang & Isola 2020, section 4.1.2; self-pairs excluded, as in the authors' code
+        (pdist).
 
     Raises:
         ValueError: ``x`` is not 2-D or has fewer than two rows, or all ids are equal.
     """
     if x.ndim != 2 or len(x) < 2:
         raise ValueError(f"uniformity needs [n >= 2, d], got {tuple(x.shape)}")
-    left_out = len(x) if ids is None else int(ids.unique(return_counts=True)[1].square().sum())
-    if left_out == len(x) ** 2:
-        raise ValueError(f"uniformity needs two different sentences, got {len(x)} copies of one")
+    n, copies = len(x), None
+    left_out = n
+    if ids is not None and (left_out := int(ids.unique(return_counts=True)[1].square().sum())) > n:
+        copies = LeftOut(ids[:, None], ids)
+        if left_out == n * n:
+            raise ValueError(f"uniformity needs two different sentences, got {n} copies of one")
     x = _wide(x)
-    n, squares = len(x), x.square().sum(dim=1)  # [n]
-    blocks = [slice(start, start + block) for start in range(0, n, block)]
-    parts = []
-    for i, rows in enumerate(blocks):
-        for columns in blocks[i:]:  # each unordered pair of rows once
-            squared = (squares[rows, None] + squares[None, columns] - 2 * x[rows] @ x[columns].T).clamp_min(0)
-            exponent = -t * squared  # [block, block]
-            if ids is not None:
-                exponent = exponent.masked_fill(ids[rows, None] == ids[columns], -math.inf)
-            elif columns == rows:
-                exponent = exponent.masked_fill(torch.eye(len(x[rows]), dtype=torch.bool, device=x.device), -math.inf)
-            if ids is not None and bool(exponent.isneginf().all()):
-                continue  # (the gradient of the logarithm of nothing is NaN)
-            parts.append(exponent.flatten().logsumexp(dim=0) + (0 if columns == rows else math.log(2)))
-    return torch.stack(parts).logsumexp(dim=0) - math.log(n * n - left_out)
+    bias = -t * x.square().sum(dim=1)  # -t ||x_i - x_j||^2 = 2t x_i . x_j - t ||x_i||^2 - t ||x_j||^2
+    sums = log_sum_exp(x, x, copies, 2 * t, bias, bias, above=True, block=block)  # [n]
+    return sums.logsumexp(dim=0) + math.log(2) - math.log(n * n - left_out)
 
 
 def uniformity_optimum(dimension: int, t: float = 2.0) -> float:
@@ -152,11 +146,15 @@ def retrieval(x: Tensor, y: Tensor) -> tuple[float, float]:
         (mean reciprocal rank, recall at 1), each in (0, 1]. Ties take their mean rank, so that a collapsed encoder
         scores as chance does and not as perfect.
     """
-    scores = _wide(x) @ _wide(y).T  # [n, n]
-    own = scores.diagonal()[:, None]
-    better = (scores > own).sum(dim=1)
-    tied = (scores == own).sum(dim=1) - 1
-    rank = 1 + better + tied / 2
+    x, y = _wide(x), _wide(y)
+    ranks = []
+    step = max(64, 2**22 // max(1, len(y)))
+    for start in range(0, len(x), step):
+        scores = x[start : start + step] @ y.T  # [step, n]
+        itself = torch.arange(start, start + len(scores), device=x.device)[:, None]
+        best = scores.gather(1, itself)
+        ranks.append(1 + (scores > best).sum(dim=1) + ((scores == best).sum(dim=1) - 1) / 2)
+    rank = torch.cat(ranks)
     return (1 / rank).mean().item(), (rank == 1).double().mean().item()
 
 

@@ -26,6 +26,7 @@ class Pairs:
     )
     views: bool = False  # whether both sides are one sentence, so that some noise must tell them apart
     noise: Noise | None = None  # what is done to the second side
+    labels: np.ndarray | None = None  # int64 [m], equal where pairs are of one class
 
     def __len__(self) -> int:
         """Pairs, or sentences of runs."""
@@ -44,7 +45,8 @@ class Pairs:
     def only(self, chosen: np.ndarray | slice) -> "Pairs":
         """Those of these indices (or of a mask ``[m]``)."""
         positions = None if self.positions is None else self.positions[chosen]
-        return replace(self, rows=self.rows[chosen], positions=positions)
+        labels = None if self.labels is None else self.labels[chosen]
+        return replace(self, rows=self.rows[chosen], positions=positions, labels=labels)
 
 
 def neighbours(ranges: np.ndarray, window: int = 1, both: bool = False) -> Pairs:

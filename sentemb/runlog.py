@@ -98,12 +98,21 @@ class Log:
 
     @torch.no_grad()
     def write(
-        self, step: int, loss: float, x: Tensor, y: Tensor, reference: float | None, identical: bool, **more: float
+        self,
+        step: int,
+        loss: float,
+        x: Tensor,
+        y: Tensor,
+        reference: float | None,
+        identical: bool,
+        informs: bool,
+        **more: float,
     ) -> None:
         """One record: loss and geometry of this step's batch; a resumed run writes the same.
 
-        ``x``, ``y`` ``[n, d]`` are partners; ``reference`` is the loss of guessing, log(candidates); ``identical`` says
-        that both are one sentence, so that only noise tells them apart.
+        ``x``, ``y`` ``[n, d]`` are partners; ``reference`` is the loss of guessing; ``informs`` says that a lower loss
+        bounds the mutual information; ``identical`` says that both are one sentence, so that only noise tells them
+        apart.
         """
         seconds = time.perf_counter() - self.window_start
         x, y = unit(x.detach()), unit(y.detach())
@@ -122,7 +131,7 @@ class Log:
             "uniformity_used": even / best,
             "mean_cosine": cosine,
             "spread": spread(torch.cat([x, y])).item(),
-            **({"mutual_information": reference - loss} if reference is not None else {}),
+            **({"mutual_information": reference - loss} if reference is not None and informs else {}),
             **more,
             **self.scores,
             **({"warnings": self.warnings} if self.warnings else {}),

@@ -1,10 +1,9 @@
 """The only training loop: one forward for both views, global negatives with exact gradients, a log a human can read."""
 
 import contextlib
+import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,15 @@ from torch import Tensor, nn
 from sentemb import checkpoint
 from sentemb.augment import Words
 from sentemb.corpus import Tokens
-from sentemb.forward import Embedder, Features, collate
-from sentemb.objectives import Extras, Objective
+from sentemb.forward import Embedder
+from sentemb.objectives import NEEDS, OBJECTIVES, Extras, Objective
 from sentemb.packing import seed_dropout
-from sentemb.pairs import Pairs, batch_sizes, batches, runs
+from sentemb.pairs import Pairs, batch_sizes
 from sentemb.registry import InputError
 from sentemb.runlog import Log, Scores
+from sentemb.source import Batch, Source
 from sentemb.towers import towers_of
+from sentemb.twin import Twin
 
 
 @dataclass(frozen=True)
@@ -111,27 +112,34 @@ def fit(
     steps = config.steps(len(pairs), accelerator.num_processes)
     model, about = embedder.model, {"attention": embedder.attention, "compile": config.compile}
     about |= {"precision": accelerator.mixed_precision, "threads": torch.get_num_threads()}
-    parameters = [p for p in embedder.parameters() if p.requires_grad]
+    torch.manual_seed(config.seed)  # the same predictor on every process
+    objective.prepare(embedder.dimension, sentences=int(pairs.rows.max()) + 1)
+    twin = Twin(embedder).to(accelerator.device) if "targets" in objective.needs else None
+    parameters = [p for module in (embedder, objective) for p in module.parameters() if p.requires_grad]
     # The fused kernel is one pass over memory, on CPU and CUDA alike.
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
     found = checkpoint.newest(run) if resume else None
-    done = checkpoint.restore(found, embedder, optimizer) if found else 0
+    beside = {"objective": objective} | ({"twin": twin} if twin else {})  # what is saved and resumed, too
+    done = checkpoint.restore(found, embedder, optimizer, beside) if found else 0
     if config.compile:
         embedder.compile(dynamic=True)
     prepared, optimizer = accelerator.prepare(embedder, optimizer)
     objective = objective.to(accelerator.device)
     log = Log(run, accelerator, steps, done, _pairs_seen(config, len(pairs), accelerator, done), dev, about)
-    source = Source(pairs, tokens, tokens.distinct(), words, len(towers_of(model)), config, accelerator)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    towers = len(towers_of(model))
+    source = Source(pairs, tokens, tokens.distinct(), words, towers, config.seed, config.batch_size, world, rank)
 
     model.train()
     for step, rows in enumerate(source.order(done, steps), start=done + 1):
         batch = source.batch(rows, step)
-        loss, x, y = _gradients(prepared, objective, batch, config, accelerator, step)
-        reference = math.log(objective.candidates(len(batch) * accelerator.num_processes, pairs.negatives))
-        known: dict[str, Any] = {"reference": reference if objective.contrastive else None, "identical": pairs.views}
+        loss, seen = _gradients(prepared, objective, batch, config, accelerator, step, twin)
+        known: dict[str, Any] = {"identical": pairs.views, "informs": objective.informs}
+        known |= {"reference": objective.reference(len(batch) * world, pairs.negatives)}
+        known |= objective.told()
         if step == 1:  # (nothing has been learned yet)
             _score(log, score, model, run, 0, loss)
-            log.write(0, loss, x, y, **known)
+            log.write(0, loss, *seen.partners, **known)
         for group in optimizer.param_groups:
             group["lr"] = config.lr_at(step, steps)
         norm = float(accelerator.clip_grad_norm_(parameters, config.clip))
@@ -143,16 +151,22 @@ def fit(
             )
         optimizer.step()
         optimizer.zero_grad()
-        log.advance(loss, len(batch) * accelerator.num_processes)
+        if seen.given is not None:
+            objective.update(*seen.given)
+        if twin:
+            twin.follow(embedder, objective.momentum(step / steps))
+        log.advance(loss, len(batch) * world)
         scored = step == steps or (config.eval_every > 0 and step % config.eval_every == 0)
         if scored:
             _score(log, score, model, run, step, loss)
         if scored or step % config.log_every == 0:
-            log.write(step, loss, x, y, **known, lr=config.lr_at(step, steps), gradient_norm=norm)
+            log.write(step, loss, *seen.partners, **known, lr=config.lr_at(step, steps), gradient_norm=norm)
         if config.save_every and (step % config.save_every == 0 or step == steps):
             with log.paused():
+                for module in beside.values():
+                    _refuse_drift(module, accelerator)
                 if accelerator.is_main_process:
-                    checkpoint.save(run / "checkpoints" / f"step-{step}", step, embedder, optimizer)
+                    checkpoint.save(run / "checkpoints" / f"step-{step}", step, embedder, optimizer, beside)
                 accelerator.wait_for_everyone()
     log.close()
     model.eval()
@@ -172,80 +186,24 @@ def _score(log: Log, score: Scores | None, model: SentenceTransformer, run: Path
 
 def refuse_misfit(objective: Objective, pairs: Pairs) -> None:
     """InputError where an objective lacks what it needs of the pairs, or would leave out what they have."""
-    name = type(objective).__name__
-    if objective.needs_runs and not pairs.runs:
-        raise InputError(f"objective {name} needs runs of consecutive sentences; choose --pairs contiguous")
-    if pairs.negatives and not objective.takes_negatives:
+    name = next((key for key, kind in OBJECTIVES.items() if kind is type(objective)), type(objective).__name__)
+    there = {"runs": pairs.runs, "labels": pairs.labels is not None, "negatives": pairs.negatives > 0, "targets": True}
+    for need in sorted(objective.needs):
+        if not there[need]:
+            raise InputError(f"objective {name} needs {NEEDS[need]}")
+    if pairs.negatives and "negatives" not in objective.needs | objective.takes:
         raise InputError(
-            f"objective {name} takes no hard negatives, and the pairs have {pairs.negatives} each; choose infonce, or "
-            "leave their columns out (negatives=none)"
+            f"objective {name} takes no hard negatives, and the pairs have {pairs.negatives} each; choose infonce, "
+            "hard_negatives or dpr, or leave their columns out (negatives=none)"
         )
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A process' share of an update: ``columns[c][i]`` are the token ids of pair i's c-th sentence."""
+class Seen:
+    """What an update was computed from, of the global batch, without its graph."""
 
-    columns: list[list[np.ndarray]]
-    ids: Tensor  # int64 [n, columns], equal where sentences are the same
-    positions: Tensor | None  # int64 [n] of runs: one apart where sentences are neighbours
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def features(self, model: SentenceTransformer, part: slice, device: torch.device) -> list[Features]:
-        """Of these pairs: of all columns, one after another; with two towers of the first, and of the others."""
-        rows = [column[part] for column in self.columns]
-        sides = [rows[:1], rows[1:]] if len(towers_of(model)) > 1 else [rows]
-        collated = (collate(model, [row for column in side for row in column]) for side in sides)
-        return [{name: value.to(device) for name, value in side.items()} for side in collated]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Makes the batches of updates out of pairs and tokens."""
-
-    pairs: Pairs
-    tokens: Tokens
-    same: np.ndarray  # int64 [sentences], equal where sentences are copies
-    words: Words | None
-    towers: int
-    config: FitConfig
-    accelerator: Accelerator
-
-    @cached_property
-    def longest(self) -> int:
-        """Tokens of the longest sentence."""
-        return int(self.tokens.lengths().max())
-
-    def order(self, done: int, steps: int) -> Iterator[np.ndarray]:
-        """This process's batches of updates ``done + 1`` to ``steps``, as indices of pairs."""
-        lengths = self.tokens.lengths()[self.pairs.rows].max(axis=1)
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        size, seed = self.config.batch_size, self.config.seed
-        per_epoch = len(batch_sizes(len(self.pairs), size, world))
-        number = done // per_epoch * per_epoch
-        while number < steps:
-            cut = runs if self.pairs.runs else batches
-            for batch in cut(lengths, size, world, rank, seed, number // per_epoch):
-                if done <= number < steps:
-                    yield batch
-                number += 1
-
-    def batch(self, chosen: np.ndarray, step: int) -> Batch:
-        """The pairs of these indices."""
-        rows = self.pairs.rows[chosen]  # [n, k]
-        columns = [[self.tokens[row] for row in column] for column in rows.T]
-        ids = torch.from_numpy(self.same[rows])
-        positions = None
-        if self.pairs.positions is not None:
-            positions = torch.from_numpy(self.pairs.positions[chosen])
-            if self.towers > 1:
-                columns, ids = columns * 2, ids.expand(-1, 2)
-        if self.pairs.noise is not None and self.words is not None:
-            rng = np.random.default_rng((self.config.seed, step, self.accelerator.process_index))
-            columns[1] = [self.words.changed(row, self.pairs.noise, rng, self.longest) for row in columns[1]]
-        return Batch(columns, ids, positions)
+    partners: tuple[Tensor, Tensor]  # [n, d] each, for the log
+    given: tuple[Tensor, Tensor, Extras] | None  # what the objective was given; None: nothing
 
 
 def _gradients(
@@ -255,8 +213,9 @@ def _gradients(
     config: FitConfig,
     accelerator: Accelerator,
     step: int,
-) -> tuple[float, Tensor, Tensor]:
-    """Loss, with its gradient in the parameters, and the partners' embeddings ``[global n, d]``.
+    twin: Twin | None = None,
+) -> tuple[float, Seen]:
+    """Loss, with its gradient in the parameters, and what it was computed from.
 
     With ``micro_batch`` it is the gradient of the whole batch still: embeddings of all parts without a graph, the
     loss' gradient at them, then each part once more with its graph and the same dropout masks.
@@ -276,16 +235,28 @@ def _gradients(
         embeddings, aside = found if isinstance(found, tuple) else (found, None)
         return embeddings.chunk(len(batch.columns)), aside
 
+    def targets() -> tuple[Tensor, ...]:
+        """Each column as the twin sees it, without a graph; none without one."""
+        each = []
+        for number, part in enumerate(parts):
+            if twin is None:
+                return ()
+            seed_dropout(_seed(config.seed, step, accelerator.process_index, number, 1))
+            with accelerator.autocast():
+                found = twin(*batch.features(model, part, accelerator.device))
+            each.append(found.chunk(len(batch.columns)))
+        return tuple(torch.cat(column) for column in zip(*each, strict=True))
+
     if len(parts) == 1:
         columns, aside = forward(0, masked=config.mlm > 0)
-        loss, x, y = _loss(objective, columns, batch, accelerator)
+        loss, seen = _loss(objective, columns, batch, accelerator, targets())
         accelerator.backward(loss if aside is None else loss + config.mlm * aside)
-        return loss.item(), x, y
+        return loss.item(), seen
 
     with torch.no_grad():
         each = [forward(number, masked=False)[0] for number in range(len(parts))]
     columns = tuple(torch.cat(column).requires_grad_() for column in zip(*each, strict=True))
-    loss, x, y = _loss(objective, columns, batch, accelerator)
+    loss, seen = _loss(objective, columns, batch, accelerator, targets())
     accelerator.backward(loss)
     slopes = [column.grad if column.grad is not None else torch.zeros_like(column) for column in columns]
     for number, part in enumerate(parts):
@@ -299,28 +270,59 @@ def _gradients(
                 share = len(found[0]) / len(batch) * (accelerator.scaler.get_scale() if accelerator.scaler else 1)
                 surrogate = surrogate + config.mlm * share * aside
             surrogate.backward()
-    return loss.item(), x, y
+    return loss.item(), seen
 
 
 def _loss(
-    objective: Objective, columns: tuple[Tensor, ...], batch: Batch, accelerator: Accelerator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of the global batch and its partners ``[n, d]``, first sides and second sides."""
+    objective: Objective,
+    columns: tuple[Tensor, ...],
+    batch: Batch,
+    accelerator: Accelerator,
+    targets: tuple[Tensor, ...] = (),
+) -> tuple[Tensor, Seen]:
+    """The loss of the global batch, of all columns gathered from all processes."""
+    device = accelerator.device
     together = [gather(column) for column in columns]
-    ids = _all(batch.ids.to(accelerator.device), accelerator)
-    if batch.positions is None:
+    twins = [_all(column, accelerator) for column in targets]
+    ids = _all(batch.ids.to(device), accelerator)
+    positions, labels = (
+        None if numbers is None else _all(numbers.to(device), accelerator)
+        for numbers in (batch.positions, batch.labels)
+    )
+    if positions is None:
         x, y, *hard = together
         negatives = torch.stack(hard, dim=1) if hard else None
-        return objective(x, y, Extras(ids, negatives)), x, y
-    positions = _all(batch.positions.to(accelerator.device), accelerator)
+        extras = Extras(ids, negatives, labels=labels, targets=(twins[0], twins[1]) if twins else None)
+        return objective(x, y, extras), Seen((x.detach(), y.detach()), (x.detach(), y.detach(), extras))
     x, y = together[0], together[-1]
     first = (positions.diff() == 1).nonzero()[:, 0]  # sentences whose follower is the next of the batch
-    pairs = (x[first], y[first + 1]) if len(first) else (x[:1], y[:1])  # (no two neighbours: nothing to learn from)
-    if not len(first):
-        return 0 * (x.sum() + y.sum()), *pairs
-    if objective.needs_runs:
-        return objective(x, y, Extras(ids, positions=positions)), *pairs
-    return objective(*pairs, Extras(torch.stack([ids[first, 0], ids[first + 1, 0]], dim=1))), *pairs
+    if not len(first):  # no two neighbours: nothing to learn from
+        return 0 * (x.sum() + y.sum()), Seen((x[:1].detach(), y[:1].detach()), None)
+    partners = (x[first].detach(), y[first + 1].detach())
+    if "runs" in objective.needs | objective.takes:
+        extras = Extras(ids, positions=positions)
+        return objective(x, y, extras), Seen(partners, (x.detach(), y.detach(), extras))
+    extras = Extras(
+        torch.stack([ids[first, 0], ids[first + 1, 0]], dim=1),
+        targets=(twins[0][first], twins[-1][first + 1]) if twins else None,
+    )
+    return objective(x[first], y[first + 1], extras), Seen(partners, (*partners, extras))
+
+
+def _refuse_drift(module: nn.Module, accelerator: Accelerator) -> None:
+    """RuntimeError if what an objective remembers is not the same on all processes."""
+    if accelerator.num_processes == 1:
+        return
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in module.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    own = torch.tensor(int.from_bytes(digest.digest(), "big", signed=True), device=accelerator.device)
+    sums = accelerator.gather(own[None])
+    if (sums != sums[0]).any():
+        raise RuntimeError(
+            f"what the {type(module).__name__} remembers differs between processes (checksums {sums.tolist()}); "
+            "nothing is saved"
+        )
 
 
 def _all(x: Tensor, accelerator: Accelerator) -> Tensor:

@@ -1,187 +1,262 @@
 """Objectives equal their papers' formulas written as loops, keep the symmetries they should, and stay finite."""
 
-import itertools
 import math
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
-from sentemb.objectives import OBJECTIVES, AlignUniform, Extras, InfoNCE, JointInfoNCE, Mix
+from sentemb import blockwise
+from sentemb.geometry import unit
+from sentemb.objectives import OBJECTIVES, Extras
 from sentemb.registry import InputError, build
-
-
-def rows(x: torch.Tensor) -> list[list[float]]:
-    return [[v / math.sqrt(sum(u * u for u in row)) for v in row] for row in x.tolist()]
-
-
-def dot(a, b) -> float:
-    return sum(p * q for p, q in zip(a, b, strict=True))
-
-
-def slow_infonce(x, y, tau: float) -> float:
-    x, y, total = rows(x), rows(y), 0.0
-    for i in range(len(x)):
-        scores = [math.exp(dot(x[i], other) / tau) for other in y]
-        total -= math.log(scores[i] / sum(scores))
-    return total / len(x)
-
-
-def slow_align(x, y, alpha: float) -> float:
-    return sum(math.dist(a, b) ** alpha for a, b in zip(rows(x), rows(y), strict=True)) / len(x)
-
-
-def slow_uniform(x, t: float) -> float:
-    pairs = [math.exp(-t * math.dist(a, b) ** 2) for a, b in itertools.combinations(rows(x), 2)]
-    return math.log(sum(pairs) / len(pairs))
-
-
-def slow_spread(x, y, t: float) -> float:
-    return (slow_uniform(x, t) + slow_uniform(y, t)) / 2
-
-
-@pytest.mark.parametrize("tau", [0.05, 0.5, 3.0])
-def test_infonce_equals_the_papers_sum(views, tau):
-    x, y = views
-    assert InfoNCE(tau)(x, y).item() == pytest.approx(slow_infonce(x, y, tau), abs=1e-10)
-    both = (slow_infonce(x, y, tau) + slow_infonce(y, x, tau)) / 2
-    assert InfoNCE(tau, symmetric=True)(x, y).item() == pytest.approx(both, abs=1e-10)
-
-
-@pytest.mark.parametrize(("alpha", "t", "weight"), [(2, 2, 1), (1, 5, 0.5), (3, 1, 2)])
-def test_align_uniform_equals_the_papers_sum(views, alpha, t, weight):
-    x, y = views
-    expected = slow_align(x, y, alpha) + weight * slow_spread(x, y, t)
-    assert AlignUniform(alpha, t, weight)(x, y).item() == pytest.approx(expected, abs=1e-10)
-
-
-def test_mix_is_the_weighted_sum_of_its_terms(views):
-    x, y = views
-    expected = 0.3 * slow_infonce(x, y, 0.2) + 2 * slow_align(x, y, 1.5) + 0.7 * slow_spread(x, y, 3)
-    assert Mix(0.3, 2, 0.7, 0.2, 1.5, 3)(x, y).item() == pytest.approx(expected, abs=1e-10)
-    assert Mix()(x, y).item() == pytest.approx(InfoNCE()(x, y).item(), abs=1e-12)
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_gradients_are_exact(name, views):
-    x, y = views
-    assert torch.autograd.gradcheck(OBJECTIVES[name](), (x[:4, :3], y[:4, :3]))
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_order_of_pairs_is_irrelevant_and_both_views_learn(name, views):
-    x, y = views
-    loss, order = OBJECTIVES[name]()(x, y), torch.tensor([3, 1, 5, 0, 2, 4])
-    moved = Extras(positions=order) if OBJECTIVES[name].needs_runs else None
-    assert OBJECTIVES[name]()(x[order], y[order], moved).item() == pytest.approx(loss.item(), abs=1e-12)
-    loss.backward()
-    assert x.grad.norm() > 0 and y.grad.norm() > 0
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_length_of_rows_is_irrelevant(name, views):
-    x, y = views
-    assert OBJECTIVES[name]()(7 * x, 0.1 * y).item() == pytest.approx(OBJECTIVES[name]()(x, y).item(), abs=1e-9)
-
-
-def slow_hard(x, y, hard, tau: float, weight: float, ids) -> float:
-    """SimCSE's supervised loss (eq. 5, weight of table 4), copies of anchor or partner left out."""
-    x, y, total = rows(x), rows(y), 0.0
-    for i in range(len(x)):
-        own = math.exp(dot(x[i], y[i]) / tau)
-        below = own
-        below += sum(math.exp(dot(x[i], y[j]) / tau) for j in range(len(x)) if j != i and ids[j][1] not in ids[i][:2])
-        for j in range(len(x)):
-            for k, row in enumerate(rows(hard[j])):
-                if ids[j][2 + k] not in ids[i][:2]:
-                    below += math.exp(dot(x[i], row) / tau + (weight if i == j else 0))
-        total -= math.log(own / below)
-    return total / len(x)
-
+from tests import references as slow
 
 IDS = [[0, 10, 20, 21], [1, 11, 22, 23], [2, 10, 0, 24], [0, 13, 25, 13], [4, 2, 26, 27], [5, 15, 28, 29]]
+POSITIONS = [3, 4, 5, 7, 8, 20]  # two documents and a lonely sentence
+LABELS = [0, 1, 0, 2, 0, 1]
 
 
-@pytest.mark.parametrize("weight", [0.0, 1.5])
-@pytest.mark.parametrize("k", [0, 1, 2])
-def test_hard_negatives_and_copies_as_loops(views, k, weight):
-    (x, y), ids = views, [row[: 2 + k] for row in IDS]
-    hard = torch.randn(6, k, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    got = InfoNCE(0.3, hard_weight=weight)(x, y, Extras(torch.tensor(ids), hard))
-    assert got.item() == pytest.approx(slow_hard(x, y, hard, 0.3, weight, ids), abs=1e-10)
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def test_dot_takes_rows_as_they_are(views):
+@pytest.fixture(params=["one tile", "many tiles"])
+def tiles(request, monkeypatch):
+    """Everything once in one tile and once in tiles of four."""
+    if request.param == "many tiles":
+        monkeypatch.setattr(blockwise, "BLOCK", 4)
+        monkeypatch.setattr(blockwise, "WHOLE", 8)
+
+
+def keep(share: float):
+    return lambda count: math.ceil(share * count)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An objective with options, what it is given beside the views, and the paper's value of it."""
+
+    spec: str
+    slow: object
+    extras: Extras | None = None
+
+    def made(self):
+        torch.manual_seed(0)
+        objective = build(OBJECTIVES, self.spec, "objective")
+        objective.prepare(4, 32)
+        return objective.double()
+
+
+def rows(x):
+    return x.tolist()
+
+
+ids = torch.tensor(IDS)
+HARD = random(6, 2, 4, seed=3)
+TARGETS = (random(6, 4, seed=4), random(6, 4, seed=5))
+U = slow.unit
+
+
+def contrast_case(spec: str, extras: Extras | None = None, raw: bool = False, **options) -> Case:
+    given = {"ids": IDS} if extras and extras.ids is not None else {}
+    if extras and extras.negatives is not None:
+        given["hard"] = [extras.negatives[i].tolist() if raw else U(extras.negatives[i]) for i in range(6)]
+    to = rows if raw else U
+    return Case(spec, lambda x, y: slow.contrast(to(x), to(y), **options, **given), extras)
+
+
+def both_uniform(x, y, t, sides, ids=(None, None)):
+    return sides * (slow.uniform(U(x), t, ids[0]) + slow.uniform(U(y), t, ids[1]))
+
+
+def byol(x, y):
+    q, twins = Case("byol:hidden=8", None).made(), [unit(z) for z in TARGETS]
+    total = 0.0
+    for view, target in ((x, twins[1]), (y, twins[0])):
+        hidden = [[slow.dot(w, row) + b for w, b in zip(rows(q.first.weight), rows(q.first.bias), strict=True)]
+                  for row in rows(view)]  # fmt: skip
+        hidden = [[max(0.0, v) for v in row] for row in slow.standardised(hidden)]
+        out = [[slow.dot(w, row) + b for w, b in zip(rows(q.second.weight), rows(q.second.bias), strict=True)]
+               for row in hidden]  # fmt: skip
+        total += sum(
+            2 - 2 * slow.dot(a, b) for a, b in zip(U(torch.tensor(out, dtype=torch.float64)), rows(target), strict=True)
+        )
+    return total / 6
+
+
+def first_keys(x, y, tau=0.07):
+    """MoCo before any batch is remembered: the other keys of the batch stand in."""
+    keys = U(TARGETS[1])
+    return sum(slow.pick(slow.dot(a, keys[i]) / tau, slow.others(i, U(x), keys, tau, (), range(6)))
+               for i, a in enumerate(U(x))) / 6  # fmt: skip
+
+
+def first_bank(x, y, tau=0.07):
+    """The bank before any sentence is stored: the batch's rows stand in."""
+    return slow.contrast(U(x), U(y), tau=tau, symmetric=True)
+
+
+with_ids, with_hard = Extras(ids[:, :2]), Extras(ids, HARD)
+runs = Extras(torch.tensor([[0], [1], [2], [0], [4], [5]]), positions=torch.tensor(POSITIONS))
+run_ids = [0, 1, 2, 0, 4, 5]
+identity = torch.eye(4).tolist()
+CASES = {
+    case.spec + ("" if case.extras is None else " with extras"): case
+    for case in [
+        contrast_case("infonce", tau=0.05),
+        contrast_case("infonce:temperature=0.3", with_ids, tau=0.3),
+        contrast_case("infonce:temperature=0.3,symmetric=yes", with_ids, tau=0.3, symmetric=True),
+        contrast_case("infonce:temperature=0.3,own_side=yes", with_ids, tau=0.3, own=True),
+        contrast_case("infonce:temperature=0.3,hard_weight=1.5", with_hard, tau=0.3, weight=1.5),
+        contrast_case("infonce:score=dot,temperature=2,learn=yes", raw=True, tau=2),
+        contrast_case("ntxent:temperature=0.4", tau=0.4, symmetric=True, own=True),
+        contrast_case("ntxent", with_ids, tau=0.1, symmetric=True, own=True),
+        contrast_case("hard_negatives:temperature=0.3", with_hard, tau=0.3),
+        contrast_case("hard_negatives:weight=0.7", replace(with_hard, ids=None), weight=0.7),
+        contrast_case("dpr", with_hard, raw=True, tau=1),
+        contrast_case("dcl", tau=0.1, symmetric=True, own=True, decoupled=True),
+        contrast_case("dcl:temperature=0.5", with_ids, tau=0.5, symmetric=True, own=True, decoupled=True),
+        Case("cmc", lambda x, y: 2 * slow.contrast(U(x), U(y), 0.07, symmetric=True)),
+        Case("supcon", lambda x, y: slow.supcon(U(x), U(y), 0.07, list(range(6)))),
+        Case("supcon:temperature=0.5", lambda x, y: slow.supcon(U(x), U(y), 0.5, LABELS, [r[:2] for r in IDS]),
+             replace(with_ids, labels=torch.tensor(LABELS))),
+        *[Case(f"joint_infonce:temperature=0.4,diagonal={d}",
+               lambda x, y, d=d: slow.joint(U(x), U(y), 0.4, d, POSITIONS, run_ids), runs)
+          for d in ("out", "zero", "in")],
+        Case("cpc", lambda x, y: slow.cpc(rows(x), rows(y), [identity])),
+        Case("cpc:offsets=2", lambda x, y: slow.cpc(rows(x), rows(y), [identity] * 2, POSITIONS),
+             Extras(positions=torch.tensor(POSITIONS))),
+        Case("align_uniform", lambda x, y: slow.align(U(x), U(y), 2) + both_uniform(x, y, 2, 0.5)),
+        Case("align_uniform:alpha=1,t=5,weight=0.5,align=0.3,sides=sum",
+             lambda x, y: 0.3 * slow.align(U(x), U(y), 1) + 0.5 * both_uniform(x, y, 5, 1)),
+        Case("align_uniform:align=0",
+             lambda x, y: both_uniform(x, y, 2, 0.5, ([r[0] for r in IDS], [r[1] for r in IDS])), with_ids),
+        Case("mix:contrastive=0.3,align=2,uniform=0.7,temperature=0.2,alpha=1.5,t=3",
+             lambda x, y: 0.3 * slow.contrast(U(x), U(y), 0.2) + 2 * slow.align(U(x), U(y), 1.5)
+             + 0.7 * both_uniform(x, y, 3, 0.5)),
+        Case("simple", lambda x, y: slow.simple(U(x), U(y), 1)),
+        Case("simple:weight=3", lambda x, y: slow.simple(U(x), U(y), 3, IDS), with_ids),
+        Case("hard:temperature=0.5,quantile=0.5", lambda x, y: slow.hard(U(x), U(y), 0.5, keep(0.5))),
+        Case("hard:top=2", lambda x, y: slow.hard(U(x), U(y), 0.3, lambda n: 2)),
+        Case("hard_simple:quantile=0.4", lambda x, y: slow.simple(U(x), U(y), 1, keep=keep(0.4))),
+        Case("hard_simple:top=2,weight=2", lambda x, y: slow.simple(U(x), U(y), 2, IDS, lambda n: 2), with_ids),
+        Case("moco", first_keys, Extras(targets=TARGETS)),
+        Case("memory_bank", first_bank, Extras(torch.arange(12).view(2, 6).T)),
+        Case("byol:hidden=8", byol, Extras(targets=TARGETS)),
+        Case("barlow_twins:off_diagonal=0.3", lambda x, y: slow.barlow(rows(x), rows(y), 0.3)),
+        Case("vicreg", lambda x, y: slow.vicreg(rows(x), rows(y), 25, 25, 1)),
+    ]
+}  # fmt: skip
+
+
+def permuted(extras: Extras | None, order: torch.Tensor) -> Extras:
+    extras = extras or Extras()
+    at = {name: None if (value := getattr(extras, name)) is None else value[order]
+          for name in ("ids", "negatives", "positions", "labels")}  # fmt: skip
+    targets = None if extras.targets is None else tuple(t[order] for t in extras.targets)
+    return Extras(**at, targets=targets)
+
+
+def test_every_objective_has_a_reference():
+    assert {case.spec.split(":")[0] for case in CASES.values()} == set(OBJECTIVES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loss_equals_the_papers_loops(case, views, tiles):
+    case = CASES[case]
+    assert case.made()(*views, case.extras).item() == pytest.approx(case.slow(*views), abs=1e-10)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_exact(case, views, tiles):
+    case, (x, y) = CASES[case], views
+    objective = case.made()
+    weights = tuple(objective.parameters())
+    if case.spec.startswith(("memory_bank", "moco")):  # the partner is a constant to it: its copy is held still
+        fixed = Case(case.spec, None).made()
+        fixed.remember(unit(x.detach()), unit(y.detach()), case.extras)
+        if fixed.contrastive and case.spec == "moco":
+            fixed.queue_ids += 100
+        objective = fixed
+    assert torch.autograd.gradcheck(lambda x, y, *_: objective(x, y, case.extras), (x, y, *weights))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_order_of_pairs_is_irrelevant_and_every_view_learns(case, views, tiles):
+    case, (x, y), order = CASES[case], views, torch.tensor([3, 1, 5, 0, 2, 4])
+    objective = case.made()
+    extras = case.extras or (Extras(positions=torch.arange(6)) if "runs" in objective.needs else None)
+    loss = objective(x, y, extras)
+    assert objective(x[order], y[order], permuted(extras, order)).item() == pytest.approx(loss.item(), abs=1e-12)
+    loss.backward()
+    assert x.grad.norm() > 0
+    assert (y.grad is not None and y.grad.norm() > 0) or case.spec == "moco"  # whose y is seen by the twin only
+    assert all(weight.grad is not None for weight in objective.parameters())
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_both_ways_is_what_it_says(name, views):
+    objective, (x, y) = Case(name, None).made(), views
+    if objective.needs & {"targets", "labels", "runs"} or name == "memory_bank":
+        return
+    same = objective(y, x).item() == pytest.approx(objective(x, y).item(), abs=1e-9)
+    assert same == (objective.both_ways == "yes")
+
+
+@pytest.mark.parametrize("name", [name for name, kind in OBJECTIVES.items() if Case(name, None).made().normalise])
+def test_length_of_rows_is_irrelevant(name, views):
     x, y = views
-    loss = torch.nn.functional.cross_entropy(x @ y.T, torch.arange(6))
-    assert InfoNCE(1.0, score="dot")(x, y).item() == pytest.approx(loss.item(), abs=1e-12)
+    objective = Case(name, None).made()
+    assert objective(7 * x, 0.1 * y).item() == pytest.approx(objective(x, y).item(), abs=1e-9)
 
 
-def test_copies_do_not_repel_each_other_in_uniformity(views):
-    x, y = views
-    ids = torch.tensor([[0, 0], [0, 0], [2, 2], [3, 3], [4, 4], [5, 5]])
-    spread_out = []
-    for side in views:
-        apart = [
-            math.exp(-2 * math.dist(a, b) ** 2)
-            for (i, a), (j, b) in itertools.combinations(enumerate(rows(side)), 2)
-            if (i, j) != (0, 1)
-        ]
-        spread_out.append(math.log(sum(apart) / len(apart)))
-    expected = slow_align(x, y, 2) + sum(spread_out) / 2
-    assert AlignUniform()(x, y, Extras(ids)).item() == pytest.approx(expected, abs=1e-10)
-    same = AlignUniform()(x, y, Extras(torch.zeros(6, 2, dtype=torch.long)))
-    assert same.item() == pytest.approx(slow_align(x, y, 2), abs=1e-10)
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if Case(name, None).made().contrastive])
+def test_a_collapsed_batch_costs_what_guessing_does(name):
+    objective, one = Case(name, None).made(), torch.ones(6, 4, dtype=torch.float64)
+    assert objective(one, one).item() == pytest.approx(objective.reference(6), abs=1e-9)
+    if "negatives" in objective.takes | objective.needs:
+        hard = Extras(negatives=torch.ones(6, 2, 4, dtype=torch.float64))
+        assert objective(one, one, hard).item() == pytest.approx(math.log(18), abs=1e-9)
+    assert name == "hard" or objective.candidates(6) == round(
+        math.exp(objective.reference(6) / (2 if name == "cmc" else 1))
+    )
 
 
-@pytest.mark.parametrize("diagonal", ["out", "zero", "in"])
-def test_joint_targets_are_the_neighbours_as_loops(views, diagonal):
-    (x, y), tau, positions = views, 0.4, [3, 4, 5, 7, 8, 20]  # two documents and a lonely sentence
-    ids = [0, 1, 2, 0, 4, 5]  # the fourth is a copy of the first
-    total, counted = 0.0, 0
-    for i, a in enumerate(rows(x)):
-        near = [j for j in range(6) if abs(positions[i] - positions[j]) == 1]
-        scores = [math.exp(dot(a, b) / tau) for b in rows(y)]
-        if diagonal == "zero":
-            scores[i] = 1.0
-        kin = {ids[i], *(ids[j] for j in near)}
-        for j in range(6):
-            if (j == i and diagonal == "out") or (j != i and j not in near and ids[j] in kin):
-                scores[j] = 0.0
-        if near:
-            total -= sum(math.log(scores[j] / sum(scores)) for j in near) / len(near)
-            counted += 1
-    extras = Extras(torch.tensor(ids)[:, None], positions=torch.tensor(positions))
-    got = JointInfoNCE(tau, diagonal=diagonal)(x, y, extras).item()
-    assert counted == 5 and got == pytest.approx(total / counted, abs=1e-10)
+COLLAPSED = {
+    "align_uniform": 0.0,
+    "align_uniform:align=0": 0.0,
+    "mix": math.log(6),
+    "simple": 0.0,
+    "hard_simple": 0.0,
+    "byol": None,
+    "barlow_twins": 4.0,
+    "vicreg": 2 * 12.5 * (1 - 0.01),  # no variance: both hinges are open but for the root of epsilon, 1e-4
+}
 
 
-def test_joint_of_collapsed_embeddings_is_log_of_the_others():
-    assert JointInfoNCE()(torch.ones(6, 4), torch.ones(6, 4)).item() == pytest.approx(math.log(5), abs=1e-6)
-    lonely = Extras(positions=torch.tensor([0, 5, 10]))
-    assert JointInfoNCE()(torch.ones(3, 4), torch.ones(3, 4), lonely).item() == 0
+@pytest.mark.parametrize("spec", COLLAPSED)
+def test_a_collapsed_batch_of_the_others(spec):
+    one = torch.ones(6, 4, dtype=torch.float64)
+    loss = Case(spec, None).made()(one, one).item()
+    assert 0 <= loss <= 8 if COLLAPSED[spec] is None else loss == pytest.approx(COLLAPSED[spec], abs=1e-9)
 
 
-def test_infonce_of_collapsed_embeddings_is_log_of_the_candidates():
-    one = torch.ones(6, 4)
-    assert InfoNCE()(one, one).item() == pytest.approx(math.log(6), abs=1e-6)
-    assert InfoNCE()(one, one, Extras(negatives=torch.ones(6, 2, 4))).item() == pytest.approx(math.log(18), abs=1e-6)
-    assert InfoNCE().candidates(6, 2) == 18 and JointInfoNCE().candidates(6) == 5
-
-
-def test_align_uniform_of_collapsed_embeddings_is_zero():
-    assert AlignUniform()(torch.ones(6, 4), torch.ones(6, 4)).item() == pytest.approx(0, abs=1e-6)
+SPECS = [
+    *OBJECTIVES, "infonce:symmetric=yes,temperature=0.001", "infonce:temperature=1000",
+    "infonce:own_side=yes,learn=yes", "infonce:score=dot,temperature=1", "ntxent:temperature=0.001", "dcl:temperature=0.001",
+    "supcon:temperature=1000",
+    "align_uniform:alpha=0.5", "align_uniform:t=50", "mix:align=1,uniform=1,alpha=1", "hard:temperature=0.001,top=1",
+    "joint_infonce:diagonal=in,temperature=0.001", "cpc:offsets=3", "moco:in_batch=yes,symmetric=yes",
+    "hard:quantile=1",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", ["identical", "zero", "one", "long", "partners equal"])
-@pytest.mark.parametrize(
-    "spec",
-    ["infonce", "infonce:symmetric=yes,temperature=0.001", "infonce:score=dot,temperature=1", "align_uniform:alpha=0.5",
-     "align_uniform:t=50", "mix:align=1,uniform=1,alpha=1", "joint", "joint:diagonal=in,temperature=0.001"],
-)  # fmt: skip
-@pytest.mark.parametrize("copied", [False, True])
-def test_losses_and_gradients_are_finite(spec, kind, copied, dtype):
-    normal = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize("spec", SPECS)
+def test_losses_and_gradients_are_finite(spec, kind, dtype):
+    normal = random(8, 4, seed=1)
     x, y = {
         "identical": (torch.ones(8, 4), torch.ones(8, 4)),
         "zero": (torch.zeros(8, 4), normal.clone()),
@@ -189,28 +264,97 @@ def test_losses_and_gradients_are_finite(spec, kind, copied, dtype):
         "long": (1e4 * normal, 10 * normal.roll(1, 0)),
         "partners equal": (normal.clone(), normal.clone()),
     }[kind]
-    x, y = x.to(dtype).requires_grad_(), y.to(dtype).requires_grad_()
-    extras = Extras(torch.zeros(len(x), 2, dtype=torch.long)) if copied else None  # every sentence a copy of one
-    loss = build(OBJECTIVES, spec)(x, y, extras)
-    loss.backward()
-    assert loss.isfinite() and loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    assert x.grad.isfinite().all() and y.grad.isfinite().all()
+    for copied in (False, True):
+        a, b = x.to(dtype).requires_grad_(), y.to(dtype).requires_grad_()
+        extras = Extras(torch.zeros(len(a), 2, dtype=torch.long) if copied else None)  # every sentence a copy of one
+        objective = build(OBJECTIVES, spec)
+        for _ in range(2):  # with nothing remembered, and with something
+            loss = objective(a, b, extras)
+            loss.backward()
+            assert loss.isfinite() and loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+            assert a.grad.isfinite().all() and (b.grad is None or b.grad.isfinite().all())
+            assert all(weight.grad is None or weight.grad.isfinite().all() for weight in objective.parameters())
+            objective.update(a, b, extras)
+        assert all(value.isfinite().all() for value in objective.state_dict().values())
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_autocast_changes_nothing(name):
-    x, y = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(2))
-    plain = OBJECTIVES[name]()(x, y)
+    x, y = random(2, 16, 8, seed=2).float()
+    objective = build(OBJECTIVES, name)
+    plain = objective(x, y)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(OBJECTIVES[name]()(x, y), plain)
+        assert torch.equal(objective(x, y), plain)
 
 
 @pytest.mark.parametrize(
     "spec",
     ["infonce:temperature=0", "infonce:temperature=nan", "align_uniform:alpha=-1", "align_uniform:t=0",
-     "align_uniform:weight=-1", "mix:contrastive=0", "mix:temperature=0", "infonce:tau=1",
-     "infonce:score=euclid", "infonce:hard_weight=nan", "joint:diagonal=maybe"],
+     "align_uniform:weight=-1", "align_uniform:weight=0,align=0", "align_uniform:sides=both", "mix:contrastive=0",
+     "mix:temperature=0", "infonce:tau=1", "infonce:score=euclid", "infonce:hard_weight=nan", "hard:quantile=0",
+     "joint_infonce:diagonal=maybe", "hard:quantile=1.5", "hard:top=-1", "ntxent:temperature=-1", "cpc:offsets=0",
+     "moco:queue=0", "moco:momentum=1.5", "memory_bank:negatives=-1", "memory_bank:momentum=nan", "byol:hidden=0",
+     "barlow_twins:off_diagonal=-1", "vicreg:variance=inf", "simple:weight=0", "supcon:temperature=0",
+     "dcl:temperature=0", "cmc:temperature=0", "dpr:temperature=0", "hard_negatives:weight=inf"],
 )  # fmt: skip
 def test_impossible_options_are_refused_at_construction(spec):
     with pytest.raises(InputError):
         build(OBJECTIVES, spec, "objective")
+
+
+def test_joint_of_a_run_without_neighbours_is_zero():
+    lonely = Extras(positions=torch.tensor([0, 5, 10]))
+    assert Case("joint_infonce", None).made()(torch.ones(3, 4), torch.ones(3, 4), lonely).item() == 0
+
+
+def test_the_learned_temperature_learns_and_is_told(views):
+    objective = Case("infonce:learn=yes,temperature=0.5", None).made()
+    objective(*views).backward()
+    assert objective.factor.grad.abs() > 0 and objective.told() == {"temperature": pytest.approx(0.5)}
+    with torch.no_grad():
+        objective.factor.fill_(9.0)
+    assert objective.told()["temperature"] == pytest.approx(0.1)  # never below a fifth
+
+
+def test_the_queue_holds_the_newest_keys_and_copies_in_it_are_no_negatives(views):
+    (x, y), objective = views, Case("moco:queue=8,temperature=0.5", None).made()
+    keys = [unit(random(6, 4, seed=s)) for s in (6, 7)]
+    for number, old in enumerate(keys):
+        extras = Extras(torch.arange(12).view(2, 6).T + 100 * (1 + number), targets=(old, old))
+        objective.update(x, y, extras)
+    by_first = lambda rows: rows[rows[:, 0].argsort()]  # noqa: E731
+    assert torch.allclose(by_first(objective.queue), by_first(torch.cat(keys)[-8:])) and int(objective.filled) == 8
+    queue, names = objective.queue.tolist(), objective.queue_ids.tolist()
+    copy = torch.arange(12).view(2, 6).T.clone()
+    copy[0, 0], copy[1, 1] = names[0], names[3]
+    found, twins = 0.0, U(TARGETS[1])
+    for i, a in enumerate(U(x)):
+        wrong = [slow.dot(a, row) / 0.5 for row, name in zip(queue, names, strict=True) if name not in copy[i].tolist()]
+        found += slow.pick(slow.dot(a, twins[i]) / 0.5, wrong)
+    assert objective(x, y, Extras(copy, targets=TARGETS)).item() == pytest.approx(found / 6, abs=1e-10)
+    assert objective.candidates(6) == 9
+
+
+def test_the_bank_is_a_running_mean_of_unit_length_and_its_entries_are_the_targets(views):
+    (x, y), objective = views, Case("memory_bank:temperature=0.5,momentum=0.25,negatives=0", None).made()
+    names = torch.tensor([[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [0, 11]])  # the first and the last share a sentence
+    objective.update(x, y, Extras(names))
+    first = unit((unit(x)[0] + unit(x)[5])[None])[0]
+    assert torch.allclose(objective.bank[0], first) and torch.allclose(objective.bank[3], unit(y)[1])
+    objective.update(y, x, Extras(names))
+    second = unit((unit(y)[0] + unit(y)[5])[None])[0]
+    assert torch.allclose(objective.bank[0], unit((0.25 * first + 0.75 * second)[None])[0])
+    assert not objective.seen[10] and bool(objective.seen[:10].all())
+
+    bank, stored, total = objective.bank.tolist(), objective.seen.nonzero()[:, 0].tolist(), 0.0
+    for a, side in ((U(x), 1), (U(y), 0)):
+        for i in range(6):
+            own = names[i].tolist()
+            wrong = [slow.dot(a[i], bank[j]) / 0.5 for j in stored if j not in own]
+            total += slow.pick(slow.dot(a[i], bank[own[side]]) / 0.5, wrong) / 12
+    assert objective(x, y, Extras(names)).item() == pytest.approx(total, abs=1e-10)
+
+
+def test_byol_s_momentum_rises_to_one():
+    rates = [Case("byol", None).made().momentum(done) for done in (0, 0.5, 1)]
+    assert rates == pytest.approx([0.996, 0.998, 1.0])

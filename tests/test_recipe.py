@@ -121,7 +121,7 @@ WRONG = {
     "init that is nowhere": (["--init", "no/such"], "no model 'no/such' here or on the hub"),
     "towers": (["--towers", "3"], "towers must be 1 or 2"),
     "head": (["--head", "mpl"], "did you mean 'mlp'"),
-    "runs for joint": (["--objective", "joint"], "choose --pairs contiguous"),
+    "runs for joint": (["--objective", "joint_infonce"], "choose --pairs contiguous"),
     "attention of an LSTM": (["--attention", "packed"], "option of transformer encoders"),
     "attention": (["--attention", "flash"], "unknown attention"),
     "precision": (["--precision", "bf32"], "did you mean 'bf16'"),

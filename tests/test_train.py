@@ -129,7 +129,7 @@ RESUMED = {
     "transformer": {"spec": "transformer"},
     "dropout, head, mlm": {"spec": "transformer", "pairs": "dropout", "head": "mlp", "mlm": 0.1},
     "augment": {"spec": "rnn:hidden=6", "pairs": "augment:how=shuffle,rate=0.5"},
-    "runs, two towers": {"spec": "rnn:hidden=6", "pairs": "contiguous", "objective": "joint", "two": True},
+    "runs, two towers": {"spec": "rnn:hidden=6", "pairs": "contiguous", "objective": "joint_infonce", "two": True},
 }
 
 
@@ -156,8 +156,8 @@ MICRO = {
     "infonce": {"objective": "infonce:symmetric=yes"},
     "align_uniform": {"objective": "align_uniform"},
     "mix": {"objective": "mix:align=1,uniform=1"},
-    "joint": {"objective": "joint", "pairs": "contiguous"},
-    "joint, towers": {"objective": "joint:diagonal=in", "pairs": "contiguous", "two": True},
+    "joint": {"objective": "joint_infonce", "pairs": "contiguous"},
+    "joint, towers": {"objective": "joint_infonce:diagonal=in", "pairs": "contiguous", "two": True},
     "towers": {"objective": "infonce:score=dot,temperature=1", "two": True},
     "runs as pairs": {"objective": "infonce", "pairs": "contiguous"},
     "dropout, head": {"pairs": "dropout", "head": "projection:out=5"},
@@ -257,7 +257,7 @@ def test_identical_views_and_collapse_are_told(job, capsys):
 
 def test_pairs_and_objectives_that_do_not_fit_are_refused(job):
     with pytest.raises(InputError, match="pairs contiguous"):
-        job("a", objective="joint")
+        job("a", objective="joint_infonce")
     with pytest.raises(InputError, match="takes no hard negatives"):
         refuse_misfit(build(OBJECTIVES, "align_uniform"), Pairs(np.zeros((4, 3), dtype=np.int64)))
 
@@ -354,7 +354,7 @@ def test_the_first_line_says_what_one_update_sees(encoder):
     assert "32 steps over 1,000 pairs" in said
 
 
-@pytest.mark.parametrize("objective", ["infonce", "align_uniform", "joint"])
+@pytest.mark.parametrize("objective", ["infonce", "align_uniform", "joint_infonce"])
 def test_a_run_without_any_two_neighbours_teaches_nothing_and_harms_nothing(objective, encoder):
     embedder = Embedder(encoder("rnn:hidden=4"))
     batch = Batch([[np.arange(3, 8)] * 4], torch.arange(4)[:, None], torch.arange(4) * 5)

@@ -1,0 +1,37 @@
+"""Training objectives: modules from two views of one batch to a scalar loss.
+
+``x`` and ``y`` are ``[n, d]``, already gathered from every process; row i of ``x`` and row i of ``y`` are a positive
+pair. Rows need not have unit length. What else an objective may take is in Extras. To add one: a class with a ``loss``
+that says what it is, and a line in OBJECTIVES. ``python -m sentemb.objectives`` prints the table of docs/objectives.md.
+"""
+
+from sentemb.objectives.base import NEEDS, Extras, Objective
+from sentemb.objectives.behaviour import Hard, HardSimple, Simple
+from sentemb.objectives.contrastive import CMC, CPC, DCL, DPR, HardNegatives, InfoNCE, JointInfoNCE, NTXent, SupCon
+from sentemb.objectives.decorrelation import BarlowTwins, VICReg
+from sentemb.objectives.sphere import AlignUniform, Mix
+from sentemb.objectives.stateful import BYOL, MemoryBank, MoCo
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "infonce": InfoNCE,
+    "ntxent": NTXent,
+    "joint_infonce": JointInfoNCE,
+    "hard_negatives": HardNegatives,
+    "dpr": DPR,
+    "dcl": DCL,
+    "supcon": SupCon,
+    "cpc": CPC,
+    "cmc": CMC,
+    "align_uniform": AlignUniform,
+    "mix": Mix,
+    "simple": Simple,
+    "hard": Hard,
+    "hard_simple": HardSimple,
+    "moco": MoCo,
+    "memory_bank": MemoryBank,
+    "byol": BYOL,
+    "barlow_twins": BarlowTwins,
+    "vicreg": VICReg,
+}
+
+__all__ = ["NEEDS", "OBJECTIVES", "Extras", "Objective"]

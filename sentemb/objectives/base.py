@@ -1,0 +1,159 @@
+"""What all objectives share: the contract with the training loop, and checks of options."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from sentemb.geometry import unit
+
+NEEDS = {
+    "runs": "runs of consecutive sentences; choose --pairs contiguous",
+    "labels": "a class for each pair; give a labelled corpus with a column `label`",
+    "negatives": "hard negatives; give a labelled corpus with columns `negative...`",
+    "targets": "an averaged twin of the encoder, which the training loop makes",
+}
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What an objective may take beside the two views: all of it optional, all of it of the global batch."""
+
+    ids: Tensor | None = None  # int64 [n, 2 + k], equal where sentences are the same: of x, of y, of each negative
+    negatives: Tensor | None = None  # [n, k, d] hard negatives, k for each anchor
+    positions: Tensor | None = None  # int64 [n] of runs, one apart where sentences are neighbours; None: rows in order
+    labels: Tensor | None = None  # int64 [n], equal where pairs are of one class
+    targets: tuple[Tensor, Tensor] | None = None  # [n, d] each: x and y as the encoder's averaged twin sees them
+
+
+class Objective(nn.Module):
+    """Base of all objectives: brings both views to the sphere in float32 or wider, whatever the autocast.
+
+    A subclass has a ``loss`` and says what it is; what it learns or remembers it makes in ``prepare`` and changes in
+    ``remember``, both of which the loop calls.
+    """
+
+    formula: ClassVar[str] = ""  # s_ij is the score x_i . y_j / temperature, u a row of unit length
+    contrasted: ClassVar[str] = "0"  # negatives per anchor, of a batch of n pairs with h hard negatives each
+    both_ways: ClassVar[str] = "no"  # whether x and y may change places: yes, no, or by which option
+    source: ClassVar[str] = ""
+    needs: frozenset[str] = frozenset()  # of NEEDS: what the loop must provide
+    takes: frozenset[str] = frozenset()  # of NEEDS: what it uses where there is some
+    contrastive = False  # whether the loss is a cross-entropy over candidates
+    informs = False  # whether log(candidates) - loss is a lower bound of the views' mutual information
+    normalise = True  # whether rows get unit length first
+
+    def forward(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> Tensor:
+        """Scalar loss of partners ``x``, ``y`` ``[n, d]``; finite, with finite gradient, for any finite input."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.loss(*self._ready(x, y, extras or Extras()))
+
+    @torch.no_grad()
+    def update(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> None:
+        """Remember a batch that has been learned from; the loop calls it once after each update."""
+        self.remember(*self._ready(x, y, extras or Extras()))
+
+    def prepare(self, dimension: int, sentences: int = 0) -> None:
+        """Make what is learned or remembered, for embeddings of ``dimension`` and ids below ``sentences``; once.
+
+        The loop calls it before it makes the optimiser; else the first batch does (0: ids are not known yet).
+        """
+
+    def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
+        """The paper's formula, of rows of unit length (``normalise``)."""
+        raise TypeError(f"{type(self).__name__} defines no loss")
+
+    def remember(self, x: Tensor, y: Tensor, extras: Extras) -> None:
+        """Change what is remembered, given what ``loss`` was given."""
+
+    def told(self) -> dict[str, float]:
+        """What it has learned, for the log."""
+        return {}
+
+    def momentum(self, done: float) -> float:
+        """Share of the twin that stays in an update, at a share ``done`` of the training; of those with targets."""
+        raise TypeError(f"{type(self).__name__} has no twin")
+
+    def candidates(self, n: int, hard: int = 0) -> int:
+        """Rows an anchor picks its partner from, in a global batch of ``n`` pairs with ``hard`` negatives each."""
+        return n
+
+    def reference(self, n: int, hard: int = 0) -> float | None:
+        """The loss of guessing (all embeddings alike), nats, where that is what the loss is to be compared with."""
+        return math.log(self.candidates(n, hard)) if self.contrastive else None
+
+    def negatives(self, n: int, hard: int = 0) -> str:
+        """What each anchor is contrasted with in a global batch of ``n`` pairs, for the first log line."""
+        return f"{self.candidates(n, hard) - 1} in-batch negatives per anchor (copies of a sentence are none)"
+
+    def _ready(self, x: Tensor, y: Tensor, extras: Extras) -> tuple[Tensor, Tensor, Extras]:
+        """As ``loss`` takes them."""
+        self.prepare(x.shape[1])
+        self.to(device=x.device, dtype=wide(x[:0]).dtype)
+        if extras.negatives is not None:
+            flat = self._rows(extras.negatives.flatten(0, 1))
+            extras = replace(extras, negatives=flat.view(*extras.negatives.shape))
+        if extras.targets is not None:
+            twin_x, twin_y = (self._rows(rows.detach()) for rows in extras.targets)
+            extras = replace(extras, targets=(twin_x, twin_y))
+        return self._rows(x), self._rows(y), extras
+
+    def _rows(self, x: Tensor) -> Tensor:
+        rows = unit(x) if self.normalise else wide(x)
+        if x.dtype == torch.float16 and rows.requires_grad:  # which rows of great length would overflow
+            rows.register_hook(lambda slope: slope.clamp(-65504, 65504))
+        return rows
+
+
+def wide(x: Tensor) -> Tensor:
+    """float32 or wider."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def positive(name: str, value: float) -> float:
+    """``value`` if it is above 0 and float32 can bear it; else a ValueError."""
+    if not 1e-8 <= value <= 1e8:
+        raise ValueError(f"{name} must be a positive number (1e-8 to 1e8), got {value}")
+    return value
+
+
+def weight(name: str, value: float) -> float:
+    """``value`` if it is 0 or more and finite; else a ValueError."""
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be 0 or a positive number, got {value}")
+    return value
+
+
+def share(name: str, value: float, least: float = 0.0) -> float:
+    """``value`` if it lies in [least, 1]; else a ValueError."""
+    if not least <= value <= 1:
+        raise ValueError(f"{name} must lie in [{least:g}, 1], got {value}")
+    return value
+
+
+def count(name: str, value: int, least: int = 1) -> int:
+    """``value`` if it is at least ``least``; else a ValueError."""
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value
+
+
+def order(x: Tensor) -> Tensor:
+    """0, 1, ..., n - 1 for rows ``x``."""
+    return torch.arange(len(x), device=x.device)
+
+
+def mean_of(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean of the values ``[n]`` that are counted (bool ``[n]``); 0, with gradient 0, if none is."""
+    return torch.where(counted, values, 0).sum() / counted.sum().clamp_min(1)
+
+
+def copied(ids: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether there are ids ``[n, columns]`` and one of them is in two rows: else there are no copies to look for."""
+    if ids is None:
+        return False
+    rows = order(ids)[:, None].expand_as(ids)
+    pairs = torch.stack([ids.flatten(), rows.flatten()], dim=1).unique(dim=0)  # each sentence once a row
+    return len(pairs[:, 0].unique()) < len(pairs)

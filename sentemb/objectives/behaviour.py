@@ -1,0 +1,127 @@
+"""Losses that take the contrastive loss apart: what its temperature does, and what its hardest negatives do.
+
+Source: Wang & Liu 2021, arXiv 2012.09740. Its diagnostics (relative penalty, entropy) are in :mod:`sentemb.geometry`.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sentemb.blockwise import LeftOut, log_sum_exp, nearest, sum_above
+from sentemb.objectives.base import Extras, Objective, copied, count, order, positive, share
+
+
+class Simple(Objective):
+    """Attraction and repulsion without a preference for near negatives: mean_i -s_ii + lambda sum_{j != i} s_ij.
+
+    s is the plain cosine. The limit of the contrastive loss at large temperature, times it and up to a constant.
+
+    Args:
+        weight: of the mean of the anchor's negatives, >= 0: lambda = weight / their number. 1 is that limit (the paper
+            gives no value for lambda).
+
+    Source: Wang & Liu 2021, arXiv 2012.09740, eq. 3.
+    """
+
+    formula = "mean_i -s_ii + weight * mean_{j != i} s_ij, s the cosine"
+    contrasted = "n - 1"
+    both_ways = "yes"
+    source = "Wang & Liu 2021, eq. 3"
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = positive("weight", weight)
+
+    def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
+        """Needs no scores: a sum of scores is the score of a sum."""
+        ids = order(x)[:, None].expand(-1, 2) if extras.ids is None else extras.ids[:, :2]
+        anchor, partner = ids.unique(return_inverse=True)[1].unbind(dim=1)
+        copies = x.new_zeros(int(torch.cat([anchor, partner]).max()) + 1, x.shape[1]).index_add(0, partner, y)
+        number = partner.bincount(minlength=len(copies))
+        apart = (anchor != partner).long()  # else copies of the anchor are those of its partner
+        others = y.sum(dim=0) - copies[partner] - apart[:, None] * copies[anchor]  # [n, d], sums of negatives
+        counts = len(y) - number[partner] - apart * number[anchor]
+        repulsion = (x * others).sum(dim=1) / counts.clamp_min(1)
+        return (self.weight * repulsion - (x * y).sum(dim=1)).mean()
+
+
+class Hard(Objective):
+    """The contrastive loss over each anchor's nearest negatives only: explicit hardness, whatever the temperature.
+
+    Args:
+        temperature: tau, > 0.
+        quantile: alpha, in (0, 1]: the share of an anchor's negatives that count, its nearest (rounded up).
+        top: so many of them instead of a share; 0: by ``quantile``.
+
+    Source: Wang & Liu 2021, arXiv 2012.09740, eqs. 8, 9; alpha 0.0819 for CIFAR, which was 4,095 negatives.
+    """
+
+    formula = "mean_i -log(exp s_ii / (exp s_ii + sum_{s_ij >= the anchor's upper quantile} exp s_ij))"
+    contrasted = "ceil(quantile * (n - 1))"
+    source = "Wang & Liu 2021, eqs. 8, 9"
+    contrastive = True
+
+    def __init__(self, temperature: float = 0.3, quantile: float = 0.0819, top: int = 0) -> None:
+        super().__init__()
+        self.temperature = positive("temperature", temperature)
+        self.quantile, self.top = positive("quantile", share("quantile", quantile)), count("top", top, least=0)
+
+    def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
+        """As InfoNCE, of the partner and the nearest others."""
+        xs = x / self.temperature
+        others = _others(x, extras.ids)
+        floor = nearest(xs, y, self.kept, others)
+
+        def far(scores: Tensor, rows: slice, columns: slice) -> None:
+            others(scores, rows, columns)
+            scores.masked_fill_(scores < floor[rows, None], -torch.inf)
+
+        partner = (xs * y).sum(dim=1)
+        return (torch.stack([log_sum_exp(xs, y, far), partner]).logsumexp(dim=0) - partner).mean()
+
+    def kept(self, negatives: Tensor) -> Tensor:
+        """How many of so many negatives count, int64; at least one of any."""
+        if self.top:
+            return negatives.clamp(max=self.top)
+        return (self.quantile * negatives.double() - 1e-9).ceil().long()
+
+    def candidates(self, n: int, hard: int = 0) -> int:
+        """The partner and the nearest negatives."""
+        return 1 + int(self.kept(torch.tensor(n - 1)))
+
+    def reference(self, n: int, hard: int = 0) -> float | None:
+        """Of rows all alike, which are all nearest."""
+        return math.log(n) if self.contrastive else None
+
+
+class HardSimple(Hard):
+    """L_simple over each anchor's nearest negatives only.
+
+    Args:
+        quantile, top: as of :class:`Hard`. weight: as of :class:`Simple`.
+
+    Source: Wang & Liu 2021, arXiv 2012.09740, section 3.4 and table 1 (the nearest 4,095).
+    """
+
+    formula = "mean_i -s_ii + weight * mean of s_ij over the anchor's upper quantile, s the cosine"
+    source = "Wang & Liu 2021, sec. 3.4"
+    contrastive = False
+
+    def __init__(self, quantile: float = 0.0819, top: int = 0, weight: float = 1.0) -> None:
+        super().__init__(1.0, quantile, top)
+        self.weight = positive("weight", weight)
+
+    def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
+        """As :class:`Simple`, of the nearest others."""
+        others = _others(x, extras.ids)
+        near, counts = sum_above(x, y, nearest(x, y, self.kept, others), others)
+        return (self.weight * near / counts.clamp_min(1) - (x * y).sum(dim=1)).mean()
+
+
+def _others(x: Tensor, ids: Tensor | None) -> LeftOut:
+    """All rows of the other side but the partner and copies."""
+    itself = order(x)[:, None]
+    if not copied(ids):
+        return LeftOut(itself=itself)
+    return LeftOut(ids[:, :2], ids[:, 1], itself=itself)

@@ -1,0 +1,395 @@
+"""Contrastive objectives: pick the partner among candidates, -log(exp(s_ii) / sum_j exp(s_ij)), in its many forms.
+
+Sums over candidates are worked out a tile at a time (:mod:`sentemb.blockwise`). A candidate that is a copy of the
+anchor or of its partner is no negative of it.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sentemb.blockwise import LeftOut, log_sum_exp, log_sum_exp_both
+from sentemb.objectives.base import Extras, Objective, copied, count, mean_of, order, positive
+from sentemb.registry import choose
+
+
+class InfoNCE(Objective):
+    """Pick each row's partner among candidates: mean_i -log(exp(s_ii) / sum_j exp(s_ij)), s_ij = x_i.y_j / tau.
+
+    Candidates are the other side's n rows and, where there are hard negatives, the hard negatives of all n pairs.
+
+    Args:
+        temperature: tau, > 0.
+        symmetric: the mean of both directions (x picks among y, y picks among x, without hard negatives) instead of
+            the first.
+        own_side: the other n - 1 rows of the anchor's own side are candidates, too.
+        score: cosine, or dot (the plain inner product of rows as they are).
+        learn: learn the temperature along, beginning with ``temperature``; never below a fifth of it.
+        hard_weight: log-weight of an anchor's own hard negatives among its candidates.
+
+    Source: van den Oord et al. 2018, arXiv 1807.03748, eq. 4, with cosine over temperature as the score; symmetric,
+    learned temperature: Radford et al. 2021, arXiv 2103.00020, figure 3.
+    """
+
+    formula = "mean_i -log(exp s_ii / sum_j exp s_ij)"
+    contrasted = "n - 1 + n * h + own * (n - 1)"
+    both_ways = "option symmetric"
+    source = "van den Oord et al. 2018, eq. 4; Radford et al. 2021, fig. 3"
+    takes = frozenset({"negatives"})
+    contrastive = informs = True
+    decoupled = False  # whether the partner is left out of the sum
+    directions = 1.0  # what the two directions' losses add up to a multiple of
+
+    def __init__(
+        self,
+        temperature: float = 0.05,
+        symmetric: bool = False,
+        own_side: bool = False,
+        score: str = "cosine",
+        learn: bool = False,
+        hard_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.temperature = positive("temperature", temperature)
+        self.symmetric, self.own_side = symmetric, own_side
+        self.normalise = choose("score", score, ("cosine", "dot")) == "cosine"
+        self.factor = nn.Parameter(torch.zeros(())) if learn else None  # log of the start's temperature over today's
+        if not abs(hard_weight) <= 1e4:
+            raise ValueError(f"hard_weight must be a number between -1e4 and 1e4, got {hard_weight}")
+        self.hard_weight = hard_weight
+
+    def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
+        """Mean over anchors of log sum over candidates minus the partner's score."""
+        forth, back = self.log_sums(x, y, extras)
+        partner = (self.scaled(x) * y).sum(dim=1)  # [n]
+        if not self.symmetric:
+            return self.mean(forth - partner)
+        return self.directions * (self.mean(forth - partner) + self.mean(back - partner)) / 2
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Rows over the temperature of now."""
+        if self.factor is None:
+            return x / self.temperature
+        return x * (self.factor.clamp(max=math.log(5)).exp() / self.temperature)
+
+    def told(self) -> dict[str, float]:
+        """The temperature, where it is learned."""
+        if self.factor is None:
+            return {}
+        return {"temperature": self.temperature / math.exp(min(self.factor.item(), math.log(5)))}
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """Over anchors; decoupled ones without any negative have no say."""
+        return mean_of(losses, ~losses.isneginf()) if self.decoupled else losses.mean()
+
+    def log_sums(self, x: Tensor, y: Tensor, extras: Extras) -> tuple[Tensor, Tensor]:
+        """log sum of exp of the candidates' scores, ``[n]``: of each x_i and, where symmetric, of each y_i."""
+        xs, of_x, of_y = self.scaled(x), [], []
+        if self.symmetric:
+            forth, back = log_sum_exp_both(xs, y, self.left_out(x, extras, 0, 1), self.left_out(x, extras, 1, 0))
+            of_x, of_y = [forth], [back]
+        else:
+            of_x = [log_sum_exp(xs, y, self.left_out(x, extras, 0, 1))]
+        if self.own_side:
+            out = self.left_out(x, extras, 0, 0)
+            of_x += log_sum_exp_both(xs, x, out, out, above=True)
+            if self.symmetric:
+                out = self.left_out(x, extras, 1, 1)
+                of_y += log_sum_exp_both(self.scaled(y), y, out, out, above=True)
+        if extras.negatives is not None and extras.negatives.shape[1]:
+            of_x += self.hard_sums(xs, extras.negatives, extras.ids)
+        return joined(of_x), joined(of_y or of_x)
+
+    def left_out(self, x: Tensor, extras: Extras, anchors: int, candidates: int) -> LeftOut | None:
+        """Which rows of one side (0: x, 1: y) are no candidates of those of another (of its own: itself is none)."""
+        partner = order(x)[:, None] if anchors != candidates else None
+        itself = partner if self.decoupled else None
+        if not copied(extras.ids):
+            return None if itself is None else LeftOut(itself=itself)
+        ids = extras.ids[:, :2]
+        labels = (extras.labels,) * 2 if extras.labels is not None and "labels" in self.needs else None
+        return LeftOut(ids, ids[:, candidates], partner, itself, labels)
+
+    def hard_sums(self, xs: Tensor, hard: Tensor, ids: Tensor | None) -> list[Tensor]:
+        """As ``log_sums``, of the hard negatives ``[n, k, d]`` of other anchors and of its own."""
+        n, k, _ = hard.shape
+        own = torch.einsum("nd,nkd->nk", xs, hard) + self.hard_weight
+        places = torch.arange(n * k, device=xs.device).view(n, k)
+        others = LeftOut(itself=places)
+        if ids is not None:
+            own = own.masked_fill((ids[:, 2:, None] == ids[:, None, :2]).any(dim=2), -torch.inf)
+            others = LeftOut(ids[:, :2], ids[:, 2:].flatten(), itself=places)
+        return [log_sum_exp(xs, hard.flatten(0, 1), others), *own.unbind(dim=1)]
+
+    def candidates(self, n: int, hard: int = 0) -> int:
+        """Both sides' rows but the anchor, and all hard negatives."""
+        return n * (1 + hard) + self.own_side * (n - 1) - self.decoupled
+
+
+class NTXent(InfoNCE):
+    """Pick each of 2n views' partner among all 2n - 1 others: SimCLR's loss.
+
+    Args:
+        temperature: tau, > 0. learn: as of :class:`InfoNCE`.
+
+    Source: Chen et al. 2020 (SimCLR), arXiv 2002.05709, eq. 1.
+    """
+
+    formula = "mean over 2n views of -log(exp s_ip / sum_{j != i} exp s_ij)"
+    contrasted = "2 * n - 2"
+    both_ways = "yes"
+    source = "Chen et al. 2020 (SimCLR), eq. 1"
+    takes = frozenset()
+
+    def __init__(self, temperature: float = 0.1, learn: bool = False) -> None:
+        super().__init__(temperature, symmetric=True, own_side=True, learn=learn)
+
+
+class HardNegatives(InfoNCE):
+    """InfoNCE whose candidates are all n partners and all hard negatives of the batch: SimCSE's supervised loss.
+
+    Args:
+        temperature: tau, > 0.
+        weight: log-weight of an anchor's own hard negatives among its candidates (SimCSE's alpha = exp of it).
+
+    Source: Gao et al. 2021 (SimCSE), arXiv 2104.08821, eq. 5 and table 4.
+    """
+
+    formula = "mean_i -log(exp s_ii / (sum_j exp s_ij + sum_jk exp(weight * [i = j]) exp s_ijk))"
+    contrasted = "n - 1 + n * h"
+    both_ways = "no"
+    source = "Gao et al. 2021 (SimCSE), eq. 5"
+    needs = frozenset({"negatives"})
+
+    def __init__(self, temperature: float = 0.05, weight: float = 0.0) -> None:
+        super().__init__(temperature, hard_weight=weight)
+
+
+class DPR(InfoNCE):
+    """InfoNCE of plain inner products, one way, candidates shared by the batch: questions among passages.
+
+    Args:
+        temperature: divides the inner products; the paper has none (1).
+
+    Source: Karpukhin et al. 2020, arXiv 2004.04906, eq. 2.
+    """
+
+    formula = "mean_i -log(exp x_i.y_i / (sum_j exp x_i.y_j + sum_jk exp x_i.h_jk))"
+    contrasted = "n - 1 + n * h"
+    both_ways = "no"
+    source = "Karpukhin et al. 2020, eq. 2"
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__(temperature, score="dot")
+
+
+class DCL(InfoNCE):
+    """NT-Xent whose sum leaves the partner out, so that a near partner does not weaken the gradient.
+
+    An anchor without any negative has no say. The loss can be below 0.
+
+    Args:
+        temperature: tau, > 0.
+
+    Source: Yeh et al. 2021 (Decoupled Contrastive Learning), arXiv 2110.06848, eq. 6.
+    """
+
+    formula = "mean over 2n views of -s_ip + log sum_{j != i, p} exp s_ij"
+    contrasted = "2 * n - 2"
+    both_ways = "yes"
+    source = "Yeh et al. 2021, eq. 6"
+    takes = frozenset()
+    decoupled = True
+    informs = False
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__(temperature, symmetric=True, own_side=True)
+
+    def negatives(self, n: int, hard: int = 0) -> str:
+        """All candidates are."""
+        return f"{self.candidates(n)} in-batch negatives per anchor (copies of a sentence are none)"
+
+
+class CMC(InfoNCE):
+    """Two encoders, each the other's targets: the sum of both directions. Meant for ``--towers 2``.
+
+    Args:
+        temperature: tau, > 0.
+
+    Source: Tian et al. 2019 (Contrastive Multiview Coding), arXiv 1906.05849, eq. 3, with in-batch candidates.
+    """
+
+    formula = "mean_i -log(exp s_ii / sum_j exp s_ij) - log(exp s_ii / sum_j exp s_ji)"
+    contrasted = "n - 1"
+    both_ways = "yes"
+    source = "Tian et al. 2019 (CMC), eq. 3"
+    takes = frozenset()
+    directions = 2.0
+    informs = False
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__(temperature, symmetric=True)
+
+    def reference(self, n: int, hard: int = 0) -> float | None:
+        """Of both directions."""
+        return 2 * math.log(n)
+
+
+class SupCon(InfoNCE):
+    """Pick all views of the anchor's class among all 2n - 1 others, each for itself (L_out). One class a pair: NT-Xent.
+
+    Args:
+        temperature: tau, > 0.
+
+    Source: Khosla et al. 2020 (Supervised Contrastive Learning), arXiv 2004.11362, eq. 2.
+    """
+
+    formula = "mean over 2n views of -1/|P(i)| sum_{p in P(i)} log(exp s_ip / sum_{j != i} exp s_ij)"
+    contrasted = "2 * n - 2"
+    both_ways = "yes"
+    source = "Khosla et al. 2020 (SupCon), eq. 2"
+    needs = frozenset({"labels"})
+    takes = frozenset()
+    informs = False
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__(temperature, symmetric=True, own_side=True)
+
+    def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
+        """Mean over 2n views; P(i): the other views of i's class, of which its partner is always one."""
+        forth, back = self.log_sums(x, y, extras)
+        labels = order(x) if extras.labels is None else extras.labels.unique(return_inverse=True)[1]
+        sums = torch.zeros_like(x).index_add(0, labels, x + y)[labels]  # [n, d], of all views of the class
+        positives = 2 * labels.bincount()[labels] - 1
+        of_x, of_y = ((self.scaled(z) * (sums - z)).sum(dim=1) / positives for z in (x, y))
+        return (forth - of_x + back - of_y).mean() / 2
+
+    def negatives(self, n: int, hard: int = 0) -> str:
+        """Those of other classes."""
+        return f"{2 * n - 1} candidates per anchor, those of its own class are its targets"
+
+
+class JointInfoNCE(Objective):
+    """Pick both neighbours of each sentence out of a run: mean_i CE(softmax_j(x_i.y_j / tau), 1/2 on j = i - 1, i + 1).
+
+    A sentence with one neighbour in the batch (at the ends of a run or of a document) has that one as its target; one
+    without any is a candidate only. With two encoders x_i = f(s_i) and y_i = g(s_i), with one they are the same.
+
+    Args:
+        temperature: tau, > 0.
+        score: cosine, or dot (the papers' own: unnormalised, with temperature 1).
+        diagonal: what x_i.y_i is: out (no candidate, the default: with one encoder it is the largest of all), zero
+            (its score is 0, as in the authors' code of Quick-Thoughts), in (a candidate like others, Wang & Isola).
+
+    Source: Logeswaran & Lee 2018, arXiv 1803.02893; Wang & Isola 2020, arXiv 2005.10242, appendix B.3.
+    """
+
+    formula = "mean_i -sum_j q_ij log(exp s_ij / sum_k exp s_ik), q_ij = 1/2 on j = i - 1, i + 1"
+    contrasted = "n - 3 + (diagonal != 'out')"
+    source = "Logeswaran & Lee 2018 (Quick-Thoughts); Wang & Isola 2020, app. B.3"
+    contrastive = informs = True
+    needs = frozenset({"runs"})
+
+    def __init__(self, temperature: float = 0.05, score: str = "cosine", diagonal: str = "out") -> None:
+        super().__init__()
+        self.temperature = positive("temperature", temperature)
+        self.normalise = choose("score", score, ("cosine", "dot")) == "cosine"
+        self.diagonal = choose("diagonal", diagonal, ("out", "zero", "in"))
+
+    def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
+        """Cross-entropy with the neighbours' shares."""
+        positions = order(x) if extras.positions is None else extras.positions
+        itself = order(x)[:, None]
+        near = torch.stack([follower(positions, 1), follower(positions, -1)], dim=1)  # [n, 2], -1 for none
+        never = None if self.diagonal == "in" else itself
+        out = None if never is None else LeftOut(itself=never)
+        if copied(extras.ids):  # a copy of the anchor or of one of its targets is no negative of it
+            ids = extras.ids[:, 0]
+            kin = torch.cat([ids[:, None], torch.where(near >= 0, ids[near], -1)], dim=1)
+            out = LeftOut(kin, ids, torch.cat([near, itself], dim=1), never)
+        xs = x / self.temperature
+        sums = log_sum_exp(xs, y, out)
+        if self.diagonal == "zero":
+            sums = torch.logaddexp(sums, torch.zeros_like(sums))
+        targets = (near >= 0).sum(dim=1)
+        scores = torch.where(near >= 0, torch.einsum("nd,nkd->nk", xs, y[near]), 0).sum(dim=1)
+        return mean_of(sums - scores / targets.clamp_min(1), targets > 0)
+
+    def candidates(self, n: int, hard: int = 0) -> int:
+        """All sentences of the run, or all others."""
+        return n - (self.diagonal == "out")
+
+    def negatives(self, n: int, hard: int = 0) -> str:
+        """Two of the candidates are targets."""
+        return f"{self.candidates(n) - 2} in-batch negatives per sentence, its two neighbours are its targets"
+
+
+class CPC(Objective):
+    """Pick the k-th next sentence by a bilinear score, a matrix W_k for each offset: s_ij = y_j . W_k x_i.
+
+    Candidates are all y_j; in runs, where y_i is the anchor's own sentence, all but that one. The matrices begin as the
+    identity.
+
+    Args:
+        offsets: how many next sentences are predicted, k = 1, 2, ...; more than one needs runs.
+
+    Source: van den Oord et al. 2018, arXiv 1807.03748, eq. 3 and 4; its text experiment predicts 3.
+    """
+
+    formula = "mean_k mean_i -log(exp y_{i+k}.W_k x_i / sum_j exp y_j.W_k x_i)"
+    contrasted = "n - 1"
+    source = "van den Oord et al. 2018 (CPC), eqs. 3, 4"
+    takes = frozenset({"runs"})
+    contrastive = informs = True
+    normalise = False
+
+    def __init__(self, offsets: int = 1) -> None:
+        super().__init__()
+        self.offsets = count("offsets", offsets)
+        self.needs = frozenset({"runs"}) if offsets > 1 else frozenset()
+        self.maps: nn.Parameter | None = None  # [offsets, d, d]
+
+    def prepare(self, dimension: int, sentences: int = 0) -> None:
+        """The matrices."""
+        if self.maps is None:
+            self.maps = nn.Parameter(torch.eye(dimension).repeat(self.offsets, 1, 1))
+
+    def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
+        """Mean of the offsets' InfoNCE, each over the sentences that have such a follower."""
+        positions, ids, itself = extras.positions, extras.ids, order(x)[:, None]
+        if positions is None and self.offsets > 1:
+            positions = order(x)
+        losses = []
+        for number, matrix in enumerate(self.maps if self.maps is not None else (), start=1):
+            target, never = order(x), None
+            if positions is not None:
+                target, never = follower(positions, number), itself
+            out = None if never is None else LeftOut(itself=never)
+            if copied(ids):
+                other = ids[:, 1] if positions is None else ids[:, 0]
+                kin = torch.stack([ids[:, 0], torch.where(target >= 0, other[target], -1)], dim=1)
+                out = LeftOut(kin, other, target[:, None], never)
+            predicted = x @ matrix.T
+            sums = log_sum_exp(predicted, y, out)
+            losses.append(mean_of(sums - (predicted * y[target]).sum(dim=1), target >= 0))
+        return torch.stack(losses).mean()
+
+    def candidates(self, n: int, hard: int = 0) -> int:
+        """All sentences; one less in runs of several offsets."""
+        return n - (self.offsets > 1)
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """log of the sum of the parts' exp, ``[n]``; -inf, with gradient 0, where all are."""
+    together = torch.stack(parts)
+    nothing = together.isneginf().all(dim=0)
+    return together.masked_fill(nothing, 0).logsumexp(dim=0).masked_fill(nothing, -torch.inf)
+
+
+def follower(positions: Tensor, offset: int) -> Tensor:
+    """For each row the row whose position is ``offset`` further on, ``[n]``; -1 where there is none."""
+    ordered, rows = positions.sort()
+    wanted = positions + offset
+    place = torch.searchsorted(ordered, wanted).clamp(max=len(rows) - 1)
+    return torch.where(ordered[place] == wanted, rows[place], -1)

@@ -1,0 +1,114 @@
+"""Alignment and uniformity as a loss, alone and beside a contrastive term (Wang & Isola 2020)."""
+
+from torch import Tensor
+
+from sentemb.geometry import alignment, uniformity
+from sentemb.objectives.base import Extras, Objective, positive, weight
+from sentemb.objectives.contrastive import InfoNCE
+from sentemb.registry import choose
+
+SIDES = {"mean": 0.5, "sum": 1.0}  # what the uniformity of both sides is added with: one encoder, two encoders
+
+
+class AlignUniform(Objective):
+    """Pull partners together, spread all rows over the sphere: align * alignment(alpha) + weight * uniformity(t).
+
+    Args:
+        alpha: exponent of the distance of partners, > 0.
+        t: sharpness of the Gaussian kernel, > 0.
+        weight: of the uniformity term, >= 0; 0 is alignment alone.
+        align: weight of the alignment term, >= 0; 0 is uniformity alone.
+        sides: uniformity is the mean of both sides' (figure 6, one encoder) or their sum (appendix B.3, two encoders).
+
+    Source: Wang & Isola 2020, arXiv 2005.10242, figure 6 and appendix B.3.
+    """
+
+    formula = (
+        "align * mean_i |u_i - v_i|^alpha + weight * sides(log mean_{i<j} exp(-t |u_i - u_j|^2), the same of v), "
+        "sides: mean or sum"
+    )
+    contrasted = "n - 1"
+    both_ways = "yes"
+    source = "Wang & Isola 2020, fig. 6, app. B.3"
+
+    def __init__(
+        self, alpha: float = 2.0, t: float = 2.0, weight: float = 1.0, align: float = 1.0, sides: str = "mean"
+    ) -> None:
+        super().__init__()
+        self.alpha, self.t, self.sides = positive("alpha", alpha), positive("t", t), choose("sides", sides, SIDES)
+        self.weight, self.align = _weights(weight=weight, align=align)
+
+    def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
+        """The terms that have a weight."""
+        total = x.new_zeros(())
+        if self.align:
+            total = total + self.align * alignment(x, y, self.alpha)
+        if self.weight:
+            total = total + self.weight * both_sides_uniformity(x, y, self.t, extras.ids, self.sides)
+        return total
+
+    def negatives(self, n: int, hard: int = 0) -> str:
+        """As :meth:`Objective.negatives`: every pair of a side repels."""
+        return f"uniformity over {n * (n - 1) // 2} pairs a side, the {self.sides} of both sides"
+
+
+class Mix(Objective):
+    """The paper's sweep: contrastive * InfoNCE(tau) + align * alignment(alpha) + uniform * uniformity(t).
+
+    Args:
+        contrastive, align, uniform: weights, >= 0, not all zero.
+        temperature, alpha, t: of the three terms, > 0.
+        sides: as of :class:`AlignUniform`.
+
+    Source: Wang & Isola 2020, arXiv 2005.10242, section 5 and appendix B.
+    """
+
+    formula = "contrastive * infonce(temperature) + align * alignment(alpha) + uniform * sides(uniformity(t))"
+    contrasted = "n - 1"
+    source = "Wang & Isola 2020, sec. 5, app. B"
+
+    def __init__(
+        self,
+        contrastive: float = 1.0,
+        align: float = 0.0,
+        uniform: float = 0.0,
+        temperature: float = 0.05,
+        alpha: float = 2.0,
+        t: float = 2.0,
+        sides: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.weights = _weights(contrastive=contrastive, align=align, uniform=uniform)
+        self.alpha, self.t, self.sides = positive("alpha", alpha), positive("t", t), choose("sides", sides, SIDES)
+        self.infonce = InfoNCE(temperature)
+
+    def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
+        """Weighted sum of the terms that have a weight."""
+        contrastive, align, uniform = self.weights
+        total = x.new_zeros(())
+        if contrastive:
+            total = total + contrastive * self.infonce.loss(x, y, extras)
+        if align:
+            total = total + align * alignment(x, y, self.alpha)
+        if uniform:
+            total = total + uniform * both_sides_uniformity(x, y, self.t, extras.ids, self.sides)
+        return total
+
+
+def both_sides_uniformity(x: Tensor, y: Tensor, t: float, ids: Tensor | None, sides: str) -> Tensor:
+    """Mean or sum of the uniformity of unit rows ``x`` and that of ``y``; copies of a sentence do not repel."""
+    first, second = (ids[:, 0], ids[:, 1]) if ids is not None else (None, None)
+    return SIDES[sides] * (_spread_out(x, t, first) + _spread_out(y, t, second))
+
+
+def _spread_out(x: Tensor, t: float, ids: Tensor | None) -> Tensor:
+    """Uniformity of rows; where all are copies of one sentence, a zero that still has a gradient."""
+    if len(x) < 2 or (ids is not None and bool((ids == ids[0]).all())):
+        return 0 * x.sum()
+    return uniformity(x, t, ids=ids)
+
+
+def _weights(**given: float) -> tuple[float, ...]:
+    if not any(given.values()):
+        raise ValueError(f"{', '.join(given)} are all 0; give at least one of them a weight")
+    return tuple(weight(name, value) for name, value in given.items())
