@@ -185,7 +185,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(case, spec, encoder)
     batch = Batch(columns, ids, torch.arange(16) + (torch.arange(16) > 6) if runs else None)
     objective, accelerator = build(OBJECTIVES, options["objective"]), Accelerator(cpu=True)
     config = FitConfig(batch_size=16, micro_batch=2)
-    loss, x, y = _gradients(embedder, objective, batch, config, accelerator, step=3)
+    loss, _ = _gradients(embedder, objective, batch, config, accelerator, step=3)
     cached = {name: p.grad.clone() for name, p in embedder.named_parameters() if p.grad is not None}
     embedder.zero_grad()
 
@@ -197,7 +197,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(case, spec, encoder)
         found = embedder(*batch.features(model, part, torch.device("cpu")))
         parts.append(found.chunk(len(columns)))
     together = tuple(torch.cat(column) for column in zip(*parts, strict=True))
-    whole, *_ = _loss(objective, together, batch, accelerator)
+    whole, _ = _loss(objective, together, batch, accelerator)
     whole.backward()
     assert loss == pytest.approx(whole.item(), rel=1e-12)
     norm = torch.stack([slope.norm() for slope in cached.values()]).norm()
@@ -359,6 +359,6 @@ def test_a_run_without_any_two_neighbours_teaches_nothing_and_harms_nothing(obje
     embedder = Embedder(encoder("rnn:hidden=4"))
     batch = Batch([[np.arange(3, 8)] * 4], torch.arange(4)[:, None], torch.arange(4) * 5)
     made, accelerator = build(OBJECTIVES, objective), Accelerator(cpu=True)
-    loss, x, y = _gradients(embedder, made, batch, FitConfig(), accelerator, step=1)
-    assert loss == 0 and len(x) == len(y) == 1
+    loss, seen = _gradients(embedder, made, batch, FitConfig(), accelerator, step=1)
+    assert loss == 0 and [len(side) for side in seen.partners] == [1, 1] and seen.given is None
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in embedder.parameters())
