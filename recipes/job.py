@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -182,6 +182,9 @@ def make_pairs(settings: dict[str, Any], corpus: Corpus, train: np.ndarray, toke
             f"got {settings['corpus']} with {settings['pairs']}"
         )
     found: Pairs = build(PAIRS, settings["pairs"], "pairs", ranges=train)
+    if corpus.classes:
+        _, labels = np.unique(corpus.sentences(found.rows[:, -1]), return_inverse=True)
+        found = replace(found, rows=found.rows[:, :-1], labels=labels)
     kept = usable(found, tokens.lengths(), tokens.distinct())
     return sample(kept, settings["max_pairs"], settings["seed"])
 

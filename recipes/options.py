@@ -79,8 +79,10 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
     add("--head", "what the objective sees the embeddings through, left out of the model: none, mlp, projection:out=")
     add(
         "--objective",
-        "infonce:temperature=,symmetric=,score=,hard_weight= | joint:temperature=,diagonal= | "
-        "align_uniform:alpha=,t=,weight= | mix:contrastive=,align=,...",
+        "name or name:option=value,...; docs/objectives.md has the table of all: formula, negatives, options. "
+        "Contrastive: infonce, ntxent, dcl, dpr, cmc, cpc, joint_infonce (--pairs contiguous), hard_negatives and "
+        "supcon (labelled pairs); geometry: align_uniform, mix; Wang & Liu: simple, hard, hard_simple; with memory: "
+        "moco, memory_bank, byol; without negatives: barlow_twins, vicreg",
     )
     add(
         "--pairs",

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from sentemb.cache import FORMAT, cache_dir, digest, key_of, publishing
-from sentemb.labelled import labelled_rows, load_data
+from sentemb.labelled import CLASSES, labelled_rows, load_data
 from sentemb.registry import InputError, build, choose
 from sentemb.sample import SAMPLE, sample_documents, sample_files
 from sentemb.text import SPLITTER, clean, lines, paragraphs, reading, split_sentences
@@ -70,6 +70,11 @@ class Corpus:
     def labelled(self) -> bool:
         """Whether its documents are the rows of a labelled data set."""
         return self.name.startswith("labelled ")
+
+    @property
+    def classes(self) -> bool:
+        """Whether the last sentence of each of its documents is a class."""
+        return self.labelled and self.name.endswith(f"{CLASSES})")
 
     def __len__(self) -> int:
         """Number of sentences."""
@@ -320,7 +325,13 @@ def bookcorpus(progress: bool = True) -> Source:
 
 
 def labelled(
-    path: str, anchor: str = "", positive: str = "", negatives: str = "", split: str = "train", progress: bool = True
+    path: str,
+    anchor: str = "",
+    positive: str = "",
+    negatives: str = "",
+    label: str = "",
+    split: str = "train",
+    progress: bool = True,
 ) -> Source:
     """A labelled data set: each row (anchor, positive and any hard negatives) becomes a document of as many sentences.
 
@@ -329,13 +340,14 @@ def labelled(
         anchor, positive: their columns; by default those of these names, else the first two columns of text.
         negatives: columns of hard negatives, joined by +; by default those whose names begin with ``negative`` or
             ``hard_neg``, else all further columns of text where anchor and positive were the first two; ``none``.
+        label: column of each row's class (for supcon); it becomes a last sentence of the document.
         split: of a hub data set.
         progress: show bars.
 
     Raises:
         InputError: it cannot be loaded, has no such columns, or a cell is empty; the row is named.
     """
-    name, key, rows = labelled_rows(path, anchor, positive, negatives, split, progress)
+    name, key, rows = labelled_rows(path, anchor, positive, negatives, label, split, progress)
     return Source(name, key, rows)
 
 

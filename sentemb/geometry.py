@@ -158,5 +158,36 @@ def retrieval(x: Tensor, y: Tensor) -> tuple[float, float]:
     return (1 / rank).mean().item(), (rank == 1).double().mean().item()
 
 
+def relative_penalty(x: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """How the contrastive loss shares its push among an anchor's negatives: r_ij = exp(s_ij) / sum_{k != i} exp(s_ik).
+
+    It is the negative's share of the gradient, |dL/ds_ij| / |dL/ds_ii|: the gradients of all negatives add up to that
+    of the partner. The nearer zero the temperature, the more of it the nearest negatives get.
+
+    Args:
+        x, y: ``[n, d]``, rows of unit length, rows i are partners. temperature: > 0.
+
+    Returns:
+        ``[n, n]``, 0 on the diagonal, rows that add up to 1. Source: Wang & Liu 2021 (arXiv 2012.09740), eq. 5.
+    """
+    scores = _wide(x) @ _wide(y).T / temperature
+    return scores.fill_diagonal_(-math.inf).softmax(dim=1)
+
+
+def penalty_entropy(x: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """Entropy (nats) of each anchor's :func:`relative_penalty`, ``[n]``; its exp is how many negatives really count.
+
+    Between 0 (the nearest one) and log(n - 1) (all alike), growing with the temperature. A block of rows at a time.
+    Arguments as there. Source: Wang & Liu 2021, section 3.2.
+    """
+    x, y, found = _wide(x), _wide(y), []
+    step = max(64, 2**22 // max(1, len(y)))
+    for start in range(0, len(x), step):
+        scores = x[start : start + step] @ y.T / temperature
+        itself = torch.arange(start, start + len(scores), device=x.device)[:, None]
+        found.append(torch.special.entr(scores.scatter(1, itself, -math.inf).softmax(dim=1)).sum(dim=1))
+    return torch.cat(found)
+
+
 def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()

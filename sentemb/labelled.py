@@ -10,19 +10,23 @@ from sentemb.registry import InputError
 from sentemb.text import clean
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+CLASSES = ", the last one classes"
 NEGATIVES = ("negative", "hard_neg")  # how columns of hard negatives begin
 CHUNK = 10_000
 
 
 def labelled_rows(
-    path: str, anchor: str, positive: str, negatives: str, split: str, progress: bool
+    path: str, anchor: str, positive: str, negatives: str, label: str, split: str, progress: bool
 ) -> tuple[str, str, Callable[[], Iterator[str | None]]]:
     """Name, key and reader of a labelled data set; arguments and errors as for ``corpus.labelled``."""
     data = load_data(path, progress, split=split)
-    columns = _columns(data, path, anchor, positive, negatives)
+    if label and label not in data.features:
+        raise InputError(f"data set {path!r} has no column {label!r}; its columns: {_listed(_kinds(data))}")
+    texts = data.remove_columns(label) if label else data
+    columns = [*_columns(texts, path, anchor, positive, negatives), *([label] if label else [])]
     # the fingerprint of a loaded data set follows its files and split
-    key = key_of("labelled", data._fingerprint, *columns)
-    name = f"labelled {Path(path).name} ({len(data):,} rows of {', '.join(columns)})"
+    key = key_of("labelled", data._fingerprint, *columns, *(["classes"] if label else []))
+    name = f"labelled {Path(path).name} ({len(data):,} rows of {', '.join(columns)}{CLASSES if label else ''})"
     return name, key, partial(_rows, data.select_columns(columns), columns, path)
 
 
@@ -65,7 +69,7 @@ def load_data(name: str, progress: bool, config: str = "", split: str = "train")
 
 def _columns(data: Any, path: str, anchor: str, positive: str, negatives: str) -> list[str]:
     """The columns to read: anchor, positive, then hard negatives."""
-    kinds = {key: str(getattr(kind, "dtype", kind)) for key, kind in data.features.items()}
+    kinds = _kinds(data)
     texts = [key for key, kind in kinds.items() if kind in ("string", "large_string")]
     for key in data.features:
         if key.startswith(NEGATIVES) and key not in texts and negatives != "none":
@@ -90,6 +94,10 @@ def _columns(data: Any, path: str, anchor: str, positive: str, negatives: str) -
     return [*chosen, *further]
 
 
+def _kinds(data: Any) -> dict[str, str]:
+    return {key: str(getattr(kind, "dtype", kind)) for key, kind in data.features.items()}
+
+
 def _listed(kinds: dict[str, str]) -> str:
     return ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
 
@@ -100,7 +108,7 @@ def _rows(data: Any, columns: list[str], path: str) -> Iterator[str | None]:
         for cells in zip(*(batch[column] for column in columns), strict=True):
             number += 1
             for column, cell in zip(columns, cells, strict=True):
-                text = clean(cell or "")
+                text = clean("" if cell is None else str(cell))
                 if not text:
                     raise InputError(f"row {number} of {path} has nothing in {column!r}; fill it or remove the row")
                 yield text

@@ -315,7 +315,7 @@ def _refuse_drift(module: nn.Module, accelerator: Accelerator) -> None:
         return
     digest = hashlib.blake2b(digest_size=8)
     for name, value in module.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     own = torch.tensor(int.from_bytes(digest.digest(), "big", signed=True), device=accelerator.device)
     sums = accelerator.gather(own[None])
     if (sums != sums[0]).any():

@@ -1,6 +1,7 @@
-"""Every command and piece of Python in the README runs, at a tiny size, as it is written there."""
+"""Every command and piece of Python in the README runs, at a tiny size, as written; docs/ is what the code says."""
 
 import json
+import math
 import re
 import shlex
 from pathlib import Path
@@ -9,10 +10,13 @@ import pytest
 
 from eval import senteval
 from recipes import train_bookcorpus, train_simcse, train_supervised
+from sentemb.objectives import OBJECTIVES
+from sentemb.objectives.__main__ import table
 from tests.test_recipe import nli  # noqa: F401 (a fixture)
 from tests.test_senteval import folder  # noqa: F401 (a fixture)
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README_FOLDER = Path(__file__).parents[1]
+README = (README_FOLDER / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 RECIPES = {f"recipes/{m.__name__.rpartition('.')[2]}.py": m for m in (train_bookcorpus, train_simcse, train_supervised)}
 TINY = ["--max-steps", "2", "--batch-size", "8", "--no-score", "--threads", "1"]
@@ -53,7 +57,7 @@ def place(tmp_path, book_file, nli, monkeypatch):  # noqa: F811
     Dataset.from_list([dict(zip(("sent0", "sent1", "hard_neg"), row.values(), strict=True)) for row in rows]).to_csv(
         tmp_path / "nli.csv"
     )
-    answers = [{"question": row["anchor"], "answer": row["positive"]} for row in rows]
+    answers = [{"question": row["anchor"], "answer": row["positive"], "topic": i % 3} for i, row in enumerate(rows)]
     (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
     return tmp_path
 
@@ -72,6 +76,26 @@ def test_a_training_command_runs(command, place):
         arguments += ["--encoder", "rnn:hidden=8,gain=15"]
     RECIPES[words[at]].main([*arguments, "--out", "run"])
     assert (place / "run" / "model" / "modules.json").is_file() and (place / "run" / "report.html").is_file()
+
+
+def test_the_page_of_objectives_is_that_of_the_code():
+    page = README_FOLDER / "docs" / "objectives.md"
+    assert page.read_text(encoding="utf-8") == table(), "run: python -m sentemb.objectives > docs/objectives.md"
+    for name, kind in OBJECTIVES.items():
+        assert kind.formula and kind.source and kind.both_ways.split()[0] in ("yes", "no", "option"), name
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_page_counts_negatives_as_the_code_does(name):
+    made = OBJECTIVES[name]()
+    known = {"n": 9, "h": 2 if "negatives" in made.needs | made.takes else 0, "own": 0, "math": math}
+    known |= {"ceil": math.ceil, "queue": 4096, "in_batch": 0, "negatives": 4096, "diagonal": "out", "quantile": 0.0819}
+    counted = eval(made.contrasted, known)
+    if made.contrastive and name not in ("moco", "memory_bank"):  # (which begin empty)
+        targets = 1 + (name == "joint_infonce") - (name == "dcl")
+        assert made.candidates(9, known["h"]) - targets == counted
+    else:
+        assert counted in (0, 8, 1, 4096)
 
 
 def test_the_scoring_commands_run(place, folder, capsys):  # noqa: F811

@@ -15,6 +15,7 @@ from recipes import train_bookcorpus, train_simcse, train_supervised
 from recipes.job import check_settings
 from recipes.options import DEFAULTS, presets, with_preset
 from sentemb.encoders import load
+from sentemb.objectives import OBJECTIVES
 from sentemb.registry import InputError
 from tests.test_train import records, steady, torchrun
 
@@ -229,6 +230,65 @@ def test_supervised_with_hard_negatives(recipe, nli, tmp_path, capsys):
     assert config["corpus"]["pairs"] == 22 and config["settings"]["corpus"] == f"labelled:path={nli}"
     log = records(tmp_path / "s")
     assert log[0]["loss_reference"] == pytest.approx(np.log(16)) and log[-1]["loss"] < log[0]["loss"] + 1
+
+
+def test_classes_of_labelled_rows_are_what_supcon_learns_from(recipe, nli, tmp_path, capsys):
+    rows = [json.loads(line) | {"topic": number % 3} for number, line in enumerate(nli.read_text().splitlines())]
+    path = tmp_path / "topics.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = [*FEW, "--encoder", "rnn:hidden=4", "--objective", "supcon"]
+    corpus = f"labelled:path={path},negatives=none,label=topic"
+    train_supervised.main(["--corpus", corpus, *small, "--out", "s"])
+    assert "those of its own class are its targets" in capsys.readouterr().out
+    config = json.loads((tmp_path / "s" / "config.json").read_text())
+    assert config["corpus"]["sentences"] == 24 * 3 and "classes" in config["corpus"]["name"]
+    wrong = {
+        f"labelled:path={path},negatives=none": "label=COLUMN",
+        f"labelled:path={path},label=subject": "no column 'subject'",
+        f"labelled:path={path},label=topic": "takes no hard negatives",
+    }
+    for given, said in wrong.items():
+        with pytest.raises(SystemExit) as stopped:
+            train_supervised.main(["--corpus", given, *small, "--out", "w"])
+        assert stopped.value.code == 2 and said in capsys.readouterr().err and not (tmp_path / "w").exists()
+
+
+def test_hard_negatives_must_be_there_for_those_who_need_them(recipe, nli, tmp_path, capsys):
+    small = [*FEW, "--encoder", "rnn:hidden=4", "--objective", "hard_negatives:weight=1"]
+    train_supervised.main(["--corpus", str(nli), *small, "--out", "s"])
+    assert "15 in-batch negatives per anchor" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        train_supervised.main(["--corpus", f"labelled:path={nli},negatives=none", *small, "--out", "w"])
+    assert "needs hard negatives" in capsys.readouterr().err
+
+
+PLAIN = [name for name, kind in OBJECTIVES.items() if not kind().needs - {"targets"}]
+
+
+@pytest.fixture(scope="session")
+def novels(real_data, tmp_path_factory) -> Path:
+    """Two of the real books, and beside them the cache of their text."""
+    place = tmp_path_factory.mktemp("novels")
+    (place / "books").mkdir()
+    for book in sorted((real_data / "books").rglob("*.txt"), key=lambda path: path.stat().st_size)[:2]:
+        shutil.copy(book, place / "books")
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*PLAIN, "joint_infonce", "cpc:offsets=3"])
+def test_every_objective_trains_on_real_books(name, recipe, novels, tmp_path, monkeypatch):
+    monkeypatch.setenv("SENTEMB_CACHE", str(novels / "cache"))
+    runs = ["--pairs", "contiguous"] if name not in PLAIN else []
+    small = ["--encoder", "rnn:hidden=8", "--batch-size", "32", "--max-steps", "8", "--warmup", "1", "--no-score"]
+    recipe(["--corpus", str(novels / "books"), *small, *runs, "--objective", name, "--out", "r", "--eval-every", "0"])
+    log = records(tmp_path / "r")
+    assert [record["step"] for record in log] == [0, 8]
+    assert log[-1]["gradient_norm"] > 0 and all(np.isfinite(record["loss"]) for record in log)
+    config = json.loads((tmp_path / "r" / "config.json").read_text())
+    assert config["corpus"]["documents"] == 2 and config["settings"]["objective"] == name
+    # neither what an objective learns nor its twin is part of the model
+    assert SentenceTransformer(str(tmp_path / "r" / "model")).encode("hello").shape == (16,)
 
 
 def test_supervised_with_two_towers_and_dot_product(recipe, nli, tmp_path):

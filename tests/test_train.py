@@ -24,9 +24,10 @@ from sentemb.packing import seed_dropout
 from sentemb.pairs import PAIRS, Pairs, usable
 from sentemb.registry import InputError, build
 from sentemb.runlog import Watch
+from sentemb.source import Batch
 from sentemb.towers import towers_of
-from sentemb.train import Batch, FitConfig, _gradients, _loss, _seed, describe, fit, refuse_misfit
-from tests.two_processes import gradients, hash_of
+from sentemb.train import FitConfig, _gradients, _loss, _seed, describe, fit, refuse_misfit
+from tests.two_processes import hash_of, trained
 
 HERE = Path(__file__).parent
 
@@ -40,28 +41,49 @@ def torchrun(*command: str, cwd: Path, timeout: int = 300) -> subprocess.Complet
     )
 
 
+STATIC = "static:embeddings=random,dim=5,vocabulary=270"
 CASES = [
     "rnn:hidden=6|infonce",
-    "rnn:hidden=6,embeddings=random,dim=5,vocabulary=270|infonce:symmetric=yes",
     "rnn:hidden=6,cell=gru,layers=2,pooling=max|align_uniform",
-    "static:embeddings=random,dim=5,vocabulary=270|mix:align=1,uniform=0.5",
     "transformer|infonce",
+    "transformer|moco:queue=10",
+    *[f"{STATIC}|{name}" for name in OBJECTIVES],
+    f"{STATIC}|infonce:symmetric=yes,own_side=yes,learn=yes",
+    f"{STATIC}|cpc:offsets=2",
+    f"{STATIC}|moco:queue=10,symmetric=yes,in_batch=yes",
 ]
 
 
-def test_two_processes_have_the_gradients_of_one_on_the_joined_batch(tmp_path):
+def same(found: dict, expected: dict) -> None:
+    """Losses, gradients and what the objective remembers, to 1e-5."""
+    assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5, abs=1e-9)
+    assert set(found["gradients"]) == set(expected["gradients"])
+    whole = torch.stack([slope.norm() for slope in expected["gradients"].values()]).norm()
+    assert whole > 0
+    for name, slope in expected["gradients"].items():  # (a key's bias has gradient 0: softmax does not see it)
+        assert slope.dtype == torch.float64
+        error = (found["gradients"][name] - slope).norm() / slope.norm().clamp_min(1e-6 * whole)
+        assert error < 1e-5, (name, float(error))
+    assert set(found["state"]) == set(expected["state"])
+    for name, value in expected["state"].items():
+        assert torch.allclose(found["state"][name], value, rtol=1e-5, atol=1e-9), name
+
+
+def test_two_processes_train_as_one_on_the_joined_batches(tmp_path):
     done = torchrun(str(HERE / "two_processes.py"), str(tmp_path), *CASES, cwd=HERE.parent)
     assert done.returncode == 0, done.stderr[-3000:]
     for case in CASES:
         encoder, objective = case.split("|")
         two = torch.load(tmp_path / f"{hash_of(case)}.pt")
-        one = gradients(encoder, objective, None)
-        assert two["world"] == 2 and set(two["gradients"]) == set(one)
-        whole = torch.stack([slope.norm() for slope in one.values()]).norm()
-        for name, expected in one.items():  # (a key's bias has gradient 0: softmax does not see it)
-            error = (two["gradients"][name] - expected).norm() / expected.norm().clamp_min(1e-9 * whole)
-            assert error < 1e-5, (case, name, float(error))
-            assert expected.dtype == torch.float64
+        assert two["world"] == 2
+        same(two, trained(encoder, objective, Accelerator(cpu=True)))
+
+
+@pytest.mark.parametrize("case", CASES[3:])
+def test_micro_batches_train_as_the_whole_batch_for_every_objective(case):
+    encoder, objective = case.split("|")
+    whole = trained(encoder, objective, Accelerator(cpu=True))
+    same(trained(encoder, objective, Accelerator(cpu=True), micro_batch=2), whole)
 
 
 @pytest.fixture
@@ -129,6 +151,16 @@ RESUMED = {
     "transformer": {"spec": "transformer"},
     "dropout, head, mlm": {"spec": "transformer", "pairs": "dropout", "head": "mlp", "mlm": 0.1},
     "augment": {"spec": "rnn:hidden=6", "pairs": "augment:how=shuffle,rate=0.5"},
+    "moco": {
+        "spec": "rnn:hidden=6,layers=2,dropout=0.3",
+        "pairs": "dropout",
+        "objective": "moco:queue=24,momentum=0.9",
+    },
+    "memory bank": {"spec": "rnn:hidden=6", "objective": "memory_bank:negatives=20"},
+    "byol": {"spec": "rnn:hidden=6", "objective": "byol:hidden=8", "head": "projection:out=5"},
+    "cpc": {"spec": "rnn:hidden=6", "objective": "cpc:offsets=2", "pairs": "contiguous"},
+    "learned temperature": {"spec": "rnn:hidden=6", "objective": "infonce:learn=yes"},
+    "moco of runs, two towers": {"spec": "rnn:hidden=6", "objective": "moco", "pairs": "contiguous", "two": True},
     "runs, two towers": {"spec": "rnn:hidden=6", "pairs": "contiguous", "objective": "joint_infonce", "two": True},
 }
 
@@ -136,7 +168,7 @@ RESUMED = {
 @pytest.mark.parametrize("case", RESUMED)
 def test_one_seed_one_log_and_resume_continues_it_exactly(case, job):
     settings = dict(max_steps=11, save_every=4, lr=1e-3, **RESUMED[case])
-    if "mlm" in settings:  # its 30,522 words make each step and each file large
+    if settings["spec"] == "transformer":  # whose files are large
         settings |= {"max_steps": 5, "save_every": 2}
     straight, again = job("a", **settings), job("b", **settings)
     assert steady(straight) == steady(again)

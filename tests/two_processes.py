@@ -1,37 +1,80 @@
-"""Run by test_train under torch.distributed.run: one update's gradients over the global batch, on two processes."""
+"""Run by test_train under torch.distributed.run: three updates by the loop's own gradients, on two processes."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
 from sentemb.encoders import ENCODERS
-from sentemb.forward import Embedder, collate
+from sentemb.forward import Embedder
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
-from sentemb.train import gather
+from sentemb.source import Batch
+from sentemb.train import FitConfig, _gradients, _refuse_drift
+from sentemb.twin import Twin
 
-ROWS = [np.arange(3, 3 + 1 + i * 7 % 9) for i in range(16)]  # token rows of several lengths: 8 pairs
+SIZES = (8, 8, 6)  # pairs of the three batches; the last one is smaller
+SENTENCES = 60
 
 
-def gradients(encoder: str, objective: str, accelerator: Accelerator | None) -> dict[str, torch.Tensor]:
-    """Gradients of every trained parameter, on this process' rows of the 8 pairs (all of them without accelerator)."""
+def batch_of(number: int, objective: str, part: slice) -> Batch:
+    """The number-th batch's pairs of ``part``, with what the objective needs; the first two of each are copies."""
+    rng = np.random.default_rng(number)
+    rows = [np.arange(3, 4 + int(length)) + int(shift) for length, shift in rng.integers(0, 9, (SENTENCES, 2))]
+    made = build(OBJECTIVES, objective)
+    runs, k = "runs" in made.needs, 3 if "negatives" in made.needs else 2
+    ids = torch.from_numpy(rng.permutation(SENTENCES)[: SIZES[number] * k].reshape(-1, k))
+    ids[1] = ids[0]
+    if runs:
+        positions = torch.arange(SIZES[number]) + (torch.arange(SIZES[number]) > 2)
+        return Batch([[rows[i] for i in ids[part, 0]]], ids[part, :1], positions[part])
+    labels = torch.arange(SIZES[number]) % 3 if "labels" in made.needs else None
+    columns = [[rows[i] for i in column] for column in ids[part].T]
+    return Batch(columns, ids[part], labels=None if labels is None else labels[part])
+
+
+def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch: int = 0) -> dict[str, Any]:
+    """Losses of three updates, gradients of the last one, and what the objective remembers after it."""
     torch.manual_seed(0)
     model = build(ENCODERS, encoder, "encoder", texts=lambda: ["a few words, and a few more"], max_length=16).double()
     for name, weight in model.named_parameters():
         weight.requires_grad_("pooler" not in name)
-    model.eval()  # no dropout
-    world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
-    mine = [ROWS[i] for i in range(rank, 8, world)] + [ROWS[8 + i] for i in range(rank, 8, world)]
-    embedder: torch.nn.Module = Embedder(model)
-    if accelerator:
-        embedder = accelerator.prepare(embedder)
-    x, y = (gather(view) for view in embedder(collate(model, mine)).chunk(2))
-    loss = build(OBJECTIVES, objective)(x, y)
-    accelerator.backward(loss) if accelerator else loss.backward()
-    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    model.eval()  # no dropout: its masks differ between processes
+    world, rank = accelerator.num_processes, accelerator.process_index
+    embedder, made = Embedder(model), build(OBJECTIVES, objective, "objective")
+    made.prepare(embedder.dimension, SENTENCES)
+    made.double()
+    twin = Twin(embedder) if "targets" in made.needs else None
+    prepared: torch.nn.Module = accelerator.prepare(embedder)
+    weights = {name: p for module in (model, made) for name, p in module.named_parameters()}
+    losses, config = [], FitConfig(micro_batch=micro_batch)
+    for number, size in enumerate(SIZES):
+        prepared.zero_grad()
+        made.zero_grad()
+        part = slice(rank * size // world, (rank + 1) * size // world)
+        loss, seen = _gradients(
+            prepared, made, batch_of(number, objective, part), config, accelerator, number + 1, twin
+        )
+        losses.append(loss)
+        with torch.no_grad():
+            for weight in weights.values():
+                if weight.grad is not None:
+                    weight -= 0.05 * weight.grad
+        if seen.given is not None:
+            made.update(*seen.given)
+        if twin:
+            twin.follow(embedder, 0.5)
+    for module in filter(None, (made, twin)):
+        _refuse_drift(module, accelerator)
+    return {
+        "world": world,
+        "losses": losses,
+        "gradients": {name: weight.grad for name, weight in weights.items() if weight.grad is not None},
+        "state": made.state_dict(),
+    }
 
 
 def main() -> None:
@@ -39,11 +82,17 @@ def main() -> None:
     assert accelerator.num_processes == 2, f"world size {accelerator.num_processes}"
     for case in sys.argv[2:]:
         encoder, objective = case.split("|")
-        found = gradients(encoder, objective, accelerator)
+        found = trained(encoder, objective, accelerator)
         if accelerator.is_main_process:
-            torch.save(
-                {"world": accelerator.num_processes, "gradients": found}, Path(sys.argv[1]) / f"{hash_of(case)}.pt"
-            )
+            torch.save(found, Path(sys.argv[1]) / f"{hash_of(case)}.pt")
+    drifted = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(drifted.weight, accelerator.process_index)
+    try:
+        _refuse_drift(drifted, accelerator)
+    except RuntimeError as error:
+        assert "differs between processes" in str(error)
+    else:
+        raise AssertionError("a drift between processes was not seen")
     accelerator.end_training()
 
 

@@ -11,7 +11,7 @@ from sentemb.geometry import unit
 
 NEEDS = {
     "runs": "runs of consecutive sentences; choose --pairs contiguous",
-    "labels": "a class for each pair; give a labelled corpus with a column `label`",
+    "labels": "a class for each pair; give a labelled corpus and its column (labelled:path=FILE,label=COLUMN)",
     "negatives": "hard negatives; give a labelled corpus with columns `negative...`",
     "targets": "an averaged twin of the encoder, which the training loop makes",
 }

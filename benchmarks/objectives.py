@@ -1,0 +1,141 @@
+"""Time and peak memory of objectives, forward and backward, against the plain torch form that holds all scores.
+
+    python benchmarks/objectives.py            # n = 2,048, 8,192, 32,768, some 20 minutes; nothing else may run
+    python benchmarks/objectives.py --large    # ours at n = 131,072, and uniformity of 100,000 x 768
+
+Each measurement is a process of its own: its time is the least of several runs (one where a run takes long), its memory
+the most that the process ever held beyond what it held before (data made, libraries loaded). Both sides see the same
+rows, and their losses are compared. Last lines: `ratio NAME VALUE`: time is ours over plain, memory is plain over ours.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from sentemb.geometry import uniformity
+from sentemb.objectives import OBJECTIVES
+from sentemb.registry import build
+
+SIZES = (2048, 8192, 32768)
+LARGE = 131072
+CASES = ("infonce", "infonce:symmetric=yes", "dcl", "ntxent", "align_uniform")
+# Of the plain forms: 2 n x 2 n scores of 32,768 pairs are 17 GB, and there are several of them.
+PLAIN_LIMIT = {"ntxent": 8192, "dcl": 8192, "infonce:symmetric=yes": 16384}
+TAU = 0.05
+
+
+def plain(name: str, x: Tensor, y: Tensor) -> Tensor:
+    """The loss as one would write it in torch."""
+    x, y = normalize(x, dim=1), normalize(y, dim=1)
+    order = torch.arange(len(x))
+    if name == "infonce":
+        return cross_entropy(x @ y.T / TAU, order)
+    if name == "infonce:symmetric=yes":
+        scores = x @ y.T / TAU
+        return (cross_entropy(scores, order) + cross_entropy(scores.T, order)) / 2
+    if name == "align_uniform":
+        spread = [torch.pdist(side).pow(2).mul(-2).exp().mean().log() for side in (x, y)]
+        return (x - y).norm(dim=1).pow(2).mean() + (spread[0] + spread[1]) / 2
+    views = torch.cat([x, y])
+    partner = torch.cat([order + len(x), order])
+    scores = (views @ views.T / TAU).fill_diagonal_(-torch.inf)
+    if name == "ntxent":
+        return cross_entropy(scores, partner)
+    right = scores.gather(1, partner[:, None])
+    return (scores.scatter(1, partner[:, None], -torch.inf).logsumexp(dim=1) - right[:, 0]).mean()
+
+
+def ours(name: str, x: Tensor, y: Tensor) -> Tensor:
+    """The same by its name."""
+    more = "" if name == "align_uniform" else f"{',' if ':' in name else ':'}temperature={TAU}"
+    return build(OBJECTIVES, name + more)(x, y)
+
+
+def held() -> float:
+    """MiB, the most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(side: str, name: str, n: int, d: int) -> dict[str, float]:
+    """Seconds, MiB and the loss, of a process that does nothing else."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, d, generator=generator)
+    y = (x + torch.randn(n, d, generator=generator)).requires_grad_()
+    x.requires_grad_()
+    before, seconds, loss = held(), [], torch.zeros(())
+    if name == "uniformity metric":
+        with torch.no_grad():
+            x = normalize(x, dim=1)
+            del y
+            before, start = held(), time.perf_counter()
+            loss = uniformity(x)
+            seconds.append(time.perf_counter() - start)
+    for _ in range(0 if seconds else 7 if n <= 2048 else 3 if n <= 8192 else 1):
+        x.grad = y.grad = None
+        start = time.perf_counter()
+        loss = (ours if side == "ours" else plain)(name, x, y)
+        loss.backward()
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": min(seconds), "mib": held() - before, "whole_mib": held(), "loss": loss.item()}
+
+
+def run(side: str, name: str, n: int, d: int) -> dict[str, float]:
+    """``measure`` in a new process; its line on stdout."""
+    command = [sys.executable, str(Path(__file__)), "--one", side, name, str(n), str(d)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{side} {name} at n = {n}, d = {d} failed: {done.stderr[-500:]}")
+    found = json.loads(done.stdout)
+    print(
+        f"{name:22} n {n:7,} d {d}  {side:5} {found['seconds']:8.3f} s  {found['mib']:8.0f} MiB "
+        f"({found['whole_mib']:.0f} with libraries and data)  loss {found['loss']:.6f}",
+        flush=True,
+    )
+    return found
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="*", default=CASES, choices=CASES, help="which objectives")
+    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, help="pairs n; default 2048 8192 32768")
+    parser.add_argument("--dimensions", nargs="*", type=int, default=(384, 768), help="d; default 384 768")
+    parser.add_argument("--large", action="store_true", help="ours alone at n = 131,072, and the metric of 100,000")
+    parser.add_argument("--one", nargs=4, metavar=("SIDE", "NAME", "N", "D"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        side, name, n, d = options.one
+        print(json.dumps(measure(side, name, int(n), int(d))))
+        return
+    if options.large:
+        for name in ("infonce", "align_uniform"):
+            run("ours", name, LARGE, 384)
+        run("ours", "uniformity metric", 100_000, 768)
+        return
+    ratios = []
+    for d in options.dimensions:
+        for n in options.sizes:
+            for name in options.cases:
+                mine = run("ours", name, n, d)
+                if n > PLAIN_LIMIT.get(name, n):
+                    continue
+                theirs = run("plain", name, n, d)
+                if abs(mine["loss"] - theirs["loss"]) > 1e-4 * max(1, abs(theirs["loss"])):
+                    sys.exit(f"{name}: ours is {mine['loss']}, plain {theirs['loss']}")
+                key = f"{name.partition(':')[0]}{'-symmetric' if 'symmetric' in name else ''}-{n}-{d}"
+                ratios.append((f"time-{key}", mine["seconds"] / theirs["seconds"]))
+                ratios.append((f"memory-{key}", theirs["mib"] / max(1, mine["mib"])))
+    for key, value in ratios:
+        print(f"ratio {key} {value:.2f}")
+
+
+if __name__ == "__main__":
+    main()
