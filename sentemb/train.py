@@ -136,10 +136,9 @@ def fit(
         loss, seen = _gradients(prepared, objective, batch, config, accelerator, step, twin)
         known: dict[str, Any] = {"identical": pairs.views, "informs": objective.informs}
         known |= {"reference": objective.reference(len(batch) * world, pairs.negatives)}
-        known |= objective.told()
         if step == 1:  # (nothing has been learned yet)
             _score(log, score, model, run, 0, loss)
-            log.write(0, loss, *seen.partners, **known)
+            log.write(0, loss, *seen.partners, **(known | objective.told(*seen.partners)))
         for group in optimizer.param_groups:
             group["lr"] = config.lr_at(step, steps)
         norm = float(accelerator.clip_grad_norm_(parameters, config.clip))
@@ -160,7 +159,8 @@ def fit(
         if scored:
             _score(log, score, model, run, step, loss)
         if scored or step % config.log_every == 0:
-            log.write(step, loss, *seen.partners, **known, lr=config.lr_at(step, steps), gradient_norm=norm)
+            known |= {"lr": config.lr_at(step, steps), "gradient_norm": norm, **objective.told(*seen.partners)}
+            log.write(step, loss, *seen.partners, **known)
         if config.save_every and (step % config.save_every == 0 or step == steps):
             with log.paused():
                 for module in beside.values():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sentemb import blockwise
-from sentemb.geometry import unit
+from sentemb.geometry import relative_penalty, unit
 from sentemb.objectives import OBJECTIVES, Extras
 from sentemb.registry import InputError, build
 from tests import references as slow
@@ -311,10 +311,13 @@ def test_joint_of_a_run_without_neighbours_is_zero():
 def test_the_learned_temperature_learns_and_is_told(views):
     objective = Case("infonce:learn=yes,temperature=0.5", None).made()
     objective(*views).backward()
-    assert objective.factor.grad.abs() > 0 and objective.told() == {"temperature": pytest.approx(0.5)}
+    r = relative_penalty(*(unit(side) for side in views), 0.5)
+    entropy = torch.special.entr(r).sum(dim=1).mean().item()
+    told = {"temperature": pytest.approx(0.5), "penalty_entropy": pytest.approx(entropy)}
+    assert objective.factor.grad.abs() > 0 and objective.told(*views) == told
     with torch.no_grad():
         objective.factor.fill_(9.0)
-    assert objective.told()["temperature"] == pytest.approx(0.1)  # never below a fifth
+    assert objective.told(*views)["temperature"] == pytest.approx(0.1)  # never below a fifth
 
 
 def test_the_queue_holds_the_newest_keys_and_copies_in_it_are_no_negatives(views):

@@ -68,8 +68,9 @@ class Objective(nn.Module):
     def remember(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Change what is remembered, given what ``loss`` was given."""
 
-    def told(self) -> dict[str, float]:
-        """What it has learned, for the log."""
+    @torch.no_grad()
+    def told(self, x: Tensor, y: Tensor) -> dict[str, float]:
+        """What there is to say of it beside the loss, for the log; ``x``, ``y`` ``[n, d]`` are partners."""
         return {}
 
     def momentum(self, done: float) -> float:

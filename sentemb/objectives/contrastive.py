@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sentemb.blockwise import LeftOut, log_sum_exp, log_sum_exp_both
+from sentemb.geometry import penalty_entropy
 from sentemb.objectives.base import Extras, Objective, copied, count, mean_of, order, positive
 from sentemb.registry import choose
 
@@ -73,11 +74,15 @@ class InfoNCE(Objective):
             return x / self.temperature
         return x * (self.factor.clamp(max=math.log(5)).exp() / self.temperature)
 
-    def told(self) -> dict[str, float]:
-        """The temperature, where it is learned."""
-        if self.factor is None:
-            return {}
-        return {"temperature": self.temperature / math.exp(min(self.factor.item(), math.log(5)))}
+    @torch.no_grad()
+    def told(self, x: Tensor, y: Tensor) -> dict[str, float]:
+        """How evenly the other side's negatives are pushed (entropy, nats), and the temperature where it is learned."""
+        found = {}
+        if len(x) > 1:
+            found["penalty_entropy"] = penalty_entropy(self.scaled(self._rows(x)), self._rows(y), 1.0).mean().item()
+        if self.factor is not None:
+            found["temperature"] = self.temperature / math.exp(min(self.factor.item(), math.log(5)))
+        return found
 
     def mean(self, losses: Tensor) -> Tensor:
         """Over anchors; decoupled ones without any negative have no say."""
