@@ -131,6 +131,8 @@ def fit(
     source = Source(pairs, tokens, tokens.distinct(), words, towers, config.seed, config.batch_size, world, rank)
 
     model.train()
+    if twin:
+        twin.train()
     for step, rows in enumerate(source.order(done, steps), start=done + 1):
         batch = source.batch(rows, step)
         loss, seen = _gradients(prepared, objective, batch, config, accelerator, step, twin)
