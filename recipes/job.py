@@ -70,7 +70,7 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> 
         tokenizer = tokenizer_of(model)
         tokens = corpus.tokens(tokenizer, settings["max_length"])
     pairs = make_pairs(settings, corpus, train, tokens)
-    refuse_misfit(objective, pairs)
+    refuse_misfit(objective, pairs, settings["towers"])
     refuse_no_noise(settings, model, pairs)
     mlm = MaskedWords(model) if config.mlm else None
     head = build(HEADS, settings["head"], "head", dimension=tower_dimension(model))
@@ -201,8 +201,11 @@ def refuse_no_noise(settings: dict[str, Any], model: SentenceTransformer, pairs:
 def training_texts(corpus: Corpus, ranges: np.ndarray, chunk: int = 10_000) -> Iterator[str]:
     """Every sentence before the end of the last training document, for a vocabulary to be learned from."""
     stop = int(ranges.max())
+    columns = int(corpus.documents[1]) if corpus.classes else 0
     for start in range(0, stop, chunk):
-        yield from corpus.sentences(slice(start, min(start + chunk, stop)))
+        for row, text in enumerate(corpus.sentences(slice(start, min(start + chunk, stop))), start=start):
+            if not columns or row % columns != columns - 1:  # (a class is no sentence)
+                yield text
 
 
 def refuse_another_job(out: Path, corpus: Corpus, accelerator: Accelerator, steps: int) -> None:

@@ -205,7 +205,7 @@ class _LogSumExp(torch.autograd.Function):
         plan: _Plan = ctx.plan
         over_rows, over_columns = (x.masked_fill(x.isneginf(), 0) for x in (over_rows, over_columns))
         slope_rows, slope_columns = slopes
-        grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
+        grad_a, grad_b = (torch.zeros_like(x) if ctx.needs_input_grad[i] else None for i, x in enumerate((a, b)))
         grad_row = torch.zeros_like(row_bias) if row_bias is not None else None
         grad_column = torch.zeros_like(column_bias) if column_bias is not None else None
         for rows, columns in _tiles(len(a), len(b), plan.above, plan.block):
@@ -218,9 +218,9 @@ class _LogSumExp(torch.autograd.Function):
             shares = shares.sub_(over_rows[rows, None]).exp_().mul_(slope_rows[rows, None])
             if turned is not None:
                 shares.add_(turned)
-            if ctx.needs_input_grad[0]:
+            if grad_a is not None:
                 grad_a[rows].addmm_(shares, b[columns], alpha=plan.scale)
-            if ctx.needs_input_grad[1]:
+            if grad_b is not None:
                 grad_b[columns].addmm_(shares.T, a[rows], alpha=plan.scale)
             if grad_row is not None:
                 grad_row[rows] += shares.sum(dim=1)

@@ -1,7 +1,8 @@
 """Checkpoints: a folder that is whole or not there, loadable as a model and enough to train on from.
 
-``checkpoints/step-N`` is a SentenceTransformer folder with two files more, ``training.safetensors`` (optimiser
-tensors) and ``training.json`` (step and settings of the optimiser). No pickle. Dropout needs no saved random state:
+``checkpoints/step-N`` is a SentenceTransformer folder with two files more, ``training.safetensors`` (the optimiser's
+tensors, and what is learned or remembered beside the model: head, side task, objective, averaged twin) and
+``training.json`` (the step). No pickle. Dropout needs no saved random state:
 the loop seeds each step from (seed, step, rank).
 """
 
@@ -109,7 +110,8 @@ def restore(
     except Exception as error:
         why = " ".join(str(error).split())[:300]
         raise InputError(
-            f"{folder} cannot be resumed from ({why}); remove it to continue from the one before"
+            f"{folder} cannot be resumed from ({why}); if it is damaged, remove it to continue from the one before; "
+            "if other settings made it, begin a new run"
         ) from error
     return step
 

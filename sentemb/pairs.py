@@ -12,6 +12,8 @@ import numpy as np
 from sentemb.augment import AUGMENTATIONS, Noise
 from sentemb.registry import InputError, choose
 
+GAP = 1000  # how much further apart the positions of two documents are, so that no offset leads from one to the other
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -85,7 +87,7 @@ def contiguous(ranges: np.ndarray) -> Pairs:
     starts, stops = _bounds(ranges)
     document = np.repeat(np.arange(len(starts)), stops - starts)
     rows = _every(ranges)
-    return Pairs(rows[:, None], positions=rows + document)  # a step more at the end of each document
+    return Pairs(rows[:, None], positions=rows + GAP * document)
 
 
 def dropout(ranges: np.ndarray) -> Pairs:

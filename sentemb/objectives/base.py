@@ -43,10 +43,15 @@ class Objective(nn.Module):
     takes: frozenset[str] = frozenset()  # of NEEDS: what it uses where there is some
     contrastive = False  # whether the loss is a cross-entropy over candidates
     informs = False  # whether log(candidates) - loss is a lower bound of the views' mutual information
+    one_space = False  # whether both sides' embeddings are kept in one place: two encoders' are not comparable
     normalise = True  # whether rows get unit length first
 
     def forward(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> Tensor:
-        """Scalar loss of partners ``x``, ``y`` ``[n, d]``; finite, with finite gradient, for any finite input."""
+        """Scalar loss of partners ``x``, ``y`` ``[n, d]``, at least float32.
+
+        Finite, with finite gradient, whatever the rows: alike, zero, one alone, 1e4 long (float16 excepted where the
+        gradient itself is larger than float16 can hold).
+        """
         with torch.autocast(x.device.type, enabled=False):
             return self.loss(*self._ready(x, y, extras or Extras()))
 
@@ -77,17 +82,20 @@ class Objective(nn.Module):
         """Share of the twin that stays in an update, at a share ``done`` of the training; of those with targets."""
         raise TypeError(f"{type(self).__name__} has no twin")
 
-    def candidates(self, n: int, hard: int = 0) -> int:
-        """Rows an anchor picks its partner from, in a global batch of ``n`` pairs with ``hard`` negatives each."""
+    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
+        """Rows an anchor picks its partner from, in a global batch of ``n`` pairs with ``hard`` negatives each.
+
+        ``runs``: of n consecutive sentences instead.
+        """
         return n
 
-    def reference(self, n: int, hard: int = 0) -> float | None:
+    def reference(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
         """The loss of guessing (all embeddings alike), nats, where that is what the loss is to be compared with."""
-        return math.log(self.candidates(n, hard)) if self.contrastive else None
+        return math.log(max(1, self.candidates(n, hard, runs))) if self.contrastive else None
 
-    def negatives(self, n: int, hard: int = 0) -> str:
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """What each anchor is contrasted with in a global batch of ``n`` pairs, for the first log line."""
-        return f"{self.candidates(n, hard) - 1} in-batch negatives per anchor (copies of a sentence are none)"
+        return f"{self.candidates(n, hard, runs) - 1} in-batch negatives per anchor (copies of a sentence are none)"
 
     def _ready(self, x: Tensor, y: Tensor, extras: Extras) -> tuple[Tensor, Tensor, Extras]:
         """As ``loss`` takes them."""
@@ -102,10 +110,7 @@ class Objective(nn.Module):
         return self._rows(x), self._rows(y), extras
 
     def _rows(self, x: Tensor) -> Tensor:
-        rows = unit(x) if self.normalise else wide(x)
-        if x.dtype == torch.float16 and rows.requires_grad:  # which rows of great length would overflow
-            rows.register_hook(lambda slope: slope.clamp(-65504, 65504))
-        return rows
+        return unit(x) if self.normalise else wide(x)
 
 
 def wide(x: Tensor) -> Tensor:
@@ -134,10 +139,13 @@ def share(name: str, value: float, least: float = 0.0) -> float:
     return value
 
 
-def count(name: str, value: int, least: int = 1) -> int:
-    """``value`` if it is at least ``least``; else a ValueError."""
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+def count(name: str, value: int, least: int = 1, most: int = 2**31) -> int:
+    """``value`` if it is from ``least`` to ``most``; else a ValueError."""
+    if not least <= value <= most:
+        raise ValueError(
+            f"{name} must be {'at least' if value < least else 'at most'} "
+            f"{least if value < least else most}, got {value}"
+        )
     return value
 
 

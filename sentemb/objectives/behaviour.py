@@ -86,13 +86,13 @@ class Hard(Objective):
             return negatives.clamp(max=self.top)
         return (self.quantile * negatives.double() - 1e-9).ceil().long()
 
-    def candidates(self, n: int, hard: int = 0) -> int:
+    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """The partner and the nearest negatives."""
         return 1 + int(self.kept(torch.tensor(n - 1)))
 
-    def reference(self, n: int, hard: int = 0) -> float | None:
+    def reference(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
         """Of rows all alike, which are all nearest."""
-        return math.log(n) if self.contrastive else None
+        return math.log(max(1, n)) if self.contrastive else None
 
 
 class HardSimple(Hard):

@@ -26,7 +26,8 @@ class InfoNCE(Objective):
             the first.
         own_side: the other n - 1 rows of the anchor's own side are candidates, too.
         score: cosine, or dot (the plain inner product of rows as they are).
-        learn: learn the temperature along, beginning with ``temperature``; never below a fifth of it.
+        learn: learn the temperature along, beginning with ``temperature``; it stays between a fifth and a hundred
+            times that.
         hard_weight: log-weight of an anchor's own hard negatives among its candidates.
 
     Source: van den Oord et al. 2018, arXiv 1807.03748, eq. 4, with cosine over temperature as the score; symmetric,
@@ -72,7 +73,12 @@ class InfoNCE(Objective):
         """Rows over the temperature of now."""
         if self.factor is None:
             return x / self.temperature
-        return x * (self.factor.clamp(max=math.log(5)).exp() / self.temperature)
+        return x * (self.factor.exp() / self.temperature)
+
+    def remember(self, x: Tensor, y: Tensor, extras: Extras) -> None:
+        """Keep a learned temperature above a fifth of what it began with (and below a hundredfold)."""
+        if self.factor is not None:
+            self.factor.clamp_(-math.log(100), math.log(5))
 
     @torch.no_grad()
     def told(self, x: Tensor, y: Tensor) -> dict[str, float]:
@@ -81,7 +87,7 @@ class InfoNCE(Objective):
         if len(x) > 1:
             found["penalty_entropy"] = penalty_entropy(self.scaled(self._rows(x)), self._rows(y), 1.0).mean().item()
         if self.factor is not None:
-            found["temperature"] = self.temperature / math.exp(min(self.factor.item(), math.log(5)))
+            found["temperature"] = self.temperature / math.exp(self.factor.item())
         return found
 
     def mean(self, losses: Tensor) -> Tensor:
@@ -127,9 +133,15 @@ class InfoNCE(Objective):
             others = LeftOut(ids[:, :2], ids[:, 2:].flatten(), itself=places)
         return [log_sum_exp(xs, hard.flatten(0, 1), others), *own.unbind(dim=1)]
 
-    def candidates(self, n: int, hard: int = 0) -> int:
+    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """Both sides' rows but the anchor, and all hard negatives."""
         return n * (1 + hard) + self.own_side * (n - 1) - self.decoupled
+
+    def reference(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
+        """Of both directions where symmetric: the second has no hard negatives; one's own count by their weight."""
+        plain = max(1, self.candidates(n))
+        forth = math.log(plain + hard * (n - 1 + math.exp(min(self.hard_weight, 700))))
+        return (forth + math.log(plain)) / 2 if self.symmetric else forth
 
 
 class NTXent(InfoNCE):
@@ -211,7 +223,7 @@ class DCL(InfoNCE):
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__(temperature, symmetric=True, own_side=True)
 
-    def negatives(self, n: int, hard: int = 0) -> str:
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """All candidates are."""
         return f"{self.candidates(n)} in-batch negatives per anchor (copies of a sentence are none)"
 
@@ -236,7 +248,7 @@ class CMC(InfoNCE):
     def __init__(self, temperature: float = 0.07) -> None:
         super().__init__(temperature, symmetric=True)
 
-    def reference(self, n: int, hard: int = 0) -> float | None:
+    def reference(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
         """Of both directions."""
         return 2 * math.log(n)
 
@@ -270,7 +282,7 @@ class SupCon(InfoNCE):
         of_x, of_y = ((self.scaled(z) * (sums - z)).sum(dim=1) / positives for z in (x, y))
         return (forth - of_x + back - of_y).mean() / 2
 
-    def negatives(self, n: int, hard: int = 0) -> str:
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Those of other classes."""
         return f"{2 * n - 1} candidates per anchor, those of its own class are its targets"
 
@@ -321,11 +333,17 @@ class JointInfoNCE(Objective):
         scores = torch.where(near >= 0, torch.einsum("nd,nkd->nk", xs, y[near]), 0).sum(dim=1)
         return mean_of(sums - scores / targets.clamp_min(1), targets > 0)
 
-    def candidates(self, n: int, hard: int = 0) -> int:
+    def reference(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
+        """A score of 0 is a small one beside others of 1 / temperature."""
+        if self.diagonal != "zero":
+            return super().reference(n, hard, runs)
+        return math.log(max(1, n - 1) + (math.exp(-1 / self.temperature) if self.normalise else 1))
+
+    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """All sentences of the run, or all others."""
         return n - (self.diagonal == "out")
 
-    def negatives(self, n: int, hard: int = 0) -> str:
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Two of the candidates are targets."""
         return f"{self.candidates(n) - 2} in-batch negatives per sentence, its two neighbours are its targets"
 
@@ -351,7 +369,7 @@ class CPC(Objective):
 
     def __init__(self, offsets: int = 1) -> None:
         super().__init__()
-        self.offsets = count("offsets", offsets)
+        self.offsets = count("offsets", offsets, most=100)
         self.needs = frozenset({"runs"}) if offsets > 1 else frozenset()
         self.maps: nn.Parameter | None = None  # [offsets, d, d]
 
@@ -380,9 +398,9 @@ class CPC(Objective):
             losses.append(mean_of(sums - (predicted * y[target]).sum(dim=1), target >= 0))
         return torch.stack(losses).mean()
 
-    def candidates(self, n: int, hard: int = 0) -> int:
-        """All sentences; one less in runs of several offsets."""
-        return n - (self.offsets > 1)
+    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
+        """All sentences; in runs all others."""
+        return n - (runs or self.offsets > 1)
 
 
 def joined(parts: list[Tensor]) -> Tensor:

@@ -33,7 +33,7 @@ class BarlowTwins(Objective):
         others = correlation.square().sum() - own.square().sum()
         return (1 - own).square().sum() + self.off_diagonal * others
 
-    def negatives(self, n: int, hard: int = 0) -> str:
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """None."""
         return "no negatives, correlations over the batch"
 
@@ -74,7 +74,7 @@ class VICReg(Objective):
             total = total + self.variance * narrow / 2 + self.covariance * others
         return total
 
-    def negatives(self, n: int, hard: int = 0) -> str:
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """None."""
         return "no negatives, variances and covariances over the batch"
 

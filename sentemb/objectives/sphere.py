@@ -47,7 +47,7 @@ class AlignUniform(Objective):
             total = total + self.weight * both_sides_uniformity(x, y, self.t, extras.ids, self.sides)
         return total
 
-    def negatives(self, n: int, hard: int = 0) -> str:
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """As :meth:`Objective.negatives`: every pair of a side repels."""
         return f"uniformity over {n * (n - 1) // 2} pairs a side, the {self.sides} of both sides"
 
@@ -93,6 +93,13 @@ class Mix(Objective):
         if uniform:
             total = total + uniform * both_sides_uniformity(x, y, self.t, extras.ids, self.sides)
         return total
+
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+        """Of the terms that have a weight."""
+        contrastive, _, uniform = self.weights
+        parts = [super().negatives(n, hard, runs)] if contrastive else []
+        parts += [f"uniformity over {n * (n - 1) // 2} pairs a side, the {self.sides} of both sides"] if uniform else []
+        return " and ".join(parts) or "no negatives"
 
 
 def both_sides_uniformity(x: Tensor, y: Tensor, t: float, ids: Tensor | None, sides: str) -> Tensor:

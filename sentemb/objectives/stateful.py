@@ -52,7 +52,8 @@ class MoCo(Objective):
     ) -> None:
         super().__init__()
         self.temperature, self.size = positive("temperature", temperature), count("queue", queue)
-        self.rate, self.in_batch, self.symmetric = share("momentum", momentum), in_batch, symmetric
+        self.rate, self.in_batch = share("momentum", momentum), in_batch
+        self.symmetric = self.one_space = symmetric
 
     def prepare(self, dimension: int, sentences: int = 0) -> None:
         """The queue."""
@@ -101,12 +102,12 @@ class MoCo(Objective):
         self.place.copy_((self.place + len(keys)) % self.size)
         self.filled.copy_((self.filled + len(keys)).clamp(max=self.size))
 
-    def candidates(self, n: int, hard: int = 0) -> int:
+    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """The partner, the queue as it is now, the batch."""
         filled = int(getattr(self, "filled", 0))
         return 1 + filled + (n - 1) * (self.in_batch or not filled)
 
-    def negatives(self, n: int, hard: int = 0) -> str:
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Of the queue."""
         also = f" and {n - 1} of the batch" if self.in_batch else ""
         return f"up to {self.size} keys of past batches{also} as negatives per anchor (copies of a sentence are none)"
@@ -121,7 +122,7 @@ class MemoryBank(Objective):
     Args:
         temperature: tau, > 0.
         negatives: stored entries drawn in each step, the same for all anchors; 0: all of them (the full softmax).
-        momentum: share of an entry that stays when its sentence is seen again, in [0, 1).
+        momentum: share of an entry that stays when its sentence is seen again, in [0, 1].
 
     Source: Wu et al. 2018 (instance discrimination), arXiv 1805.01978, eq. 2 and section 3.2, with a softmax over the
     entries drawn; temperature, momentum and number are those of its code.
@@ -131,7 +132,7 @@ class MemoryBank(Objective):
     contrasted = "negatives"
     both_ways = "yes"
     source = "Wu et al. 2018, eq. 2, sec. 3.2"
-    contrastive = True
+    contrastive = one_space = True
     bank: Tensor  # [sentences, d]
     seen: Tensor  # bool [sentences]
     steps: Tensor  # int64 [], which decides the next draw
@@ -155,12 +156,12 @@ class MemoryBank(Objective):
         if self.number and len(stored) > self.number:
             generator = torch.Generator().manual_seed(int(self.steps))
             stored = stored[torch.randint(len(stored), (self.number,), generator=generator).to(stored.device)]
-        losses = []
+        losses, drawn = [], self.bank[stored]
         for rows, partners, side in ((x, y, 1), (y, x, 0)):
             scaled, own = rows / self.temperature, ids[:, side]
             entries = torch.where(self.seen[own, None], self.bank[own], partners.detach())
             partner = (scaled * entries).sum(dim=1)
-            others, their_ids = (self.bank[stored], stored) if len(stored) else (entries, own)
+            others, their_ids = (drawn, stored) if len(stored) else (entries, own)
             itself = None if len(stored) else order(x)[:, None]
             sums = log_sum_exp(scaled, others, LeftOut(ids, their_ids, itself=itself))
             losses.append((joined([sums, partner]) - partner).mean())
@@ -178,20 +179,19 @@ class MemoryBank(Objective):
     def remember(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Move the entries of the batch's sentences towards what they look like now."""
         ids, places = self._known(x, extras.ids).T.flatten().unique(return_inverse=True)
-        now = unit(
-            torch.zeros(len(ids), x.shape[1], dtype=x.dtype, device=x.device).index_add(0, places, torch.cat([x, y]))
-        )
+        sums = torch.zeros(len(ids), x.shape[1], dtype=x.dtype, device=x.device)
+        now = unit(sums.index_put((places,), torch.cat([x, y]), accumulate=True))  # (in one order, on a GPU too)
         moved = unit(self.rate * self.bank[ids] + (1 - self.rate) * now)
         self.bank[ids] = torch.where(self.seen[ids, None], moved, now)
         self.seen[ids] = True
         self.steps += 1
 
-    def candidates(self, n: int, hard: int = 0) -> int:
+    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """The partner and the entries drawn."""
         stored = int(self.seen.sum()) if hasattr(self, "seen") else 0
         return 1 + (min(stored, self.number or stored) or n - 1)
 
-    def negatives(self, n: int, hard: int = 0) -> str:
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Of the bank."""
         drawn = f"{self.number} drawn from" if self.number else "all of"
         return f"{drawn} one stored embedding a sentence as negatives per anchor (copies of a sentence are none)"
@@ -243,6 +243,6 @@ class BYOL(Objective):
         back = 2 - 2 * (self.predict(y) * unit(twin_x)).sum(dim=1)
         return (forth + back).mean()
 
-    def negatives(self, n: int, hard: int = 0) -> str:
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """None."""
         return "no negatives, an averaged twin of the encoder is the target"
