@@ -1,7 +1,6 @@
 """The only training loop: one forward for both views, global negatives with exact gradients, a log a human can read."""
 
 import contextlib
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
@@ -21,6 +19,7 @@ from sentemb.forward import Embedder
 from sentemb.objectives import NEEDS, OBJECTIVES, Extras, Objective
 from sentemb.packing import seed_dropout
 from sentemb.pairs import Pairs, batch_sizes
+from sentemb.processes import agree, gather, gather_plain, refuse_drift
 from sentemb.registry import InputError
 from sentemb.runlog import Log, Scores
 from sentemb.source import Batch, Source
@@ -147,7 +146,7 @@ def fit(
             log.write(0, loss, *seen.partners, **(known | objective.told(*seen.partners)))
         for group in optimizer.param_groups:
             group["lr"] = config.lr_at(step, steps)
-        _agree(objective, accelerator)
+        agree(objective, accelerator)
         norm = float(accelerator.clip_grad_norm_(parameters, config.clip))
         overflow = accelerator.scaler is not None and math.isfinite(loss)  # fp16's scaler skips such a step
         if not (math.isfinite(norm) and math.isfinite(loss)) and not overflow:
@@ -171,7 +170,7 @@ def fit(
         if config.save_every and (step % config.save_every == 0 or step == steps):
             with log.paused():
                 for module in beside.values():
-                    _refuse_drift(module, accelerator)
+                    refuse_drift(module, accelerator)
                 if accelerator.is_main_process:
                     checkpoint.save(run / "checkpoints" / f"step-{step}", step, embedder, optimizer, beside)
                 accelerator.wait_for_everyone()
@@ -294,10 +293,10 @@ def _loss(
     """The loss of the global batch, of all columns gathered from all processes."""
     device = accelerator.device
     together = [gather(column) for column in columns]
-    twins = [_all(column, accelerator) for column in targets]
-    ids = _all(batch.ids.to(device), accelerator)
+    twins = [gather_plain(column, accelerator) for column in targets]
+    ids = gather_plain(batch.ids.to(device), accelerator)
     positions, labels = (
-        None if numbers is None else _all(numbers.to(device), accelerator)
+        None if numbers is None else gather_plain(numbers.to(device), accelerator)
         for numbers in (batch.positions, batch.labels)
     )
     if positions is None:
@@ -318,61 +317,6 @@ def _loss(
         targets=(twins[0][first], twins[-1][first + 1]) if twins else None,
     )
     return objective(x[first], y[first + 1], extras), Seen(partners, (*partners, extras))
-
-
-def _agree(objective: Objective, accelerator: Accelerator) -> None:
-    """Give the objective's parameters one gradient on all processes: each has computed the whole one, to rounding."""
-    for weight in objective.parameters():
-        if weight.grad is not None and accelerator.num_processes > 1:
-            dist.all_reduce(weight.grad)
-            weight.grad /= accelerator.num_processes
-
-
-def _refuse_drift(module: nn.Module, accelerator: Accelerator) -> None:
-    """RuntimeError if what an objective remembers is not the same on all processes."""
-    if accelerator.num_processes == 1:
-        return
-    digest = hashlib.blake2b(digest_size=8)
-    for name, value in module.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    own = torch.tensor(int.from_bytes(digest.digest(), "big", signed=True), device=accelerator.device)
-    sums = accelerator.gather(own[None])
-    if (sums != sums[0]).any():
-        raise RuntimeError(
-            f"what the {type(module).__name__} remembers differs between processes (checksums {sums.tolist()}): their "
-            "processors do not compute alike, so use machines of one kind; nothing is saved"
-        )
-
-
-def _all(x: Tensor, accelerator: Accelerator) -> Tensor:
-    """Rows of all processes, of numbers without a gradient."""
-    return accelerator.gather(x) if accelerator.num_processes > 1 else x
-
-
-def gather(x: Tensor) -> Tensor:
-    """Rows of all processes, ``[n, d]`` to ``[processes * n, d]``, with exact gradients under DDP's averaging.
-
-    (``Accelerator.gather`` has no gradient; torch's own differentiable one has changed its name and place by release.)
-    """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return x
-    return _Gather.apply(x)
-
-
-class _Gather(torch.autograd.Function):
-    """Every process computes the same loss over all rows; summing its gradients cancels DDP's mean over processes."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        total = slopes[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 def describe(

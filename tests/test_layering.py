@@ -29,6 +29,7 @@ LEVELS = {
     "sentemb.runlog": 2,
     "sentemb.twin": 1,  # an encoder's slow copy
     "sentemb.source": 2,
+    "sentemb.processes": 0,
     "sentemb.train": 2.5,
     "sentemb.runfiles": 2,
     "sentemb.figures": 2.1,

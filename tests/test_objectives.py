@@ -10,7 +10,7 @@ import torch
 from sentemb import blockwise
 from sentemb.geometry import relative_penalty, unit
 from sentemb.objectives import OBJECTIVES, Extras
-from sentemb.objectives.contrastive import follower
+from sentemb.objectives.sequence import follower
 from sentemb.pairs import contiguous
 from sentemb.registry import InputError, build
 from tests import references as slow

@@ -11,9 +11,10 @@ from accelerate import Accelerator
 from sentemb.encoders import ENCODERS
 from sentemb.forward import Embedder
 from sentemb.objectives import OBJECTIVES
+from sentemb.processes import refuse_drift
 from sentemb.registry import build
 from sentemb.source import Batch
-from sentemb.train import FitConfig, _gradients, _refuse_drift
+from sentemb.train import FitConfig, _gradients
 from sentemb.twin import Twin
 
 SIZES = (8, 8, 6)  # pairs of the three batches; the last one is smaller
@@ -68,7 +69,7 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
         if twin:
             twin.follow(embedder, 0.5)
     for module in filter(None, (made, twin)):
-        _refuse_drift(module, accelerator)
+        refuse_drift(module, accelerator)
     return {
         "world": world,
         "losses": losses,
@@ -88,7 +89,7 @@ def main() -> None:
     drifted = torch.nn.Linear(2, 2)
     torch.nn.init.constant_(drifted.weight, accelerator.process_index)
     try:
-        _refuse_drift(drifted, accelerator)
+        refuse_drift(drifted, accelerator)
     except RuntimeError as error:
         assert "differs between processes" in str(error)
     else:

@@ -7,8 +7,9 @@ that says what it is, and a line in OBJECTIVES. ``python -m sentemb.objectives``
 
 from sentemb.objectives.base import NEEDS, Extras, Objective
 from sentemb.objectives.behaviour import Hard, HardSimple, Simple
-from sentemb.objectives.contrastive import CMC, CPC, DCL, DPR, HardNegatives, InfoNCE, JointInfoNCE, NTXent, SupCon
+from sentemb.objectives.contrastive import CMC, DCL, DPR, HardNegatives, InfoNCE, NTXent, SupCon
 from sentemb.objectives.decorrelation import BarlowTwins, VICReg
+from sentemb.objectives.sequence import CPC, JointInfoNCE
 from sentemb.objectives.sphere import AlignUniform, Mix
 from sentemb.objectives.stateful import BYOL, MemoryBank, MoCo
 
