@@ -43,6 +43,22 @@ def test_uniformity_equals_pdist_where_that_fits():
     assert uniformity(x, block=128).item() == pytest.approx(expected.item(), abs=1e-12)
 
 
+def test_uniformity_in_float32_is_that_of_float64():
+    x = unit(sphere(2500, 768) + 0.5)  # in one cone, as embeddings are
+    expected = torch.pdist(x).square_().mul_(-2).exp_().mean().log().item()
+    assert uniformity(x.float()).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_ranks_over_several_blocks_of_rows():
+    x = sphere(2500, 8)  # of which a block holds 1,677 rows
+    y = unit(x + 0.5 * sphere(2500, 8, seed=1))
+    scores = x @ y.T
+    ranks = 1 + (scores > scores.diagonal()[:, None]).sum(dim=1)
+    mrr, recall = retrieval(x, y)
+    assert mrr == pytest.approx((1 / ranks).mean().item())
+    assert recall == pytest.approx((ranks == 1).double().mean().item()) and 0 < recall < 1
+
+
 def test_uniformity_of_one_point_is_zero_and_of_antipodes_minus_4t():
     assert uniformity(torch.ones(5, 3, dtype=torch.float64) / math.sqrt(3)).item() == pytest.approx(0, abs=1e-12)
     assert uniformity(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), t=2).item() == pytest.approx(-8, abs=1e-5)
