@@ -3,8 +3,6 @@
 Source: Wang & Liu 2021, arXiv 2012.09740. Its diagnostics (relative penalty, entropy) are in :mod:`sentemb.geometry`.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -89,10 +87,6 @@ class Hard(Objective):
     def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """The partner and the nearest negatives."""
         return 1 + int(self.kept(torch.tensor(n - 1)))
-
-    def reference(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
-        """Of rows all alike, which are all nearest."""
-        return math.log(max(1, n)) if self.contrastive else None
 
 
 class HardSimple(Hard):
