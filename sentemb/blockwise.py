@@ -1,8 +1,9 @@
 """Sums over all scores ``a_i . b_j`` of two sets of rows, with exact gradients and without ever holding all scores.
 
 Scores are made a tile at a time, and once more for the gradient: memory is O((n + m) d + tile), the time 8 n m d
-operations where the plain form takes 6. Few scores (WHOLE) are one tile, kept for the gradient. The method is that of
-streaming log-sum-exp: Milakov & Gimelshein 2018, arXiv 1805.02867; Cheng et al. 2024, arXiv 2410.17243.
+operations where the plain form takes 6. Where only sums over rows are wanted, tiles are whole rows and the gradient is
+taken on the way, in 6 n m d. Few scores (WHOLE) are one tile. The method is that of streaming log-sum-exp: Milakov &
+Gimelshein 2018, arXiv 1805.02867; Cheng et al. 2024, arXiv 2410.17243.
 """
 
 import math
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BLOCK = 1024  # rows and columns of a tile
+ROWS = 128  # rows of a tile of whole rows, at least
 WHOLE = 2048 * 2048  # so many scores or fewer are one tile
 # Changes a tile in place: (scores, rows, columns), with -inf where a score does not count, or a constant added.
 Edit = Callable[[Tensor, slice, slice], None]
@@ -41,6 +43,9 @@ def log_sum_exp(
     Returns:
         ``[n]``; -inf, with gradient 0, where nothing counts.
     """
+    plain = scale == 1 and row_bias is None and column_bias is None and not above and block is None
+    if plain and torch.is_grad_enabled() and a.requires_grad:
+        return _RowSums.apply(a, b, edit)
     plan = _Plan(scale, above, edit, None, columns=False, block=block)
     return _LogSumExp.apply(a, b, row_bias, column_bias, plan)[0]
 
@@ -227,6 +232,57 @@ class _LogSumExp(torch.autograd.Function):
             if grad_column is not None:
                 grad_column[columns] += shares.sum(dim=0)
         return grad_a, grad_b, grad_row, grad_column, None
+
+
+class _RowSums(torch.autograd.Function):
+    """log_sum_exp by whole rows: their shares are known at once, so that the gradient needs no second look.
+
+    The gradient at b is a sum over rows, weighted by their slopes, which come later. They are all alike in a mean, and
+    the sum is taken for that; else it is taken again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, edit: Edit | None) -> Tensor:
+        n, m = len(a), len(b)
+        sums, mean_b, mean_a = a.new_empty(n), torch.empty_like(a), None
+        if ctx.needs_input_grad[1]:
+            mean_a = torch.zeros_like(b)
+        step = max(ROWS, WHOLE // max(1, m))
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
+            shares = a[rows] @ b.T
+            if edit:
+                edit(shares, rows, slice(0, m))
+            highest = shares.amax(dim=1, keepdim=True)
+            highest.masked_fill_(highest.isneginf(), 0)
+            total = shares.sub_(highest).exp_().sum(dim=1, keepdim=True)
+            sums[rows] = (highest + total.log())[:, 0]
+            whole = total.masked_fill(total == 0, 1)  # (where nothing counts, no share)
+            torch.mm(shares, b, out=mean_b[rows]).div_(whole)
+            if mean_a is not None:
+                mean_a.addmm_(shares.T, a[rows] / whole)
+        ctx.save_for_backward(a, b, sums, mean_b, mean_a)
+        ctx.edit = edit
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        a, b, sums, mean_b, mean_a = ctx.saved_tensors
+        slope = slopes[0]
+        grad_b = None
+        if mean_a is not None and len(slope) and bool((slope == slope[0]).all()):
+            grad_b = mean_a * slope[0]
+        elif mean_a is not None:
+            grad_b, plan = torch.zeros_like(b), _Plan(1.0, False, ctx.edit, None, columns=False)
+            over = sums.masked_fill(sums.isneginf(), 0)
+            for rows, columns in _tiles(len(a), len(b), above=False):
+                shares = _scores(a, b, rows, columns, plan, (None, None))
+                if ctx.edit:
+                    ctx.edit(shares, rows, columns)
+                shares.sub_(over[rows, None]).exp_()
+                grad_b[columns].addmm_(shares.T, a[rows] * slope[rows, None])
+        return mean_b * slope[:, None], grad_b, None
 
 
 class _SumAbove(torch.autograd.Function):

@@ -15,6 +15,7 @@ SHAPES = [(1, 1), (1, 5), (7, 4), (9, 9), (12, 30)]
 def tiles(request, monkeypatch):
     monkeypatch.setattr(blockwise, "BLOCK", request.param)
     monkeypatch.setattr(blockwise, "WHOLE", 1)
+    monkeypatch.setattr(blockwise, "ROWS", request.param)
 
 
 def rows(n: int, seed: int) -> torch.Tensor:
@@ -50,6 +51,26 @@ def test_log_sum_exp(n, m, edited):
     dense = (1.5 * a @ b.T + by_row[:, None] + by_column).masked_fill(mask, -math.inf)
     found = log_sum_exp(a, b, edit, 1.5, by_row, by_column)
     compare(found, dense.logsumexp(dim=1), (a, b, by_row, by_column))
+
+
+@pytest.mark.parametrize(("n", "m"), SHAPES)
+@pytest.mark.parametrize("edited", [False, True])
+def test_by_whole_rows_with_slopes_of_any_kind(n, m, edited):
+    a, b = rows(n, 0), rows(m, 1)
+    edit, mask = left_out(n, m) if edited else (None, torch.zeros(n, m, dtype=torch.bool))
+    dense = (a @ b.T).masked_fill(mask, -math.inf).logsumexp(dim=1)
+    compare(log_sum_exp(a, b, edit), dense, (a, b))
+    if not dense.isneginf().any():  # a mean, whose slopes are all alike
+        for mine, theirs in zip(
+            torch.autograd.grad(log_sum_exp(a, b, edit).mean(), (a, b)),
+            torch.autograd.grad(dense.mean(), (a, b)),
+            strict=True,
+        ):
+            assert torch.allclose(mine, theirs, atol=1e-12)
+    (slope,) = torch.autograd.grad(log_sum_exp(a, b.detach(), edit).sum(), a)
+    assert slope.isfinite().all()
+    with torch.no_grad():
+        assert torch.allclose(log_sum_exp(a, b, edit), dense, atol=1e-12)
 
 
 @pytest.mark.parametrize(("n", "m"), SHAPES)

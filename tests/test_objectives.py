@@ -30,6 +30,7 @@ def tiles(request, monkeypatch):
     if request.param == "many tiles":
         monkeypatch.setattr(blockwise, "BLOCK", 4)
         monkeypatch.setattr(blockwise, "WHOLE", 8)
+        monkeypatch.setattr(blockwise, "ROWS", 2)
 
 
 def keep(share: float):
