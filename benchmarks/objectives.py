@@ -1,19 +1,22 @@
 """Time and peak memory of objectives, forward and backward, against the plain torch form that holds all scores.
 
-    python benchmarks/objectives.py            # n = 2,048, 8,192, 32,768, some 20 minutes; nothing else may run
+    python benchmarks/objectives.py            # n = 2,048, 8,192, 32,768, half an hour; nothing else may run
     python benchmarks/objectives.py --large    # ours at n = 131,072, and uniformity of 100,000 x 768
 
-Each measurement is a process of its own: its time is the least of several runs (one where a run takes long), its memory
-the most that the process ever held beyond what it held before (data made, libraries loaded). Both sides see the same
-rows, and their losses are compared. Last lines: `ratio NAME VALUE`: time is ours over plain, memory is plain over ours.
+Memory is the most that a process of its own ever held beyond what it held before (data made, libraries loaded). Time is
+the median of nine runs, taken in turns in one process where both fit (up to n = 8,192), else of that process' one run.
+Both sides see the same rows, and their losses are compared. Last lines: `ratio NAME VALUE`: time is ours over plain,
+memory is plain over ours.
 """
 
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -25,11 +28,13 @@ from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
 
 SIZES = (2048, 8192, 32768)
+TOGETHER = 8192  # both sides' times are taken in turns up to here
 LARGE = 131072
 CASES = ("infonce", "infonce:symmetric=yes", "dcl", "ntxent", "align_uniform")
 # Of the plain forms: 2 n x 2 n scores of 32,768 pairs are 17 GB, and there are several of them.
 PLAIN_LIMIT = {"ntxent": 8192, "dcl": 8192, "infonce:symmetric=yes": 16384}
 TAU = 0.05
+Form = Callable[[str, Tensor, Tensor], Tensor]
 
 
 def plain(name: str, x: Tensor, y: Tensor) -> Tensor:
@@ -59,47 +64,88 @@ def ours(name: str, x: Tensor, y: Tensor) -> Tensor:
     return build(OBJECTIVES, name + more)(x, y)
 
 
+FORMS: dict[str, Form] = {"ours": ours, "plain": plain}
+
+
 def held() -> float:
     """MiB, the most so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(side: str, name: str, n: int, d: int) -> dict[str, float]:
-    """Seconds, MiB and the loss, of a process that does nothing else."""
+def data(n: int, d: int) -> tuple[Tensor, Tensor]:
+    """Rows and partners of theirs, ``[n, d]``."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, d, generator=generator)
-    y = (x + torch.randn(n, d, generator=generator)).requires_grad_()
-    x.requires_grad_()
-    before, seconds, loss = held(), [], torch.zeros(())
+    y = x + torch.randn(n, d, generator=generator)
+    return x.requires_grad_(), y.requires_grad_()
+
+
+def once(form: Form, name: str, x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Seconds of a forward and a backward, and the loss."""
+    x.grad = y.grad = None
+    start = time.perf_counter()
+    loss = form(name, x, y)
+    loss.backward()
+    return time.perf_counter() - start, loss.item()
+
+
+def measure(side: str, name: str, n: int, d: int) -> dict[str, float]:
+    """Seconds, MiB and the loss, of a process that does nothing else; of ``both`` sides their seconds alone."""
+    x, y = data(n, d)
+    if side == "both":
+        seconds: dict[str, list[float]] = {form: [] for form in FORMS}
+        for _ in range(10):
+            for form in FORMS:
+                seconds[form].append(once(FORMS[form], name, x, y)[0])
+        return {form: statistics.median(kept[1:]) for form, kept in seconds.items()}
     if name == "uniformity metric":
-        with torch.no_grad():
-            x = normalize(x, dim=1)
-            del y
-            before, start = held(), time.perf_counter()
-            loss = uniformity(x)
-            seconds.append(time.perf_counter() - start)
-    for _ in range(0 if seconds else 7 if n <= 2048 else 3 if n <= 8192 else 1):
-        x.grad = y.grad = None
-        start = time.perf_counter()
-        loss = (ours if side == "ours" else plain)(name, x, y)
-        loss.backward()
-        seconds.append(time.perf_counter() - start)
-    return {"seconds": min(seconds), "mib": held() - before, "whole_mib": held(), "loss": loss.item()}
+        x, y = normalize(x.detach(), dim=1), torch.zeros(0)
+        before, start = held(), time.perf_counter()
+        loss = uniformity(x).item()
+        taken = time.perf_counter() - start
+    else:
+        before = held()
+        taken, loss = once(FORMS[side], name, x, y)
+    return {"seconds": taken, "mib": held() - before, "whole_mib": held(), "loss": loss}
 
 
 def run(side: str, name: str, n: int, d: int) -> dict[str, float]:
-    """``measure`` in a new process; its line on stdout."""
+    """``measure`` in a new process."""
     command = [sys.executable, str(Path(__file__)), "--one", side, name, str(n), str(d)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{side} {name} at n = {n}, d = {d} failed: {done.stderr[-500:]}")
-    found = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def show(side: str, name: str, n: int, d: int, found: dict[str, float]) -> None:
+    """A line of what was measured."""
     print(
         f"{name:22} n {n:7,} d {d}  {side:5} {found['seconds']:8.3f} s  {found['mib']:8.0f} MiB "
         f"({found['whole_mib']:.0f} with libraries and data)  loss {found['loss']:.6f}",
         flush=True,
     )
-    return found
+
+
+def compare(name: str, n: int, d: int) -> list[tuple[str, float]]:
+    """Both sides' figures, and their ratios."""
+    sides = ["ours"] if n > PLAIN_LIMIT.get(name, n) else list(FORMS)
+    found = {side: run(side, name, n, d) for side in sides}
+    if n <= TOGETHER:
+        for side, seconds in run("both", name, n, d).items():
+            found[side]["seconds"] = seconds
+    for side in sides:
+        show(side, name, n, d, found[side])
+    if len(sides) < 2:
+        return []
+    mine, theirs = found["ours"], found["plain"]
+    if abs(mine["loss"] - theirs["loss"]) > 1e-4 * max(1, abs(theirs["loss"])):
+        sys.exit(f"{name}: ours is {mine['loss']}, plain {theirs['loss']}")
+    key = f"{name.partition(':')[0]}{'-symmetric' if 'symmetric' in name else ''}-{n}-{d}"
+    return [
+        (f"time-{key}", mine["seconds"] / theirs["seconds"]),
+        (f"memory-{key}", theirs["mib"] / max(1, mine["mib"])),
+    ]
 
 
 def main() -> None:
@@ -116,23 +162,16 @@ def main() -> None:
         print(json.dumps(measure(side, name, int(n), int(d))))
         return
     if options.large:
-        for name in ("infonce", "align_uniform"):
-            run("ours", name, LARGE, 384)
-        run("ours", "uniformity metric", 100_000, 768)
+        for name, n, d in (("infonce", LARGE, 384), ("align_uniform", LARGE, 384), ("uniformity metric", 100_000, 768)):
+            show("ours", name, n, d, run("ours", name, n, d))
         return
-    ratios = []
-    for d in options.dimensions:
-        for n in options.sizes:
-            for name in options.cases:
-                mine = run("ours", name, n, d)
-                if n > PLAIN_LIMIT.get(name, n):
-                    continue
-                theirs = run("plain", name, n, d)
-                if abs(mine["loss"] - theirs["loss"]) > 1e-4 * max(1, abs(theirs["loss"])):
-                    sys.exit(f"{name}: ours is {mine['loss']}, plain {theirs['loss']}")
-                key = f"{name.partition(':')[0]}{'-symmetric' if 'symmetric' in name else ''}-{n}-{d}"
-                ratios.append((f"time-{key}", mine["seconds"] / theirs["seconds"]))
-                ratios.append((f"memory-{key}", theirs["mib"] / max(1, mine["mib"])))
+    ratios = [
+        ratio
+        for d in options.dimensions
+        for n in options.sizes
+        for name in options.cases
+        for ratio in compare(name, n, d)
+    ]
     for key, value in ratios:
         print(f"ratio {key} {value:.2f}")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BLOCK = 1024  # rows and columns of a tile
-ROWS = 128  # rows of a tile of whole rows, at least
+ROWS = 512  # rows of a tile of whole rows
 WHOLE = 2048 * 2048  # so many scores or fewer are one tile
 # Changes a tile in place: (scores, rows, columns), with -inf where a score does not count, or a constant added.
 Edit = Callable[[Tensor, slice, slice], None]
