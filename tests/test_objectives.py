@@ -369,8 +369,9 @@ def test_the_queue_holds_the_newest_keys_and_copies_in_it_are_no_negatives(views
     assert objective.candidates(6) == 9
 
 
-def test_the_bank_is_a_running_mean_of_unit_length_and_its_entries_are_the_targets(views):
-    (x, y), objective = views, Case("memory_bank:temperature=0.5,momentum=0.25,negatives=0", None).made()
+@pytest.mark.parametrize("batch", [False, True])
+def test_the_bank_is_a_running_mean_of_unit_length_and_its_entries_are_the_targets(batch, views, spec="memory_bank"):
+    (x, y), objective = views, Case(f"{spec}:temperature=0.5,momentum=0.25,negatives=0,in_batch={batch}", None).made()
     names = torch.tensor([[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [0, 11]])  # the first and the last share a sentence
     objective.update(x, y, Extras(names))
     first = unit((unit(x)[0] + unit(x)[5])[None])[0]
@@ -385,6 +386,8 @@ def test_the_bank_is_a_running_mean_of_unit_length_and_its_entries_are_the_targe
         for i in range(6):
             own = names[i].tolist()
             wrong = [slow.dot(a[i], bank[j]) / 0.5 for j in stored if j not in own]
+            theirs = names[:, side].tolist() if batch else []
+            wrong += [slow.dot(a[i], bank[k]) / 0.5 for j, k in enumerate(theirs) if j != i and k not in own]
             total += slow.pick(slow.dot(a[i], bank[own[side]]) / 0.5, wrong) / 12
     assert objective(x, y, Extras(names)).item() == pytest.approx(total, abs=1e-10)
 

@@ -1,6 +1,7 @@
 """The recipe as a user runs it: files it leaves, two processes, resume, and clear errors with exit code 2."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,7 +22,8 @@ from tests.test_train import records, steady, torchrun
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "train_bookcorpus.py"
-TINY = ["--encoder", "rnn:hidden=6", "--batch-size", "16", "--max-steps", "5", "--warmup", "1", "--no-score"]
+SMALL = "rnn:hidden=6,embeddings=random,dim=8,vocabulary=300"  # (MiniLM's embeddings are 47 MB a file)
+TINY = ["--encoder", SMALL, "--batch-size", "16", "--max-steps", "5", "--warmup", "1", "--no-score"]
 
 
 @pytest.fixture
@@ -229,7 +231,7 @@ def test_supervised_with_hard_negatives(recipe, nli, tmp_path, capsys):
     config = json.loads((tmp_path / "s" / "config.json").read_text())
     assert config["corpus"]["pairs"] == 22 and config["settings"]["corpus"] == f"labelled:path={nli}"
     log = records(tmp_path / "s")
-    assert log[0]["loss_reference"] == pytest.approx(np.log(16)) and log[-1]["loss"] < log[0]["loss"] + 1
+    assert log[0]["loss_reference"] == pytest.approx(np.log(15 + np.e)) and log[-1]["loss"] < log[0]["loss"] + 1
 
 
 def test_classes_of_labelled_rows_are_what_supcon_learns_from(recipe, nli, tmp_path, capsys):
@@ -263,6 +265,7 @@ def test_hard_negatives_must_be_there_for_those_who_need_them(recipe, nli, tmp_p
 
 
 PLAIN = [name for name, kind in OBJECTIVES.items() if not kind().needs - {"targets"}]
+SOME = ("align_uniform", "hard_simple", "moco", "memory_bank", "byol", "vicreg")  # of each kind one; else minutes
 
 
 @pytest.fixture(scope="session")
@@ -276,11 +279,13 @@ def novels(real_data, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*PLAIN, "joint_infonce", "cpc:offsets=3"])
+@pytest.mark.parametrize(
+    "name", [*(PLAIN if os.environ.get("SENTEMB_SLOW") else SOME), "joint_infonce", "cpc:offsets=3"]
+)
 def test_every_objective_trains_on_real_books(name, recipe, novels, tmp_path, monkeypatch):
     monkeypatch.setenv("SENTEMB_CACHE", str(novels / "cache"))
     runs = ["--pairs", "contiguous"] if name not in PLAIN else []
-    small = ["--encoder", "rnn:hidden=8", "--batch-size", "32", "--max-steps", "8", "--warmup", "1", "--no-score"]
+    small = ["--encoder", SMALL, "--batch-size", "32", "--max-steps", "8", "--warmup", "1", "--no-score"]
     recipe(["--corpus", str(novels / "books"), *small, *runs, "--objective", name, "--out", "r", "--eval-every", "0"])
     log = records(tmp_path / "r")
     assert [record["step"] for record in log] == [0, 8]
@@ -288,7 +293,7 @@ def test_every_objective_trains_on_real_books(name, recipe, novels, tmp_path, mo
     config = json.loads((tmp_path / "r" / "config.json").read_text())
     assert config["corpus"]["documents"] == 2 and config["settings"]["objective"] == name
     # neither what an objective learns nor its twin is part of the model
-    assert SentenceTransformer(str(tmp_path / "r" / "model")).encode("hello").shape == (16,)
+    assert SentenceTransformer(str(tmp_path / "r" / "model")).encode("hello").shape == (12,)
 
 
 def test_supervised_with_two_towers_and_dot_product(recipe, nli, tmp_path):

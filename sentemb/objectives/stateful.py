@@ -117,10 +117,13 @@ class MemoryBank(Objective):
     """Pick the partner's stored embedding among those of other sentences: one entry for each sentence of the corpus.
 
     An entry is the running mean, of unit length, of what its sentence looked like; until it was seen, the partner's
-    embedding of now. Both directions. Until other sentences are stored (the first step), the batch's stand in.
+    embedding of now. Both directions.
 
     Args:
         temperature: tau, > 0.
+        in_batch: the batch's other entries are candidates, too. Stored ones are of an older encoder: within the first
+            epoch, where partners are not, it could tell them by their age alone and let all of today's collapse. The
+            paper has none (and its bank begins with random entries); while nothing is stored they stand in.
         negatives: stored entries drawn in each step, the same for all anchors; 0: all of them (the full softmax).
         momentum: share of an entry that stays when its sentence is seen again, in [0, 1].
 
@@ -128,8 +131,11 @@ class MemoryBank(Objective):
     entries drawn; temperature, momentum and number are those of its code.
     """
 
-    formula = "mean_i -log(exp x_i.b_y(i) / (exp x_i.b_y(i) + sum over drawn entries of exp x_i.b)), over tau; and of y"
-    contrasted = "negatives"
+    formula = (
+        "mean_i -log(exp x_i.b_y(i) / (exp x_i.b_y(i) + sum over drawn entries, and the batch's, of exp x_i.b)), "
+        "over tau; and of y"
+    )
+    contrasted = "negatives + in_batch * (n - 1)"
     both_ways = "yes"
     source = "Wu et al. 2018, eq. 2, sec. 3.2"
     contrastive = one_space = True
@@ -137,10 +143,12 @@ class MemoryBank(Objective):
     seen: Tensor  # bool [sentences]
     steps: Tensor  # int64 [], which decides the next draw
 
-    def __init__(self, temperature: float = 0.07, negatives: int = 4096, momentum: float = 0.5) -> None:
+    def __init__(
+        self, temperature: float = 0.07, negatives: int = 4096, momentum: float = 0.5, in_batch: bool = True
+    ) -> None:
         super().__init__()
         self.temperature, self.number = positive("temperature", temperature), count("negatives", negatives, least=0)
-        self.rate = share("momentum", momentum)
+        self.rate, self.in_batch = share("momentum", momentum), in_batch
 
     def prepare(self, dimension: int, sentences: int = 0) -> None:
         """The bank: 4 * dimension bytes a sentence."""
@@ -161,10 +169,12 @@ class MemoryBank(Objective):
             scaled, own = rows / self.temperature, ids[:, side]
             entries = torch.where(self.seen[own, None], self.bank[own], partners.detach())
             partner = (scaled * entries).sum(dim=1)
-            others, their_ids = (drawn, stored) if len(stored) else (entries, own)
-            itself = None if len(stored) else order(x)[:, None]
-            sums = log_sum_exp(scaled, others, LeftOut(ids, their_ids, itself=itself))
-            losses.append((joined([sums, partner]) - partner).mean())
+            parts = [partner]
+            if len(stored):
+                parts.append(log_sum_exp(scaled, drawn, LeftOut(ids, stored)))
+            if self.in_batch or not len(stored):
+                parts.append(log_sum_exp(scaled, entries, LeftOut(ids, own, itself=order(x)[:, None])))
+            losses.append((joined(parts) - partner).mean())
         return torch.stack(losses).mean()
 
     def _known(self, x: Tensor, ids: Tensor | None) -> Tensor:
@@ -187,14 +197,15 @@ class MemoryBank(Objective):
         self.steps += 1
 
     def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
-        """The partner and the entries drawn."""
+        """The partner, the entries drawn, the batch's."""
         stored = int(self.seen.sum()) if hasattr(self, "seen") else 0
-        return 1 + (min(stored, self.number or stored) or n - 1)
+        return 1 + min(stored, self.number or stored) + (n - 1) * (self.in_batch or not stored)
 
     def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Of the bank."""
+        also = f"{n - 1} of the batch and " if self.in_batch else ""
         drawn = f"{self.number} drawn from" if self.number else "all of"
-        return f"{drawn} one stored embedding a sentence as negatives per anchor (copies of a sentence are none)"
+        return f"{also}{drawn} one stored embedding a sentence as negatives per anchor (copies of a sentence are none)"
 
 
 class BYOL(Objective):
