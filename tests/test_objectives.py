@@ -180,8 +180,6 @@ def test_gradients_are_exact(case, views, tiles):
     if case.spec.startswith(("memory_bank", "moco")):  # the partner is a constant to it: its copy is held still
         fixed = Case(case.spec, None).made()
         fixed.remember(unit(x.detach()), unit(y.detach()), case.extras)
-        if fixed.contrastive and case.spec == "moco":
-            fixed.queue_ids += 100
         objective = fixed
     assert torch.autograd.gradcheck(lambda x, y, *_: objective(x, y, case.extras), (x, y, *weights))
 
@@ -199,11 +197,9 @@ def test_order_of_pairs_is_irrelevant_and_every_view_learns(case, views, tiles):
     assert all(weight.grad is not None for weight in objective.parameters())
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in ("moco", "byol")])  # (they need a twin)
 def test_both_ways_is_what_it_says(name, views):
     objective, (x, y) = Case(name, None).made(), views
-    if objective.needs & {"targets", "labels", "runs"} or name == "memory_bank":
-        return
     same = objective(y, x).item() == pytest.approx(objective(x, y).item(), abs=1e-9)
     assert same == (objective.both_ways == "yes")
 

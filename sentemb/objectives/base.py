@@ -132,10 +132,10 @@ def weight(name: str, value: float) -> float:
     return value
 
 
-def share(name: str, value: float, least: float = 0.0) -> float:
-    """``value`` if it lies in [least, 1]; else a ValueError."""
-    if not least <= value <= 1:
-        raise ValueError(f"{name} must lie in [{least:g}, 1], got {value}")
+def share(name: str, value: float) -> float:
+    """``value`` if it lies in [0, 1]; else a ValueError."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}")
     return value
 
 

@@ -16,7 +16,7 @@ class Simple(Objective):
     s is the plain cosine. The limit of the contrastive loss at large temperature, times it and up to a constant.
 
     Args:
-        weight: of the mean of the anchor's negatives, >= 0: lambda = weight / their number. 1 is that limit (the paper
+        weight: of the mean of the anchor's negatives, > 0: lambda = weight / their number. 1 is that limit (the paper
             gives no value for lambda).
 
     Source: Wang & Liu 2021, arXiv 2012.09740, eq. 3.

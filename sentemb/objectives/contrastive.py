@@ -58,7 +58,7 @@ class InfoNCE(Objective):
         self.normalise = choose("score", score, ("cosine", "dot")) == "cosine"
         self.factor = nn.Parameter(torch.zeros(())) if learn else None  # log of the start's temperature over today's
         if not abs(hard_weight) <= 1e4:
-            raise ValueError(f"hard_weight must be a number between -1e4 and 1e4, got {hard_weight}")
+            raise ValueError(f"the weight of hard negatives must be a number between -1e4 and 1e4, got {hard_weight}")
         self.hard_weight = hard_weight
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:

@@ -89,13 +89,10 @@ class MoCo(Objective):
     def remember(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Put the batch's keys in the place of the oldest ones."""
         keys_x, keys_y = extras.targets or (x, y)
-        ids = torch.full((len(y), 2), -1, device=y.device) if extras.ids is None else extras.ids
-        keys, ids = keys_y, ids[:, 1]
+        of_x, of_y = torch.full((2, len(y)), -1, device=y.device) if extras.ids is None else extras.ids[:, :2].T
+        keys, ids = keys_y, of_y
         if self.symmetric:
-            keys, ids = (
-                torch.cat([keys_y, keys_x]),
-                torch.cat([ids, extras.ids[:, 0] if extras.ids is not None else ids]),
-            )
+            keys, ids = torch.cat([keys_y, keys_x]), torch.cat([of_y, of_x])
         keys, ids = keys[-self.size :], ids[-self.size :]
         places = (self.place + order(keys)) % self.size
         self.queue[places], self.queue_ids[places] = keys.to(self.queue.dtype), ids
