@@ -2,8 +2,8 @@
 
 Scores are made a tile at a time, and once more for the gradient: memory is O((n + m) d + tile), the time 8 n m d
 operations where the plain form takes 6. Where only sums over rows are wanted, tiles are whole rows (ROWS of them) and
-the gradient is taken on the way, in 6 n m d. Few scores (WHOLE) are one tile. The method is that of streaming log-sum-exp: Milakov &
-Gimelshein 2018, arXiv 1805.02867; Cheng et al. 2024, arXiv 2410.17243.
+the gradient is taken on the way, in 6 n m d. Few scores (WHOLE) are one tile. The method is that of streaming
+log-sum-exp: Milakov & Gimelshein 2018, arXiv 1805.02867; Cheng et al. 2024, arXiv 2410.17243.
 """
 
 import math
