@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -33,8 +34,9 @@ from sentemb.encoders import ENCODERS
 from sentemb.forward import Embedder, tokenizer_of
 from sentemb.machine import keep_memory, use_threads
 from sentemb.objectives import InfoNCE
-from sentemb.pairs import Pairs, neighbours, sample, usable
+from sentemb.pairs import Pairs, neighbours, sample
 from sentemb.registry import build
+from sentemb.source import usable
 from sentemb.train import FitConfig, fit
 
 CASES = {
@@ -123,7 +125,7 @@ def forget() -> None:
 
 def texts_of(corpus: Corpus, pairs: Pairs) -> Dataset:
     """The same pairs as text, in an order of their own choosing."""
-    columns = [corpus.sentences(column) for column in pairs.rows.T]
+    columns = [corpus.sentences(column) for column in np.asarray(pairs.rows).T]
     return Dataset.from_dict({"anchor": columns[0], "positive": columns[1]})
 
 
@@ -148,7 +150,7 @@ def main() -> None:
         spec, precision = CASES[name]
         tokens = corpus.tokens(tokenizer_of(made(spec, options.max_length)), options.max_length)
         count = options.steps * options.batch_size
-        pairs = sample(usable(every, tokens.lengths(), tokens.distinct()), count, 0)
+        pairs = sample(usable(every, tokens), count, 0)
         if len(pairs) < count:
             sys.exit(f"error: {corpus.name} has {len(pairs)} pairs, and {count} are needed; give a larger --corpus")
         data = texts_of(corpus, pairs)

@@ -36,8 +36,8 @@ def held_out(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOut:
     """
     _, ranges = corpus.split()
     kind = "labelled" if corpus.labelled else "neighbouring"
-    pairs = (labelled if corpus.labelled else neighbours)(ranges).rows[:, :2]
-    drawn = draw(pairs, 2 * count, seed)  # twice, as copies of a sentence fall out below
+    pairs = (labelled if corpus.labelled else neighbours)(ranges)
+    drawn = draw(pairs.rows, 2 * count, seed)[:, :2]  # twice, as copies of a sentence fall out below
     texts = corpus.sentences(drawn.flatten())
     rows = [(a, b) for a, b in zip(texts[::2], texts[1::2], strict=True) if a != b]
     # The rows come in order; a seeded shuffle takes count of them from everywhere.

@@ -30,19 +30,22 @@ from recipes.launch import make_accelerator
 from recipes.options import read_config
 from sentemb.augment import Words
 from sentemb.checkpoint import newest, write_whole
-from sentemb.corpus import Corpus, Tokens, open_corpus
+from sentemb.corpus import CLEANINGS, Corpus, Tokens, clean_corpus, open_corpus
 from sentemb.encoders import ENCODERS, averaged, freeze_unused, has_dropout, is_stock, load, towers
 from sentemb.forward import ATTENTIONS, Embedder, tokenizer_of
 from sentemb.heads import HEADS
 from sentemb.machine import keep_memory, use_threads
 from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
-from sentemb.pairs import PAIRS, Pairs, sample, usable
+from sentemb.pairs import PAIRS, Pairs, contiguous, joined, sample
 from sentemb.registry import InputError, build, check, choose
 from sentemb.report import write_report
+from sentemb.source import usable
 from sentemb.towers import towers_of
 from sentemb.train import FitConfig, describe, fit, refuse_misfit
 
+SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in runs of so many
+NOTES = 5  # on the corpus that are printed
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
@@ -56,6 +59,7 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> 
     logging.disable_progress_bar()  # a bar for each file read or written hides the one of training
     config = FitConfig(**{f.name: settings[f.name] for f in fields(FitConfig) if f.name in settings})
     objective = check_settings(settings)
+    cleaning = build(CLEANINGS, settings["clean"], "clean")
     accelerator = make_accelerator(settings)
     main = accelerator.is_main_process
     use_threads(settings["threads"])
@@ -69,7 +73,9 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> 
         model = make_model(settings, corpus, train)
         tokenizer = tokenizer_of(model)
         tokens = corpus.tokens(tokenizer, settings["max_length"])
-    pairs = make_pairs(settings, corpus, train, tokens)
+        special = tokenizer.num_special_tokens_to_add(False)
+        cleaned = clean_corpus(corpus, tokens, cleaning, special, settings["max_length"])
+    pairs = make_pairs(settings, corpus, train, tokens, cleaned.mask if cleaned else None)
     refuse_misfit(objective, pairs, settings["towers"])
     refuse_no_noise(settings, model, pairs)
     mlm = MaskedWords(model) if config.mlm else None
@@ -91,11 +97,18 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> 
         return
     accelerator.print(f"run folder: {out}")
     accelerator.print(description)
+    for note in [*corpus.notes[:NOTES], *([str(cleaned)] if cleaned else [])]:
+        accelerator.print(f"note: {note}")
+    if len(corpus.notes) > NOTES:
+        accelerator.print(
+            f"note: {len(corpus.notes) - NOTES} more of this kind; python -m sentemb.corpus tells them all"
+        )
     if mlm is not None and mlm.new:
         accelerator.print("note: the checkpoint has no masked-language-model head; a new one is trained along")
     settings["dev"] = "stsb" if dev_data else "heldout"  # so that a resumed run is selected by the same score
     if main:
-        write_config(out, settings, corpus, len(pairs), model, accelerator, description)
+        dropped = cleaned.dropped if cleaned else None
+        write_config(out, settings, corpus, len(pairs), model, accelerator, description, dropped)
     if settings["track"]:
         accelerator.init_trackers("sentemb", config={k: v for k, v in settings.items() if v is not None})
 
@@ -174,19 +187,29 @@ def tower_dimension(model: SentenceTransformer) -> int:
     return int(towers_of(model)[0].get_embedding_dimension() or 0)
 
 
-def make_pairs(settings: dict[str, Any], corpus: Corpus, train: np.ndarray, tokens: Tokens) -> Pairs:
-    """The usable pairs of the training documents."""
+def make_pairs(
+    settings: dict[str, Any], corpus: Corpus, train: np.ndarray, tokens: Tokens, kept: np.ndarray | None = None
+) -> Pairs:
+    """The usable pairs of the training documents, of kept sentences, each source's by its weight."""
     if corpus.labelled != (settings["pairs"] == "labelled"):
         raise InputError(
             "labelled pairs need a labelled corpus, and it them: --corpus labelled:path=FILE with --pairs labelled; "
             f"got {settings['corpus']} with {settings['pairs']}"
         )
-    found: Pairs = build(PAIRS, settings["pairs"], "pairs", ranges=train)
-    if corpus.classes:
-        _, labels = np.unique(corpus.sentences(found.rows[:, -1]), return_inverse=True)
-        found = replace(found, rows=found.rows[:, :-1], labels=labels)
-    kept = usable(found, tokens.lengths(), tokens.distinct())
-    return sample(kept, settings["max_pairs"], settings["seed"])
+    sources = corpus.by_source(train)
+    if set(corpus.weights) == {1.0}:
+        sources = [train]
+    parts = []
+    for ranges in sources:
+        found: Pairs = build(PAIRS, settings["pairs"], "pairs", ranges=ranges)
+        if corpus.classes:
+            rows = np.asarray(found.rows)
+            _, labels = np.unique(corpus.sentences(rows[:, -1]), return_inverse=True)
+            found = replace(found, rows=rows[:, :-1], labels=labels)
+        parts.append(usable(found, tokens, kept))
+    return sample(
+        joined(parts, corpus.weights[: len(parts)], settings["seed"]), settings["max_pairs"], settings["seed"]
+    )
 
 
 def refuse_no_noise(settings: dict[str, Any], model: SentenceTransformer, pairs: Pairs) -> None:
@@ -198,12 +221,20 @@ def refuse_no_noise(settings: dict[str, Any], model: SentenceTransformer, pairs:
         )
 
 
-def training_texts(corpus: Corpus, ranges: np.ndarray, chunk: int = 10_000) -> Iterator[str]:
-    """Every sentence before the end of the last training document, for a vocabulary to be learned from."""
-    stop = int(ranges.max())
+def training_texts(corpus: Corpus, ranges: np.ndarray) -> Iterator[str]:
+    """The sentences of the training documents, for a vocabulary to be learned from.
+
+    Of more than SAMPLE of them, that many: runs of a thousand, evenly spread over the corpus.
+    """
+    every = contiguous(ranges).rows
+    runs = np.arange(0, len(every), RUN)
+    if len(every) > SAMPLE:
+        runs = runs[np.linspace(0, len(runs) - 1, SAMPLE // RUN).astype(int)]
+        print(f"vocabulary: learned from {SAMPLE:,} of {len(every):,} sentences", file=sys.stderr)
     columns = int(corpus.documents[1]) if corpus.classes else 0
-    for start in range(0, stop, chunk):
-        for row, text in enumerate(corpus.sentences(slice(start, min(start + chunk, stop))), start=start):
+    for start in runs:
+        rows = every[start : start + RUN][:, 0]
+        for row, text in zip(rows, corpus.sentences(rows), strict=True):
             if not columns or row % columns != columns - 1:  # (a class is no sentence)
                 yield text
 
@@ -314,6 +345,7 @@ def write_config(
     model: SentenceTransformer,
     accelerator: Accelerator,
     description: str,
+    dropped: dict[str, int] | None = None,
 ) -> None:
     """OUT/config.json: everything needed to know, or repeat, what was run."""
     content = {
@@ -326,6 +358,8 @@ def write_config(
             "documents": len(corpus.documents) - 1,
             "sentences": len(corpus),
             "pairs": pairs,
+            "notes": list(corpus.notes),
+            "dropped": dropped,
         },
         "encoder": {
             "dimension": model.get_embedding_dimension(),

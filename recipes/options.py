@@ -21,6 +21,8 @@ DEFAULTS: dict[str, Any] = {
     "objective": "infonce",
     "pairs": "neighbours",
     "max_pairs": None,
+    "clean": "none",
+    "workers": 0,
     "epochs": None,
     "max_steps": None,
     "batch_size": 256,
@@ -46,7 +48,19 @@ DEFAULTS: dict[str, Any] = {
     "threads": None,
 }
 # What may differ when a run is resumed; the rest decides its result.
-MAY_CHANGE = {"epochs", "max_steps", "eval_every", "save_every", "track", "data", "tasks", "score", "threads", "select"}
+MAY_CHANGE = {
+    "epochs",
+    "max_steps",
+    "eval_every",
+    "save_every",
+    "track",
+    "data",
+    "tasks",
+    "score",
+    "threads",
+    "select",
+    "workers",
+}
 
 
 def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.ArgumentParser:
@@ -66,8 +80,9 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
     group = made.add_argument_group("what is trained on what")
     add(
         "--corpus",
-        "sample; a folder of .txt or .txt.gz books; a file, a sentence a line; hub:name=...; bookcorpus; "
-        "labelled:path=FILE (.jsonl, .csv, .tsv, .parquet)",
+        "sample; a folder of .txt books; a file, a sentence a line (either also .gz, .zst, .xz); a .parquet, .jsonl, "
+        ".csv or .tsv file (table:path=,column=); hub:name=,streaming=; bookcorpus:boundaries=; labelled:path=FILE; "
+        "several as 'A + B*0.5', with how often their pairs are seen in an epoch",
     )
     add(
         "--encoder",
@@ -89,6 +104,12 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
         "what belongs together: neighbours:window=,both= | contiguous | dropout | augment:how=,rate= | labelled",
     )
     add("--max-pairs", "so many of the pairs, drawn by --seed; default all", type=int)
+    add(
+        "--clean",
+        "leave sentences out of the pairs: none, or drop:min_tokens=1,max_tokens=0,letters=0.5,script=any,"
+        "duplicates=none (document, corpus),near_duplicates=0 (share of a document's sentences); python -m "
+        "sentemb.corpus CORPUS tells what that would do",
+    )
     add("--preset", "settings of a paper's row in recipes/presets.toml; flags beside it change them")
     add("--out", "run folder, new; default runs/NAME or the next free runs/NAME-2, ...", type=Path)
 
@@ -134,6 +155,7 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
     add("--attention", "of transformers: auto (packed where it works), packed (no padding), padded, sdpa, eager")
     add("--compile", "torch.compile the forward: minutes of compiling first, and no packing", action="store_true")
     add("--threads", "CPU threads per process; default: all cores, shared by this machine's processes", type=int)
+    add("--workers", "processes that make batches ahead; the same batches for any number", type=int)
     add("--force", "go on where a run is known to degenerate: dropout pairs without dropout", action="store_true")
     return made
 
@@ -203,6 +225,14 @@ def refuse_used(out: Path) -> None:
         raise InputError(f"{out} is there and not an empty folder; choose another --out")
 
 
+def _absolute(spec: str) -> str:
+    """A spec with its path absolute if it is one, a weight behind it or not."""
+    path, star, weight = spec, "", ""
+    if not Path(spec).exists():
+        path, star, weight = spec.rpartition("*") if "*" in spec else (spec, "", "")
+    return str(Path(path).resolve()) + star + weight if Path(path.strip()).exists() else spec
+
+
 def command(
     name: str,
     description: str | None,
@@ -220,9 +250,11 @@ def command(
     options = vars(parser(description, defaults).parse_args(arguments))
     try:
         options = with_preset(options, name)
-        for key in ("corpus", "init"):  # the run is read from other folders, too
-            if key in options and Path(options[key]).exists():
-                options[key] = str(Path(options[key]).resolve())
+        for key, several in (("corpus", " + "), ("init", None)):  # the run is read from other folders, too
+            if key in options:
+                whole = Path(options[key]).exists() or several is None
+                parts = [options[key]] if whole else options[key].split(several)
+                options[key] = (several or "").join(map(_absolute, parts))
         if prepare:
             prepare(options)
         resume, out = options.pop("resume", False), options.pop("out", None)

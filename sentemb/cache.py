@@ -1,16 +1,24 @@
 """The cache folder: what is in it was built under another name and renamed, so it is whole."""
 
+import errno
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
 from sentemb.registry import InputError
 
-FORMAT = "1"  # of all that is prepared here and of how text is read; raise it when either changes
+FORMAT = "2"  # of all that is prepared here and of how text is read; raise it when either changes
 
 
 def cache_dir() -> Path:
@@ -59,3 +67,91 @@ def publishing(target: Path, whole: Callable[[Path], bool]) -> Iterator[Path]:
                 shutil.rmtree(damaged, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def making(target: Path, whole: Callable[[Path], bool], what: str, progress: bool = True) -> Iterator[Path | None]:
+    """A folder that becomes ``target`` if the block ends well, or None where ``target`` is whole already.
+
+    One process makes it, those that come meanwhile wait for it. What an interrupted block has left in the folder is
+    there again at the next call, so that it can go on; after an InputError nothing is left.
+
+    Raises:
+        InputError: the cache cannot be written to, or its disk is full.
+    """
+    work, lock = target.with_name(f".{target.name}.making"), cache_dir() / "locks" / f"{key_of(str(target))}.lock"
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            if progress:
+                tqdm.write(f"waiting: another process is preparing {what}", file=sys.stderr)
+            held.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise InputError(f"cannot write to {cache_dir()} ({_why(error)}); set SENTEMB_CACHE elsewhere") from None
+    try:
+        if whole(target):
+            yield None
+            return
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+        if target.exists():  # damaged
+            damaged = target.with_name(f".{target.name}.{uuid4().hex}")
+            target.rename(damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+        work.rename(target)
+    except InputError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise InputError(
+                f"the disk of {cache_dir()} is full, so {what} was not prepared to the end; make room, or set "
+                "SENTEMB_CACHE to another disk; the same command then goes on from where it stopped"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+            raise InputError(f"cannot write to {target.parent} ({_why(error)}); set SENTEMB_CACHE elsewhere") from None
+        raise
+    finally:
+        held.release()
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def digests(paths: Sequence[Path]) -> list[str]:
+    """Hex digests of files' bytes, in order, remembered for files that have not been touched since.
+
+    Reading 5 GB at each start would take many seconds; a file's size, inode and times change with its content.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    known = cache_dir() / "digests" / f"{key_of(*(str(path.resolve()) for path in paths))}.json"
+    now = [_state(path) for path in paths]
+    kept: dict[str, list[str]] = {}
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        kept = dict(json.loads(known.read_text(encoding="utf-8")).items())
+    if kept.get("states") == now and len(kept.get("digests", [])) == len(paths):
+        return kept["digests"]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # (hashing lets other threads go on)
+        found = list(pool.map(digest, paths))
+    with suppress(OSError):  # (a cache that cannot be written to is complained of where it matters)
+        # A file changed in this very moment could be changed again without its times telling.
+        if all(time.time() - path.stat().st_mtime > 2 for path in paths):
+            known.parent.mkdir(parents=True, exist_ok=True)
+            partial = known.with_name(f".{uuid4().hex}")
+            partial.write_text(json.dumps({"states": now, "digests": found}), encoding="utf-8")
+            partial.replace(known)
+    return found
+
+
+def _state(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
+    return f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"

@@ -30,7 +30,7 @@ def labelled_rows(
     return name, key, partial(_rows, data.select_columns(columns), columns, path)
 
 
-def load_data(name: str, progress: bool, config: str = "", split: str = "train") -> Any:
+def load_data(name: str, progress: bool, config: str = "", split: str = "train", streaming: bool = False) -> Any:
     """A data set of the hub, a local path that ``datasets`` loads, or a file of FORMATS.
 
     Raises:
@@ -53,7 +53,8 @@ def load_data(name: str, progress: bool, config: str = "", split: str = "train")
             if path.suffix.lower() == ".tsv":
                 more["sep"] = "\t"
             return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **more)
-        return datasets.load_dataset(str(path) if local else name, config or None, split=split, cache_dir=cache)
+        where = str(path) if local else name
+        return datasets.load_dataset(where, config or None, split=split, cache_dir=cache, streaming=streaming)
     except InputError:
         raise
     except Exception as error:  # by cause: OSError, ValueError, RuntimeError, errors of the network libraries, ...

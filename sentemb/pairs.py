@@ -1,15 +1,16 @@
-"""Positive pairs from a corpus, and the order in which training sees them.
+"""Positive pairs from a corpus, computed where they are asked for: those of 74 million sentences take no memory.
 
-Everything is a pure function of (ranges, lengths, seed, epoch): a run that resumes at step k computes the same order
-again and starts at its k-th batch. To add a source of pairs: a function that returns Pairs, and a line in PAIRS.
+To add a source of pairs: a function that returns Pairs, and a line in PAIRS.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from sentemb.augment import AUGMENTATIONS, Noise
+from sentemb.order import Lazy, Numbers, Permutation
 from sentemb.registry import InputError, choose
 
 GAP = 1000  # how much further apart the positions of two documents are, so that no offset leads from one to the other
@@ -22,10 +23,8 @@ class Pairs:
     Runs of sentences have one column instead, and ``positions``.
     """
 
-    rows: np.ndarray  # int64 [m, k], sentence rows of the corpus
-    positions: np.ndarray | None = (
-        None  # int64 [m], one apart where sentences are neighbours; None if these are no runs
-    )
+    rows: np.ndarray | Lazy  # int64 [m, k], sentence rows of the corpus
+    positions: np.ndarray | Lazy | None = None  # int64 [m], one apart where sentences are neighbours; None: no runs
     views: bool = False  # whether both sides are one sentence, so that some noise must tell them apart
     noise: Noise | None = None  # what is done to the second side
     labels: np.ndarray | None = None  # int64 [m], equal where pairs are of one class
@@ -44,11 +43,16 @@ class Pairs:
         """Hard negatives a pair."""
         return max(0, self.rows.shape[1] - 2)
 
-    def only(self, chosen: np.ndarray | slice) -> "Pairs":
-        """Those of these indices (or of a mask ``[m]``)."""
-        positions = None if self.positions is None else self.positions[chosen]
-        labels = None if self.labels is None else self.labels[chosen]
-        return replace(self, rows=self.rows[chosen], positions=positions, labels=labels)
+    def only(self, count: int, chosen: Callable[[Numbers], Numbers]) -> "Pairs":
+        """``count`` of them: the i-th is the one numbered ``chosen(i)``."""
+        positions = None if self.positions is None else Lazy((count,), partial(_through, self.positions, chosen))
+        labels = None if self.labels is None else self.labels[chosen(np.arange(count))]
+        rows = Lazy((count, self.rows.shape[1]), partial(_through, self.rows, chosen))
+        return replace(self, rows=rows, positions=positions, labels=labels)
+
+
+def _through(values: np.ndarray | Lazy, chosen: Callable[[Numbers], Numbers], numbers: Numbers) -> Numbers:
+    return values[chosen(numbers)]
 
 
 def neighbours(ranges: np.ndarray, window: int = 1, both: bool = False) -> Pairs:
@@ -67,15 +71,27 @@ def neighbours(ranges: np.ndarray, window: int = 1, both: bool = False) -> Pairs
     if window < 1:
         raise ValueError(f"window must be at least 1, got {window}")
     starts, stops = _bounds(ranges)
-    found = []
-    for distance in range(1, window + 1):
-        counts = np.maximum(stops - starts - distance, 0)
-        first = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
-        found.append(np.stack([first, first + distance], axis=1))
-    pairs = np.concatenate(found)
-    if not len(pairs):
+    before = [_before(np.maximum(stops - starts - distance, 0)) for distance in range(1, window + 1)]
+    sizes = _before(np.array([counts[-1] for counts in before]))
+    if not sizes[-1]:
         raise InputError("no document of the corpus holds two sentences, so there is no pair of neighbours to train on")
-    return Pairs(np.concatenate([pairs, pairs[:, ::-1]]) if both else pairs)
+    count = int(sizes[-1])
+    return Pairs(Lazy((count * (1 + both), 2), partial(_neighbours, starts, before, sizes, count)))
+
+
+def _neighbours(starts: Numbers, before: list[Numbers], sizes: Numbers, count: int, numbers: Numbers) -> Numbers:
+    """Pairs of these numbers: by distance, then by document; beyond ``count`` the same ones the other way round."""
+    turned, numbers = numbers >= count, numbers % count
+    distance = np.searchsorted(sizes, numbers, side="right") - 1
+    numbers = numbers - sizes[distance]
+    first = np.empty_like(numbers)
+    for number, counts in enumerate(before):
+        here = distance == number
+        document = np.searchsorted(counts, numbers[here], side="right") - 1
+        first[here] = starts[document] + numbers[here] - counts[document]
+    pairs = np.stack([first, first + distance + 1], axis=1)
+    pairs[turned] = pairs[turned, ::-1]
+    return pairs
 
 
 def contiguous(ranges: np.ndarray) -> Pairs:
@@ -84,16 +100,19 @@ def contiguous(ranges: np.ndarray) -> Pairs:
     Runs go on over the end of a document, but sentences of two documents are no neighbours.
     Source: Quick-Thoughts, Logeswaran & Lee 2018 (arXiv 1803.02893); Wang & Isola 2020, appendix B.3.
     """
-    starts, stops = _bounds(ranges)
-    document = np.repeat(np.arange(len(starts)), stops - starts)
-    rows = _every(ranges)
-    return Pairs(rows[:, None], positions=rows + GAP * document)
+    rows = _every(ranges, 1)
+    starts, before = _within(ranges)
+    return Pairs(rows, positions=Lazy((len(rows),), partial(_positions, starts, before)))
+
+
+def _positions(starts: Numbers, before: Numbers, numbers: Numbers) -> Numbers:
+    document = np.searchsorted(before, numbers, side="right") - 1
+    return starts[document] + numbers - before[document] + GAP * document
 
 
 def dropout(ranges: np.ndarray) -> Pairs:
     """Each sentence twice, the encoder's dropout the only noise: unsupervised SimCSE, Gao et al. 2021 (2104.08821)."""
-    rows = _every(ranges)
-    return Pairs(np.stack([rows, rows], axis=1), views=True)
+    return Pairs(_every(ranges, 2), views=True)
 
 
 def augment(ranges: np.ndarray, how: str = "repeat", rate: float = 0.32) -> Pairs:
@@ -114,8 +133,7 @@ def augment(ranges: np.ndarray, how: str = "repeat", rate: float = 0.32) -> Pair
     change = AUGMENTATIONS[choose("how", how, AUGMENTATIONS)]
     if not 0 <= rate < 1:
         raise ValueError(f"rate must lie in [0, 1), got {rate}")
-    rows = _every(ranges)
-    return Pairs(np.stack([rows, rows], axis=1), views=True, noise=Noise(change, rate))
+    return Pairs(_every(ranges, 2), views=True, noise=Noise(change, rate))
 
 
 def labelled(ranges: np.ndarray) -> Pairs:
@@ -140,105 +158,83 @@ PAIRS = {
 }
 
 
-def _bounds(ranges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(ranges: np.ndarray) -> tuple[Numbers, Numbers]:
     starts, stops = np.asarray(ranges, dtype=np.int64).reshape(-1, 2).T
     return starts, stops
 
 
-def _every(ranges: np.ndarray) -> np.ndarray:
-    """Each sentence row of the ranges, ``[sentences]``."""
-    return np.concatenate([np.arange(start, stop) for start, stop in zip(*_bounds(ranges), strict=True)])
+def _before(counts: Numbers) -> Numbers:
+    """How many there are before each, and in all, ``[n + 1]``."""
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
 
 
-def usable(pairs: Pairs, lengths: np.ndarray, same: np.ndarray) -> Pairs:
-    """The rows worth training on: every side has a token, and a sentence is not paired with a copy of itself.
+def _within(ranges: np.ndarray) -> tuple[Numbers, Numbers]:
+    """First rows of the ranges that hold any, and how many rows there are before each."""
+    starts, stops = _bounds(ranges)
+    filled = stops > starts
+    return starts[filled], _before(stops[filled] - starts[filled])
 
-    (Where both sides are one sentence by intent, ``views``, only empty ones are left out.)
 
-    Args:
-        pairs: of sentence rows. lengths: ``[sentences]`` tokens in each.
-        same: ``[sentences]``, equal where two sentences are the same tokens (``Tokens.distinct``).
-    """
-    rows = pairs.rows
-    keep = (lengths[rows] > 0).all(axis=1)
-    if not (pairs.runs or pairs.views):
-        keep &= same[rows[:, 0]] != same[rows[:, 1]]
-    return pairs.only(keep)
+def _every(ranges: np.ndarray, columns: int) -> Lazy:
+    """Each sentence row of the ranges, as often as there are columns."""
+    starts, before = _within(ranges)
+    return Lazy((int(before[-1]), columns), partial(_row_of, starts, before, columns))
+
+
+def _row_of(starts: Numbers, before: Numbers, columns: int, numbers: Numbers) -> Numbers:
+    document = np.searchsorted(before, numbers, side="right") - 1
+    return np.repeat((starts[document] + numbers - before[document])[:, None], columns, axis=1)
 
 
 def sample(pairs: Pairs, count: int | None, seed: int) -> Pairs:
     """``count`` of the pairs drawn with a fixed seed (all, if there are fewer); of runs the first ones."""
     if count is None or count >= len(pairs):
         return pairs
-    return pairs.only(slice(count) if pairs.runs else draw(np.arange(len(pairs)), count, seed))
+    if pairs.runs:
+        return pairs.only(count, _same)
+    return pairs.only(count, Permutation(len(pairs), seed).__getitem__)
 
 
-def draw(pairs: np.ndarray, count: int, seed: int) -> np.ndarray:
+def _same(numbers: Numbers) -> Numbers:
+    return numbers
+
+
+def joined(parts: Sequence[Pairs], weights: Sequence[float], seed: int) -> Pairs:
+    """Pairs of several sources, each as often in an epoch as its weight says.
+
+    A weight of 2.5 has each pair twice and a seeded half of them a third time, one of 0.5 a seeded half of them.
+
+    Raises:
+        InputError: runs, which have no such order, with weights other than 1.
+    """
+    if len(parts) == 1 and weights[0] == 1:
+        return parts[0]
+    if parts[0].runs:
+        raise InputError(
+            "runs of consecutive sentences cannot be weighted; leave the weights out, or choose neighbours"
+        )
+    counts = [
+        max(1, round(weight * len(pairs))) if len(pairs) else 0 for pairs, weight in zip(parts, weights, strict=True)
+    ]
+    before = _before(np.array(counts))
+    orders = [Permutation(len(pairs), seed, number) for number, pairs in enumerate(parts)]
+    shape = (int(before[-1]), parts[0].rows.shape[1])
+    return replace(parts[0], rows=Lazy(shape, partial(_of_parts, [pairs.rows for pairs in parts], orders, before)))
+
+
+def _of_parts(
+    rows: Sequence[np.ndarray | Lazy], orders: Sequence[Permutation], before: Numbers, numbers: Numbers
+) -> Numbers:
+    part = np.searchsorted(before, numbers, side="right") - 1
+    out = np.empty((len(numbers), rows[0].shape[1]), dtype=np.int64)
+    for number, (own, order) in enumerate(zip(rows, orders, strict=True)):
+        here = part == number
+        if here.any():
+            out[here] = own[order[(numbers[here] - before[number]) % len(order)]]
+    return out
+
+
+def draw(pairs: np.ndarray | Lazy, count: int, seed: int) -> np.ndarray:
     """``count`` of the pairs (all, if there are fewer), drawn without replacement with a fixed seed, in order."""
     chosen = np.random.default_rng(seed).choice(len(pairs), size=min(count, len(pairs)), replace=False)
     return pairs[np.sort(chosen)]
-
-
-def batch_sizes(pairs: int, batch_size: int, processes: int) -> list[int]:
-    """Global sizes of an epoch's batches: full ones, then what is left, a multiple of ``processes``, two pairs each.
-
-    At most ``2 * processes - 1`` pairs of an epoch are left out, others in each epoch.
-    """
-    full = batch_size * processes
-    rest = pairs % full // processes * processes
-    return [full] * (pairs // full) + ([rest] if rest >= 2 * processes else [])
-
-
-def batches(
-    lengths: np.ndarray, batch_size: int, processes: int, rank: int, seed: int, epoch: int, window: int = 64
-) -> Iterator[np.ndarray]:
-    """One epoch's batches of this process, as indices of pairs.
-
-    Pairs are shuffled, then sorted by length within windows of ``window`` batches, so that a batch pads little, then
-    the batches are shuffled within their window. Process r takes every ``processes``-th pair of the global batch.
-
-    Args:
-        lengths: ``[pairs]`` tokens of the longer side of each pair.
-        batch_size: pairs per process; processes, rank: how many processes there are and which this is.
-        seed, epoch: they decide the order; the same on every process.
-    """
-    order_rng = np.random.default_rng((seed, epoch))
-    order = order_rng.permutation(len(lengths))
-    sizes = batch_sizes(len(lengths), batch_size, processes)
-    for start in range(0, len(sizes), window):
-        here = sizes[start : start + window]
-        begin = sum(sizes[:start])
-        chunk = order[begin : begin + sum(here)]
-        if here[-1] == here[0]:  # (the smaller one is cut off before sorting: a random one, not the longest)
-            chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
-        else:
-            head = chunk[: -here[-1]]
-            chunk = np.concatenate([head[np.argsort(lengths[head], kind="stable")], chunk[-here[-1] :]])
-        parts = np.split(chunk, np.cumsum(here)[:-1])
-        # A last, smaller batch stays last: the number of pairs seen then follows from the step alone.
-        full = len(parts) - (here[-1] < here[0])
-        for number in [*order_rng.permutation(full), *range(full, len(parts))]:
-            yield parts[number][rank::processes]
-
-
-def runs(
-    lengths: np.ndarray, batch_size: int, processes: int, rank: int, seed: int, epoch: int
-) -> Iterator[np.ndarray]:
-    """As :func:`batches` where a batch is a run of consecutive rows: each epoch is cut at other places and shuffled.
-
-    Process r takes the r-th part of the global run, so that the joined batch is that run, in order.
-    """
-    order_rng = np.random.default_rng((seed, epoch))
-    sizes = batch_sizes(len(lengths), batch_size, processes)
-    spare = len(lengths) - sum(sizes)
-    first = int(order_rng.integers(spare + 1))
-    tail = sizes[-1] if sizes and sizes[-1] < sizes[0] else 0
-    tail_first = bool(tail and order_rng.integers(2))  # the smaller run is the first or the last of the text
-    full = len(sizes) - bool(tail)
-    begin = first + (tail if tail_first else 0)
-    starts = [begin + int(number) * sizes[0] for number in order_rng.permutation(full)] if sizes else []
-    if tail:
-        starts.append(first if tail_first else first + full * sizes[0])
-    for start, size in zip(starts, sizes, strict=True):
-        each = size // processes
-        yield np.arange(start + rank * each, start + (rank + 1) * each)

@@ -33,32 +33,46 @@ def refuse_drift(module: nn.Module, accelerator: Accelerator) -> None:
         )
 
 
-def gather_plain(x: Tensor, accelerator: Accelerator) -> Tensor:
+Counts = tuple[int, ...] | None  # rows of each process; None: as many on all
+
+
+@torch.no_grad()
+def gather_plain(x: Tensor, counts: Counts = None) -> Tensor:
     """Rows of all processes, of numbers without a gradient."""
-    return accelerator.gather(x) if accelerator.num_processes > 1 else x
+    return _gather(x, counts) if _several() else x
 
 
-def gather(x: Tensor) -> Tensor:
-    """Rows of all processes, ``[n, d]`` to ``[processes * n, d]``, with exact gradients under DDP's averaging.
+def gather(x: Tensor, counts: Counts = None) -> Tensor:
+    """Rows of all processes, ``[n, d]`` to ``[sum of counts, d]``, with exact gradients under DDP's averaging.
 
     (``Accelerator.gather`` has no gradient; torch's own differentiable one has changed its name and place by release.)
     """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return x
-    return _Gather.apply(x)
+    return _Gather.apply(x, counts) if _several() else x
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _gather(x: Tensor, counts: Counts) -> Tensor:
+    sizes = counts or (len(x),) * dist.get_world_size()
+    if len(x) < max(sizes):  # (not all backends gather parts of different sizes)
+        x = torch.cat([x, x.new_zeros(max(sizes) - len(x), *x.shape[1:])])
+    parts = [torch.empty_like(x) for _ in sizes]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
 
 class _Gather(torch.autograd.Function):
     """Every process computes the same loss over all rows; summing its gradients cancels DDP's mean over processes."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+    def forward(ctx: Any, x: Tensor, counts: Counts) -> Tensor:
+        ctx.sizes = counts or (len(x),) * dist.get_world_size()
+        return _gather(x, counts)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
         total = slopes[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
-        return total.chunk(dist.get_world_size())[dist.get_rank()]
+        return total.split(ctx.sizes)[dist.get_rank()], None

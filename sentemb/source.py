@@ -2,18 +2,49 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any, cast
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from sentemb.augment import Words
 from sentemb.corpus import Tokens
+from sentemb.epoch import Order, Runs, Updates, counts, share
 from sentemb.forward import Features, collate
-from sentemb.pairs import Pairs, batch_sizes, batches, runs
+from sentemb.order import Numbers, Selection
+from sentemb.pairs import Pairs
 from sentemb.towers import towers_of
+
+AT_ONCE = 1_000_000  # pairs looked at
+
+
+def usable(pairs: Pairs, tokens: Tokens, kept: np.ndarray | None = None) -> Pairs:
+    """The rows worth training on: every side has a token and is kept, and no sentence is paired with a copy of itself.
+
+    (Where both sides are one sentence by intent, ``views``, only empty ones are left out.)
+
+    Args:
+        pairs: of sentence rows. tokens: of the sentences.
+        kept: bool ``[sentences]``, which are worth training on (:mod:`sentemb.corpus.cleaning`); None: all.
+    """
+    keep = np.empty(len(pairs), dtype=bool)
+    same = tokens.distinct()
+    for start in range(0, len(pairs), AT_ONCE):
+        rows = pairs.rows[start : start + AT_ONCE]
+        here = (tokens.lengths(rows) > 0).all(axis=1)
+        if kept is not None:
+            here &= kept[rows].all(axis=1)
+        if not (pairs.runs or pairs.views):
+            here &= same[rows[:, 0]] != same[rows[:, 1]]
+        keep[start : start + len(rows)] = here
+    if keep.all():
+        return pairs
+    selection = Selection(keep)
+    return pairs.only(len(selection), selection.__getitem__)
 
 
 @dataclass(frozen=True)
@@ -24,6 +55,7 @@ class Batch:
     ids: Tensor  # int64 [n, columns], equal where sentences are the same
     positions: Tensor | None = None  # int64 [n] of runs: one apart where sentences are neighbours
     labels: Tensor | None = None  # int64 [n], equal where pairs are of one class
+    counts: tuple[int, ...] | None = None  # pairs of each process; None: as many as here
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,24 +85,43 @@ class Source:
     @cached_property
     def longest(self) -> int:
         """Tokens of the longest sentence."""
-        return int(self.tokens.lengths().max())
+        starts = range(0, len(self.tokens), AT_ONCE)
+        return max(int(self.tokens.lengths(slice(start, start + AT_ONCE)).max()) for start in starts)
 
-    def order(self, done: int, steps: int) -> Iterator[np.ndarray]:
-        """This process's batches of updates ``done + 1`` to ``steps``, as indices of pairs."""
-        lengths = self.tokens.lengths()[self.pairs.rows].max(axis=1)
-        per_epoch = len(batch_sizes(len(self.pairs), self.batch_size, self.world))
-        number = done // per_epoch * per_epoch
-        while number < steps:
-            cut = runs if self.pairs.runs else batches
-            for batch in cut(lengths, self.batch_size, self.world, self.rank, self.seed, number // per_epoch):
-                if done <= number < steps:
-                    yield batch
-                number += 1
+    @cached_property
+    def updates(self) -> Updates:
+        """What an epoch is made of."""
+        return Updates(len(self.pairs), self.batch_size, self.world)
 
-    def batch(self, chosen: np.ndarray, step: int) -> Batch:
-        """The pairs of these indices."""
+    @cached_property
+    def order(self) -> Order | Runs:
+        """The pairs of each update."""
+        if self.pairs.runs:
+            return Runs(self.updates, self.seed)
+        return Order(self.updates, partial(_lengths, self.pairs, self.tokens), self.seed)
+
+    def batches(self, done: int, steps: int, workers: int = 0) -> Iterator[Batch]:
+        """This process's batches of updates ``done + 1`` to ``steps``, made ahead by so many worker processes."""
+        loader: DataLoader[Any] = DataLoader(
+            cast(Dataset[Any], self),
+            sampler=range(done, steps),
+            batch_size=None,
+            num_workers=workers,
+            collate_fn=cast(Any, _as_it_is),
+            generator=torch.Generator(),  # (the loader draws a number from it; not from the global one)
+        )
+        return iter(loader)
+
+    def __len__(self) -> int:
+        """Updates of an epoch."""
+        return len(self.updates)
+
+    def __getitem__(self, step: int) -> Batch:
+        """This process's batch of update ``step + 1``, whatever was asked for before."""
+        whole = self.order[step]
+        chosen = share(whole, self.rank, self.world, self.pairs.runs)
         rows = self.pairs.rows[chosen]  # [n, k]
-        columns = [[self.tokens[row] for row in column] for column in rows.T]
+        columns = [self.tokens.rows(column) for column in rows.T]
         ids = torch.from_numpy(self.same[rows])
         positions, labels = None, None
         if self.pairs.labels is not None:
@@ -80,6 +131,14 @@ class Source:
             if self.towers > 1:
                 columns, ids = columns * 2, ids.expand(-1, 2)
         if self.pairs.noise is not None and self.words is not None:
-            rng = np.random.default_rng((self.seed, step, self.rank))
+            rng = np.random.default_rng((self.seed, step + 1, self.rank))
             columns[1] = [self.words.changed(row, self.pairs.noise, rng, self.longest) for row in columns[1]]
-        return Batch(columns, ids, positions, labels)
+        return Batch(columns, ids, positions, labels, counts(len(whole), self.world))
+
+
+def _lengths(pairs: Pairs, tokens: Tokens, numbers: Numbers) -> Numbers:
+    return tokens.lengths(pairs.rows[numbers]).max(axis=1)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

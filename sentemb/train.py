@@ -3,6 +3,7 @@
 import contextlib
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from sentemb import checkpoint
 from sentemb.augment import Words
 from sentemb.corpus import Tokens
+from sentemb.epoch import Updates
 from sentemb.forward import Embedder
 from sentemb.objectives import NEEDS, OBJECTIVES, Extras, Objective
 from sentemb.packing import seed_dropout
-from sentemb.pairs import Pairs, batch_sizes
+from sentemb.pairs import Pairs
 from sentemb.processes import agree, gather, gather_plain, refuse_drift
 from sentemb.registry import InputError
 from sentemb.runlog import Log, Scores
@@ -45,10 +47,13 @@ class FitConfig:
     micro_batch: int = 0  # pairs encoded at a time, to hold a large batch in little memory; 0: all
     mlm: float = 0.0  # weight of masked-language modelling beside the objective
     compile: bool = False  # torch.compile the forward and backward
+    workers: int = 0  # processes that make batches ahead; 0: they are made in between
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "max_steps": 1, "batch_size": 2, "log_every": 1}
-        least |= dict.fromkeys(("warmup", "weight_decay", "eval_every", "save_every", "micro_batch", "mlm", "seed"), 0)
+        least |= dict.fromkeys(
+            ("warmup", "weight_decay", "eval_every", "save_every", "micro_batch", "mlm", "seed", "workers"), 0
+        )
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and not value >= bound:
@@ -61,7 +66,7 @@ class FitConfig:
 
     def steps(self, pairs: int, processes: int) -> int:
         """Updates of the whole run over ``pairs`` pairs; InputError if they are too few for one."""
-        epoch = len(batch_sizes(pairs, self.batch_size, processes))
+        epoch = len(Updates(pairs, self.batch_size, processes))
         if not epoch:
             raise InputError(f"{pairs} usable pair(s) are too few to train on; each of {processes} process(es) needs 2")
         if self.max_steps is None:
@@ -113,9 +118,11 @@ def fit(
     model, about = embedder.model, {"attention": embedder.attention, "compile": config.compile}
     about |= {"precision": accelerator.mixed_precision, "threads": torch.get_num_threads()}
     torch.manual_seed(config.seed)  # the same predictor on every process
-    same = tokens.distinct()
-    distinct = np.unique(same[pairs.rows])
-    objective.prepare(embedder.dimension, sentences=len(distinct))
+    names, sentences = tokens.distinct(), 0
+    if objective.numbered:
+        distinct = np.unique(names[np.asarray(pairs.rows)])
+        names, sentences = np.searchsorted(distinct, names), len(distinct)  # 0, 1, ... of those that are trained on
+    objective.prepare(embedder.dimension, sentences)
     objective.to(accelerator.device)
     twin = Twin(embedder).to(accelerator.device) if "targets" in objective.needs else None
     parameters = [p for module in (embedder, objective) for p in module.parameters() if p.requires_grad]
@@ -127,16 +134,14 @@ def fit(
     if config.compile:
         embedder.compile(dynamic=True)
     prepared, optimizer = accelerator.prepare(embedder, optimizer)
-    log = Log(run, accelerator, steps, done, _pairs_seen(config, len(pairs), accelerator, done), dev, about)
     world, rank = accelerator.num_processes, accelerator.process_index
-    names = np.searchsorted(distinct, same)  # 0, 1, ... of the sentences that are trained on
     source = Source(pairs, tokens, names, words, towers, config.seed, config.batch_size, world, rank)
+    log = Log(run, accelerator, steps, done, source.updates.seen(done), dev, about)
 
     model.train()
     if twin:
         twin.train()
-    for step, rows in enumerate(source.order(done, steps), start=done + 1):
-        batch = source.batch(rows, step)
+    for step, batch in enumerate(source.batches(done, steps, config.workers), start=done + 1):
         loss, seen = _gradients(prepared, objective, batch, config, accelerator, step, twin)
         known: dict[str, Any] = {"identical": pairs.views, "informs": objective.informs and not pairs.negatives}
         given = len(seen.given[0]) if seen.given else 1
@@ -160,7 +165,7 @@ def fit(
             objective.update(*seen.given)
         if twin:
             twin.follow(embedder, objective.momentum(step / steps))
-        log.advance(loss, len(batch) * world)
+        log.advance(loss, source.updates.size((step - 1) % len(source)))
         scored = step == steps or (config.eval_every > 0 and step % config.eval_every == 0)
         if scored:
             _score(log, score, model, run, step, loss)
@@ -232,8 +237,10 @@ def _gradients(
     Source: gradient caching, Gao et al. 2021 (arXiv 2101.06983).
     """
     model: SentenceTransformer = accelerator.unwrap_model(embedder).model
-    size = config.micro_batch or len(batch)
-    parts = [slice(start, start + size) for start in range(0, len(batch), size)]
+    # As many parts on every process, whose last backward joins all gradients: a part may be a pair larger than asked.
+    least = min(batch.counts or (len(batch),))
+    bounds = np.linspace(0, len(batch), max(1, math.ceil(least / (config.micro_batch or least))) + 1).astype(int)
+    parts = [slice(*both) for both in pairwise(bounds.tolist())]
 
     def forward(number: int, masked: bool) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """Each column's embeddings, and the side task's loss."""
@@ -292,11 +299,11 @@ def _loss(
 ) -> tuple[Tensor, Seen]:
     """The loss of the global batch, of all columns gathered from all processes."""
     device = accelerator.device
-    together = [gather(column) for column in columns]
-    twins = [gather_plain(column, accelerator) for column in targets]
-    ids = gather_plain(batch.ids.to(device), accelerator)
+    together = [gather(column, batch.counts) for column in columns]
+    twins = [gather_plain(column, batch.counts) for column in targets]
+    ids = gather_plain(batch.ids.to(device), batch.counts)
     positions, labels = (
-        None if numbers is None else gather_plain(numbers.to(device), accelerator)
+        None if numbers is None else gather_plain(numbers.to(device), batch.counts)
         for numbers in (batch.positions, batch.labels)
     )
     if positions is None:
@@ -336,12 +343,6 @@ def describe(
         f"batch {each} {what} per process{parts}, {whole} in all, {contrasted}; "
         f"{config.steps(len(pairs), processes)} steps over {len(pairs):,} {what}"
     )
-
-
-def _pairs_seen(config: FitConfig, pairs: int, accelerator: Accelerator, done: int) -> int:
-    sizes = batch_sizes(pairs, config.batch_size, accelerator.num_processes)
-    epochs, rest = divmod(done, len(sizes))
-    return epochs * sum(sizes) + sum(sizes[:rest])
 
 
 def _seed(*numbers: int) -> int:

@@ -3,7 +3,7 @@
 import codecs
 import gzip
 import json
-import multiprocessing
+import lzma
 import os
 import shutil
 import textwrap
@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from sentemb import corpus as module
 from sentemb import sample as sample_module
 from sentemb.cache import cache_dir, digest
-from sentemb.corpus import Corpus, open_corpus
+from sentemb.corpus import Corpus, open_corpus, prepare
 from sentemb.registry import InputError
 from sentemb.sample import sample_files
-from sentemb.text import split_sentences
+from sentemb.text import SPLITTER, split_sentences
 
 USER_CACHE = cache_dir() / "tests"  # the sample is fetched once, whatever a test does with SENTEMB_CACHE
 
@@ -132,14 +131,6 @@ def test_one_damaged_byte_does_not_turn_utf8_into_cp1252(tmp_path):
     assert everything(tmp_path / "books")[:-1] == SENTENCES
 
 
-def test_empty_book_is_left_out_with_a_warning(tmp_path):
-    put(tmp_path / "books" / "a.txt", BOOK)
-    put(tmp_path / "books" / "b.txt", " \n\n")
-    with pytest.warns(UserWarning, match="b.txt is empty"):
-        corpus = opened(tmp_path / "books")
-    assert in_documents(corpus) == [SENTENCES]
-
-
 def test_pieces_without_a_letter_are_dropped_and_no_sentence_crosses_a_book(tmp_path):
     put(tmp_path / "books" / "a.txt", "One thing\n\n* * *\n\n17\n\nAnother thing")
     put(tmp_path / "books" / "b.txt", "and a third\n\nGood.")
@@ -208,28 +199,50 @@ def test_file_that_cannot_be_a_corpus(content, message, tmp_path, cache):
     assert not list((cache / "corpora").iterdir())
 
 
-def test_binary_book_is_named(tmp_path):
+BAD = {
+    "picture.txt": (b"\x89PNG\r\n\x1a\n\0\0\0", "is not plain text"),
+    "zeros.txt": (b"\0" * 5000, "is not plain text"),
+    "empty.txt": (b"", "holds no sentence and is left out"),
+    "rule.txt": (b"* * *\n\n------\n", "holds no sentence and is left out"),
+    "broken.txt.gz": (gzip.compress(os.urandom(3000).hex().encode())[:-900], "is a damaged gzip file"),
+    "broken.txt.xz": (lzma.compress(os.urandom(3000).hex().encode())[:-900], "is a damaged xz file"),
+}
+
+
+def test_bad_books_among_good_ones_are_left_out_by_name(tmp_path):
     put(tmp_path / "books" / "a.txt", BOOK)
-    put(tmp_path / "books" / "picture.txt", b"\x89PNG\r\n\x1a\n\0\0\0")
-    with pytest.raises(InputError, match="picture.txt is not plain text"):
+    for name, (content, _) in BAD.items():
+        put(tmp_path / "books" / name, content)
+    corpus = opened(tmp_path / "books")
+    assert corpus.sentences(slice(len(SENTENCES))) == SENTENCES
+    assert len(corpus.notes) == len(BAD)
+    for name, (_, message) in BAD.items():
+        (note,) = [note for note in corpus.notes if name in note]
+        assert message in note
+    assert opened(tmp_path / "books").notes == corpus.notes
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_book_alone_is_an_error(name, tmp_path, cache):
+    put(tmp_path / "books" / name, BAD[name][0])
+    with pytest.raises(InputError, match=f"{name} {BAD[name][1]}"):
         opened(tmp_path / "books")
+    assert not list((cache / "corpora").iterdir())
+
+
+def test_bytes_that_are_no_utf8_are_told_and_do_not_stop_anything(tmp_path):
+    put(tmp_path / "books" / "a.txt", "Zoë and Chloë met. ".encode() * 3 + b"Nobody \xff came. " + "Zoë left.".encode())
+    assert everything(tmp_path / "books")[-2:] == ["Nobody \ufffd came.", "Zoë left."]
 
 
 def test_folder_without_books_says_what_was_looked_for(tmp_path):
     (tmp_path / "books").mkdir()
-    with pytest.raises(InputError, match=r"\*\.txt or \*\.txt\.gz"):
-        opened(tmp_path / "books")
-
-
-@pytest.mark.filterwarnings("ignore:.*is empty")
-def test_folder_of_empty_books(tmp_path):
-    put(tmp_path / "books" / "a.txt", "")
-    with pytest.raises(InputError, match="holds no sentence"):
+    with pytest.raises(InputError, match=r"no \*\.txt, \*\.txt\.gz"):
         opened(tmp_path / "books")
 
 
 def test_unknown_name_lists_the_forms_and_the_nearest():
-    with pytest.raises(InputError, match="did you mean 'sample'.*a folder.*bookcorpus, hub"):
+    with pytest.raises(InputError, match="did you mean 'sample'.*a folder.*bookcorpus, books, hub"):
         opened("smaple")
     with pytest.raises(InputError, match="no file or folder has that path: './no/such/books'"):
         opened("./no/such/books")
@@ -247,11 +260,11 @@ def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
 def test_second_opening_neither_reads_nor_splits_again(tmp_path, monkeypatch):
     put(tmp_path / "books" / "a.txt", BOOK)
     first = opened(tmp_path / "books")
-    monkeypatch.setattr(module, "split_sentences", None)
+    monkeypatch.setattr(prepare, "_write_part", None)
     again = opened(tmp_path / "books")
     assert again.fingerprint == first.fingerprint and again.sentences(slice(None)) == SENTENCES
     meta = json.loads((first.folder / "meta.json").read_text())
-    assert (meta["sentences"], meta["documents"], meta["splitter"]) == (11, 1, module.SPLITTER)
+    assert (meta["sentences"], meta["documents"], meta["splitter"]) == (11, 1, SPLITTER)
 
 
 def test_changed_content_is_another_corpus_but_another_place_is_not(tmp_path):
@@ -262,22 +275,7 @@ def test_changed_content_is_another_corpus_but_another_place_is_not(tmp_path):
     assert opened(one_line_each).fingerprint != opened(one_line_each.parent).fingerprint
 
 
-def test_interrupted_preparation_leaves_nothing(tmp_path, monkeypatch, cache):
-    put(tmp_path / "books" / "a.txt", BOOK)
-
-    def interrupted(paragraph: str) -> list[str]:
-        if "voice" in paragraph:
-            raise KeyboardInterrupt
-        return [paragraph] * module.CHUNK
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "split_sentences", interrupted)
-        opened(tmp_path / "books")
-    assert not list((cache / "corpora").iterdir())
-    assert everything(tmp_path / "books") == SENTENCES
-
-
-@pytest.mark.parametrize("name", ["meta.json", "documents.npy", "sentences.arrow"])
+@pytest.mark.parametrize("name", ["meta.json", "documents.npy", "00000-00000.arrow"])
 @pytest.mark.parametrize("damage", [None, b"", b"{}", b"rubbish"])
 def test_damaged_cache_is_made_anew(name, damage, tmp_path, cache):
     path = put(tmp_path / "lines.txt", "a\nb\nc\n")
@@ -287,37 +285,6 @@ def test_damaged_cache_is_made_anew(name, damage, tmp_path, cache):
         put(folder / name, damage)
     assert everything(path) == ["a", "b", "c"]
     assert list((cache / "corpora").iterdir()) == [folder]
-
-
-def _open_after(path: str, start: float) -> tuple[int, list[str]]:
-    time.sleep(max(0, start - time.time()))
-    corpus = open_corpus(path, progress=False)
-    return len(corpus), corpus.sentences([0, len(corpus) - 1])
-
-
-def test_the_copy_of_a_process_that_was_faster_stays(tmp_path, monkeypatch, cache):
-    path, write = put(tmp_path / "lines.txt", "a\nb\n"), module._write
-    inodes = []
-
-    def overtaken(*arguments: object) -> None:
-        monkeypatch.setattr(module, "_write", write)
-        inodes.append(opened(path).folder.stat().st_ino)
-        write(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "_write", overtaken)
-    corpus = opened(path)
-    assert corpus.sentences([1]) == ["b"] and [corpus.folder.stat().st_ino] == inodes
-    assert list((cache / "corpora").iterdir()) == [corpus.folder]
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_two_processes_at_once_both_end_well(tmp_path, cache):
-    put(tmp_path / "books" / "a.txt", BOOK * 2000)
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        start = time.time() + 0.2
-        found = pool.starmap(_open_after, [(str(tmp_path / "books"), start)] * 2)
-    assert found[0] == found[1] == (22_000, [SENTENCES[0], SENTENCES[-1]])
-    assert len(list((cache / "corpora").iterdir())) == 1
 
 
 def test_local_corpora_leave_the_shared_data_set_cache_alone_and_say_nothing_unasked(tmp_path, monkeypatch, capfd):
@@ -354,7 +321,7 @@ def bert_like(special: bool = True) -> Tokenizer:
 @pytest.mark.parametrize("special", [True, False])
 @pytest.mark.parametrize("max_length", [4, 100])
 def test_tokens_are_the_tokenizers_own_with_truncation(special, max_length, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 3)
+    monkeypatch.setattr(prepare, "CHUNK", 3)
     put(tmp_path / "books" / "a.txt", BOOK)
     tokenizer = bert_like(special)
     tokenizer.enable_padding()  # must not matter, and must still be on afterwards
@@ -377,20 +344,12 @@ def test_tokens_are_kept_for_each_tokenizer_and_length(tmp_path, monkeypatch):
     padded.enable_padding(length=8)
     padded.enable_truncation(3)
     with monkeypatch.context() as patch:
-        patch.setattr(Corpus, "_encode", None)  # a second encoding would fail
+        patch.setattr(prepare, "tokenize", None)  # a second encoding would fail
         assert corpus.tokens(padded, 8).ids.filename == first.ids.filename  # type: ignore[attr-defined]
     assert corpus.tokens(bert_like(), 3).lengths().tolist() == [3, 3]
     assert corpus.tokens(bert_like(special=False), 8).lengths().tolist() == [3, 2]
     put(Path(first.ids.filename), b"rubbish")  # type: ignore[attr-defined]
     assert corpus.tokens(bert_like(), 8).lengths().tolist() == [5, 4]
-
-
-def test_interrupted_tokenizing_leaves_nothing(tmp_path, monkeypatch):
-    corpus = opened(put(tmp_path / "lines.txt", "the old house\nstood at\n"))
-    monkeypatch.setattr(np, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        corpus.tokens(bert_like(), 8)
-    assert sorted(path.name for path in corpus.folder.iterdir()) == ["documents.npy", "meta.json", "sentences.arrow"]
 
 
 def test_large_vocabulary_takes_32_bits(tmp_path):
@@ -555,7 +514,7 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> Corpus:
 
 def test_sample_holds_dialogue_plots_and_editorials_but_no_review(sample):
     texts = sample.sentences(slice(None))
-    assert (len(sample), len(sample.documents) - 1) == (183_630, 65_351)
+    assert (len(sample), len(sample.documents) - 1) == (187_186, 65_354)
     assert all(text.strip() == text != "" for text in texts)
     reviews = [
         line.split("\t")[2]

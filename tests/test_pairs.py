@@ -1,4 +1,4 @@
-"""Neighbours never cross a document, and every epoch is a full, seeded, resumable pass."""
+"""Neighbours never cross a document, whatever the window; several sources give pairs by their weights."""
 
 import numpy as np
 import pytest
@@ -7,29 +7,20 @@ from tokenizers.models import WordPiece
 
 from sentemb.augment import AUGMENTATIONS, Noise, Words
 from sentemb.corpus import Tokens
-from sentemb.pairs import (
-    PAIRS,
-    Pairs,
-    augment,
-    batch_sizes,
-    batches,
-    contiguous,
-    draw,
-    dropout,
-    labelled,
-    neighbours,
-    runs,
-    sample,
-    usable,
-)
+from sentemb.pairs import PAIRS, Pairs, augment, contiguous, draw, dropout, joined, labelled, neighbours, sample
 from sentemb.registry import InputError
+from sentemb.source import usable
+
+
+def listed(pairs: Pairs) -> list[list[int]]:
+    return np.asarray(pairs.rows).tolist()
 
 
 def test_neighbours_by_hand():
     ranges = np.array([[0, 3], [3, 4], [4, 6]])
-    assert neighbours(ranges).rows.tolist() == [[0, 1], [1, 2], [4, 5]]
-    assert neighbours(ranges, window=2).rows.tolist() == [[0, 1], [1, 2], [4, 5], [0, 2]]
-    assert neighbours(ranges, both=True).rows.tolist() == [[0, 1], [1, 2], [4, 5], [1, 0], [2, 1], [5, 4]]
+    assert listed(neighbours(ranges)) == [[0, 1], [1, 2], [4, 5]]
+    assert listed(neighbours(ranges, window=2)) == [[0, 1], [1, 2], [4, 5], [0, 2]]
+    assert listed(neighbours(ranges, both=True)) == [[0, 1], [1, 2], [4, 5], [1, 0], [2, 1], [5, 4]]
 
 
 def test_neighbours_equal_the_loop_on_random_documents():
@@ -37,7 +28,7 @@ def test_neighbours_equal_the_loop_on_random_documents():
     ranges = np.stack([np.r_[0, stops[:-1]], stops], axis=1)
     for window in (1, 3):
         slow = [(i, i + w) for w in range(1, window + 1) for a, b in ranges for i in range(a, b - w)]
-        assert neighbours(ranges, window).rows.tolist() == [list(pair) for pair in slow]
+        assert listed(neighbours(ranges, window)) == [list(pair) for pair in slow]
 
 
 def test_no_pairs_is_said():
@@ -50,51 +41,53 @@ def test_no_pairs_is_said():
 def test_copies_and_empty_sides_are_left_out():
     rows = [[1, 2], [1, 2], [], [3], [4], [4, 5]]
     tokens = Tokens(np.array(sum(rows, [])), np.cumsum([0, *map(len, rows)]))
-    assert tokens.distinct().tolist() == [0, 0, 2, 3, 4, 5]
+    names = tokens.distinct()
+    assert names[0] == names[1] and len(set(names.tolist())) == 5
     ranges = np.array([[0, 6]])
-    assert kept(neighbours(ranges), tokens).rows.tolist() == [[3, 4], [4, 5]]
-    assert kept(dropout(ranges), tokens).rows.tolist() == [[i, i] for i in (0, 1, 3, 4, 5)]
+    assert listed(kept(neighbours(ranges), tokens)) == [[3, 4], [4, 5]]
+    assert listed(kept(dropout(ranges), tokens)) == [[i, i] for i in (0, 1, 3, 4, 5)]
     run = kept(contiguous(ranges), tokens)
-    assert run.rows[:, 0].tolist() == run.positions.tolist() == [0, 1, 3, 4, 5]  # 1 and 3 are no neighbours
+    assert run.rows[:][:, 0].tolist() == run.positions[:].tolist() == [0, 1, 3, 4, 5]  # 1 and 3 are no neighbours
 
 
 def kept(pairs, tokens):
-    return usable(pairs, tokens.lengths(), tokens.distinct())
+    return usable(pairs, tokens)
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3])
-@pytest.mark.parametrize("pairs", [5, 64, 100, 1001])
-def test_an_epoch_sees_each_pair_once_whatever_the_processes(pairs, processes):
-    lengths = np.random.default_rng(1).integers(1, 40, pairs)
-    ranks = [list(batches(lengths, 8, processes, rank, seed=3, epoch=0, window=4)) for rank in range(processes)]
-    sizes = batch_sizes(pairs, 8, processes)
-    seen = [pair for rank in ranks for batch in rank for pair in batch.tolist()]
-    assert len(seen) == len(set(seen)) == sum(sizes) > pairs - 2 * processes
-    assert all(len({len(rank[i]) for rank in ranks}) == 1 for i in range(len(sizes)))  # equal on all processes
+def test_dropped_sentences_are_in_no_pair_and_part_no_others():
+    tokens = Tokens(np.arange(6), np.arange(7))
+    mask = np.array([True, True, False, True, True, True])
+    ranges = np.array([[0, 6]])
+    assert listed(usable(neighbours(ranges), tokens, mask)) == [[0, 1], [3, 4], [4, 5]]
+    assert listed(usable(neighbours(ranges, window=2), tokens, mask)) == [[0, 1], [3, 4], [4, 5], [1, 3], [3, 5]]
+    run = usable(contiguous(ranges), tokens, mask)
+    assert run.positions[:].tolist() == [0, 1, 3, 4, 5] and run.rows[1:3].tolist() == [[1], [3]]
 
 
-def test_two_processes_share_the_batches_of_one():
-    lengths = np.random.default_rng(1).integers(1, 40, 300)
-    one = list(batches(lengths, 16, 1, 0, seed=5, epoch=2))
-    two = [list(batches(lengths, 8, 2, rank, seed=5, epoch=2)) for rank in range(2)]
-    for whole, *parts in zip(one[:-1], *two, strict=False):
-        assert sorted(whole) == sorted(np.concatenate(parts))
+def test_sources_are_seen_as_often_as_their_weights_say():
+    parts = [neighbours(np.array([[0, 11]])), neighbours(np.array([[20, 25]])), neighbours(np.array([[30, 51]]))]
+    found = joined(parts, [2.5, 1, 0.25], seed=4)
+    first, second, third = (
+        np.unique([row for row, _ in listed(found) if start <= row < stop], return_counts=True)
+        for start, stop in ((0, 20), (20, 30), (30, 60))
+    )
+    assert len(found) == 25 + 4 + 5
+    assert first[0].tolist() == list(range(10)) and sorted(first[1]) == [2] * 5 + [3] * 5
+    assert second[0].tolist() == [20, 21, 22, 23] and set(second[1]) == {1}
+    assert len(third[0]) == 5 and set(third[1]) == {1} and third[0].tolist() != [30, 31, 32, 33, 34]
+    assert (
+        listed(joined(parts, [2.5, 1, 0.25], seed=4)) == listed(found) != listed(joined(parts, [2.5, 1, 0.25], seed=5))
+    )
+    assert joined(parts[:1], [1.0], 0) is parts[0]
+    with pytest.raises(InputError, match="cannot be weighted"):
+        joined([contiguous(np.array([[0, 5]]))] * 2, [1, 2], 0)
 
 
-def test_order_depends_on_seed_and_epoch_only():
-    lengths = np.arange(100)
-
-    def flat(seed, epoch):
-        return np.concatenate(list(batches(lengths, 7, 1, 0, seed, epoch))).tolist()
-
-    assert flat(0, 0) == flat(0, 0) != flat(0, 1)
-    assert flat(0, 0) != flat(1, 0)
-
-
-def test_batches_pad_little():
-    lengths = np.random.default_rng(2).integers(1, 60, 6400)
-    waste = [1 - lengths[b].mean() / lengths[b].max() for b in batches(lengths, 100, 1, 0, 0, 0, window=64)]
-    assert np.mean(waste) < 0.03
+def test_pairs_of_millions_take_no_memory():
+    pairs = sample(neighbours(np.array([[0, 10**9], [10**9, 3 * 10**9]]), window=2, both=True), 10**9, 0)
+    assert len(pairs) == 10**9
+    rows = pairs.rows[np.arange(0, 10**9, 10**8)]
+    assert ((np.abs(rows[:, 1] - rows[:, 0]) <= 2) & ((rows < 10**9).sum(axis=1) % 2 == 0)).all()
 
 
 def test_draw_is_fixed_and_bounded():
@@ -105,28 +98,14 @@ def test_draw_is_fixed_and_bounded():
 
 def test_runs_know_their_neighbours_and_end_with_a_document():
     pairs = contiguous(np.array([[0, 3], [3, 4], [6, 8]]))
-    assert pairs.runs and pairs.rows[:, 0].tolist() == [0, 1, 2, 3, 6, 7]
-    near = np.abs(pairs.positions[:, None] - pairs.positions) == 1
+    assert pairs.runs and pairs.rows[:][:, 0].tolist() == [0, 1, 2, 3, 6, 7]
+    places = pairs.positions[:]
+    near = np.abs(places[:, None] - places) == 1
     assert np.argwhere(np.triu(near)).tolist() == [[0, 1], [1, 2], [4, 5]]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("sentences", [5, 64, 100, 1001])
-def test_an_epoch_of_runs_is_consecutive_and_sees_each_sentence_once(sentences, processes):
-    lengths, starts = np.ones(sentences), set()
-    for epoch in range(4):
-        ranks = [list(runs(lengths, 8, processes, rank, seed=1, epoch=epoch)) for rank in range(processes)]
-        joined = [np.concatenate(parts) for parts in zip(*ranks, strict=True)]
-        assert all((np.diff(run) == 1).all() for run in joined)
-        assert [len(run) for run in joined] == batch_sizes(sentences, 8, processes)
-        seen = np.concatenate(joined)
-        assert len(set(seen.tolist())) == len(seen) > sentences - 2 * processes
-        starts.add(joined[0][0])
-    assert sentences < 64 or len(starts) > 1  # cut elsewhere, in another order
-
-
 def test_labelled_rows_are_documents():
-    assert labelled(np.array([[0, 3], [3, 6]])).rows.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert listed(labelled(np.array([[0, 3], [3, 6]]))) == [[0, 1, 2], [3, 4, 5]]
     assert labelled(np.array([[0, 3]])).negatives == 1 and neighbours(np.array([[0, 3]])).negatives == 0
     with pytest.raises(InputError, match="labelled corpus"):
         labelled(np.array([[0, 3], [3, 5]]))
@@ -134,9 +113,9 @@ def test_labelled_rows_are_documents():
 
 def test_a_sample_of_pairs_is_seeded_and_of_runs_the_beginning():
     pairs = dropout(np.array([[0, 50]]))
-    assert sample(pairs, 5, 0).rows.tolist() == sample(pairs, 5, 0).rows.tolist() != sample(pairs, 5, 1).rows.tolist()
+    assert listed(sample(pairs, 5, 0)) == listed(sample(pairs, 5, 0)) != listed(sample(pairs, 5, 1))
     assert sample(pairs, 5, 0).views and len(sample(pairs, None, 0)) == 50
-    assert sample(contiguous(np.array([[0, 50]])), 5, 3).positions.tolist() == [0, 1, 2, 3, 4]
+    assert sample(contiguous(np.array([[0, 50]])), 5, 3).positions[:].tolist() == [0, 1, 2, 3, 4]
 
 
 VOCABULARY = {"[CLS]": 0, "[SEP]": 1, "un": 2, "##believ": 3, "##able": 4, "cat": 5, "sat": 6, "here": 7, "[UNK]": 8}

@@ -21,10 +21,10 @@ from sentemb.heads import HEADS
 from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
 from sentemb.packing import seed_dropout
-from sentemb.pairs import PAIRS, Pairs, usable
+from sentemb.pairs import PAIRS, Pairs
 from sentemb.registry import InputError, build
 from sentemb.runlog import Watch
-from sentemb.source import Batch
+from sentemb.source import Batch, usable
 from sentemb.towers import towers_of
 from sentemb.train import FitConfig, _gradients, _loss, _seed, describe, fit, refuse_misfit
 from tests.two_processes import hash_of, trained
@@ -109,7 +109,7 @@ def job(book_file, encoder, tmp_path, monkeypatch):
         tokenizer = tokenizer_of(model)
         tokens = corpus.tokens(tokenizer, 12)
         found = build(PAIRS, pairs, ranges=corpus.split()[0])
-        kept = usable(found, tokens.lengths(), tokens.distinct())
+        kept = usable(found, tokens)
         config = FitConfig(**{"batch_size": 16, "lr": 1e-2, "warmup": 3, "log_every": 2} | settings)
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)

@@ -17,11 +17,11 @@ from sentemb.source import Batch
 from sentemb.train import FitConfig, _gradients
 from sentemb.twin import Twin
 
-SIZES = (8, 8, 6)  # pairs of the three batches; the last one is smaller
+SIZES = (8, 8, 7)  # pairs of the three batches; the last one is smaller, and two processes share it unevenly
 SENTENCES = 60
 
 
-def batch_of(number: int, objective: str, part: slice) -> Batch:
+def batch_of(number: int, objective: str, part: slice, counts: tuple[int, ...] | None = None) -> Batch:
     """The number-th batch's pairs of ``part``, with what the objective needs; the first two of each are copies."""
     rng = np.random.default_rng(number)
     rows = [np.arange(3, 4 + int(length)) + int(shift) for length, shift in rng.integers(0, 9, (SENTENCES, 2))]
@@ -31,10 +31,10 @@ def batch_of(number: int, objective: str, part: slice) -> Batch:
     ids[1] = ids[0]
     if runs:
         positions = torch.arange(SIZES[number]) + (torch.arange(SIZES[number]) > 2)
-        return Batch([[rows[i] for i in ids[part, 0]]], ids[part, :1], positions[part])
+        return Batch([[rows[i] for i in ids[part, 0]]], ids[part, :1], positions[part], counts=counts)
     labels = torch.arange(SIZES[number]) % 3 if "labels" in made.needs else None
     columns = [[rows[i] for i in column] for column in ids[part].T]
-    return Batch(columns, ids[part], labels=None if labels is None else labels[part])
+    return Batch(columns, ids[part], labels=None if labels is None else labels[part], counts=counts)
 
 
 def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch: int = 0) -> dict[str, Any]:
@@ -55,10 +55,10 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
     for number, size in enumerate(SIZES):
         prepared.zero_grad()
         made.zero_grad()
-        part = slice(rank * size // world, (rank + 1) * size // world)
-        loss, seen = _gradients(
-            prepared, made, batch_of(number, objective, part), config, accelerator, number + 1, twin
-        )
+        bounds = [each * size // world for each in range(world + 1)]
+        counts = tuple(np.diff(bounds).tolist())
+        batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts)
+        loss, seen = _gradients(prepared, made, batch, config, accelerator, number + 1, twin)
         losses.append(loss)
         with torch.no_grad():
             for weight in weights.values():

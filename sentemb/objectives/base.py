@@ -43,6 +43,7 @@ class Objective(nn.Module):
     takes: frozenset[str] = frozenset()  # of NEEDS: what it uses where there is some
     contrastive = False  # whether the loss is a cross-entropy over candidates
     informs = False  # whether log(candidates) - loss is a lower bound of the views' mutual information
+    numbered = False  # whether sentences' ids have to be 0, 1, 2, ...: it keeps something for each
     one_space = False  # whether both sides' embeddings are kept in one place: two encoders' are not comparable
     normalise = True  # whether rows get unit length first
 
@@ -63,7 +64,8 @@ class Objective(nn.Module):
     def prepare(self, dimension: int, sentences: int = 0) -> None:
         """Make what is learned or remembered, for embeddings of ``dimension`` and ids below ``sentences``; once.
 
-        The loop calls it before it makes the optimiser; else the first batch does (0: ids are not known yet).
+        The loop calls it before it makes the optimiser; else the first batch does. 0: ids are any numbers
+        (``numbered`` asks for small ones).
         """
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:

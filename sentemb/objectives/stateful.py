@@ -137,7 +137,7 @@ class MemoryBank(Objective):
     contrasted = "negatives + in_batch * (n - 1)"
     both_ways = "yes"
     source = "Wu et al. 2018, eq. 2, sec. 3.2"
-    contrastive = one_space = True
+    contrastive = one_space = numbered = True
     bank: Tensor  # [sentences, d]
     seen: Tensor  # bool [sentences]
     steps: Tensor  # int64 [], which decides the next draw

@@ -1,0 +1,220 @@
+"""Which sentences are worth training on. Nothing is taken out of a corpus: what is dropped is in no training pair.
+
+So neighbours stay neighbours (those of a dropped sentence do not become each other's), another choice needs no other
+preparation, and what each rule drops is counted.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentemb.cache import key_of
+from sentemb.corpus.store import Corpus, Tokens
+from sentemb.order import mix
+from sentemb.registry import InputError, choose
+
+SCRIPTS = ("any", "arabic", "armenian", "cyrillic", "devanagari", "greek", "han", "hangul", "hebrew", "latin", "thai")
+AT_ONCE = 100_000  # sentences looked at
+SORTED = 4_000_000  # keys sorted at a time
+PERMUTATIONS = 128  # of a MinHash
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """Rules; a sentence that breaks one is dropped."""
+
+    min_tokens: int = 0
+    max_tokens: int = 0
+    letters: float = 0.0
+    script: str = "any"
+    duplicates: str = "none"
+    near_duplicates: float = 0.0
+
+
+def drop(
+    min_tokens: int = 1, max_tokens: int = 0, letters: float = 0.5, script: str = "any", duplicates: str = "none",
+    near_duplicates: float = 0.0,
+) -> Cleaning:  # fmt: skip
+    """Drop what is no sentence.
+
+    Args:
+        min_tokens, max_tokens: least and most tokens without special ones; 0: no bound.
+        letters: least share of letters among the characters that are not white space: tables, rules and numbers go.
+        script: most letters must be of it (latin, cyrillic, ...); any.
+        duplicates: sentences of the same tokens but for the first: none, document (within one) or corpus (in all).
+        near_duplicates: documents that share so many of their sentences with an earlier one (Jaccard similarity,
+            estimated by MinHash, Broder 1997), 0.8 say; 0: not looked for. Needs the package datasketch.
+
+    Raises:
+        ValueError: a number out of range. InputError: an unknown script or kind of duplicates.
+    """
+    if min_tokens < 0 or max_tokens < 0 or 0 < max_tokens < min_tokens:
+        raise ValueError(f"min_tokens and max_tokens must be 0 <= min <= max, got {min_tokens} and {max_tokens}")
+    for name, value in (("letters", letters), ("near_duplicates", near_duplicates)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    choose("script", script, SCRIPTS)
+    choose("duplicates", duplicates, ("none", "document", "corpus"))
+    return Cleaning(min_tokens, max_tokens, letters, script, duplicates, near_duplicates)
+
+
+CLEANINGS = {"none": Cleaning, "drop": drop}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What cleaning leaves."""
+
+    mask: NDArray[np.bool_]  # [sentences]
+    dropped: dict[str, int]  # by rule, in order; a sentence counts for the first rule it breaks
+
+    def __str__(self) -> str:
+        """One line."""
+        each = ", ".join(f"{rule} {count:,} ({count / len(self.mask):.2%})" for rule, count in self.dropped.items())
+        return f"cleaning drops {int((~self.mask).sum()):,} of {len(self.mask):,} sentences: {each or 'no rule'}"
+
+
+def clean_corpus(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int, max_length: int) -> Kept | None:
+    """Which sentences to train on; None for no rule at all. What was found is kept beside the tokens.
+
+    Args:
+        special: special tokens in each sentence. max_length: to which the tokens were cut.
+
+    Raises:
+        InputError: a rule that no sentence can break or that all break; a package is missing.
+    """
+    if cleaning == Cleaning():
+        return None
+    if cleaning.max_tokens >= max_length - special > 0:
+        raise InputError(
+            f"max_tokens={cleaning.max_tokens} drops nothing: sentences are cut to max-length {max_length} with "
+            f"{special} special tokens; give fewer tokens, or a larger --max-length"
+        )
+    file = tokens.folder / f"kept-{key_of(repr(cleaning))}.npz" if tokens.folder else None
+    found = _read(file, len(tokens)) if file else None
+    if found is None:
+        found = _look(corpus, tokens, cleaning, special)
+        if file:
+            _write(file, found)
+    if not found.mask.any():
+        raise InputError(f"{found}; nothing is left to train on, so loosen a rule")
+    return found
+
+
+def _look(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int) -> Kept:
+    mask, dropped = np.ones(len(tokens), dtype=bool), dict[str, int]()
+    for start in range(0, len(tokens), AT_ONCE):
+        part = slice(start, min(start + AT_ONCE, len(tokens)))
+        lengths, kept = tokens.lengths(part) - special, mask[part]
+        rules: dict[str, NDArray[np.bool_]] = {}
+        if cleaning.min_tokens:
+            rules[f"under {cleaning.min_tokens} tokens"] = lengths < cleaning.min_tokens
+        if cleaning.max_tokens:
+            rules[f"over {cleaning.max_tokens} tokens"] = lengths > cleaning.max_tokens
+        if cleaning.letters or cleaning.script != "any":
+            rules |= _letters(corpus, part, cleaning)
+        for rule, broken in rules.items():
+            dropped[rule] = dropped.get(rule, 0) + int((kept & broken).sum())
+            kept &= ~broken
+    if cleaning.near_duplicates:
+        broken = near_duplicates(corpus, tokens, cleaning.near_duplicates)
+        dropped["in nearly copied documents"] = int((mask & broken).sum())
+        mask &= ~broken
+    if cleaning.duplicates != "none":
+        broken = duplicates(corpus, tokens, cleaning.duplicates == "document", mask)
+        dropped[f"copies within the {cleaning.duplicates}"] = int(broken.sum())
+        mask &= ~broken
+    return Kept(mask, dropped)
+
+
+def _letters(corpus: Corpus, part: slice, cleaning: Cleaning) -> dict[str, NDArray[np.bool_]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = pa.array(corpus.sentences(part), pa.large_string())
+
+    def count(but: str) -> NDArray[np.int64]:
+        kept = pc.replace_substring_regex(texts, pattern=f"[^{but}]+", replacement="")
+        return np.asarray(pc.utf8_length(kept), dtype=np.int64)
+
+    letters, rules = count(r"\p{L}"), {}
+    if cleaning.letters:
+        rules[f"under {cleaning.letters:g} letters"] = letters < cleaning.letters * count(r"\S")
+    if cleaning.script != "any":
+        own = rf"\p{{{cleaning.script.title()}}}"
+        rules[f"not in {cleaning.script} letters"] = 2 * count(own) < letters
+    return rules
+
+
+def duplicates(
+    corpus: Corpus, tokens: Tokens, within: bool, mask: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Which sentences have the tokens of an earlier one, ``[sentences]``, ``within`` its document or anywhere.
+
+    In bounded memory: some millions of keys are sorted at a time, those that begin alike. Sentences outside ``mask``
+    are no copies and have none.
+    """
+    count, bits = len(tokens), max(0, -(-len(tokens) // SORTED) - 1).bit_length()
+    out, keys = np.zeros(count, dtype=bool), tokens.distinct().view(np.uint64)
+    for bucket in range(1 << bits):
+        rows, found = [], []
+        for start in range(0, count, SORTED):
+            here = keys[start : start + SORTED]
+            if within:
+                document = np.searchsorted(corpus.documents, np.arange(start, start + len(here)), side="right")
+                here = mix(here ^ mix(document.astype(np.uint64)))
+            inside = here >> np.uint64(64 - bits) == bucket if bits else np.ones(len(here), dtype=bool)
+            if mask is not None:
+                inside &= mask[start : start + len(here)]
+            rows.append(start + np.flatnonzero(inside))
+            found.append(here[inside])
+        places, own = np.concatenate(rows), np.concatenate(found)
+        order = np.argsort(own, kind="stable")
+        again = own[order][1:] == own[order][:-1]
+        out[places[order[1:][again]]] = True
+    return out
+
+
+def near_duplicates(corpus: Corpus, tokens: Tokens, similarity: float) -> NDArray[np.bool_]:
+    """Which sentences stand in a document that shares ``similarity`` of its sentences with an earlier one.
+
+    Of documents, as BookCorpus has thousands of books twice (Bandy & Vincent 2021, arXiv 2105.05241), and single
+    sentences that are nearly alike are no harm but a kind of positive.
+
+    Raises:
+        InputError: the package datasketch is missing.
+    """
+    try:
+        from datasketch import MinHash, MinHashLSH
+    except ImportError:
+        raise InputError("near_duplicates needs the package datasketch; pip install 'sentemb[dedup]'") from None
+    keys, out = tokens.distinct(), np.zeros(len(tokens), dtype=bool)
+    index = MinHashLSH(threshold=similarity, num_perm=PERMUTATIONS)
+    for number, (start, stop) in enumerate(zip(corpus.documents[:-1], corpus.documents[1:], strict=True)):
+        sketch = MinHash(PERMUTATIONS, seed=0)
+        sketch.update_batch([key.tobytes() for key in np.unique(keys[start:stop])])
+        if index.query(sketch):
+            out[start:stop] = True
+        else:
+            index.insert(number, sketch)
+    return out
+
+
+def _read(file: Path, count: int) -> Kept | None:
+    try:
+        with np.load(file) as found:
+            mask = np.unpackbits(found["mask"], count=count).astype(bool)
+            return Kept(mask, dict(zip(found["rules"].tolist(), found["dropped"].tolist(), strict=True)))
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+def _write(file: Path, kept: Kept) -> None:
+    partial = file.with_name(f".{uuid4().hex}.npz")
+    content: dict[str, Any] = {"mask": np.packbits(kept.mask), "rules": np.array(list(kept.dropped), dtype=str)}
+    np.savez(partial, dropped=np.array(list(kept.dropped.values()), dtype=np.int64), **content)
+    partial.replace(file)

@@ -1,0 +1,259 @@
+"""What a corpus can be made of, and ``open_corpus``.
+
+To add a kind: a function that returns a Source (its readers give sentences in order and None after each document), and
+a line in CORPORA.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from sentemb.cache import cache_dir, digests, key_of
+from sentemb.corpus.formats import BOOKS, books, complaining, file_rows, grouped, in_short, line_parts, rows, stream
+from sentemb.corpus.prepare import Reader, Skip, Source, prepare
+from sentemb.corpus.store import Corpus, open_folder
+from sentemb.labelled import FORMATS, labelled_rows, load_data
+from sentemb.registry import InputError, build, choose
+from sentemb.sample import SAMPLE, sample_documents, sample_files
+from sentemb.text import SPLITTER
+
+FORMS = ["a folder of .txt books", "a file with a sentence a line", "a .parquet, .jsonl, .csv or .tsv file"]
+WEIGHT = re.compile(r"(.+)\*(\d+(?:\.\d*)?|\.\d+)\s*")
+
+
+def open_corpus(spec: str, progress: bool = True) -> Corpus:
+    """The corpus ``spec`` names: prepared at the first call, opened from the cache after it.
+
+    Args:
+        spec: a name in CORPORA with its options (``sample``, ``hub:name=...,column=text``), or a path: of a folder
+            (each .txt below it, also packed as .gz, .zst or .xz, is a book), of a file with a sentence a line and blank
+            lines between documents (packed or not), or of a .parquet, .jsonl, .csv or .tsv file with a column ``text``.
+            A path that reads like a name is written ``./sample``. Several are joined by `` + ``, each with ``*WEIGHT``
+            behind it if its pairs are to be seen more or less than once an epoch: ``books + notes.txt*3``.
+        progress: show progress on stderr.
+
+    Raises:
+        InputError: no such name or path; not text; no sentence, or no document with two; the data cannot be fetched.
+    """
+    parts = [spec] if Path(spec).expanduser().exists() else spec.split(" + ")
+    sources, weights = [], []
+    for part in parts:
+        weight = None if Path(part.strip()).expanduser().exists() else WEIGHT.fullmatch(part)
+        sources.append(_source((weight[1] if weight else part).strip(), progress))
+        weights.append(float(weight[2]) if weight else 1.0)
+    if min(weights) <= 0:
+        raise InputError(f"a weight in {spec!r} is 0; leave that corpus out, or give it a weight above 0")
+    if len(sources) > 1 and any(source.name.startswith("labelled ") for source in sources):
+        raise InputError("a labelled corpus stands alone; join its files into one, or train on one after the other")
+    key = sources[0].key if len(sources) == 1 else key_of("several", *(source.key for source in sources))
+    folder, name = cache_dir() / "corpora" / key, " + ".join(source.name for source in sources)
+    found = open_folder(folder, name, key, tuple(weights), progress)
+    if found is None:
+        prepare(sources, key, folder, spec, progress)
+        found = open_folder(folder, name, key, tuple(weights), progress)
+    if found is None:
+        raise InputError(f"the prepared corpus in {folder} cannot be read back; remove that folder and try again")
+    return found
+
+
+def _source(spec: str, progress: bool) -> Source:
+    path = Path(spec).expanduser()
+    if spec.partition(":")[0].strip() in CORPORA:
+        return cast(Source, build(CORPORA, spec, what="corpus", progress=progress))
+    if path.is_dir():
+        return folder_of_books(spec)
+    if path.is_file():
+        return table(spec) if path.suffix.lower() in FORMATS else lines_of(spec)
+    choose("corpus, and no file or folder has that path:", spec.partition(":")[0], [*CORPORA, *FORMS])
+    raise InputError(f"corpus {spec!r} is neither a file nor a folder; valid: {', '.join(FORMS)}")  # a device, say
+
+
+def folder_of_books(path: str, keep_matter: bool = False) -> Source:
+    """Raw books: each .txt file in a folder or below it (also .txt.gz, .txt.zst, .txt.xz), in order of their names.
+
+    Args:
+        path: of the folder, or of one book.
+        keep_matter: keep Project Gutenberg's header and licence.
+    """
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        raise InputError(f"there is no folder {folder}; check the path")
+    inside = folder.rglob("*") if folder.is_dir() else [folder]
+    files = [file for file in inside if (file == folder or file.name.lower().endswith(BOOKS)) and file.is_file()]
+    files.sort(key=lambda file: file.relative_to(folder).as_posix())
+    if not files:
+        raise InputError(f"folder {folder} holds no book: no *.txt, *.txt.gz, .zst or .xz in it; give another --corpus")
+    keys, sizes = digests(files), [file.stat().st_size for file in files]
+    kind = "folder" if folder.is_dir() else "book"
+    name = f"{kind} {folder.resolve().name} ({len(files)} book{'s' if len(files) > 1 else ''})"
+    parts = [partial(books, group, len(files) == 1, keep_matter) for group in grouped(files, sizes)]
+    return Source(name, key_of("books", SPLITTER, str(keep_matter), *keys), lambda: parts, sum(sizes))
+
+
+def lines_of(path: str, boundaries: bool = False) -> Source:
+    """A file with a sentence a line and blank lines between documents; plain, .gz, .zst or .xz.
+
+    Args:
+        path: of the file.
+        boundaries: end a document before each line that looks like the beginning or end of a book.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(f"there is no file {file}; check the path")
+    (key,) = digests([file])
+    key = key_of("lines", key, str(boundaries))
+    return Source(f"file {file.name}", key, partial(line_parts, file, boundaries), file.stat().st_size)
+
+
+def table(path: str, column: str = "text", document: str = "", whole: bool = False, boundaries: bool = False) -> Source:
+    """A column of a .parquet, .jsonl, .json, .csv or .tsv file: a row is a sentence, a blank row ends a document.
+
+    Args:
+        path: of the file.
+        column: with the text.
+        document: column that names each row's document: where it changes, a document ends.
+        whole: each row is a whole document instead, of raw text, which is split into sentences.
+        boundaries: as for ``lines``.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file() or file.suffix.lower() not in FORMATS:
+        raise InputError(f"{file} is no file that ends in {', '.join(FORMATS)}; check the path, or convert it")
+    (key,) = digests([file])
+
+    def parts() -> list[Reader]:
+        with complaining(file):
+            _check_columns(stream(file), str(file), column, document)
+        return [partial(file_rows, file, column, document, whole, boundaries)]
+
+    splitter = SPLITTER if whole else ""
+    key = key_of("table", key, column, document, str(boundaries), splitter)
+    return Source(f"file {file.name} ({column})", key, parts)
+
+
+def sample(progress: bool = True) -> Source:
+    """Film dialogue, plot summaries and editorials of the built-in sample; never its review snippets."""
+    folder = sample_files(progress)
+    reader = partial(_unskipped, partial(sample_documents, folder))
+    return Source("sample (film dialogue, plots, editorials)", key_of(SPLITTER, SAMPLE), lambda: [reader])
+
+
+def _unskipped(read: Callable[[], Iterator[str | None]], skip: Skip) -> Iterator[str | None]:
+    return read()
+
+
+def hub(
+    name: str, config: str = "", split: str = "train", column: str = "text", document: str = "", whole: bool = False,
+    boundaries: bool = False, streaming: bool = False, rows: int = 0, progress: bool = True,
+) -> Source:  # fmt: skip
+    """A data set of the Hugging Face hub (or a local path that `datasets` loads): a row is a sentence.
+
+    A blank row separates documents; without any, the whole is one document.
+
+    Args:
+        name, config, split: of the data set.
+        column, document, whole, boundaries: as for ``table``.
+        streaming: read it from the hub without keeping a copy of it.
+        rows: only so many; 0: all.
+        progress: show bars.
+
+    Raises:
+        InputError: it cannot be loaded, or has no such column of text.
+    """
+    if rows < 0:
+        raise ValueError(f"rows must be at least 0, got {rows}")
+    data = load_data(name, progress, config, split, streaming)
+    _check_columns(data, name, column, document)
+    options = (column, document, str(boundaries), str(rows), SPLITTER if whole else "")
+    reader = partial(_rows_of, data, column, document, whole, boundaries, rows)
+    key = key_of("hub", _identity(data, name, config, split), *options)
+    return Source(f"hub {name} ({split})", key, lambda: [reader])
+
+
+def _rows_of(*arguments: Any) -> Iterator[str | None]:
+    return rows(*arguments)
+
+
+def _identity(data: Any, name: str, config: str, split: str) -> str:
+    """What changes if a data set's content does."""
+    if hasattr(data, "_fingerprint"):  # it follows files and split: hashing 5 GB at each start would be slow
+        return str(data._fingerprint)
+    import datasets
+
+    try:
+        builder = datasets.load_dataset_builder(name, config or None)
+    except Exception as error:  # of the network
+        raise InputError(f"data set {name!r} could not be loaded ({in_short(error)}); check its name") from error
+    files = [str(file) for file in (builder.config.data_files or {}).get(split.partition("[")[0], [])]
+    local = [Path(file) for file in files if Path(file).is_file()]
+    return key_of(builder.hash or name, split, *files, *digests(local))  # (addresses on the hub hold the commit)
+
+
+def _check_columns(data: Any, name: str, column: str, document: str) -> None:
+    """InputError if a data set lacks a column of text."""
+    if data.features is not None:
+        kinds = {key: str(getattr(kind, "dtype", kind)) for key, kind in data.features.items()}
+    else:  # of a stream that is not typed: by its first rows
+        kinds = {key: _kind(values) for key, values in next(data.iter(1000), {}).items()}
+    listed = ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
+    if kinds.get(column) not in ("string", "large_string"):
+        raise InputError(f"data set {name!r} has no text column {column!r}; its columns: {listed or 'none'}")
+    if document and document not in kinds:
+        raise InputError(f"data set {name!r} has no column {document!r}; its columns: {listed}")
+
+
+def _kind(values: list[Any]) -> str:
+    found = next((value for value in values if value is not None), "")
+    return "string" if isinstance(found, str) else type(found).__name__
+
+
+def bookcorpus(boundaries: bool = False, streaming: bool = False, rows: int = 0, progress: bool = True) -> Source:
+    """BookCorpus from the hub: 74 million sentences, lower case, in order; about 5 GB, and no mark between its books.
+
+    Args:
+        boundaries: end a document before each sentence that looks like the beginning or the end of a book; else all of
+            it is one document, and some 11,000 of the 74 million neighbouring pairs cross from one book to the next.
+        streaming, rows, progress: as for ``hub``.
+    """
+    # bookcorpus/bookcorpus, the first copy there, is a loading script, which `datasets` refuses since version 4.
+    # This one and rojagtap/bookcorpus are plain files: 74,004,228 rows, column text, no book boundaries.
+    return hub("SamuelYang/bookcorpus", boundaries=boundaries, streaming=streaming, rows=rows, progress=progress)
+
+
+def labelled(
+    path: str,
+    anchor: str = "",
+    positive: str = "",
+    negatives: str = "",
+    label: str = "",
+    split: str = "train",
+    progress: bool = True,
+) -> Source:
+    """A labelled data set: each row (anchor, positive and any hard negatives) becomes a document of as many sentences.
+
+    Args:
+        path: a .jsonl, .json, .csv, .tsv or .parquet file with named columns, or a hub name.
+        anchor, positive: their columns; by default those of these names, else the first two columns of text.
+        negatives: columns of hard negatives, joined by +; by default those whose names begin with ``negative`` or
+            ``hard_neg``, else all further columns of text where anchor and positive were the first two; ``none``.
+        label: column of each row's class (for supcon); it becomes a last sentence of the document.
+        split: of a hub data set.
+        progress: show bars.
+
+    Raises:
+        InputError: it cannot be loaded, has no such columns, or a cell is empty; the row is named.
+    """
+    name, key, read = labelled_rows(path, anchor, positive, negatives, label, split, progress)
+    return Source(name, key, lambda: [partial(_unskipped, read)])
+
+
+CORPORA: dict[str, Callable[..., Source]] = {
+    "sample": sample,
+    "books": folder_of_books,
+    "lines": lines_of,
+    "table": table,
+    "hub": hub,
+    "bookcorpus": bookcorpus,
+    "labelled": labelled,
+}

@@ -1,0 +1,112 @@
+"""Which pairs each update sees: exactly one pass over all of them an epoch, the same one for the same seed.
+
+All of it is computed from the number of the update: a run that is resumed, or whose batches are made by several
+workers, needs no other state.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sentemb.order import Numbers, Permutation
+
+WINDOW = 64  # batches whose pairs are sorted by length together
+
+
+@dataclass(frozen=True)
+class Updates:
+    """The updates of an epoch: full batches, then what is left.
+
+    A rest of fewer than two pairs a process goes into the batch before it, so that no pair is left out.
+    """
+
+    pairs: int
+    batch_size: int  # pairs per process
+    processes: int = 1
+
+    @property
+    def full(self) -> int:
+        """Pairs of a full batch, on all processes."""
+        return self.batch_size * self.processes
+
+    def __len__(self) -> int:
+        """How many there are in an epoch; 0 if the pairs are too few for one."""
+        whole, rest = divmod(self.pairs, self.full)
+        return whole + (rest >= 2 * self.processes)
+
+    def size(self, number: int) -> int:
+        """Pairs of the number-th one of an epoch, on all processes."""
+        return self.full if number < len(self) - 1 else self.pairs - self.full * (len(self) - 1)
+
+    def seen(self, done: int) -> int:
+        """Pairs of the first ``done`` updates of a run."""
+        epochs, rest = divmod(done, len(self))
+        return epochs * self.pairs + rest * self.full
+
+
+@dataclass(frozen=True)
+class Order:
+    """The pairs of each update, as indices.
+
+    Pairs are shuffled (:class:`sentemb.order.Permutation`), then sorted by length within windows of 64 batches, so that
+    a batch pads little, then the batches are shuffled within their window. A smaller or larger last batch of an epoch
+    stays last.
+    """
+
+    updates: Updates
+    lengths: Callable[[Numbers], Numbers]  # of pairs, by their indices: tokens of the longest side
+    seed: int
+    window: int = WINDOW
+    _kept: dict[tuple[int, int], list[Numbers]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getitem__(self, step: int) -> Numbers:
+        """The pairs of update ``step`` (0, 1, ...) of a run, on all processes."""
+        epoch, number = divmod(step, len(self.updates))
+        window, inside = divmod(number, self.window)
+        if (epoch, window) not in self._kept:
+            self._kept.clear()
+            self._kept[epoch, window] = self._batches(epoch, window)
+        return self._kept[epoch, window][inside]
+
+    def _batches(self, epoch: int, window: int) -> list[Numbers]:
+        first = window * self.window
+        sizes = [self.updates.size(number) for number in range(first, min(first + self.window, len(self.updates)))]
+        start = first * self.updates.full
+        chosen = Permutation(self.updates.pairs, self.seed, epoch)[np.arange(start, start + sum(sizes))]
+        full = len(sizes) - (sizes[-1] != self.updates.full)
+        # (the last one is cut off before sorting, so that it has random pairs and not the longest)
+        head, tail = np.split(chosen, [full * self.updates.full])
+        head = head[np.argsort(self.lengths(head), kind="stable")] if len(head) else head
+        turn = np.random.default_rng((self.seed, epoch, window)).permutation(full)
+        return [*head.reshape(full, self.updates.full)[turn], *([tail] if len(tail) else [])]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """As :class:`Order` where a batch is a run of consecutive sentences: cut elsewhere in each epoch, shuffled."""
+
+    updates: Updates
+    seed: int
+
+    def __getitem__(self, step: int) -> Numbers:
+        """The sentences of update ``step`` of a run, consecutive, on all processes."""
+        epoch, number = divmod(step, len(self.updates))
+        rng = np.random.default_rng((self.seed, epoch))
+        count, full = len(self.updates), self.updates.full
+        odd = self.updates.size(count - 1)  # the one of another size, which stands anywhere in the text
+        place = int(rng.integers(count))
+        others = np.delete(np.arange(count), place)[rng.permutation(count - 1)]
+        where = place if number == count - 1 else int(others[number])
+        start = where * full + (odd - full if where > place else 0)
+        return np.arange(start, start + self.updates.size(number))
+
+
+def share(rows: Numbers, rank: int, processes: int, runs: bool) -> Numbers:
+    """What process ``rank`` takes of an update: every ``processes``-th pair, or of a run a part of it, in order."""
+    return np.array_split(rows, processes)[rank] if runs else rows[rank::processes]
+
+
+def counts(size: int, processes: int) -> tuple[int, ...]:
+    """How many each process takes, by either way of sharing."""
+    return tuple(len(range(rank, size, processes)) for rank in range(processes))
