@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from importlib.metadata import version
@@ -66,15 +67,17 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> 
     keep_memory()
     folder = data_folder(Path(settings["data"]) if settings["data"] else None)
 
-    with accelerator.main_process_first():  # the others find the cache the first one made
-        corpus = open_corpus(settings["corpus"], progress=main)
-        train, _ = corpus.split()
-        set_seed(config.seed)
-        model = make_model(settings, corpus, train)
-        tokenizer = tokenizer_of(model)
-        tokens = corpus.tokens(tokenizer, settings["max_length"])
-        special = tokenizer.num_special_tokens_to_add(False)
-        cleaned = clean_corpus(corpus, tokens, cleaning, special, settings["max_length"])
+    # One process prepares and the others of its machine wait, at a file's lock: collectives give up after some minutes.
+    if not accelerator.is_local_main_process:
+        time.sleep(1)  # the one that shows its progress comes first
+    corpus = open_corpus(settings["corpus"], progress=accelerator.is_local_main_process)
+    train, _ = corpus.split()
+    set_seed(config.seed)
+    model = make_model(settings, corpus, train)
+    tokenizer = tokenizer_of(model)
+    tokens = corpus.tokens(tokenizer, settings["max_length"])
+    special = tokenizer.num_special_tokens_to_add(False)
+    cleaned = clean_corpus(corpus, tokens, cleaning, special, settings["max_length"])
     pairs = make_pairs(settings, corpus, train, tokens, cleaned.mask if cleaned else None)
     refuse_misfit(objective, pairs, settings["towers"])
     refuse_no_noise(settings, model, pairs)

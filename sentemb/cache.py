@@ -43,33 +43,6 @@ def digest(path: Path, algorithm: str = "blake2b") -> str:
 
 
 @contextmanager
-def publishing(target: Path, whole: Callable[[Path], bool]) -> Iterator[Path]:
-    """An empty folder that becomes ``target`` if the block ends well; if another process was first, its copy stays."""
-    temporary = target.with_name(f".{target.name}-{uuid4().hex}")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {target.parent} ({error.strerror}); set SENTEMB_CACHE elsewhere") from None
-    try:
-        yield temporary
-        for last in (False, False, True):
-            try:
-                temporary.rename(target)
-                return
-            except OSError:
-                if whole(target):
-                    return
-                if last:
-                    raise
-                damaged = temporary.with_name(temporary.name + "-damaged")
-                with suppress(OSError):  # another process may be moving it away, too
-                    target.rename(damaged)
-                shutil.rmtree(damaged, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
 def making(target: Path, whole: Callable[[Path], bool], what: str, progress: bool = True) -> Iterator[Path | None]:
     """A folder that becomes ``target`` if the block ends well, or None where ``target`` is whole already.
 

