@@ -116,7 +116,7 @@ def _look(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int) -> K
         if cleaning.max_tokens:
             rules[f"over {cleaning.max_tokens} tokens"] = lengths > cleaning.max_tokens
         if cleaning.letters or cleaning.script != "any":
-            rules |= _letters(corpus, part, cleaning)
+            rules |= letter_rules(corpus, part, cleaning)
         for rule, broken in rules.items():
             dropped[rule] = dropped.get(rule, 0) + int((kept & broken).sum())
             kept &= ~broken
@@ -131,7 +131,8 @@ def _look(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int) -> K
     return Kept(mask, dropped)
 
 
-def _letters(corpus: Corpus, part: slice, cleaning: Cleaning) -> dict[str, NDArray[np.bool_]]:
+def letter_rules(corpus: Corpus, part: slice, cleaning: Cleaning) -> dict[str, NDArray[np.bool_]]:
+    """Which of these sentences break each rule on letters, ``[sentences of part]``."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -141,7 +142,7 @@ def _letters(corpus: Corpus, part: slice, cleaning: Cleaning) -> dict[str, NDArr
         kept = pc.replace_substring_regex(texts, pattern=f"[^{but}]+", replacement="")
         return np.asarray(pc.utf8_length(kept), dtype=np.int64)
 
-    letters, rules = count(r"\p{L}"), {}
+    letters, rules = count(r"\p{L}"), dict[str, NDArray[np.bool_]]()
     if cleaning.letters:
         rules[f"under {cleaning.letters:g} letters"] = letters < cleaning.letters * count(r"\S")
     if cleaning.script != "any":
@@ -156,7 +157,7 @@ def duplicates(
     """Which sentences have the tokens of an earlier one, ``[sentences]``, ``within`` its document or anywhere.
 
     In bounded memory: some millions of keys are sorted at a time, those that begin alike. Sentences outside ``mask``
-    are no copies and have none.
+    or without a token are no copies and have none.
     """
     count, bits = len(tokens), max(0, -(-len(tokens) // SORTED) - 1).bit_length()
     out, keys = np.zeros(count, dtype=bool), tokens.distinct().view(np.uint64)
@@ -167,7 +168,9 @@ def duplicates(
             if within:
                 document = np.searchsorted(corpus.documents, np.arange(start, start + len(here)), side="right")
                 here = mix(here ^ mix(document.astype(np.uint64)))
-            inside = here >> np.uint64(64 - bits) == bucket if bits else np.ones(len(here), dtype=bool)
+            inside = tokens.lengths(slice(start, start + len(here))) > 0
+            if bits:
+                inside &= here >> np.uint64(64 - bits) == bucket
             if mask is not None:
                 inside &= mask[start : start + len(here)]
             rows.append(start + np.flatnonzero(inside))

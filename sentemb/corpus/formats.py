@@ -19,12 +19,10 @@ PART = 8_000_000  # bytes of files read as one part, at least
 PARTS = 192  # parts of a source, at most
 BOOKS = (".txt", ".txt.gz", ".txt.zst", ".txt.xz")
 
-# BookCorpus has no mark between two books, but most books begin or end with words like these.
-BOUNDARY = re.compile(
+# BookCorpus has no mark between two books, but most books and chapters begin or end with words like these.
+_BOUNDARY = re.compile(
     r"\W*(?:prologue|epilogue|the end|about the author|acknowledge?ments|table of contents|dedication|copyright\b.*"
-    r"|.*\ball rights reserved\b.*|.*\bisbn\b.*|published by\b.*"
-    r"|(?:chapter|part|book)\s+(?:\d+|[ivxlc]+|\w+(?:[ -]\w+)?))\W*",
-    re.IGNORECASE,
+    r"|published by\b.*|(?:chapter|part|book)\s+(?:\d+|[ivxlc]+|\w+(?:[ -]\w+)?))\W*"
 )
 
 
@@ -89,7 +87,7 @@ def _line_end(file: BinaryIO, start: int) -> int:
 def every_line(path: Path, boundaries: bool, skip: Skip) -> Iterator[str | None]:
     """The lines of a file, cleaned; None for a blank one.
 
-    ``boundaries``: also before a line that looks like the beginning or the end of a book (:data:`BOUNDARY`).
+    ``boundaries``: also before a line that looks like the beginning or the end of a book (:func:`is_boundary`).
     """
     with reading(path) as text:
         yield from cut(lines(text, str(path), skip), boundaries)
@@ -123,9 +121,17 @@ class _Window(io.RawIOBase):
 def cut(sentences: Iterable[str | None], boundaries: bool) -> Iterator[str | None]:
     """Sentences with a document's end before each that looks like a boundary, if that is wanted."""
     for sentence in sentences:
-        if boundaries and sentence is not None and len(sentence) < 200 and BOUNDARY.fullmatch(sentence):
+        if boundaries and sentence is not None and is_boundary(sentence):
             yield None
         yield sentence
+
+
+def is_boundary(sentence: str) -> bool:
+    """Whether a sentence looks like the beginning or the end of a book or a chapter."""
+    if len(sentence) > 200:
+        return False
+    small = sentence.lower()
+    return "all rights reserved" in small or "isbn" in small or _BOUNDARY.fullmatch(small) is not None
 
 
 def rows(

@@ -1,0 +1,186 @@
+"""What is in a corpus, before you spend hours training on it: a report here, and a self-contained page.
+
+    python -m sentemb.corpus books/                          # a folder of .txt books
+    python -m sentemb.corpus lines.txt --clean drop:duplicates=corpus --page lines.html
+    python -m sentemb.corpus bookcorpus --no-time --max-length 64
+
+It tells how much text there is and what was left out, how long sentences are and how many --max-length cuts, what is
+said again and again, what the vocabulary lacks, what is hardly text, which pairs of neighbours are worth nothing, what
+--clean would drop, and how long an epoch takes here. What it prepares is what training reads: a run with the same
+--corpus, --max-length and word embeddings begins at once. The same command tells the same, but for the timing.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sentemb.registry import InputError
+
+if TYPE_CHECKING:
+    from sentemb.inspection import Section
+
+MARK = '<meta name="generator" content="sentemb.corpus">'  # by which a page is known to be one of ours
+LABEL, WIDTH, NOTES = 32, 100, 5  # of the terminal: characters of a label, of a line; notes
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    made = argparse.ArgumentParser(
+        prog="python -m sentemb.corpus", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add(
+        "corpus",
+        metavar="CORPUS",
+        help="as --corpus of the recipes: sample; a folder of .txt books; a file, a sentence a line; a .parquet, "
+        ".jsonl, .csv or .tsv file; hub:name=...; bookcorpus; several as 'A + B'",
+    )
+    add(
+        "--tokenizer",
+        default="auto",
+        metavar="NAME",
+        help="minilm (the words of encoder rnn and static; the default where it is installed), learned:SIZE (as "
+        "rnn:embeddings=random learns them; else the default, learned:16000), a text file of word embeddings, a folder "
+        "with tokenizer.json, a run, a hub name",
+    )
+    add("--max-length", type=int, default=40, metavar="N", help="tokens to which sentences are cut (default 40)")
+    add("--clean", default="none", metavar="SPEC", help="tell what these rules would drop: drop:min_tokens=3,...")
+    add("--boundaries", action="store_true", help="look for books' beginnings and ends, also in several documents")
+    add(
+        "--encoder",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="time this one, as --encoder of the recipes; may be given again (default: each kind there is)",
+    )
+    add("--time", action=argparse.BooleanOptionalAction, default=True, help="--no-time leaves the timing out")
+    add("--seed", type=int, default=0, help="of the pairs shown and timed (default 0)")
+    add("--page", type=Path, default=Path("corpus.html"), metavar="FILE", help="the page (default corpus.html)")
+    add("--no-page", dest="page", action="store_const", const=None, help="write no page")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: 0 done, 2 something given cannot be used."""
+    options = parser().parse_args(arguments)
+    with contextlib.suppress(AttributeError):  # a terminal may lack characters of the text
+        cast(Any, sys.stdout).reconfigure(errors="replace")
+    try:
+        if options.page:
+            refuse_foreign(options.page)
+        from sentemb.inspection import inspect  # torch and the rest, seconds
+
+        sections = []
+        for section in inspect(
+            options.corpus, options.tokenizer, options.max_length, options.clean, options.encoder, options.boundaries,
+            options.seed, options.time,
+        ):  # fmt: skip
+            print(as_text(section), flush=True)
+            sections.append(section)
+        if options.page:
+            write_page(options.page, sections)
+            print(f"page: {options.page}")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def as_text(section: "Section") -> str:
+    """A section for the terminal: aligned, long texts cut; what steers a terminal is taken out."""
+    wide = max(LABEL, *(len(label) for label, _ in section.facts))
+    lines = [section.title, *(f"  {label:<{wide}}  {value}" for label, value in section.facts)]
+    lines += [f"  {label:>9} {share:6.1%} {'#' * round(100 * share)}" for label, share in section.bars]
+    table = [*([section.head] if section.rows and section.texts == 1 else []), *section.rows]
+    numbers = [row[: -section.texts] for row in table]
+    widths = [max(map(len, column)) for column in zip(*numbers, strict=True)]
+    for row in table:
+        before = "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=False))
+        for text in row[-section.texts :]:
+            lines.append(f"    {before}  {text}")
+            before = " " * len(before)
+    lines = [line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines]
+    left = len(section.notes) - NOTES
+    lines += [f"  note: {note}" for note in section.notes[:NOTES]]
+    lines += [f"  note: {left:,} more, all of them on the page"] if left > 0 else []
+    return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines) + "\n"
+
+
+def write_page(page: Path, sections: Sequence["Section"]) -> None:
+    """Write the self-contained page whole or not at all; InputError if it cannot be written."""
+    from matplotlib import style
+
+    from sentemb.report import CSS, LOOK, POLICY
+    from sentemb.runfiles import safe
+
+    with style.context(["default", LOOK]):
+        body = "\n".join(map(_as_html, sections))
+    name = safe(sections[0].title)
+    content = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+{MARK}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{name}</title>
+<style>{CSS}</style>
+</head>
+<body>
+<h1>What is in a corpus</h1>
+{body}
+</body>
+</html>
+"""
+    partial = page.with_name(f".{page.name}.{os.getpid()}")
+    try:
+        partial.write_text(content, encoding="utf-8", errors="replace")
+        partial.replace(page)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise InputError(f"cannot write {page}: {error.strerror}; give another --page") from error
+
+
+def _as_html(section: "Section") -> str:
+    from matplotlib.figure import Figure
+
+    from sentemb.figures import BLUE, image
+    from sentemb.runfiles import safe
+
+    parts = [f"<p class='note'>{safe(note)}</p>" for note in section.notes]
+    if section.bars:
+        figure = Figure(figsize=(7, 3), layout="constrained")
+        axes = figure.subplots()
+        axes.bar([label for label, _ in section.bars], [100 * share for _, share in section.bars], color=BLUE)
+        axes.set(xlabel="tokens", ylabel="% of the sentences")
+        axes.spines[["top", "right"]].set_visible(False)
+        parts.append(f"<div class='paper'>{image(figure, 'lengths', section.title)}</div>")
+    tables: list[tuple[Sequence[str], Sequence[Sequence[str]]]] = [((), section.facts), (section.head, section.rows)]
+    for head, rows in tables:
+        titles = "".join(f"<th scope='col'>{safe(title)}</th>" for title in head)
+        body = "".join(f"<tr>{''.join(f'<td>{safe(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
+        parts.append(f"<table><thead><tr>{titles}</tr></thead><tbody>\n{body}</tbody></table>" if rows else "")
+    return f"<section><h2>{safe(section.title)}</h2>\n" + "\n".join(parts) + "</section>"
+
+
+def refuse_foreign(page: Path) -> None:
+    """InputError if ``page`` cannot become a file, or is one that this command has not made."""
+    try:
+        with page.open(encoding="utf-8", errors="replace") as file:
+            ours = MARK in file.read(200)
+    except FileNotFoundError:
+        if page.parent.is_dir() and os.access(page.parent, os.W_OK):
+            return
+        raise InputError(f"--page {page}: its folder is not there or cannot be written to; make it first") from None
+    except OSError as error:
+        raise InputError(f"--page {page} cannot be written ({error.strerror}); give another one") from None
+    if not ours:
+        raise InputError(f"--page {page} is there and was not made by this command; give another one")
+
+
+if __name__ == "__main__":
+    main()
