@@ -74,7 +74,7 @@ def _parts(paragraph: str) -> Iterator[str]:
     start = 0
     while len(paragraph) - start > LONGEST:
         limit = start + LONGEST
-        ends = [found.end() for found in _CLEAR_END.finditer(paragraph, limit - 2000, limit)]
+        ends = [found.end() for found in _CLEAR_END.finditer(paragraph, limit - LONGEST // 10, limit)]
         stop = ends[-1] if ends else paragraph.rfind(" ", start, limit) + 1 or limit
         yield paragraph[start:stop]
         start = stop
