@@ -283,7 +283,7 @@ def iterate(options: argparse.Namespace) -> dict[str, float]:
     start = time.perf_counter()
     tokens = corpus.tokens(tokenizer, MAX_LENGTH)
     pairs = usable(neighbours(corpus.split()[0]), tokens)
-    source = Source(pairs, tokens, tokens.distinct(), None, 1, 0, BATCH, 1, 0)
+    source = Source(pairs, tokens, None, None, 1, 0, BATCH, 1, 0)
     source[0]
     first, steps = time.perf_counter() - start, min(len(source), 2000)
     start = time.perf_counter()

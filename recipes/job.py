@@ -202,17 +202,23 @@ def make_pairs(
     sources = corpus.by_source(train)
     if set(corpus.weights) == {1.0}:
         sources = [train]
-    parts = []
-    for ranges in sources:
-        found: Pairs = build(PAIRS, settings["pairs"], "pairs", ranges=ranges)
+    parts, weights, failed = [], [], InputError("")
+    for ranges, weight in zip(sources, corpus.weights, strict=False):
+        try:
+            found: Pairs = build(PAIRS, settings["pairs"], "pairs", ranges=ranges)
+        except InputError as error:  # a source without a pair, which others may have
+            failed = error
+            continue
         if corpus.classes:
             rows = np.asarray(found.rows)
             _, labels = np.unique(corpus.sentences(rows[:, -1]), return_inverse=True)
             found = replace(found, rows=rows[:, :-1], labels=labels)
         parts.append(usable(found, tokens, kept))
-    return sample(
-        joined(parts, corpus.weights[: len(parts)], settings["seed"]), settings["max_pairs"], settings["seed"]
-    )
+        weights.append(weight)
+    if not parts:
+        raise failed
+    seed = settings["seed"]
+    return sample(joined(parts, weights, seed), settings["max_pairs"], seed)
 
 
 def refuse_no_noise(settings: dict[str, Any], model: SentenceTransformer, pairs: Pairs) -> None:

@@ -228,9 +228,9 @@ def refuse_used(out: Path) -> None:
 def _absolute(spec: str) -> str:
     """A spec with its path absolute if it is one, a weight behind it or not."""
     path, star, weight = spec, "", ""
-    if not Path(spec).exists():
+    if not os.path.exists(spec):  # (Path.exists complains of names that are too long)
         path, star, weight = spec.rpartition("*") if "*" in spec else (spec, "", "")
-    return str(Path(path).resolve()) + star + weight if Path(path.strip()).exists() else spec
+    return str(Path(path.strip()).resolve()) + star + weight if os.path.exists(path.strip()) else spec
 
 
 def command(
@@ -252,7 +252,7 @@ def command(
         options = with_preset(options, name)
         for key, several in (("corpus", " + "), ("init", None)):  # the run is read from other folders, too
             if key in options:
-                whole = Path(options[key]).exists() or several is None
+                whole = os.path.exists(options[key]) or several is None
                 parts = [options[key]] if whole else options[key].split(several)
                 options[key] = (several or "").join(map(_absolute, parts))
         if prepare:

@@ -16,7 +16,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from sentemb.registry import InputError
+from sentemb.registry import InputError, Unfinished
 
 FORMAT = "2"  # of all that is prepared here and of how text is read; raise it when either changes
 
@@ -52,7 +52,10 @@ def making(target: Path, whole: Callable[[Path], bool], what: str, progress: boo
     Raises:
         InputError: the cache cannot be written to, or its disk is full.
     """
-    work, lock = target.with_name(f".{target.name}.making"), cache_dir() / "locks" / f"{key_of(str(target))}.lock"
+    work, lock = (
+        target.with_name(f".{target.name}.making"),
+        cache_dir() / "locks" / f"{key_of(str(target.resolve()))}.lock",
+    )
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(lock)
@@ -69,12 +72,16 @@ def making(target: Path, whole: Callable[[Path], bool], what: str, progress: boo
             yield None
             return
         work.mkdir(parents=True, exist_ok=True)
+        for leftover in work.glob(".*"):  # being written when a process was killed
+            leftover.unlink(missing_ok=True)
         yield work
         if target.exists():  # damaged
             damaged = target.with_name(f".{target.name}.{uuid4().hex}")
             target.rename(damaged)
             shutil.rmtree(damaged, ignore_errors=True)
         work.rename(target)
+    except Unfinished:
+        raise
     except InputError:
         shutil.rmtree(work, ignore_errors=True)
         raise

@@ -124,7 +124,10 @@ def _learn_vocabulary(texts: Iterable[str], size: int) -> Tokenizer:
     """
     tokenizer = Tokenizer(BPE(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    # (cut at white space first: what the normalizer makes of one word then leaves the others alone)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=True)]
+    )
     trainer = BpeTrainer(
         vocab_size=size,
         special_tokens=["[PAD]", "[UNK]", "[CLS]"],

@@ -84,7 +84,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Runs:
-    """As :class:`Order` where a batch is a run of consecutive sentences: cut elsewhere in each epoch, shuffled."""
+    """As :class:`Order` where a batch is a run of consecutive sentences: in another order each epoch.
+
+    The one that is smaller or larger than the others stands elsewhere in each epoch, so that the cuts differ.
+    """
 
     updates: Updates
     seed: int
@@ -92,12 +95,12 @@ class Runs:
     def __getitem__(self, step: int) -> Numbers:
         """The sentences of update ``step`` of a run, consecutive, on all processes."""
         epoch, number = divmod(step, len(self.updates))
-        rng = np.random.default_rng((self.seed, epoch))
         count, full = len(self.updates), self.updates.full
         odd = self.updates.size(count - 1)  # the one of another size, which stands anywhere in the text
-        place = int(rng.integers(count))
-        others = np.delete(np.arange(count), place)[rng.permutation(count - 1)]
-        where = place if number == count - 1 else int(others[number])
+        place = where = int(np.random.default_rng((self.seed, epoch)).integers(count))
+        if number < count - 1:
+            where = int(Permutation(count - 1, self.seed, epoch)[np.array([number])][0])
+            where += where >= place
         start = where * full + (odd - full if where > place else 0)
         return np.arange(start, start + self.updates.size(number))
 

@@ -20,6 +20,10 @@ class InputError(ValueError):
     """
 
 
+class Unfinished(InputError):
+    """Work that stopped on its way: what was done is kept, and the same command goes on."""
+
+
 def choose(what: str, given: str, valid: Iterable[str]) -> str:
     """``given`` if it is one of ``valid``; else an InputError that lists them and suggests the nearest."""
     names = sorted(valid)

@@ -74,7 +74,7 @@ class Source:
 
     pairs: Pairs
     tokens: Tokens
-    same: np.ndarray  # int64 [sentences], equal where sentences are copies
+    names: np.ndarray | None  # int64 [sentences], equal where sentences are copies; None: the tokens' own
     words: Words | None
     towers: int
     seed: int
@@ -122,7 +122,7 @@ class Source:
         chosen = share(whole, self.rank, self.world, self.pairs.runs)
         rows = self.pairs.rows[chosen]  # [n, k]
         columns = [self.tokens.rows(column) for column in rows.T]
-        ids = torch.from_numpy(self.same[rows])
+        ids = torch.from_numpy((self.tokens.distinct() if self.names is None else self.names)[rows])
         positions, labels = None, None
         if self.pairs.labels is not None:
             labels = torch.from_numpy(self.pairs.labels[chosen])

@@ -118,10 +118,10 @@ def fit(
     model, about = embedder.model, {"attention": embedder.attention, "compile": config.compile}
     about |= {"precision": accelerator.mixed_precision, "threads": torch.get_num_threads()}
     torch.manual_seed(config.seed)  # the same predictor on every process
-    names, sentences = tokens.distinct(), 0
+    names, sentences = None, 0
     if objective.numbered:
-        distinct = np.unique(names[np.asarray(pairs.rows)])
-        names, sentences = np.searchsorted(distinct, names), len(distinct)  # 0, 1, ... of those that are trained on
+        distinct = np.unique(tokens.distinct()[np.asarray(pairs.rows)])
+        names, sentences = np.searchsorted(distinct, tokens.distinct()), len(distinct)  # of those that are trained on
     objective.prepare(embedder.dimension, sentences)
     objective.to(accelerator.device)
     twin = Twin(embedder).to(accelerator.device) if "targets" in objective.needs else None

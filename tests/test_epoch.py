@@ -104,7 +104,7 @@ def source(pairs: Pairs, world: int = 1, rank: int = 0, batch_size: int = 8) -> 
     rng = np.random.default_rng(0)
     offsets = np.concatenate([[0], rng.integers(1, 30, 400).cumsum()])
     tokens = Tokens(rng.integers(0, 1000, offsets[-1]).astype(np.uint16), offsets)
-    return Source(pairs, tokens, tokens.distinct(), None, 1, 5, batch_size, world, rank)
+    return Source(pairs, tokens, None, None, 1, 5, batch_size, world, rank)
 
 
 def content(batch: Batch) -> list:
@@ -126,7 +126,7 @@ def test_each_pair_of_sentences_is_encoded_once_an_epoch(world):
     seen: Counter[tuple[int, int]] = Counter()
     for rank in range(world):
         made = source(pairs, world, rank)
-        names = {int(name): row for row, name in enumerate(made.same)}
+        names = {int(name): row for row, name in enumerate(made.tokens.distinct())}
         for batch in made.batches(0, len(made)):
             seen.update((names[a], names[b]) for a, b in batch.ids.tolist())
             assert len(batch) == (batch.counts or ())[rank]

@@ -388,6 +388,8 @@ def test_several_corpora_are_one_with_all_their_ends_held_out(tmp_path):
         ("{a} + {a}*0", "weight .* is 0"),
         ("{a} + nothing", "no file or folder has that path: 'nothing'"),
         ("{a} + labelled:path={b}", "labelled corpus stands alone"),
+        ("labelled:path={b}*2", "labelled corpus stands alone, without a weight"),
+        ("x" * 300, "no file or folder has that path"),
         ("{a} + {empty}", "holds no sentence .*empty"),
     ],
 )
@@ -420,7 +422,9 @@ def test_the_hash_of_a_file_is_kept_until_it_is_touched(tmp_path, monkeypatch):
 def bpe(texts: list[str]) -> Tokenizer:
     made = Tokenizer(models.BPE(unk_token="[UNK]"))
     made.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase()])
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=True)]
+    )
     made.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=500, special_tokens=["[UNK]", "[CLS]", "[SEP]"],
                                                         show_progress=False))  # fmt: skip
     return made
@@ -428,7 +432,8 @@ def bpe(texts: list[str]) -> Tokenizer:
 
 ODD = ["", "a", "  two  spaces ", "naïve café Ⅻ", "日本 語 text", "e\u0301 x", "\u00a0nb\u00a0x", "a\u2028b c",
        "don't ... 'x'", "x" * 300 + " y", "w\u0000z", "\u200bzero", "[CLS][SEP] a[SEP]", "house,and(lane)",
-       "¡Ünïcode! 1,000.50 €"]  # fmt: skip
+       "¡Ünïcode! 1,000.50 €", "he said 日 to me", "a \ufffd b", "a \u200b b", "a \u00ad b", "a [UNK] b",
+       "´a ¨ b"]  # fmt: skip
 
 
 @pytest.mark.parametrize("special", [(), ("[CLS]",), ("[CLS]", "[SEP]")])
@@ -445,12 +450,12 @@ def test_words_looked_up_are_sentences_encoded(kind, limit, special, monkeypatch
     assert words.by_words(made)
     monkeypatch.setattr(words, "KEPT", 100)  # forgotten and learned again
     encoder = words.Encoder(made)
+    encoder.check(texts)
+    assert encoder.trusted
     for part in (texts[:5], texts, texts[100:]):
         ids, lengths = encoder.encode(part)
         expected = [encoding.ids for encoding in made.encode_batch(part)]
         assert lengths.tolist() == list(map(len, expected)) and ids.tolist() == sum(expected, [])
-    encoder.check(texts)
-    assert encoder._words is not None
 
 
 def test_tokenizers_that_look_beyond_a_word_encode_whole_sentences():
@@ -460,9 +465,13 @@ def test_tokenizers_that_look_beyond_a_word_encode_whole_sentences():
     made = tokenizer()
     made.add_tokens(["old house"])
     assert not words.by_words(made)
-    made = tokenizer()
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    assert not words.by_words(made)
+    for step in (pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.Punctuation(), None):
+        made = tokenizer()
+        if step is None:
+            made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(), pre_tokenizers.WhitespaceSplit()])
+        else:
+            made.pre_tokenizer = step
+        assert not words.by_words(made)
 
 
 def test_a_tokenizer_that_does_not_keep_its_promise_is_found_out(monkeypatch):
@@ -473,7 +482,9 @@ def test_a_tokenizer_that_does_not_keep_its_promise_is_found_out(monkeypatch):
     texts = some_sentences(50)
     encoder.check(texts)
     ids, _ = encoder.encode(texts)
-    assert ids.tolist() == sum((e.ids for e in made.encode_batch(texts)), [])
+    assert not encoder.trusted and ids.tolist() == sum((e.ids for e in made.encode_batch(texts)), [])
+    encoder.check(["the"])  # what one unit was found to be says nothing of another
+    assert encoder.trusted
 
 
 # ---- copies and cleaning ----
@@ -545,6 +556,7 @@ def test_books_that_are_nearly_copies_are_found(tmp_path):
     [
         ("drop:min_tokens=5,max_tokens=3", "min_tokens and max_tokens"),
         ("drop:letters=2", "letters must lie"),
+        ("drop:near_duplicates=1", "near_duplicates must lie"),
         ("drop:script=klingon", "unknown script 'klingon'"),
         ("drop:duplicates=all", "unknown duplicates 'all'"),
         ("drop:max_tokens=20", "drops nothing: sentences are cut"),

@@ -4,15 +4,15 @@ So neighbours stay neighbours (those of a dropped sentence do not become each ot
 preparation, and what each rule drops is counted.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from sentemb.cache import key_of
+from sentemb.cache import key_of, making
 from sentemb.corpus.store import Corpus, Tokens
 from sentemb.order import mix
 from sentemb.registry import InputError, choose
@@ -46,17 +46,18 @@ def drop(
         letters: least share of letters among the characters that are not white space: tables, rules and numbers go.
         script: most letters must be of it (latin, cyrillic, ...); any.
         duplicates: sentences of the same tokens but for the first: none, document (within one) or corpus (in all).
-        near_duplicates: documents that share so many of their sentences with an earlier one (Jaccard similarity,
-            estimated by MinHash, Broder 1997), 0.8 say; 0: not looked for. Needs the package datasketch.
+        near_duplicates: documents that share so many of their sentences with an earlier one (Jaccard similarity, up
+            to 0.95, estimated by MinHash, Broder 1997), 0.8 say; 0: not looked for. Needs the package datasketch, and
+            some kilobytes a document.
 
     Raises:
         ValueError: a number out of range. InputError: an unknown script or kind of duplicates.
     """
     if min_tokens < 0 or max_tokens < 0 or 0 < max_tokens < min_tokens:
         raise ValueError(f"min_tokens and max_tokens must be 0 <= min <= max, got {min_tokens} and {max_tokens}")
-    for name, value in (("letters", letters), ("near_duplicates", near_duplicates)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    for name, value, most in (("letters", letters, 1), ("near_duplicates", near_duplicates, 0.95)):
+        if not 0 <= value <= most:
+            raise ValueError(f"{name} must lie in [0, {most:g}], got {value}")
     choose("script", script, SCRIPTS)
     choose("duplicates", duplicates, ("none", "document", "corpus"))
     return Cleaning(min_tokens, max_tokens, letters, script, duplicates, near_duplicates)
@@ -94,12 +95,14 @@ def clean_corpus(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: in
             f"max_tokens={cleaning.max_tokens} drops nothing: sentences are cut to max-length {max_length} with "
             f"{special} special tokens; give fewer tokens, or a larger --max-length"
         )
-    file = tokens.folder / f"kept-{key_of(repr(cleaning))}.npz" if tokens.folder else None
-    found = _read(file, len(tokens)) if file else None
+    folder = tokens.folder / f"kept-{key_of(repr(cleaning))}"
+    if (found := _read(folder, len(tokens))) is None:
+        with making(folder, lambda made: _read(made, len(tokens)) is not None, "the cleaning", corpus.progress) as work:
+            if work is not None:
+                _write(work, _look(corpus, tokens, cleaning, special))
+        found = _read(folder, len(tokens))
     if found is None:
-        found = _look(corpus, tokens, cleaning, special)
-        if file:
-            _write(file, found)
+        raise InputError(f"{folder} cannot be read back; remove it and try again")
     if not found.mask.any():
         raise InputError(f"{found}; nothing is left to train on, so loosen a rule")
     return found
@@ -107,7 +110,7 @@ def clean_corpus(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: in
 
 def _look(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int) -> Kept:
     mask, dropped = np.ones(len(tokens), dtype=bool), dict[str, int]()
-    for start in range(0, len(tokens), AT_ONCE):
+    for start in tqdm(range(0, len(tokens), AT_ONCE), "cleaning", delay=1, leave=False, disable=not corpus.progress):
         part = slice(start, min(start + AT_ONCE, len(tokens)))
         lengths, kept = tokens.lengths(part) - special, mask[part]
         rules: dict[str, NDArray[np.bool_]] = {}
@@ -207,17 +210,15 @@ def near_duplicates(corpus: Corpus, tokens: Tokens, similarity: float) -> NDArra
     return out
 
 
-def _read(file: Path, count: int) -> Kept | None:
+def _read(folder: Path, count: int) -> Kept | None:
     try:
-        with np.load(file) as found:
-            mask = np.unpackbits(found["mask"], count=count).astype(bool)
-            return Kept(mask, dict(zip(found["rules"].tolist(), found["dropped"].tolist(), strict=True)))
-    except (OSError, ValueError, KeyError, EOFError):
+        mask = np.fromfile(folder / "mask", dtype=np.uint8)
+        dropped = {str(rule): int(n) for rule, n in json.loads((folder / "dropped.json").read_text("utf-8")).items()}
+        return Kept(np.unpackbits(mask, count=count).astype(bool), dropped) if len(mask) == -(-count // 8) else None
+    except (OSError, ValueError, AttributeError):
         return None
 
 
-def _write(file: Path, kept: Kept) -> None:
-    partial = file.with_name(f".{uuid4().hex}.npz")
-    content: dict[str, Any] = {"mask": np.packbits(kept.mask), "rules": np.array(list(kept.dropped), dtype=str)}
-    np.savez(partial, dropped=np.array(list(kept.dropped.values()), dtype=np.int64), **content)
-    partial.replace(file)
+def _write(folder: Path, kept: Kept) -> None:
+    (folder / "mask").write_bytes(np.packbits(kept.mask).tobytes())
+    (folder / "dropped.json").write_text(json.dumps(kept.dropped), encoding="utf-8")

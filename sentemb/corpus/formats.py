@@ -1,6 +1,7 @@
 """Readers: how files of every kind become sentences, with ``None`` after each document."""
 
 import io
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ PARTS = 192  # parts of a source, at most
 BOOKS = (".txt", ".txt.gz", ".txt.zst", ".txt.xz")
 
 # BookCorpus has no mark between two books, but most books and chapters begin or end with words like these.
-_BOUNDARY = re.compile(
+BOUNDARY = re.compile(
     r"\W*(?:prologue|epilogue|the end|about the author|acknowledge?ments|table of contents|dedication|copyright\b.*"
     r"|published by\b.*|(?:chapter|part|book)\s+(?:\d+|[ivxlc]+|\w+(?:[ -]\w+)?))\W*"
 )
@@ -131,7 +132,7 @@ def is_boundary(sentence: str) -> bool:
     if len(sentence) > 200:
         return False
     small = sentence.lower()
-    return "all rights reserved" in small or "isbn" in small or _BOUNDARY.fullmatch(small) is not None
+    return "all rights reserved" in small or "isbn" in small or BOUNDARY.fullmatch(small) is not None
 
 
 def rows(
@@ -164,7 +165,7 @@ def file_rows(
 ) -> Iterator[str | None]:
     """The same of a file of FORMATS, which is read as a stream."""
     with complaining(path):
-        yield from rows(stream(path), column, document, whole, boundaries, 0, skip)
+        yield from rows(stream(path, column, document), column, document, whole, boundaries, 0, skip)
 
 
 @contextmanager
@@ -179,11 +180,32 @@ def complaining(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read as {kind} ({in_short(error)}); make it anew") from error
 
 
-def stream(path: Path) -> Any:
+class _Parquet:
+    """As a data set of ``datasets``, whose own reader holds large parts of such a file in memory."""
+
+    features = None
+
+    def __init__(self, path: Path, columns: list[str]) -> None:
+        self._path, self._columns = path, columns
+
+    def iter(self, size: int) -> Iterator[dict[str, list[Any]]]:
+        """Rows as lists of each column; all columns where one that was asked for is not there."""
+        from pyarrow.parquet import ParquetFile
+
+        with ParquetFile(self._path, pre_buffer=False) as file:
+            there = set(self._columns) <= set(file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=size, columns=self._columns if there else None):
+                yield batch.to_pydict()
+
+
+def stream(path: Path, *columns: str) -> Any:
     """A file of FORMATS as a data set that is read from its beginning, without a copy in a cache."""
+    kind = FORMATS[path.suffix.lower()]
+    if kind == "parquet":
+        return _Parquet(path, [column for column in columns if column])
     import datasets  # over a second to import, needed only for such corpora
 
-    kind = FORMATS[path.suffix.lower()]
+    logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # (what is wrong is said once, by us)
     more: dict[str, Any] = {"keep_default_na": False} if kind == "csv" else {}  # "None" and "NA" are words
     if path.suffix.lower() == ".tsv":
         more["sep"] = "\t"
@@ -192,4 +214,6 @@ def stream(path: Path) -> Any:
 
 def in_short(error: BaseException) -> str:
     """The first line of what an error says."""
+    if isinstance(error, StopIteration):
+        return "it holds no row"
     return (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -8,20 +8,21 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from sentemb.cache import FORMAT, making
 from sentemb.corpus.store import CHUNK, Corpus, keys_of, open_folder, open_tokens
 from sentemb.corpus.words import CHECKED, Encoder
-from sentemb.registry import InputError
+from sentemb.registry import InputError, Unfinished
 from sentemb.text import SPLITTER
 
 SHARD = 32_000_000  # characters of text in the first shard of a part; later ones are larger, so that they stay few
@@ -88,7 +89,7 @@ def spread(jobs: Sequence[Callable[..., int]], size: int, tell: Callable[[int], 
     try:
         yield from pool(delayed(_alone)(job) for job in jobs)
     except TerminatedWorkerError:
-        raise RuntimeError(
+        raise Unfinished(
             "a process that prepared the corpus was killed (out of memory?); the same command goes on from there"
         ) from None
     finally:
@@ -173,13 +174,19 @@ class _Shard:
         self._flush()
         self._writer.finalize()
         ends = self._path.with_suffix(".npy")
-        with self._partial.with_suffix(".npy").open("wb") as file:
-            np.save(file, np.unique(np.array(self._ends, dtype=np.int64)))
+        _save(self._partial.with_suffix(".npy"), np.unique(np.array(self._ends, dtype=np.int64)))
         self._partial.with_suffix(".npy").replace(ends)
         content = {"file": self._path.name, "sentences": self._written, "bytes": self._partial.stat().st_size}
         content |= {"characters": self._characters, "notes": list(notes), "last": last}
         self._partial.replace(self._path)
         _write_whole(self._path.with_suffix(".json"), json.dumps(content))
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    """As np.save, whose error on a full disk does not say that it is that."""
+    with path.open("wb") as file:
+        _npy_header(file, array.dtype, len(array))
+        file.write(array.tobytes())
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -215,7 +222,10 @@ def _assemble(sources: Sequence[Source], parts: Sequence[int], folder: Path, spe
         ends, first = [np.zeros(0, dtype=np.int64)], count
         bounds.append(sum(map(len, documents)) - 1)
         for _ in range(own):
-            for shard in _shards(folder, part):
+            there = _shards(folder, part)
+            if not (there and there[-1]["last"]):
+                raise Unfinished(f"parts of {source.name} are gone from {folder}; give the same command again")
+            for shard in there:
                 ends.append(count + np.load(folder / shard["file"].replace(".arrow", ".npy")))
                 count += shard["sentences"]
                 notes += shard["notes"]
@@ -234,12 +244,10 @@ def _assemble(sources: Sequence[Source], parts: Sequence[int], folder: Path, spe
             f"corpus {spec!r} has no neighbour pair: none of its documents ({len(offsets) - 1}) has two sentences;"
             " blank lines (or rows) separate documents, so keep them out from between neighbouring sentences"
         )
-    np.save(folder / "documents.npy", offsets)
+    _save(folder / "documents.npy", offsets)
     meta = {"name": " + ".join(source.name for source in sources), "source": spec, "sentences": count}
     meta |= {"documents": len(offsets) - 1, "bounds": bounds, "shards": shards, "notes": list(dict.fromkeys(notes))}
     meta |= {"splitter": SPLITTER, "format": FORMAT}
-    for leftover in folder.glob(".*"):  # of a preparation that was killed
-        leftover.unlink(missing_ok=True)
     _write_whole(folder / "meta.json", json.dumps(meta, indent=2))
 
 
@@ -253,12 +261,16 @@ def tokenize(corpus: Corpus, tokenizer: Tokenizer, folder: Path) -> None:
     with making(
         folder, lambda made: open_tokens(made) is not None, f"the tokens of {corpus.name}", corpus.progress
     ) as work:
-        if work is None or open_tokens(work) is not None:
+        if work is None:
+            return
+        if open_tokens(work) is not None:  # killed just before it was published
+            _sweep(work)
             return
         step = max(UNIT, -(-len(corpus) // UNITS))
         starts = range(0, len(corpus), step)
         text = tokenizer.to_str()
-        jobs = [partial(_write_unit, corpus, text, slice(start, start + step), dtype, work) for start in starts]
+        light = replace(corpus, documents=corpus.documents[[0, -1]])  # (the jobs go through pipes)
+        jobs = [partial(_write_unit, light, text, slice(start, start + step), dtype, work) for start in starts]
         bar = tqdm(
             total=len(corpus), desc="tokenizing", unit=" sentences", unit_scale=True, disable=not corpus.progress
         )
@@ -267,6 +279,7 @@ def tokenize(corpus: Corpus, tokenizer: Tokenizer, folder: Path) -> None:
             for written in spread(jobs, size, bar.update):
                 bar.update(written)
         _join([work / f"{start:012}" for start in starts], work, dtype)
+    _encoder.cache_clear()
 
 
 def _write_unit(
@@ -294,7 +307,7 @@ def _write_unit(
                 tell(untold)
                 untold = 0
     for suffix, arrays in ((".keys", keys), (".lengths", lengths)):
-        np.concatenate(arrays).tofile(temporary.with_suffix(suffix))
+        temporary.with_suffix(suffix).write_bytes(np.concatenate(arrays).tobytes())
         temporary.with_suffix(suffix).replace(whole.with_suffix(suffix))
     temporary.replace(whole.with_suffix(".ids"))
     return untold
@@ -337,8 +350,13 @@ def _join(units: Iterable[Path], folder: Path, dtype: np.dtype[Any]) -> None:
         _npy_header(ids, dtype, total)
         _npy_header(offsets, np.dtype(np.int64), sentences + 1)
         _npy_header(keys, np.dtype(np.int64), sentences)
-    for leftover in [*folder.glob("*[0-9].*"), *folder.glob(".*")]:
-        leftover.unlink(missing_ok=True)
+    _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Take away units, which are joined."""
+    for unit in folder.glob("*[0-9].*"):
+        unit.unlink(missing_ok=True)
 
 
 def _npy_header(file: BinaryIO, dtype: np.dtype[Any], length: int) -> None:

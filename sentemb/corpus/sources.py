@@ -4,6 +4,7 @@ To add a kind: a function that returns a Source (its readers give sentences in o
 a line in CORPORA.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,11 +12,23 @@ from pathlib import Path
 from typing import Any, cast
 
 from sentemb.cache import cache_dir, digests, key_of
-from sentemb.corpus.formats import BOOKS, books, complaining, file_rows, grouped, in_short, line_parts, rows, stream
+from sentemb.corpus.formats import (
+    BOOKS,
+    BOUNDARY,
+    books,
+    complaining,
+    file_rows,
+    grouped,
+    in_short,
+    line_parts,
+    rows,
+    stream,
+)
 from sentemb.corpus.prepare import Reader, Skip, Source, prepare
 from sentemb.corpus.store import Corpus, open_folder
+from sentemb.files import packing_of
 from sentemb.labelled import FORMATS, labelled_rows, load_data
-from sentemb.registry import InputError, build, choose
+from sentemb.registry import InputError, Unfinished, build, choose
 from sentemb.sample import SAMPLE, sample_documents, sample_files
 from sentemb.text import SPLITTER
 
@@ -37,16 +50,17 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
     Raises:
         InputError: no such name or path; not text; no sentence, or no document with two; the data cannot be fetched.
     """
-    parts = [spec] if Path(spec).expanduser().exists() else spec.split(" + ")
+    whole = spec.startswith("labelled:") or _exists(spec)  # (negatives=a + b)
+    parts = [spec] if whole else spec.split(" + ")
     sources, weights = [], []
     for part in parts:
-        weight = None if Path(part.strip()).expanduser().exists() else WEIGHT.fullmatch(part)
+        weight = None if _exists(part.strip()) else WEIGHT.fullmatch(part)
         sources.append(_source((weight[1] if weight else part).strip(), progress))
         weights.append(float(weight[2]) if weight else 1.0)
     if min(weights) <= 0:
         raise InputError(f"a weight in {spec!r} is 0; leave that corpus out, or give it a weight above 0")
-    if len(sources) > 1 and any(source.name.startswith("labelled ") for source in sources):
-        raise InputError("a labelled corpus stands alone; join its files into one, or train on one after the other")
+    if (len(sources) > 1 or weights != [1]) and any(source.name.startswith("labelled ") for source in sources):
+        raise InputError("a labelled corpus stands alone, without a weight; join its files into one")
     key = sources[0].key if len(sources) == 1 else key_of("several", *(source.key for source in sources))
     folder, name = cache_dir() / "corpora" / key, " + ".join(source.name for source in sources)
     found = open_folder(folder, name, key, tuple(weights), progress)
@@ -58,13 +72,17 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
     return found
 
 
+def _exists(spec: str) -> bool:
+    return os.path.exists(os.path.expanduser(spec))  # (Path.exists complains of names that are too long)
+
+
 def _source(spec: str, progress: bool) -> Source:
     path = Path(spec).expanduser()
     if spec.partition(":")[0].strip() in CORPORA:
         return cast(Source, build(CORPORA, spec, what="corpus", progress=progress))
-    if path.is_dir():
+    if os.path.isdir(path):
         return folder_of_books(spec)
-    if path.is_file():
+    if os.path.isfile(path):
         return table(spec) if path.suffix.lower() in FORMATS else lines_of(spec)
     choose("corpus, and no file or folder has that path:", spec.partition(":")[0], [*CORPORA, *FORMS])
     raise InputError(f"corpus {spec!r} is neither a file nor a folder; valid: {', '.join(FORMS)}")  # a device, say
@@ -102,8 +120,10 @@ def lines_of(path: str, boundaries: bool = False) -> Source:
     file = Path(path).expanduser()
     if not file.is_file():
         raise InputError(f"there is no file {file}; check the path")
+    if Path(file.stem).suffix.lower() in FORMATS and packing_of(file):
+        raise InputError(f"{file} is a packed table; unpack it first, and give {file.stem}")
     (key,) = digests([file])
-    key = key_of("lines", key, str(boundaries))
+    key = key_of("lines", key, _cuts(boundaries))
     return Source(f"file {file.name}", key, partial(line_parts, file, boundaries), file.stat().st_size)
 
 
@@ -124,11 +144,11 @@ def table(path: str, column: str = "text", document: str = "", whole: bool = Fal
 
     def parts() -> list[Reader]:
         with complaining(file):
-            _check_columns(stream(file), str(file), column, document)
+            _check_columns(stream(file, column, document), str(file), column, document)
         return [partial(file_rows, file, column, document, whole, boundaries)]
 
     splitter = SPLITTER if whole else ""
-    key = key_of("table", key, column, document, str(boundaries), splitter)
+    key = key_of("table", key, file.suffix.lower(), column, document, _cuts(boundaries), splitter)
     return Source(f"file {file.name} ({column})", key, parts)
 
 
@@ -165,14 +185,26 @@ def hub(
         raise ValueError(f"rows must be at least 0, got {rows}")
     data = load_data(name, progress, config, split, streaming)
     _check_columns(data, name, column, document)
-    options = (column, document, str(boundaries), str(rows), SPLITTER if whole else "")
-    reader = partial(_rows_of, data, column, document, whole, boundaries, rows)
+    options = (column, document, _cuts(boundaries), str(rows), SPLITTER if whole else "")
+    reader = partial(_rows_of, data, name, column, document, whole, boundaries, rows)
     key = key_of("hub", _identity(data, name, config, split), *options)
     return Source(f"hub {name} ({split})", key, lambda: [reader])
 
 
-def _rows_of(*arguments: Any) -> Iterator[str | None]:
-    return rows(*arguments)
+def _cuts(boundaries: bool) -> str:
+    """What decides where documents end, for a key."""
+    return BOUNDARY.pattern if boundaries else ""
+
+
+def _rows_of(data: Any, name: str, *arguments: Any) -> Iterator[str | None]:
+    try:
+        yield from rows(data, *arguments)
+    except InputError:
+        raise
+    except Exception as error:  # of the network, of files: each library has its own
+        raise Unfinished(
+            f"data set {name!r} could not be read to its end ({in_short(error)}); the same command goes on from there"
+        ) from error
 
 
 def _identity(data: Any, name: str, config: str, split: str) -> str:

@@ -15,6 +15,9 @@ from tokenizers import Tokenizer
 KEPT = 500_000  # words remembered at most: some 60 MB; then they are forgotten, and the frequent ones soon met again
 CHECKED = 200  # sentences that are also encoded whole, to be sure
 
+# The first step has to cut at white space and drop it: byte-level BPE alone keeps it, so what comes of a word that the
+# normalizer empties or spaces out depends on the words around it.
+CUTTING = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"}
 PRE_TOKENIZERS = {"BertPreTokenizer", "ByteLevel", "Digits", "Punctuation", "Whitespace", "WhitespaceSplit"}
 
@@ -24,7 +27,7 @@ def by_words(tokenizer: Tokenizer) -> bool:
     content = json.loads(tokenizer.to_str())
     steps = _steps(content["pre_tokenizer"], "pretokenizers")
     normal = {step["type"] for step in _steps(content["normalizer"], "normalizers")} <= NORMALIZERS
-    local = {step["type"] for step in steps} <= PRE_TOKENIZERS and bool(steps)
+    local = {step["type"] for step in steps} <= PRE_TOKENIZERS and bool(steps) and steps[0]["type"] in CUTTING
     spaced = all(step.get("add_prefix_space", True) for step in steps if step["type"] == "ByteLevel")
     whole = all(" " not in token["content"] for token in content["added_tokens"])
     cut = content["truncation"] is None or content["truncation"]["direction"] == "Right"
@@ -42,18 +45,19 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._words: _Words | None = _Words(tokenizer) if by_words(tokenizer) else None
+        self._words = _Words(tokenizer) if by_words(tokenizer) else None
+        self.trusted = False  # until a check; the same text gives the same ids whatever was encoded before
 
     def check(self, texts: list[str]) -> None:
-        """Look whether words and whole sentences agree on these; if not, words are no longer used."""
+        """Look whether words and whole sentences agree on these; only then are words used, until the next check."""
+        self.trusted = False
         if self._words is not None:
             found, expected = self._words.encode(texts), self._whole(texts)
-            if not all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)):
-                self._words = None
+            self.trusted = all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
     def encode(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ids of all the sentences, flat, and how many of each, ``[sentences]``."""
-        return self._whole(texts) if self._words is None else self._words.encode(texts)
+        return self._words.encode(texts) if self._words is not None and self.trusted else self._whole(texts)
 
     def _whole(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
