@@ -514,7 +514,7 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> Corpus:
 
 def test_sample_holds_dialogue_plots_and_editorials_but_no_review(sample):
     texts = sample.sentences(slice(None))
-    assert (len(sample), len(sample.documents) - 1) == (187_186, 65_354)
+    assert (len(sample), len(sample.documents) - 1) == (184_903, 65_354)
     assert all(text.strip() == text != "" for text in texts)
     reviews = [
         line.split("\t")[2]

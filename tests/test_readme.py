@@ -33,6 +33,17 @@ def trained() -> list[str]:
     return [command for command in commands() if "recipes/" in command]
 
 
+def test_the_inspecting_commands_run(place):
+    from sentemb.corpus.__main__ import main
+
+    guide = (README_FOLDER / "docs" / "corpora.md").read_text(encoding="utf-8")
+    found = re.findall(r"^python -m sentemb\.corpus (.*?)(?:  #.*)?$", README + guide, re.MULTILINE)
+    assert len(found) == 3
+    for arguments in found:
+        main([*shlex.split(arguments), "--no-time"])
+    assert (place / "corpus.html").is_file()
+
+
 def test_the_readme_has_its_commands():
     recipes = {word for command in trained() for word in command.split() if word.startswith("recipes/")}
     assert recipes == set(RECIPES) and sum("eval.senteval" in command for command in commands()) >= 4
