@@ -241,6 +241,15 @@ def test_folder_without_books_says_what_was_looked_for(tmp_path):
         opened(tmp_path / "books")
 
 
+def test_a_folder_may_be_called_as_a_kind_of_corpus_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("books", "hub"):
+        put(Path(name) / "a.txt", BOOK)
+        assert everything(name) == SENTENCES
+    with pytest.raises(InputError, match="needs path"):
+        opened("lines")
+
+
 def test_unknown_name_lists_the_forms_and_the_nearest():
     with pytest.raises(InputError, match="did you mean 'sample'.*a folder.*bookcorpus, books, hub"):
         opened("smaple")

@@ -78,7 +78,9 @@ def _exists(spec: str) -> bool:
 
 def _source(spec: str, progress: bool) -> Source:
     path = Path(spec).expanduser()
-    if spec.partition(":")[0].strip() in CORPORA:
+    name, colon, _ = spec.partition(":")
+    needy = name not in ("sample", "bookcorpus")  # it means nothing without options, so a folder "books" is a folder
+    if name.strip() in CORPORA and not (needy and not colon and _exists(spec)):
         return cast(Source, build(CORPORA, spec, what="corpus", progress=progress))
     if os.path.isdir(path):
         return folder_of_books(spec)
