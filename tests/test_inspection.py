@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -240,6 +241,9 @@ def test_help_answers_without_torch():
 
 
 @pytest.mark.slow
-def test_real_books(real_data: Path):
-    sections = list(inspect(str(real_data / "books"), timed=False))
-    assert number(sections[0], "documents") == 100 and number(sections[1], "without a token") == 0
+def test_real_books(real_data: Path, tmp_path: Path):
+    (tmp_path / "books").mkdir()
+    for book in sorted((real_data / "books").rglob("*.txt"), key=lambda path: path.stat().st_size)[:3]:
+        shutil.copy(book, tmp_path / "books")
+    sections = list(inspect(str(tmp_path / "books"), timed=False))
+    assert number(sections[0], "documents") == 3 and number(sections[1], "without a token") == 0

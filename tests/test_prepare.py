@@ -130,7 +130,7 @@ def test_a_killed_preparation_of_several_processes_goes_on_to_what_one_makes(tmp
     books = some_books(tmp_path / "books")
     expected = content(opened(books))
     assert sum(name.endswith(".arrow") for name in expected) > 3
-    interrupted_at(books, tmp_path / "killed", [0.7, 0.9], expected)  # (the first half is imports)
+    interrupted_at(books, tmp_path / "killed", [0.8], expected)  # (the first half is imports)
 
 
 def test_a_killed_preparation_of_one_packed_file_goes_on_to_the_same_result(tmp_path, shards, cache):
