@@ -322,7 +322,7 @@ def test_impossible_options_are_refused_at_construction(spec):
 
 
 def test_no_offset_leads_from_one_document_to_the_next():
-    positions = torch.from_numpy(contiguous(np.array([[0, 4], [4, 8]])).positions)
+    positions = torch.from_numpy(contiguous(np.array([[0, 4], [4, 8]])).positions[:])
     assert follower(positions, 1).tolist() == [1, 2, 3, -1, 5, 6, 7, -1]
     assert follower(positions, 3).tolist() == [3, -1, -1, -1, 7, -1, -1, -1]
     assert follower(positions[torch.tensor([1, 0, 3, 2])], -1).tolist() == [1, -1, 3, 0]

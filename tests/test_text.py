@@ -197,7 +197,7 @@ def test_a_book_that_only_mentions_them_stays_whole(text):
 
 # ---- no word is lost, time and memory ----
 
-SIZE = 200_000
+SIZE = 100_000
 ORDINARY = 'She went home. "Nobody saw me," said Mr. Brown, and he was right. It rained (a little) all day. '
 HARD = {
     "no full stop": "word and then ",
