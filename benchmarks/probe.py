@@ -32,7 +32,7 @@ from eval.reading import Data, read
 from eval.tasks import GROUPS, choose_tasks, data_folder
 from sentemb.cache import cache_dir
 from sentemb.embeddings import minilm_folder
-from sentemb.encoders import load
+from sentemb.loading import load
 from sentemb.registry import InputError
 
 

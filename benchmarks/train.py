@@ -29,6 +29,7 @@ from sentence_transformers.sentence_transformer.modules import WordEmbeddings
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers.utils import logging
 
+from sentemb.config import FitConfig
 from sentemb.corpus import Corpus, Tokens, open_corpus
 from sentemb.encoders import ENCODERS
 from sentemb.forward import Embedder, tokenizer_of
@@ -37,7 +38,7 @@ from sentemb.objectives import InfoNCE
 from sentemb.pairs import Pairs, neighbours, sample
 from sentemb.registry import build
 from sentemb.source import usable
-from sentemb.train import FitConfig, fit
+from sentemb.train import fit
 
 CASES = {
     "minilm-float32": ("transformer:name=minilm", "no"),

@@ -18,7 +18,7 @@ from eval.reading import Data
 from eval.scoring import Settings, measure
 from eval.tables import RENDER, as_csv, compare, tables
 from sentemb.corpus import open_corpus
-from sentemb.encoders import load, model_folder
+from sentemb.loading import load, model_folder
 from sentemb.registry import InputError, build, choose
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn", "numpy")

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import shlex
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import set_seed
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from transformers.utils import logging
@@ -28,13 +27,23 @@ from eval.scoring import evaluate, stsb_dev
 from eval.tables import format_table
 from eval.tasks import choose_tasks, data_folder, named
 from recipes.launch import make_accelerator
-from recipes.options import read_config
+from recipes.resuming import (
+    begun,
+    claimed,
+    differences,
+    end_with_launcher,
+    finished,
+    on_processes,
+    refuse_another_job,
+    resume_command,
+)
 from sentemb.augment import Words
-from sentemb.checkpoint import newest, write_whole
+from sentemb.config import FitConfig
 from sentemb.corpus import CLEANINGS, Corpus, Tokens, clean_corpus, open_corpus
-from sentemb.encoders import ENCODERS, averaged, freeze_unused, has_dropout, is_stock, load, towers
+from sentemb.encoders import ENCODERS, averaged, freeze_unused, has_dropout, towers
 from sentemb.forward import ATTENTIONS, Embedder, tokenizer_of
 from sentemb.heads import HEADS
+from sentemb.loading import is_stock, load
 from sentemb.machine import keep_memory, use_threads
 from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
@@ -42,15 +51,17 @@ from sentemb.pairs import PAIRS, Pairs, contiguous, joined, sample
 from sentemb.registry import InputError, build, check, choose
 from sentemb.report import write_report
 from sentemb.source import usable
+from sentemb.stopping import Stopped
 from sentemb.towers import towers_of
-from sentemb.train import FitConfig, describe, fit, refuse_misfit
+from sentemb.train import describe, fit, refuse_misfit
+from sentemb.whole import write_text, write_whole
 
 SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in runs of so many
 NOTES = 5  # on the corpus that are printed
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
-def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> None:
+def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool = False, elastic: bool = False) -> None:
     """Train by ``settings`` (of :mod:`recipes.options`) into the run folder ``out``, by default ``runs/NAME``.
 
     Nothing is written before everything given has been found usable.
@@ -62,7 +73,10 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> 
     objective = check_settings(settings)
     cleaning = build(CLEANINGS, settings["clean"], "clean")
     accelerator = make_accelerator(settings)
-    main = accelerator.is_main_process
+    end_with_launcher()
+    main, world, kept = accelerator.is_main_process, accelerator.num_processes, begun(out, resume)
+    config = on_processes(config, kept, world, elastic)
+    settings["batch_size"] = config.batch_size
     use_threads(settings["threads"])
     keep_memory()
     folder = data_folder(Path(settings["data"]) if settings["data"] else None)
@@ -89,56 +103,69 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool) -> 
     dev_data = read_dev(settings["dev"], folder)
     tasks = read_tasks(name, settings, folder) if settings["score"] and main else []
 
-    steps = config.steps(len(pairs), accelerator.num_processes)  # an InputError if there are too few pairs
-    description = describe(config, objective, pairs, accelerator, embedder)
-    out = claim(out, name, accelerator)
-    accelerator.project_configuration.project_dir = accelerator.project_configuration.logging_dir = str(out)
-    if resume and (out / "config.json").exists():
-        refuse_another_job(out, corpus, accelerator, steps)
-    if resume and finished(out, steps):
-        accelerator.print(f"{out} is finished: {out / 'model'}, {out / 'report.html'}")
-        return
-    accelerator.print(f"run folder: {out}")
-    accelerator.print(description)
-    for note in [*corpus.notes[:NOTES], *([str(cleaned)] if cleaned else [])]:
-        accelerator.print(f"note: {note}")
+    steps = config.steps(len(pairs), world)  # an InputError if there are too few pairs
+    notes = [*corpus.notes[:NOTES], *([str(cleaned)] if cleaned else [])]
     if len(corpus.notes) > NOTES:
-        accelerator.print(
-            f"note: {len(corpus.notes) - NOTES} more of this kind; python -m sentemb.corpus tells them all"
-        )
+        notes.append(f"{len(corpus.notes) - NOTES} more of this kind; python -m sentemb.corpus tells them all")
     if mlm is not None and mlm.new:
-        accelerator.print("note: the checkpoint has no masked-language-model head; a new one is trained along")
+        notes.append("the checkpoint has no masked-language-model head; a new one is trained along")
+    notes += differences(config, kept, world, steps, len(pairs))
     settings["dev"] = "stsb" if dev_data else "heldout"  # so that a resumed run is selected by the same score
-    if main:
-        dropped = cleaned.dropped if cleaned else None
-        write_config(out, settings, corpus, len(pairs), model, accelerator, description, dropped)
-    if settings["track"]:
-        accelerator.init_trackers("sentemb", config={k: v for k, v in settings.items() if v is not None})
+    settings["data"] = str(folder.resolve()) if folder else None  # ... wherever it is resumed
+    about = {
+        "description": describe(config, objective, pairs, accelerator, embedder),
+        "steps": steps,
+        "least": config.least or 2 * world,
+        "pairs": len(pairs),
+        "dropped": cleaned.dropped if cleaned else None,
+    }
 
-    untrained = copy.deepcopy(model)
-    done = fit(
-        embedder,
-        objective,
-        pairs,
-        tokens,
-        config,
-        accelerator,
-        out,
-        score=lambda encoder: dev_scores(encoder, retrieval_pairs, dev_data, apart=not pairs.runs),
-        dev="stsb_dev_spearman" if dev_data else "retrieval_mrr",
-        resume=resume,
-        words=Words.of(tokenizer) if pairs.noise else None,
-    )
-    if main:
-        model.to("cpu")
-        trained = f"{done} steps"
-        if settings["select"] == "best":
-            model, trained = load(out / "best", device="cpu"), selected(out / "best")
-        write_whole(out / "model", lambda partial: save_model(partial, model, settings, corpus, trained))
-        finish(out, untrained, model, tasks, retrieval_pairs)
-        print(f"run folder: {out}")
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
+    with claimed(out, name, accelerator) as out:
+        done = bool(kept) and finished(out, steps, kept, settings)
+        if kept:
+            refuse_another_job(out, kept, corpus, accelerator, done)
+        if done:
+            accelerator.print(f"{out} is finished: {out / 'model'}, {out / 'report.html'}")
+            return
+        accelerator.project_configuration.project_dir = accelerator.project_configuration.logging_dir = str(out)
+        accelerator.print(f"run folder: {out}")
+        accelerator.print(about["description"])
+        for note in notes:
+            accelerator.print(f"note: {note}")
+        if main:
+            (out / "report.html").unlink(missing_ok=True)  # the mark of a finished run, which this is not yet
+            write_config(out, settings, corpus, model, accelerator, about, kept)
+        if settings["track"]:
+            accelerator.init_trackers("sentemb", config={k: v for k, v in settings.items() if v is not None})
+        untrained = copy.deepcopy(model)
+        try:
+            trained = fit(
+                embedder,
+                objective,
+                pairs,
+                tokens,
+                config,
+                accelerator,
+                out,
+                score=lambda encoder: dev_scores(encoder, retrieval_pairs, dev_data, apart=not pairs.runs),
+                dev="stsb_dev_spearman" if dev_data else "retrieval_mrr",
+                resume=resume,
+                words=Words.of(tokenizer) if pairs.noise else None,
+            )
+        except Stopped as stopped:
+            accelerator.print(f"stopped {stopped}; go on with\n    {resume_command(out)}")
+            accelerator.end_training()
+            return
+        if main:
+            model.to("cpu")
+            of = f"{trained} steps"
+            if settings["select"] == "best":
+                model, of = load(out / "best", device="cpu"), selected(out / "best")
+            write_whole(out / "model", lambda partial: save_model(partial, model, settings, corpus, of))
+            finish(out, untrained, model, tasks, retrieval_pairs)
+            print(f"run folder: {out}")
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
 
 
 def check_settings(settings: dict[str, Any]) -> Any:
@@ -248,56 +275,6 @@ def training_texts(corpus: Corpus, ranges: np.ndarray) -> Iterator[str]:
                 yield text
 
 
-def refuse_another_job(out: Path, corpus: Corpus, accelerator: Accelerator, steps: int) -> None:
-    """InputError if what is resumed would not be the run in ``out`` continued."""
-    kept = read_config(out)
-    now = {
-        "corpus": corpus.fingerprint,
-        "world_size": accelerator.num_processes,
-        "precision": accelerator.mixed_precision,
-    }
-    for name, value in now.items():
-        before = kept.get(name, value)
-        before = before.get("fingerprint", value) if isinstance(before, dict) else before
-        if before != value:
-            raise InputError(
-                f"{out} was begun with {name} {before}, now it is {value}; give it what it had, or a new --out"
-            )
-    if newest(out) is None and (out / "model").exists() and not finished(out, steps):
-        raise InputError(f"{out} is finished and has no checkpoint to go on from; begin a new --out")
-
-
-def claim(out: Path | None, name: str, accelerator: Accelerator) -> Path:
-    """Make the run folder; without one given, the first free of runs/NAME, runs/NAME-2, ..."""
-    names = [out]
-    if accelerator.is_main_process:
-        number = 1
-        while names[0] is None:
-            free = Path("runs") / (name if number == 1 else f"{name}-{number}")
-            number += 1
-            if not free.exists():
-                names[0] = free
-        try:
-            names[0].mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"cannot make the run folder {names[0]} ({error.strerror}); choose another --out"
-            ) from error
-    broadcast_object_list(names)
-    assert names[0] is not None
-    return names[0]
-
-
-def finished(out: Path, steps: int) -> bool:
-    """Whether the run in ``out`` has its model and no step of ``steps`` is left."""
-    if not (out / "model" / "modules.json").is_file() or not (out / "report.html").is_file():
-        return False
-    try:
-        return json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"] >= steps
-    except (OSError, ValueError, KeyError, IndexError):
-        return False
-
-
 def read_dev(dev: str, folder: Path | None) -> Data | None:
     """STS-B where the dev score is of it; None where it is of held-out pairs."""
     if dev == "heldout":
@@ -350,25 +327,29 @@ def write_config(
     out: Path,
     settings: dict[str, Any],
     corpus: Corpus,
-    pairs: int,
     model: SentenceTransformer,
     accelerator: Accelerator,
-    description: str,
-    dropped: dict[str, int] | None = None,
+    about: dict[str, Any],
+    kept: dict[str, Any],
 ) -> None:
-    """OUT/config.json: everything needed to know, or repeat, what was run."""
+    """OUT/config.json: everything needed to know, or repeat, what was run.
+
+    ``about``: description, steps, pairs, ...; ``kept``: what is there of a run that is continued.
+    """
+    command = shlex.join([Path(sys.executable).name, *sys.argv])
     content = {
         "settings": settings,
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "description": description,
+        "command": kept.get("command", command),
+        **({"resumed": [*kept.get("resumed", []), command]} if kept else {}),
+        **{name: about[name] for name in ("description", "steps", "least")},
         "corpus": {
             "name": corpus.name,
             "fingerprint": corpus.fingerprint,
             "documents": len(corpus.documents) - 1,
             "sentences": len(corpus),
-            "pairs": pairs,
+            "pairs": about["pairs"],
             "notes": list(corpus.notes),
-            "dropped": dropped,
+            "dropped": about["dropped"],
         },
         "encoder": {
             "dimension": model.get_embedding_dimension(),
@@ -381,9 +362,7 @@ def write_config(
         "threads": torch.get_num_threads(),
         "versions": {package: version(package) for package in (*PACKAGES, "accelerate", "datasets", "sentemb")},
     }
-    partial = out / f".config.{os.getpid()}"
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(out / "config.json")
+    write_text(out / "config.json", json.dumps(content, indent=2) + "\n")
 
 
 def save_model(
@@ -426,7 +405,7 @@ def finish(
     ]
     histograms = {name: similarities(Encoder(encoders[name]), pairs) for name in ("untrained", "trained")}
     content = json.dumps({"rows": rows, "histograms": histograms}, indent=1)
-    (out / "scores.json").write_text(content + "\n", encoding="utf-8")
+    write_text(out / "scores.json", content + "\n")
     write_report(out)
     print(format_table(results))
     print(f"model: {out / 'model'}   report: {out / 'report.html'}")

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import InitProcessGroupKwargs
 
-from sentemb.encoders import model_folder
+from sentemb.loading import model_folder
 from sentemb.machine import bf16_units
 from sentemb.registry import InputError, choose
 

@@ -34,9 +34,12 @@ DEFAULTS: dict[str, Any] = {
     "max_length": 40,
     "seed": 0,
     "eval_every": 100,
+    "log_every": 10,
     "dev": "auto",
     "select": "last",
-    "save_every": 0,
+    "save_every": 500,
+    "keep": 2,
+    "on_nan": "stop",
     "precision": "auto",
     "attention": "auto",
     "compile": False,
@@ -52,7 +55,10 @@ MAY_CHANGE = {
     "epochs",
     "max_steps",
     "eval_every",
+    "log_every",
     "save_every",
+    "keep",
+    "on_nan",
     "track",
     "data",
     "tasks",
@@ -132,11 +138,25 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
         "what best/ is chosen by: stsb (STS-B dev), heldout (MRR of held-out pairs), or auto: stsb where its data is",
     )
     add("--select", "which one becomes model/: last or best", choices=("last", "best"))
-    add("--save-every", "updates between checkpoints to resume from; 0: none", type=int)
+    add("--log-every", "updates between records of log.jsonl", type=int)
+    add("--save-every", "updates between checkpoints to resume from, and one at the end; 0: none", type=int)
+    add("--keep", "newest checkpoints that are kept; 0: all", type=int)
     add(
         "--resume",
-        "continue the run in --out from its newest checkpoint, with its settings; begin it where there is none yet",
+        "continue the run in --out (without it the newest run of this recipe in runs/) from its newest whole "
+        "checkpoint, with its settings; begin it where there is none yet. SIGTERM or Ctrl-C end a run after the step "
+        "at hand, saved",
         action="store_true",
+    )
+    add(
+        "--elastic",
+        "let --resume go on with another number of processes: the same global batch, other dropout masks",
+        action="store_true",
+    )
+    add(
+        "--on-nan",
+        "what an update does whose loss or gradient is not finite: stop the run, or skip it and say so",
+        choices=("stop", "skip"),
     )
     add("--track", "also log to a tracker that accelerate knows, tensorboard say")
     add("--data", "SentEval's folder (holds downstream/); else $SENTEMB_DATA/senteval, else the sample's two tasks")
@@ -189,8 +209,7 @@ def settings_of(options: dict[str, Any], defaults: dict[str, Any], out: Path | N
         raise InputError("--init and --encoder both name the encoder; give one of them")
     if not resume:
         return defaults | options
-    if out is None:
-        raise InputError("--resume needs --out, the run folder to continue")
+    assert out is not None
     if not (out / "config.json").is_file():
         refuse_used(out)
         return defaults | options
@@ -221,7 +240,7 @@ def refuse_used(out: Path) -> None:
     """InputError if ``out`` already holds something."""
     if (out / "config.json").exists():
         raise InputError(f"{out} is already a run; choose another --out, or continue it with --resume")
-    if out.exists() and (not out.is_dir() or any(not p.name.startswith(".config.") for p in out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(not p.name.startswith(".config.json.") for p in out.iterdir())):
         raise InputError(f"{out} is there and not an empty folder; choose another --out")
 
 
@@ -257,7 +276,12 @@ def command(
                 options[key] = (several or "").join(map(_absolute, parts))
         if prepare:
             prepare(options)
-        resume, out = options.pop("resume", False), options.pop("out", None)
+        resume, elastic = options.pop("resume", False), options.pop("elastic", False)
+        out = options.pop("out", None)
+        if elastic and not resume:
+            raise InputError("--elastic is for runs that are continued; give it with --resume")
+        if resume and out is None:
+            out = newest_run(name.removeprefix("train_"))
         if out is not None and not resume:
             refuse_used(out)
         settings = settings_of(options, defaults, out, resume)
@@ -266,8 +290,47 @@ def command(
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
         from recipes.job import run  # torch and the rest, seconds
 
-        run(name.removeprefix("train_"), settings, out, resume)
-    except (InputError, FloatingPointError) as error:
-        wrong = isinstance(error, InputError)
-        print(f"{'error' if wrong else 'stopped'}: {error}", file=sys.stderr)
-        sys.exit(2 if wrong else 1)
+        run(name.removeprefix("train_"), settings, out, resume, elastic)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except FloatingPointError as error:
+        _end(str(error))
+    except KeyboardInterrupt:
+        print(
+            "interrupted; what was prepared or saved is kept, and the same command with --resume --out goes on from it",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+    except Exception as error:
+        from sentemb.stopping import Halted, explained
+
+        why = str(error) if isinstance(error, Halted) else explained(error)
+        if why is None:
+            raise
+        _end(why)
+
+
+def _end(why: str) -> None:
+    """The run cannot go on: say so, to the launcher too, which tells the first process' reason."""
+    print(f"stopped: {why}", file=sys.stderr)
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+        get_error_handler().record_exception(RuntimeError(why))
+    sys.exit(1)
+
+
+def newest_run(name: str) -> Path:
+    """The run of runs/NAME, runs/NAME-2, ... that was last begun or continued; InputError if there is none."""
+    found = [
+        path.parent
+        for path in Path("runs").glob(f"{name}*/config.json")
+        if path.parent.name == name or path.parent.name.removeprefix(f"{name}-").isdigit()
+    ]
+    if not found:
+        raise InputError(f"--resume finds no run in runs/{name}; name the run folder to continue with --out")
+    out = max(found, key=lambda path: (path / "config.json").stat().st_mtime)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"resuming {out}", file=sys.stderr)
+    return out

@@ -4,12 +4,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sentemb.config import FitConfig
     from sentemb.corpus import CORPORA, Corpus, open_corpus
-    from sentemb.encoders import ENCODERS, load
+    from sentemb.encoders import ENCODERS
+    from sentemb.loading import load
     from sentemb.objectives import OBJECTIVES
     from sentemb.pairs import PAIRS
     from sentemb.registry import InputError, build
-    from sentemb.train import FitConfig, fit
+    from sentemb.train import fit
 
 # Imported when they are asked for: torch and sentence-transformers take seconds, which --help should not.
 _HOMES = {
@@ -17,12 +19,12 @@ _HOMES = {
     "Corpus": "corpus",
     "open_corpus": "corpus",
     "ENCODERS": "encoders",
-    "load": "encoders",
+    "load": "loading",
     "OBJECTIVES": "objectives",
     "PAIRS": "pairs",
     "InputError": "registry",
     "build": "registry",
-    "FitConfig": "train",
+    "FitConfig": "config",
     "fit": "train",
 }
 

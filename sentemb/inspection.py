@@ -144,8 +144,8 @@ def tokenizer_named(name: str, corpus: Corpus) -> tuple[str, Tokenizer]:
             return name, Tokenizer.from_file(str(file))
         except Exception as error:  # tokenizers raises nothing narrower
             raise InputError(f"{file} is no tokenizer ({error}); copy the file anew") from error
-    from sentemb.encoders import load
     from sentemb.forward import tokenizer_of
+    from sentemb.loading import load
 
     return name, tokenizer_of(load(name, device="cpu"))
 
@@ -362,10 +362,11 @@ def timing(text: Text, specs: Sequence[str], seed: int) -> Section:
 
 def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
     """Pairs a second that are trained: two and two of these sentences, first updates not counted."""
+    from sentemb.config import FitConfig
     from sentemb.encoders import ENCODERS
     from sentemb.forward import Embedder, tokenizer_of
     from sentemb.objectives import InfoNCE
-    from sentemb.train import FitConfig, fit
+    from sentemb.train import fit
 
     tqdm.write(f"timing {spec}", file=sys.stderr)
     use_threads(None)

@@ -11,11 +11,15 @@ from sentemb.registry import InputError
 
 def use_threads(wanted: int | None) -> None:
     """Set torch's CPU threads: all cores by default, as ``accelerate launch`` leaves each process with one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = wanted if wanted is not None else max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    threads = wanted if wanted is not None else max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     if threads < 1:
         raise InputError(f"--threads must be at least 1, got {threads}")
     torch.set_num_threads(threads)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def bf16_units() -> bool:

@@ -17,6 +17,15 @@ def agree(module: nn.Module, accelerator: Accelerator) -> None:
             weight.grad /= accelerator.num_processes
 
 
+def any_of(here: bool, accelerator: Accelerator) -> bool:
+    """Whether it is so on any of the processes; the same answer on all."""
+    if not _several():
+        return here
+    flag = torch.tensor(float(here), device=accelerator.device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag.item())
+
+
 def refuse_drift(module: nn.Module, accelerator: Accelerator) -> None:
     """RuntimeError if what an objective remembers is not the same on all processes."""
     if accelerator.num_processes == 1:

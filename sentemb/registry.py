@@ -24,6 +24,11 @@ class Unfinished(InputError):
     """Work that stopped on its way: what was done is kept, and the same command goes on."""
 
 
+def in_a_line(error: BaseException) -> str:
+    """An error's text in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def choose(what: str, given: str, valid: Iterable[str]) -> str:
     """``given`` if it is one of ``valid``; else an InputError that lists them and suggests the nearest."""
     names = sorted(valid)

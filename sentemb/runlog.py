@@ -2,9 +2,10 @@
 
 import json
 import math
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,9 +17,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sentemb.geometry import alignment, mean_cosine, spread, uniformity, uniformity_optimum, unit
+from sentemb.whole import write_text
 
 Scores = Callable[[SentenceTransformer], dict[str, float]]
-KINDS = {"falling": "below its best", "identical": "views of each sentence are identical", "collapse": "collapse"}
 MARGIN = 0.01  # share of the best dev score that may be lost before it is said
 
 
@@ -34,10 +35,13 @@ class Log:
         seen: int,
         dev: str | None = None,
         about: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
+        state = state or {}
         self.accelerator, self.seen, self.dev, self.about = accelerator, seen, dev, dict(about or {})
-        self.watch = Watch()
-        self.started = self.window_start = time.perf_counter()
+        self.watch = Watch(state.get("best"), state.get("told", ()))
+        self.window_start = time.perf_counter()
+        self.started = self.window_start - state.get("seconds", 0.0)
         self.window_pairs = 0
         self.scores: dict[str, float] = {}
         self.warnings: list[str] = []
@@ -52,14 +56,19 @@ class Log:
         )
         self.file: TextIO | None = None
         if main:
-            for record in (kept := _kept(run / "log.jsonl", done)):
-                if dev in record:
-                    self.watch.better(record["step"], record[dev], record["loss"])
-                self.watch.told.update(
-                    kind for kind in KINDS for text in record.get("warnings", []) if KINDS[kind] in text
-                )
-            (run / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+            kept = _kept(run / "log.jsonl", done)
+            write_text(run / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
             self.file = (run / "log.jsonl").open("a", encoding="utf-8")
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run must know; the log is on the disk by then."""
+        if self.file:
+            os.fsync(self.file.fileno())
+        return {
+            "best": self.watch.best,
+            "told": sorted(self.watch.told),
+            "seconds": time.perf_counter() - self.started,
+        }
 
     def score(self, score: Scores | None, model: SentenceTransformer, step: int, loss: float) -> bool:
         """Keep held-out scores for the next record; whether the dev score is the best so far.
@@ -149,6 +158,15 @@ class Log:
         self.warnings, self.scores = [], {}
         self.window_pairs, self.window_start = 0, time.perf_counter()
 
+    def skip(self, step: int, why: str, batch: str) -> None:
+        """A record of an update that was left out."""
+        self.warn(why)
+        record = {"step": step, "loss": None, "skipped": True, "batch": batch, **self.scores, "warnings": self.warnings}
+        if self.file:
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+        self.warnings, self.scores = [], {}
+
     def close(self) -> None:
         """Finish the progress bar and the file."""
         self.bar.close()
@@ -159,9 +177,9 @@ class Log:
 class Watch:
     """Signs of a run gone wrong, each told once: identical views, collapse, a dev score that falls with the loss."""
 
-    def __init__(self) -> None:
-        self.best: tuple[int, float, float] | None = None  # step, dev score, loss
-        self.told: set[str] = set()
+    def __init__(self, best: Sequence[float] | None = None, told: Iterable[str] = ()) -> None:
+        self.best = None if best is None else (int(best[0]), best[1], best[2])  # step, dev score, loss
+        self.told = set(told)
 
     def better(self, step: int, dev: float, loss: float) -> bool:
         """Note a dev score; whether it is the best so far."""

@@ -17,6 +17,7 @@ from sentemb.epoch import Order, Runs, Updates, counts, share
 from sentemb.forward import Features, collate
 from sentemb.order import Numbers, Selection
 from sentemb.pairs import Pairs
+from sentemb.stopping import ignore_signals
 from sentemb.towers import towers_of
 
 AT_ONCE = 1_000_000  # pairs looked at
@@ -56,6 +57,7 @@ class Batch:
     positions: Tensor | None = None  # int64 [n] of runs: one apart where sentences are neighbours
     labels: Tensor | None = None  # int64 [n], equal where pairs are of one class
     counts: tuple[int, ...] | None = None  # pairs of each process; None: as many as here
+    numbers: np.ndarray | None = None  # int64 [pairs of all processes], the update's pairs
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,6 +83,7 @@ class Source:
     batch_size: int  # per process
     world: int
     rank: int
+    least: int = 0  # pairs of the smallest update; 0: two a process
 
     @cached_property
     def longest(self) -> int:
@@ -91,7 +94,7 @@ class Source:
     @cached_property
     def updates(self) -> Updates:
         """What an epoch is made of."""
-        return Updates(len(self.pairs), self.batch_size, self.world)
+        return Updates(len(self.pairs), self.batch_size, self.world, self.least)
 
     @cached_property
     def order(self) -> Order | Runs:
@@ -108,6 +111,7 @@ class Source:
             batch_size=None,
             num_workers=workers,
             collate_fn=cast(Any, _as_it_is),
+            worker_init_fn=ignore_signals,
             generator=torch.Generator(),  # (the loader draws a number from it; not from the global one)
         )
         return iter(loader)
@@ -133,7 +137,7 @@ class Source:
         if self.pairs.noise is not None and self.words is not None:
             rng = np.random.default_rng((self.seed, step + 1, self.rank))
             columns[1] = [self.words.changed(row, self.pairs.noise, rng, self.longest) for row in columns[1]]
-        return Batch(columns, ids, positions, labels, counts(len(whole), self.world))
+        return Batch(columns, ids, positions, labels, counts(len(whole), self.world), whole)
 
 
 def _lengths(pairs: Pairs, tokens: Tokens, numbers: Numbers) -> Numbers:

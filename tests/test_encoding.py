@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eval.encoding import EmbeddingCache, Encoder, fingerprint
-from sentemb.encoders import load
+from sentemb.loading import load
 from sentemb.registry import InputError
 
 

@@ -9,9 +9,10 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
-from sentemb.encoders import has_dropout, load, towers
+from sentemb.encoders import has_dropout, towers
 from sentemb.forward import Embedder, collate, offset_of, packed_forward, tokenizer_of
 from sentemb.heads import HEADS
+from sentemb.loading import load
 from sentemb.mlm import MaskedWords
 from sentemb.packing import Packing, attend, drop, seed_dropout
 from sentemb.registry import InputError, build

@@ -26,13 +26,19 @@ LEVELS = {
     "sentemb.sample": 0.2,
     "sentemb.objectives": 1,
     "sentemb.encoders": 1,
+    "sentemb.loading": 0.95,  # any checkpoint back
     "sentemb.corpus": 0.9,
     "sentemb.pairs": 1,
+    "sentemb.whole": 0.15,  # files that are whole or not there
+    "sentemb.trust": 0.2,
+    "sentemb.stopping": 0.2,
     "sentemb.checkpoint": 2,
     "sentemb.runlog": 2,
     "sentemb.twin": 1,  # an encoder's slow copy
     "sentemb.source": 2,
     "sentemb.processes": 0,
+    "sentemb.config": 0.2,
+    "sentemb.update": 2.1,
     "sentemb.train": 2.5,
     "sentemb.runfiles": 2,
     "sentemb.figures": 2.1,

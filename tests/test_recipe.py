@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from recipes import train_bookcorpus, train_simcse, train_supervised
 from recipes.job import check_settings
 from recipes.options import DEFAULTS, presets, with_preset
-from sentemb.encoders import load
+from sentemb.loading import load
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import InputError
 from tests.test_train import records, steady, torchrun
@@ -119,7 +119,7 @@ WRONG = {
     "batch size": (["--batch-size", "1"], "batch-size must be at least 2"),
     "tracker": (["--track", "tensorbord"], "did you mean 'tensorboard'"),
     "data": (["--data", "nowhere"], "no folder downstream/"),
-    "resume without a run": (["--resume"], "--resume needs --out"),
+    "resume without a run": (["--resume"], "finds no run in runs/bookcorpus"),
     "init and encoder": (["--init", "minilm", "--encoder", "rnn"], "give one of them"),
     "init that is nowhere": (["--init", "no/such"], "no model 'no/such' here or on the hub"),
     "towers": (["--towers", "3"], "towers must be 1 or 2"),

@@ -20,7 +20,7 @@ from eval.scoring import Settings, evaluate, measure, score, stsb_geometry
 from eval.senteval import format_table
 from eval.tasks import TASKS, File, Task
 from sentemb.corpus import open_corpus
-from sentemb.encoders import load
+from sentemb.loading import load
 from sentemb.registry import InputError
 from tests.test_encoding import Counting as Letters
 

@@ -14,10 +14,12 @@ from accelerate import Accelerator
 
 from sentemb import checkpoint
 from sentemb.augment import Words
+from sentemb.config import FitConfig
 from sentemb.corpus import open_corpus
-from sentemb.encoders import load, towers
+from sentemb.encoders import towers
 from sentemb.forward import Embedder, tokenizer_of
 from sentemb.heads import HEADS
+from sentemb.loading import load
 from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
 from sentemb.packing import seed_dropout
@@ -26,7 +28,8 @@ from sentemb.registry import InputError, build
 from sentemb.runlog import Watch
 from sentemb.source import Batch, usable
 from sentemb.towers import towers_of
-from sentemb.train import FitConfig, _gradients, _loss, _seed, describe, fit, refuse_misfit
+from sentemb.train import describe, fit, refuse_misfit
+from sentemb.update import gradients, loss_of, seed_of
 from tests.two_processes import hash_of, trained
 
 HERE = Path(__file__).parent
@@ -218,19 +221,19 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(case, spec, encoder)
     batch = Batch(columns, ids, torch.arange(16) + (torch.arange(16) > 6) if runs else None)
     objective, accelerator = build(OBJECTIVES, options["objective"]), Accelerator(cpu=True)
     config = FitConfig(batch_size=16, micro_batch=2)
-    loss, _ = _gradients(embedder, objective, batch, config, accelerator, step=3)
+    loss, _ = gradients(embedder, objective, batch, config, accelerator, step=3)
     cached = {name: p.grad.clone() for name, p in embedder.named_parameters() if p.grad is not None}
     embedder.zero_grad()
 
     # the same masks with one graph: all parts at once
     parts = []
     for number in range(8):
-        seed_dropout(_seed(0, 3, 0, number))
+        seed_dropout(seed_of(0, 3, 0, number))
         part = slice(2 * number, 2 * number + 2)
         found = embedder(*batch.features(model, part, torch.device("cpu")))
         parts.append(found.chunk(len(columns)))
     together = tuple(torch.cat(column) for column in zip(*parts, strict=True))
-    whole, _ = _loss(objective, together, batch, accelerator)
+    whole, _ = loss_of(objective, together, batch, accelerator)
     whole.backward()
     assert loss == pytest.approx(whole.item(), rel=1e-12)
     norm = torch.stack([slope.norm() for slope in cached.values()]).norm()
@@ -398,6 +401,6 @@ def test_a_run_without_any_two_neighbours_teaches_nothing_and_harms_nothing(obje
     embedder = Embedder(encoder("rnn:hidden=4"))
     batch = Batch([[np.arange(3, 8)] * 4], torch.arange(4)[:, None], torch.arange(4) * 5)
     made, accelerator = build(OBJECTIVES, objective), Accelerator(cpu=True)
-    loss, seen = _gradients(embedder, made, batch, FitConfig(), accelerator, step=1)
+    loss, seen = gradients(embedder, made, batch, FitConfig(), accelerator, step=1)
     assert loss == 0 and [len(side) for side in seen.partners] == [1, 1] and seen.given is None
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in embedder.parameters())

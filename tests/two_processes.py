@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from sentemb.config import FitConfig
 from sentemb.encoders import ENCODERS
 from sentemb.forward import Embedder
 from sentemb.objectives import OBJECTIVES
 from sentemb.processes import refuse_drift
 from sentemb.registry import build
 from sentemb.source import Batch
-from sentemb.train import FitConfig, _gradients
 from sentemb.twin import Twin
+from sentemb.update import gradients
 
 SIZES = (8, 8, 7)  # pairs of the three batches; the last one is smaller, and two processes share it unevenly
 SENTENCES = 60
@@ -58,7 +59,7 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
         bounds = [each * size // world for each in range(world + 1)]
         counts = tuple(np.diff(bounds).tolist())
         batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts)
-        loss, seen = _gradients(prepared, made, batch, config, accelerator, number + 1, twin)
+        loss, seen = gradients(prepared, made, batch, config, accelerator, number + 1, twin)
         losses.append(loss)
         with torch.no_grad():
             for weight in weights.values():

@@ -1,0 +1,177 @@
+"""Run folders: whose one is, whether what is resumed is the run that was begun, and how to go on with it."""
+
+import ctypes
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from filelock import Timeout
+
+from recipes.options import read_config
+from sentemb.cache import lock_of
+from sentemb.checkpoint import newest
+from sentemb.config import FitConfig
+from sentemb.corpus import Corpus
+from sentemb.epoch import Updates
+from sentemb.registry import InputError
+from sentemb.whole import Damaged, verify
+
+SCORING = ("select", "tasks", "score", "data")  # settings that are about a finished training
+
+
+def begun(out: Path | None, resume: bool) -> dict[str, Any]:
+    """config.json of the run that is continued; empty if none is."""
+    return read_config(out) if resume and out is not None and (out / "config.json").is_file() else {}
+
+
+def on_processes(config: FitConfig, kept: dict[str, Any], world: int, elastic: bool) -> FitConfig:
+    """The settings for ``world`` processes; those of a continued run keep its global batch and the cuts of its epochs.
+
+    Raises:
+        InputError: it was begun on another number, and ``elastic`` is not given or the batch does not divide.
+    """
+    before, least = kept.get("world_size", world), kept.get("least", 0)
+    if before == world:
+        return replace(config, least=least)
+    if not elastic:
+        raise InputError(
+            f"the run was begun on {before} process(es) and now there are {world}; start as many, or add --elastic to "
+            "go on with the same global batch"
+        )
+    whole = config.batch_size * before
+    if whole % world or whole < 2 * world:
+        raise InputError(
+            f"the global batch of {whole} pairs cannot be shared evenly by {world} processes, two pairs each"
+        )
+    return replace(config, batch_size=whole // world, least=least or 2 * before)
+
+
+def differences(config: FitConfig, kept: dict[str, Any], world: int, steps: int, pairs: int) -> list[str]:
+    """What a continued run does not do as the one that was begun would have, a sentence each.
+
+    Raises:
+        InputError: the last update of an epoch is too small for so many processes.
+    """
+    notes, before = [], kept.get("world_size", world)
+    updates = Updates(pairs, config.batch_size, world, config.least)
+    if updates.size(len(updates) - 1) < 2 * world:
+        raise InputError(
+            f"the last update of an epoch has {updates.size(len(updates) - 1)} pairs, too few for {world} processes; "
+            f"use fewer, {before} say"
+        )
+    if before != world:
+        notes.append(
+            f"begun on {before} process(es), now {world} with {config.batch_size} pairs each: the same pairs in each "
+            "update; dropout masks and augmentations are drawn anew for each process and sums are rounded otherwise, "
+            "so that losses differ a little"
+        )
+    if kept and (planned := kept.get("steps", steps)) != steps:
+        notes.append(
+            f"planned for {planned} steps, now {steps}: from here on the learning rate falls to 0 at step {steps}, "
+            f"which a run of {steps} steps from the start would have done from its warm-up on"
+        )
+    return notes
+
+
+def refuse_another_job(out: Path, kept: dict[str, Any], corpus: Corpus, accelerator: Accelerator, done: bool) -> None:
+    """InputError if what is resumed would not be the run in ``out`` continued; ``done``: it is finished."""
+    now = {"corpus": corpus.fingerprint, "precision": accelerator.mixed_precision}
+    for name, value in now.items():
+        before = kept.get(name, value)
+        before = before.get("fingerprint", value) if isinstance(before, dict) else before
+        if before != value:
+            raise InputError(
+                f"{out} was begun with {name} {before}, now it is {value}; give it what it had, or a new --out"
+            )
+    if newest(out) is None and (out / "model").exists() and not done:
+        raise InputError(
+            f"{out} is finished and has no checkpoint to go on from; begin a new --out, or score it with python -m "
+            "eval.senteval"
+        )
+
+
+@contextmanager
+def claimed(out: Path | None, name: str, accelerator: Accelerator) -> Iterator[Path]:
+    """Make the run folder, and keep others from writing into it; by default the first free of runs/NAME, runs/NAME-2.
+
+    Raises:
+        InputError: it cannot be made, or another process of this machine writes into it.
+    """
+    names, held = [out], None
+    if accelerator.is_main_process:
+        try:
+            names[0] = _made(out, name)
+        except OSError as error:
+            raise InputError(
+                f"cannot make the run folder {out or 'runs'} ({error.strerror}); choose another --out"
+            ) from None
+        with suppress(OSError, NotImplementedError):  # (a file system without locks)
+            held = lock_of(names[0])
+            try:
+                held.acquire(timeout=0)
+            except Timeout:
+                raise InputError(
+                    f"{names[0]} is being written by another process; wait for its end, or choose another --out"
+                ) from None
+    try:
+        broadcast_object_list(names)
+        assert names[0] is not None
+        yield names[0]
+    finally:
+        if held is not None:
+            held.release()
+
+
+def _made(out: Path | None, name: str) -> Path:
+    number = 1
+    while out is None:
+        free = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        number += 1
+        with suppress(FileExistsError):  # (two may be started at once)
+            free.mkdir(parents=True)
+            out = free
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def finished(out: Path, steps: int, kept: dict[str, Any], settings: dict[str, Any]) -> bool:
+    """Whether the run in ``out`` has its whole model, scored as asked for now, and no step of ``steps`` is left."""
+    if any(kept.get("settings", {}).get(name) != settings[name] for name in SCORING):
+        return False
+    if not (out / "model" / "modules.json").is_file() or not (out / "report.html").is_file():
+        return False
+    try:
+        verify(out / "model")
+        return json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"] >= steps
+    except (Damaged, OSError, ValueError, KeyError, IndexError):
+        return False
+
+
+def resume_command(out: Path) -> str:
+    """What to type to go on with ``out``, by the launcher that started this."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        launcher = f"torchrun --nproc_per_node {os.environ.get('LOCAL_WORLD_SIZE', 1)}"
+    else:
+        launcher = "accelerate launch" if _by_accelerate() else Path(sys.executable).name
+    return f"{launcher} {shlex.quote(sys.argv[0])} --resume --out {shlex.quote(str(out))}"
+
+
+def end_with_launcher() -> None:
+    """On Linux: hang up when the launcher is gone, so that no process trains on unseen."""
+    launched = "TORCHELASTIC_RUN_ID" in os.environ or _by_accelerate()
+    if sys.platform.startswith("linux") and launched:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGHUP)  # PR_SET_PDEATHSIG
+
+
+def _by_accelerate() -> bool:
+    return "ACCELERATE_MIXED_PRECISION" in os.environ

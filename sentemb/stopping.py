@@ -1,0 +1,100 @@
+"""Why and how a run ends before its last step: asked to by a signal, or because it cannot go on."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from sentemb.whole import disk_full
+
+AGAIN = 0.5  # seconds; what comes sooner is the same request, which a launcher has passed on
+
+
+class Halted(RuntimeError):
+    """Training cannot go on. Its text says why, what is kept and how to go on; commands exit with 1."""
+
+
+class Stopped(Exception):
+    """A signal ended the run after a whole step, which is saved; commands exit with 0."""
+
+    def __init__(self, step: int, steps: int, folder: Any) -> None:
+        super().__init__(f"after step {step} of {steps}, saved in {folder}")
+
+
+class Signals:
+    """SIGTERM and SIGINT are remembered, to end after the step at hand; a second one exits at once, nothing saved.
+
+    So is SIGHUP (the terminal or the launcher is gone), unless it is ignored, but it is never a second one.
+    """
+
+    def __init__(self) -> None:
+        self.asked, self._since, self._before = 0, 0.0, dict[int, Any]()
+
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
+            return self
+        for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        now, name = time.monotonic(), signal.Signals(number).name
+        if self.asked and name != "SIGHUP" and now - self._since > AGAIN:
+            os._exit(128 + number)
+        if not self.asked:
+            self.asked, self._since = number, now
+            said = f"\n{name}: this step is finished and saved; once more to exit at once, without saving\n"
+            with contextlib.suppress(OSError):
+                os.write(2, said.encode())  # (a print could meet another one half done)
+
+
+def ignore_signals(worker: int = 0) -> None:
+    """In a process that makes batches: the one that trains decides when to end."""
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def explained(error: BaseException, micro_batch: int = 0, batch_size: int = 0) -> str | None:
+    """What happened, and what to do, for errors that are none of the code; None for others.
+
+    ``batch_size``: pairs of a process that were being trained on, ``micro_batch`` at a time; 0: none were.
+    """
+    said = " ".join(str(error).split())
+    if disk_full(error):
+        return "the disk is full; make room"
+    memory = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(part in said for part in memory):
+        lack, now = f"out of memory ({said[:200] or type(error).__name__})", micro_batch or batch_size
+        if not now:
+            return f"{lack}; end what else runs here, or use a machine with more"
+        return (
+            f"{lack}; the same result takes less of it with --micro-batch {max(1, now // 4)} (now "
+            f"{'' if micro_batch else 'all '}{now} pairs are encoded at once)"
+        )
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    lost = isinstance(error, dist.DistError) or any(
+        part in said.lower() for part in ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
+    )
+    if several and isinstance(error, RuntimeError) and lost:
+        return f"another process of this run has ended, see what it said ({said[:200]})"
+    return None
+
+
+def say(text: str) -> None:
+    """Print to stderr, if there is still one."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)

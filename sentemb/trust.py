@@ -1,0 +1,87 @@
+"""Model folders from elsewhere: refused, by name, where reading one could run code or reach out of the folder.
+
+Weights are read from safetensors only. A module class must be one of sentence-transformers or of ours. What the
+libraries refuse themselves (code in the folder without ``trust_remote_code``, which is never set here) is left to them.
+"""
+
+import json
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from torch import nn
+
+from sentemb.registry import InputError
+
+OWN = ("sentemb.gru.GRU", "sentemb.towers.Towers")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
+NO_PICKLE = re.compile(r"openvino|training_args|optimizer|scheduler|rng_state|scaler")  # never read as weights
+
+
+def refuse_unsafe(folder: Path) -> None:
+    """InputError if a model folder names classes or paths it should not, or has weights only as a pickle."""
+    rows = read_json(folder / "modules.json") if (folder / "modules.json").exists() else []
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{folder / 'modules.json'} is no list of modules; copy it anew")
+    for row in rows:
+        _refuse_path(row.get("path", ""), folder / "modules.json")
+        _refuse_class(row.get("type"), folder / "modules.json")
+    for path in folder.rglob("*.json"):
+        if path.name == "router_config.json":
+            for inside, name in dict(_object(path).get("types") or {}).items():
+                _refuse_path(inside, path)
+                _refuse_class(name, path)
+        if path.name.endswith(".index.json"):  # of weights in several files
+            for inside in dict(_object(path).get("weight_map") or {}).values():
+                _refuse_path(inside, path)
+    for path in folder.rglob("*"):
+        pickled = path.suffix.lower() in PICKLED and not NO_PICKLE.match(path.name)
+        if pickled and not any(path.parent.glob("*.safetensors")):
+            raise InputError(
+                f"{path} is a pickle, which can run any code when it is read; sentemb reads weights as safetensors "
+                "only: convert it where you trust it (model.save_pretrained of the library that made it), or remove it"
+            )
+
+
+def read_json(path: Path) -> Any:
+    """A file's JSON; InputError if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it anew") from None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is no JSON object; copy it anew")
+    return found
+
+
+def _refuse_path(inside: Any, where: Path) -> None:
+    """A path must stay inside its folder, by the rules of either system."""
+    kinds = (PurePosixPath, PureWindowsPath)
+    if isinstance(inside, str) and "\0" not in inside:
+        parts = [kind(inside) for kind in kinds]
+        if not any(p.is_absolute() or p.drive or p.root or ".." in p.parts for p in parts):
+            return
+    raise InputError(f"{where} names the path {inside!r}, outside of its folder; do not use this model")
+
+
+def _refuse_class(name: Any, where: Path) -> None:
+    """A module's class must be a torch module of sentence-transformers, or ours."""
+    if name in OWN:
+        return
+    if isinstance(name, str) and re.fullmatch(r"sentence_transformers(\.[A-Za-z_]\w*)+", name):
+        from sentence_transformers.util import import_from_string
+
+        try:
+            found: Any = import_from_string(name)
+        except (ImportError, AttributeError):
+            found = None
+        if isinstance(found, type) and issubclass(found, nn.Module):
+            return
+    raise InputError(
+        f"{where} names the class {name!r}, which is no module of sentence-transformers or sentemb; reading it would "
+        "run code from elsewhere, which is never done here"
+    )

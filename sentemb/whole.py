@@ -1,0 +1,153 @@
+"""Files and folders that are whole or not there, and folders that can be told from damaged ones.
+
+A folder is written under another name, with a manifest of its files (``manifest.json``: bytes and sha256 of each),
+synced to the disk, and then renamed. Who reads it later compares it with its manifest.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sentemb.cache import digest
+from sentemb.registry import InputError
+
+MANIFEST = "manifest.json"
+OURS = ("training.json", "selected.json")  # in folders that have had a manifest since they were written
+
+
+class Damaged(InputError):
+    """A folder is not what its manifest says. Its text names the file."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, over one that is there."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        _sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a folder under another name, add its manifest, sync it, then give it its name.
+
+    One that has the name already is replaced. Two processes must not write one folder at once.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    recover(folder.parent, folder.name)
+    partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
+    partial.mkdir()
+    try:
+        write(partial)
+        (partial / MANIFEST).write_text(_manifest(partial), encoding="utf-8")
+        for path in [*partial.rglob("*"), partial]:
+            _sync(path)
+        if folder.exists():
+            folder.rename(_replaced(partial))
+        partial.rename(folder)
+        _sync(folder.parent)
+    finally:
+        if not folder.exists() and _replaced(partial).exists():
+            _replaced(partial).rename(folder)
+        for leftover in (partial, _replaced(partial)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def recover(parent: Path, name: str = "*") -> None:
+    """Put in order what killed writers of ``parent/name`` have left: give the one they were replacing its name back."""
+    for leftover in parent.glob(f".{name}.partial-*"):
+        folder = parent / leftover.name[1:].rpartition(".partial-")[0]
+        if leftover.name.endswith("-replaced") and not folder.exists():  # killed between the two renames
+            leftover.rename(folder)
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder; a process that is killed meanwhile leaves no part of it under its name."""
+    gone = folder.parent / f".{folder.name}.partial-{os.getpid()}"
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def verify(folder: Path) -> None:
+    """Damaged if a folder is not what its manifest says, byte for byte, or has no manifest though it was written with.
+
+    A folder from elsewhere, without any, passes. README.md, which people edit, and hidden files are nobody's business.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        if any((folder / name).is_file() for name in OURS):
+            raise Damaged(f"{path} is missing, so that nothing tells whether the folder is whole; copy it anew")
+        return
+    try:
+        kept = path.read_text(encoding="utf-8")
+        files = dict(json.loads(kept)["files"])
+        if _text(files) != kept:
+            raise ValueError("its own sha256 differs")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise Damaged(f"{path} is damaged ({' '.join(str(error).split())[:100]}); copy the folder anew") from None
+    there = _files(folder)
+    for name in sorted(files.keys() | there.keys()):
+        if name not in there:
+            raise Damaged(f"{folder / name} is missing; copy the folder anew")
+        if name not in files:
+            raise Damaged(f"{folder / name} is no part of what was written there; remove it")
+        if (size := there[name].stat().st_size) != files[name]["bytes"]:
+            raise Damaged(f"{folder / name} is damaged ({size} of {files[name]['bytes']} bytes); copy it anew")
+    for name, path in there.items():
+        if digest(path, "sha256") != files[name]["sha256"]:
+            raise Damaged(f"{path} is damaged (its sha256 is not the one in {MANIFEST}); copy it anew")
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error, or one behind it, says that the disk is full."""
+    seen: BaseException | None = error
+    while seen is not None:
+        full = isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if full or "No space left on device" in str(seen) or "os error 28" in str(seen):  # (safetensors' own class)
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _manifest(folder: Path) -> str:
+    return _text(
+        {name: {"bytes": p.stat().st_size, "sha256": digest(p, "sha256")} for name, p in _files(folder).items()}
+    )
+
+
+def _text(files: dict[str, Any]) -> str:
+    """The manifest, which carries its own digest: a changed one is noticed, too."""
+    listed = json.dumps(files, indent=1, sort_keys=True)
+    own = hashlib.sha256(listed.encode()).hexdigest()
+    return json.dumps({"format": 1, "sha256": own, "files": files}, indent=1, sort_keys=True) + "\n"
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """What a manifest speaks of, by its path inside the folder."""
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    hidden = {name for name in found if any(part.startswith(".") for part in name.parts)}
+    aside = {Path(MANIFEST), Path("README.md")}
+    return {name.as_posix(): path for name, path in found.items() if name not in hidden | aside}
+
+
+def _replaced(partial: Path) -> Path:
+    return partial.with_name(partial.name + "-replaced")
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt":  # which opens no folders, and syncs none
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
