@@ -76,6 +76,7 @@ def recipe(arguments: Sequence[str], folder: str, rank: int, world: int, port: i
 
 def start(arguments: Sequence[str], folder: Path, world: int = 1, stop: int | None = None) -> list[Any]:
     """Processes that run :func:`recipe`."""
+    SPAWN.set_forkserver_preload(["recipes.job", "eval.scoring"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -381,7 +382,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=20_000, help="of the long run")
     options = parser.parse_args(arguments)
     counts = {"kills": options.kills, "corruptions": options.corruptions, "fuzz": options.fuzz, "soak": options.steps}
-    SPAWN.set_forkserver_preload(["recipes.job", "eval.scoring"])
     table = []
     for name in options.only.split(","):
         began = time.perf_counter()

@@ -145,7 +145,7 @@ def fit(
                 why = f"step {step}: the loss is {loss:.4g} and the gradient norm {norm:.4g}"
                 why += _batch_file(run, step, batch, pairs, {"loss": loss, "gradient_norm": norm}, accelerator)
                 if config.on_nan == "stop" or skipped >= SKIPS:
-                    many = f"; the {skipped} updates before were skipped" if skipped > 1 else ""
+                    many = f", as of the {skipped - 1} updates before" if skipped > 1 else ""
                     raise FloatingPointError(f"{why}{many}; {_mend(run, config)}")
             optimizer.zero_grad()
             log.advance(loss, source.updates.size((step - 1) % len(source)))

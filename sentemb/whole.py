@@ -97,14 +97,17 @@ def verify(folder: Path) -> None:
     there = _files(folder)
     for name in sorted(files.keys() | there.keys()):
         if name not in there:
-            raise Damaged(f"{folder / name} is missing; copy the folder anew")
+            raise Damaged(f"{folder / name}, which {path} lists, is missing; copy the folder anew")
         if name not in files:
-            raise Damaged(f"{folder / name} is no part of what was written there; remove it")
+            raise Damaged(f"{folder / name} is no part of what {path} lists; remove it")
         if (size := there[name].stat().st_size) != files[name]["bytes"]:
-            raise Damaged(f"{folder / name} is damaged ({size} of {files[name]['bytes']} bytes); copy it anew")
-    for name, path in there.items():
-        if digest(path, "sha256") != files[name]["sha256"]:
-            raise Damaged(f"{path} is damaged (its sha256 is not the one in {MANIFEST}); copy it anew")
+            raise Damaged(
+                f"{folder / name} is damaged: it has {size} bytes, not the {files[name]['bytes']} that {path} lists; "
+                "copy the folder anew"
+            )
+    for name, file in there.items():
+        if digest(file, "sha256") != files[name]["sha256"]:
+            raise Damaged(f"{file} is damaged: its sha256 is not the one that {path} lists; copy the folder anew")
 
 
 def disk_full(error: BaseException) -> bool:

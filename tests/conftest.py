@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
+from sentemb.embeddings import minilm_folder
 from sentemb.encoders import ENCODERS
 from sentemb.registry import build
 
@@ -46,13 +47,27 @@ def views() -> tuple[torch.Tensor, torch.Tensor]:
     return x.requires_grad_(), (x.detach() + 0.3 * x.detach().roll(1, 0)).requires_grad_()
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> str:
+    """The folder of a BERT of two small layers with MiniLM's tokenizer, whose checkpoints are small."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(max_position_embeddings=64, **sizes)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(minilm_folder()).save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture
-def encoder():
-    """Makes an encoder from a spec, over SENTENCES, seeded."""
+def encoder(tiny):
+    """Makes an encoder from a spec, over SENTENCES, seeded; TINY in it is a transformer's folder."""
 
     def make(spec: str, max_length: int = 12):
         torch.manual_seed(0)
-        return build(ENCODERS, spec, "encoder", texts=lambda: SENTENCES, max_length=max_length)
+        named = spec.replace("TINY", tiny)
+        return build(ENCODERS, named, "encoder", texts=lambda: SENTENCES, max_length=max_length)
 
     return make
 

@@ -56,18 +56,20 @@ def test_long_sentences_are_cut_alike(encoder):
         assert np.abs(trained_forward(model, SENTENCES, 5) - model.encode(SENTENCES)).max() < 1e-5, spec
 
 
-@pytest.mark.parametrize("spec", STOCK[:1] + STOCK[4:5] + STOCK[6:7])
-def test_a_checkpoint_loads_where_sentemb_cannot_be_imported(spec, encoder, tmp_path):
-    model = encoder(spec)
-    model.save(str(tmp_path / "model"))
-    types = [row["type"] for row in json.loads((tmp_path / "model" / "modules.json").read_text())]
-    assert all(name.startswith("sentence_transformers.") for name in types)
-    np.save(tmp_path / "expected.npy", model.encode(SENTENCES))
+def test_checkpoints_load_where_sentemb_cannot_be_imported(encoder, tmp_path):
+    specs = STOCK[:1] + STOCK[4:5] + STOCK[6:7]
+    for number, spec in enumerate(specs):
+        model, folder = encoder(spec), tmp_path / f"model-{number}"
+        model.save(str(folder))
+        types = [row["type"] for row in json.loads((folder / "modules.json").read_text())]
+        assert all(name.startswith("sentence_transformers.") for name in types)
+        np.save(tmp_path / f"expected-{number}.npy", model.encode(SENTENCES))
     code = (
         "import sys; sys.modules['sentemb'] = None\n"
         "import numpy as np; from sentence_transformers import SentenceTransformer\n"
-        f"got = SentenceTransformer('model', device='cpu').encode({SENTENCES!r})\n"
-        "assert np.abs(got - np.load('expected.npy')).max() < 1e-6"
+        f"for number in range({len(specs)}):\n"
+        f"    got = SentenceTransformer(f'model-{{number}}', device='cpu').encode({SENTENCES!r})\n"
+        "    assert np.abs(got - np.load(f'expected-{number}.npy')).max() < 1e-6"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
 

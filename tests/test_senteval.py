@@ -319,7 +319,7 @@ def test_it_runs_from_any_folder(tmp_path):
 # 165ddad; STS13, STS15 and STSBenchmark at 87b30e9; STS16 at 319e81d), and for STS14 github.com/embeddings-benchmark/
 # mtebpaper, results/all-MiniLM-L6-v2/STS14.json at 28debbe. MTEB's SICK-R is of all 9,927 pairs: another number.
 MTEB = {"STS12": 72.369, "STS13": 80.603, "STS14": 75.589, "STS15": 85.390, "STS16": 78.989, "STS-B": 82.032}
-QUICK = ("STS13", "STS-B")  # all six take minutes of encoding; SENTEMB_SLOW=1 runs them
+QUICK = ("STS13",)  # all six take minutes of encoding; SENTEMB_SLOW=1 runs them
 
 
 def test_similarity_equals_the_published_figures_of_minilm(real_data):

@@ -49,8 +49,8 @@ STATIC = "static:embeddings=random,dim=5,vocabulary=270"
 CASES = [
     "rnn:hidden=6|infonce",
     "rnn:hidden=6,cell=gru,layers=2,pooling=max|align_uniform",
-    "transformer|infonce",
-    "transformer|moco:queue=10",
+    "transformer:name=TINY|infonce",
+    "transformer:name=TINY|moco:queue=10",
     *[f"{STATIC}|{name}" for name in OBJECTIVES],
     f"{STATIC}|infonce:symmetric=yes,own_side=yes,learn=yes",
     f"{STATIC}|cpc:offsets=2",
@@ -73,10 +73,11 @@ def same(found: dict, expected: dict) -> None:
         assert torch.allclose(found["state"][name], value, rtol=1e-5, atol=1e-9), name
 
 
-def test_two_processes_train_as_one_on_the_joined_batches(tmp_path):
-    done = torchrun(str(HERE / "two_processes.py"), str(tmp_path), *CASES, cwd=HERE.parent)
+def test_two_processes_train_as_one_on_the_joined_batches(tmp_path, tiny):
+    cases = [case.replace("TINY", tiny) for case in CASES]
+    done = torchrun(str(HERE / "two_processes.py"), str(tmp_path), *cases, cwd=HERE.parent)
     assert done.returncode == 0, done.stderr[-3000:]
-    for case in CASES:
+    for case in cases:
         encoder, objective = case.split("|")
         two = torch.load(tmp_path / f"{hash_of(case)}.pt")
         assert two["world"] == 2
@@ -152,8 +153,8 @@ def steady(run: Path) -> list[dict]:
 RESUMED = {
     "rnn": {"spec": "rnn:hidden=6"},
     "static": {"spec": "static:embeddings=random,dim=6,vocabulary=270"},
-    "transformer": {"spec": "transformer"},
-    "dropout, head, mlm": {"spec": "transformer", "pairs": "dropout", "head": "mlp", "mlm": 0.1},
+    "transformer": {"spec": "transformer:name=TINY"},
+    "dropout, head, mlm": {"spec": "transformer:name=TINY", "pairs": "dropout", "head": "mlp", "mlm": 0.1},
     "augment": {"spec": SMALL, "pairs": "augment:how=shuffle,rate=0.5"},
     "moco": {
         "spec": SMALL + ",layers=2,dropout=0.3",
@@ -172,8 +173,6 @@ RESUMED = {
 @pytest.mark.parametrize("case", RESUMED)
 def test_one_seed_one_log_and_resume_continues_it_exactly(case, job):
     settings = dict(max_steps=11, save_every=4, lr=1e-3, **RESUMED[case])
-    if settings["spec"] == "transformer":  # whose files are large
-        settings |= {"max_steps": 5, "save_every": 2}
     straight, again = job("a", **settings), job("b", **settings)
     assert steady(straight) == steady(again)
     cut = job("c", **settings)
@@ -202,10 +201,10 @@ MICRO = {
 
 
 FEW = ("infonce", "dropout, head", "labelled")  # of the transformer, which takes seconds
-SPECS = ["rnn:hidden=6,layers=2,dropout=0.3", "static:dropout=0.3", "transformer"]
+SPECS = ["rnn:hidden=6,layers=2,dropout=0.3", "static:dropout=0.3", "transformer:name=TINY"]
 
 
-@pytest.mark.parametrize(("case", "spec"), [(c, s) for c in MICRO for s in SPECS if c in FEW or s != "transformer"])
+@pytest.mark.parametrize(("case", "spec"), [(c, s) for c in MICRO for s in SPECS if c in FEW or "TINY" not in s])
 def test_micro_batches_give_the_gradient_of_the_whole_batch(case, spec, encoder):
     options = dict(objective="infonce", pairs="neighbours", head="none", two=False, columns=2) | MICRO[case]
     model = towers(encoder(spec), encoder(spec)) if options["two"] else encoder(spec)
@@ -255,7 +254,9 @@ def test_micro_batches_train_the_same_model(job):
 
 def test_the_masked_word_task_is_trained_along_in_whole_and_in_parts(job):
     for name, micro in (("a", 0), ("b", 8)):
-        log = records(job(name, spec="transformer", pairs="dropout", mlm=0.1, max_steps=3, lr=1e-4, micro_batch=micro))
+        log = records(
+            job(name, spec="transformer:name=TINY", pairs="dropout", mlm=0.1, max_steps=3, lr=1e-4, micro_batch=micro)
+        )
         assert all(math.isfinite(r["loss"]) for r in log)
 
 

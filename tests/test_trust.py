@@ -14,7 +14,6 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from sentemb import sample
-from sentemb.embeddings import minilm_folder
 from sentemb.encoders import ENCODERS
 from sentemb.loading import FETCHED, PINNED, load
 from sentemb.registry import InputError, build
@@ -122,15 +121,15 @@ def test_code_named_by_other_settings_is_not_run(model, encoder, tmp_path):
     words.write_text(json.dumps(json.loads(words.read_text()) | {"tokenizer_class": "os.system"}))
     with pytest.raises(InputError, match="trust_remote_code|os.system"):
         load(model)
-    encoder("transformer:mlp=true").save(str(tmp_path / "t"), create_model_card=False)
+    encoder("transformer:name=TINY,mlp=true").save(str(tmp_path / "t"), create_model_card=False)
     dense = next((tmp_path / "t").glob("*Dense/config.json"))
     dense.write_text(json.dumps(json.loads(dense.read_text()) | {"activation_function": "os.abort"}))
     load(tmp_path / "t")  # left out by the library, with a warning: this process is still here
 
 
-def test_a_transformer_with_code_of_its_own_is_refused_without_a_question(tmp_path, monkeypatch):
+def test_a_transformer_with_code_of_its_own_is_refused_without_a_question(encoder, tmp_path, monkeypatch):
     folder = tmp_path / "t"
-    shutil.copytree(minilm_folder(), folder)
+    encoder("transformer:name=TINY").save(str(folder), create_model_card=False)
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "of-its-own", "auto_map": {name: "own.Model" for name in ("AutoConfig", "AutoModel")}}
     (folder / "config.json").write_text(json.dumps(config))
@@ -142,9 +141,10 @@ def test_a_transformer_with_code_of_its_own_is_refused_without_a_question(tmp_pa
     assert not (tmp_path / "mark").exists()
 
 
-def test_only_pickled_weights_of_a_transformer_are_refused(tmp_path):
+def test_only_pickled_weights_of_a_transformer_are_refused(encoder, tmp_path):
     folder = tmp_path / "t"
-    shutil.copytree(minilm_folder(), folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    encoder("transformer:name=TINY").save(str(folder), create_model_card=False)
+    (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
     for attempt in (load, _built):
         with pytest.raises(InputError, match=r"pytorch_model.bin is a pickle"):
@@ -240,6 +240,8 @@ def test_our_code_reads_no_pickle_and_trusts_no_code():
 
 
 def test_models_as_they_should_be_are_read(encoder, tmp_path):
-    for number, spec in enumerate(("rnn:cell=gru,hidden=4", "static", "transformer:mlp=true")):
+    random = "embeddings=random,dim=5,vocabulary=270"
+    specs = (f"rnn:cell=gru,hidden=4,{random}", f"static:{random}", "transformer:name=TINY,mlp=true")
+    for number, spec in enumerate(specs):
         encoder(spec).save(str(tmp_path / str(number)), create_model_card=False)
         assert isinstance(load(tmp_path / str(number)), SentenceTransformer)

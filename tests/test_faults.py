@@ -1,0 +1,401 @@
+"""Runs that are killed, filled up, cut off and lied to: what was saved is whole, and what goes on is exact.
+
+The full counts are in benchmarks/faults.py; here are a few of each.
+"""
+
+import errno
+import json
+import math
+import os
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from benchmarks import faults, fuzz
+from recipes import doctor, train_bookcorpus
+from recipes.resuming import claimed, differences, on_processes
+from sentemb import checkpoint, train
+from sentemb.config import FitConfig
+from sentemb.loading import load
+from sentemb.objectives import OBJECTIVES
+from sentemb.objectives.contrastive import InfoNCE
+from sentemb.registry import InputError
+from sentemb.stopping import Halted, Stopped
+from sentemb.whole import verify
+from tests.test_train import SMALL, job, records, steady  # noqa: F401 (job is a fixture)
+
+STEPS = {"max_steps": 8, "save_every": 2, "log_every": 1, "lr": 1e-3}
+
+
+def same(a: Path, b: Path) -> bool:
+    return steady(a) == steady(b) and faults.weights(a / "model") == faults.weights(b / "model")
+
+
+# ---- exact resume
+
+
+@pytest.mark.parametrize(("kind", "world", "stop"), [("rnn", 1, 6), ("static", 2, 8), ("transformer", 1, 12)])
+def test_killed_and_resumed_equals_straight(kind, world, stop, tiny, capsys):
+    specs = faults.KINDS | {"transformer": f"transformer:name={tiny},dropout=0.1"}
+    assert faults.resume([kind], [world], [stop], specs)[:2] == (1, 1), capsys.readouterr().out
+
+
+def test_kills_at_random_moments_lose_nothing(capsys):
+    assert faults.kills(3, most=0.6)[:2] == (3, 3), capsys.readouterr().out
+
+
+class Noisy(InfoNCE):
+    """Draws from every generator that there is."""
+
+    def loss(self, x, y, extras):
+        noise = random.random() + float(np.random.rand()) + torch.rand(()).item()
+        return super().loss(x, y, extras) * (1 + noise)
+
+
+def test_an_objective_with_random_numbers_of_its_own_resumes_exactly(job, monkeypatch):  # noqa: F811
+    monkeypatch.setitem(OBJECTIVES, "noisy", Noisy)
+    straight = job("a", objective="noisy", **STEPS)
+    job("b", objective="noisy", **STEPS | {"keep": 0})
+    for lost in ("step-6", "step-8"):
+        (straight.parent / "b" / "checkpoints" / lost).rename(straight.parent / lost)
+    assert same(straight, job("b", objective="noisy", resume=True, **STEPS))
+
+
+def test_the_loss_scaler_is_saved_and_resumed(job, monkeypatch):  # noqa: F811
+    made = []
+
+    def scaled(cpu: bool) -> Accelerator:
+        made.append(Accelerator(cpu=cpu))
+        made[-1].scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=3)
+        return made[-1]
+
+    monkeypatch.setattr("tests.test_train.Accelerator", scaled)
+    straight = job("a", **STEPS | {"keep": 0})
+    assert made[0].scaler.get_scale() == 256.0  # it has grown twice
+    state = json.loads((straight / "checkpoints" / "step-4" / "training.json").read_text())["scaler"]
+    assert state["scale"] == 128.0 and state["_growth_tracker"] == 1
+    job("b", **STEPS | {"keep": 0})
+    for lost in ("step-6", "step-8"):
+        (straight.parent / "b" / "checkpoints" / lost).rename(straight.parent / lost)
+    assert same(straight, job("b", resume=True, **STEPS))
+    assert made[2].scaler.get_scale() == 256.0
+
+
+# ---- signals
+
+
+def test_a_signal_ends_after_the_step_and_what_follows_is_exact(job):  # noqa: F811
+    straight = job("a", **STEPS | {"eval_every": 3}, score=lambda model: {"dev": 0.5}, dev="dev")
+    steps = iter(range(9))
+
+    def score(model):
+        if next(steps) == 1:  # at step 3
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"dev": 0.5}
+
+    with pytest.raises(Stopped, match="after step 3 of 8, saved in .*step-3"):
+        job("b", **STEPS | {"eval_every": 3, "save_every": 0}, score=score, dev="dev")
+    assert [r["step"] for r in records(straight.parent / "b")] == [0, 1, 2, 3]
+    again = job("b", **STEPS | {"eval_every": 3}, score=score, dev="dev", resume=True)
+    assert same(straight, again)
+
+
+def test_sigterm_saves_exits_0_and_prints_the_command_to_go_on(tmp_path):
+    given = ["--corpus", str(faults.write_corpus(tmp_path / "text.txt")), "--encoder", faults.KINDS["static"]]
+    given += ["--batch-size", "16", "--max-steps", "100000", "--no-score", "--log-every", "1", "--out"]
+    (process,) = faults.start([*given, str(tmp_path / "run")], tmp_path)
+    wait_for(lambda: (tmp_path / "run" / "log.jsonl").exists() and len(records(tmp_path / "run")) > 3, process)
+    process.terminate()
+    process.join(60)
+    said = (tmp_path / "said-0").read_text()
+    step = checkpoint.newest(tmp_path / "run")
+    assert process.exitcode == 0 and step is not None, said
+    assert re.search(
+        rf"stopped after step {step.name[5:]} of 100000, .*go on with\n +\S+ .* --resume --out \S+run", said
+    )
+    verify(step)
+
+
+def wait_for(condition, *processes, seconds: int = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until and all(process.is_alive() for process in processes)
+        time.sleep(0.02)
+
+
+def test_a_rank_that_dies_ends_the_others_with_its_reason(tmp_path):
+    given = ["--corpus", str(faults.write_corpus(tmp_path / "text.txt")), "--encoder", faults.KINDS["static"]]
+    given += ["--batch-size", "8", "--max-steps", "100000", "--no-score", "--save-every", "2", "--out"]
+    processes = faults.start([*given, str(tmp_path / "run")], tmp_path, world=2)
+    wait_for(lambda: checkpoint.newest(tmp_path / "run"), *processes)
+    processes[1].kill()
+    processes[0].join(60)
+    said = (tmp_path / "said-0").read_text()
+    assert processes[0].exitcode == 1 and "stopped: step" in said, said
+    assert "another process of this run has ended" in said and "the last good checkpoint is" in said
+    assert "Traceback" not in said
+    verify(checkpoint.newest(tmp_path / "run"))
+
+
+# ---- other numbers of processes
+
+
+def test_another_number_of_processes_needs_elastic_and_keeps_the_batches(tmp_path):
+    plain = faults.KINDS["static"].replace("dropout=0.3", "dropout=0")
+    given = ["--corpus", str(faults.write_corpus(tmp_path / "text.txt")), "--encoder", plain]
+    given += ["--batch-size", "16", "--max-steps", "12", "--save-every", "4", "--log-every", "1", "--no-score"]
+    given += ["--warmup", "2", "--precision", "no", "--eval-every", "0", "--out"]
+    faults.finish(faults.start([*given, str(tmp_path / "a")], tmp_path), tmp_path)
+    faults.finish(faults.start([*given, str(tmp_path / "b")], tmp_path, stop=4), tmp_path, killed=True)
+    out = ["--resume", "--out", str(tmp_path / "b")]
+    refused = faults.start(out, tmp_path, world=2)
+    for process in refused:
+        process.join(120)
+    assert [process.exitcode for process in refused] == [2, 2]
+    assert (
+        "begun on 1 process(es) and now there are 2; start as many, or add --elastic"
+        in (tmp_path / "said-0").read_text()
+    )
+    faults.finish(faults.start([*out, "--elastic"], tmp_path, world=2), tmp_path)
+    assert "note: begun on 1 process(es), now 2 with 8 pairs each: the same pairs" in (tmp_path / "said-0").read_text()
+    a, b = records(tmp_path / "a"), records(tmp_path / "b")
+    assert [(r["step"], r["batch"], r["pairs_seen"]) for r in a] == [
+        (r["step"], r["batch"], r["pairs_seen"]) for r in b
+    ]
+    assert [r["loss"] for r in b][:5] == [r["loss"] for r in a][:5]
+    assert [r["loss"] for r in b][5:] == pytest.approx([r["loss"] for r in a][5:], rel=1e-4)
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    assert (config["world_size"], config["settings"]["batch_size"], config["least"]) == (2, 8, 2)
+    assert len(config["resumed"]) == 1
+
+
+def test_what_cannot_be_shared_by_so_many_processes_is_refused():
+    config, kept = FitConfig(batch_size=16), {"world_size": 2, "least": 4}
+    assert on_processes(config, kept, 2, False) == FitConfig(batch_size=16, least=4)
+    assert on_processes(config, kept, 4, True) == FitConfig(batch_size=8, least=4)
+    with pytest.raises(InputError, match="begun on 2 process"):
+        on_processes(config, kept, 1, False)
+    for world in (3, 32):
+        with pytest.raises(InputError, match="cannot be shared evenly"):
+            on_processes(config, kept, world, True)
+    with pytest.raises(InputError, match="last update of an epoch has 5 pairs, too few for 4"):
+        differences(on_processes(config, kept, 4, True), kept, 4, 9, 37)
+    assert "planned for 7 steps, now 9" in differences(config, {"steps": 7}, 1, 9, 64)[0]
+
+
+# ---- numbers that are none
+
+
+@pytest.fixture
+def broken_at(monkeypatch):
+    """Lets the loss and the gradient of the given steps be NaN."""
+
+    def set_steps(*steps: int) -> None:
+        before = train.gradients
+
+        def gradients(embedder, objective, batch, config, accelerator, step, twin):
+            loss, seen = before(embedder, objective, batch, config, accelerator, step, twin)
+            if step in steps:
+                for weight in embedder.parameters():
+                    if weight.grad is not None:
+                        weight.grad.fill_(math.nan)
+            return (math.nan if step in steps else loss), seen
+
+        monkeypatch.setattr(train, "gradients", gradients)
+
+    return set_steps
+
+
+def test_a_loss_that_is_no_number_stops_with_step_batch_and_checkpoint(job, broken_at, tmp_path):  # noqa: F811
+    broken_at(5)
+    with pytest.raises(
+        FloatingPointError, match=r"step 5: the loss is nan .*\(pairs .* 16 in .*step-5.json\)"
+    ) as stopped:
+        job("a", **STEPS)
+    assert "step-4, and --resume" in str(stopped.value) and "--on-nan skip" in str(stopped.value)
+    told = json.loads((tmp_path / "a" / "nonfinite-step-5.json").read_text())
+    assert len(told["pairs"]) == len(set(told["pairs"])) == 16 and np.shape(told["sentences"]) == (16, 2)
+    assert [r["step"] for r in records(tmp_path / "a")] == [0, 1, 2, 3, 4]
+
+
+def test_skipped_updates_change_nothing_and_are_told(job, broken_at):  # noqa: F811
+    broken_at(3, 4)
+    run = job("a", **STEPS, on_nan="skip", objective="moco:queue=24,momentum=0.9")
+    told = {r["step"]: r for r in records(run) if r.get("skipped")}
+    assert sorted(told) == [3, 4] and "the update is skipped" in told[3]["warnings"][0] and told[3]["loss"] is None
+    states = [load(run / "checkpoints" / f"step-{n}").state_dict() for n in (6, 8)]
+    assert all(value.isfinite().all() for state in states for value in state.values())
+    job("b", **STEPS | {"keep": 0}, on_nan="skip", objective="moco:queue=24,momentum=0.9")
+    weights = [faults.weights(run.parent / "b" / "checkpoints" / f"step-{n}") for n in (2, 4)]
+    for kind in weights:  # (the optimiser's and the objective's are in training.safetensors)
+        assert len(kind) >= 2
+    assert weights[0] == weights[1]
+
+
+def test_too_many_skips_one_after_another_stop(job, broken_at, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(train, "SKIPS", 3)
+    broken_at(2, 4, 5, 6)
+    with pytest.raises(FloatingPointError, match="step 6: .*as of the 2 updates before"):
+        job("a", **STEPS, on_nan="skip")
+
+
+def test_weights_that_are_no_numbers_are_not_saved(job, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.setattr(FitConfig, "lr_at", lambda self, step, steps: 1e-3 if step < 4 else math.inf)
+    with pytest.raises(
+        FloatingPointError, match="step 4: .* is not finite, so it is not saved; the last good .*step-2"
+    ):
+        job("a", **STEPS)
+    assert [p.name for p in (tmp_path / "a" / "checkpoints").iterdir()] == ["step-2"]
+
+
+# ---- full disks and full memory
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(job, monkeypatch, tmp_path):  # noqa: F811
+    before, calls = checkpoint.save_file, iter(range(99))
+
+    def full(tensors, path):
+        if next(calls) == 2:
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        before(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(Halted, match="step 6: the disk is full; .*the last good checkpoint is .*step-4, and --resume"):
+        job("a", **STEPS)
+    assert sorted(p.name for p in (tmp_path / "a" / "checkpoints").iterdir()) == ["step-2", "step-4"]
+    verify(tmp_path / "a" / "checkpoints" / "step-4")
+    monkeypatch.undo()
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    assert same(job("b", **STEPS), job("a", resume=True, **STEPS))
+
+
+def test_too_little_memory_names_micro_batch(job, monkeypatch):  # noqa: F811
+    def full(*given):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+
+    monkeypatch.setattr(train, "gradients", full)
+    with pytest.raises(
+        Halted, match=r"step 1: out of memory .*--micro-batch 4 \(now all 16 .*no checkpoint was saved yet"
+    ):
+        job("a", **STEPS)
+
+
+# ---- damaged checkpoints
+
+
+def test_damaged_checkpoints_are_refused_set_aside_and_the_one_before_is_used(capsys):
+    assert faults.corruptions(16, kinds=["static"])[:2] == (16, 16), capsys.readouterr().out
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(job, capsys):  # noqa: F811
+    straight = job("a", **STEPS)
+    run = job("b", **STEPS)
+    for lost in ("step-8",):
+        os.truncate(run / "checkpoints" / lost / "training.safetensors", 100)
+    again = job("b", resume=True, **STEPS)
+    assert "damaged-step-8, and the run goes on from the checkpoint before" in capsys.readouterr().err
+    assert faults.weights(straight / "model") == faults.weights(again / "model")
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["damaged-step-8", "step-6", "step-8"]
+
+
+def test_no_whole_checkpoint_is_no_reason_to_begin_anew(job):  # noqa: F811
+    run = job("a", **STEPS)
+    for folder in (run / "checkpoints").iterdir():
+        (folder / "modules.json").unlink()
+    with pytest.raises(InputError, match="no checkpoint of .* is whole: .*modules.json, which .* is missing"):
+        job("a", resume=True, **STEPS)
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-6", "step-8"]
+
+
+def test_the_newest_checkpoints_are_kept(job):  # noqa: F811
+    for keep, names in (
+        (1, ["step-8"]),
+        (3, ["step-4", "step-6", "step-8"]),
+        (0, ["step-2", "step-4", "step-6", "step-8"]),
+    ):
+        run = job(f"keep-{keep}", **STEPS, keep=keep)
+        assert sorted(p.name for p in (run / "checkpoints").iterdir()) == names
+
+
+# ---- broken input
+
+
+@pytest.mark.parametrize("kind", ["registries", "corpus_files", "senteval_files"])
+def test_broken_input_ends_in_a_sentence(kind, tmp_path, capsys):
+    made = fuzz.registries() if kind == "registries" else getattr(fuzz, kind)(tmp_path)
+    count = 300
+    assert fuzz._fuzzed(kind, *made, count) >= count, capsys.readouterr().out
+
+
+# ---- run folders, doctor
+
+
+def test_two_processes_do_not_write_one_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    accelerator = Accelerator(cpu=True)
+    with claimed(tmp_path / "a", "x", accelerator) as out:
+        assert out == tmp_path / "a"
+        with pytest.raises(InputError, match="is being written by another process"), claimed(out, "x", accelerator):
+            pass
+        monkeypatch.chdir(tmp_path)
+        with claimed(None, "x", accelerator) as free, claimed(None, "x", accelerator) as other:
+            assert (free, other) == (Path("runs/x"), Path("runs/x-2"))
+    with claimed(tmp_path / "a", "x", accelerator):
+        pass
+
+
+def test_resume_without_a_folder_takes_the_newest_run_and_scores_anew_when_asked(
+    book_file, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.delenv("SENTEMB_DATA", raising=False)
+    begin = ["--corpus", str(book_file), "--encoder", SMALL, "--batch-size", "16", "--max-steps", "4", "--no-score"]
+    for _ in range(2):
+        train_bookcorpus.main([*begin, "--eval-every", "2"])
+    (tmp_path / "runs" / "bookcorpus-other").mkdir()
+    capsys.readouterr()
+    train_bookcorpus.main(["--resume"])
+    said = capsys.readouterr()
+    assert "resuming runs/bookcorpus-2" in said.err and "is finished" in said.out
+    run = tmp_path / "runs" / "bookcorpus-2"
+    before = steady(run)
+    train_bookcorpus.main(["--resume", "--select", "best"])
+    assert "the best by the dev score" in (run / "model" / "README.md").read_text() and steady(run) == before
+    assert faults.weights(run / "model") == faults.weights(run / "best")
+    os.truncate(run / "model" / "modules.json", 3)  # a damaged model is made anew
+    train_bookcorpus.main(["--resume"])
+    verify(run / "model")
+
+
+def test_doctor_looks_and_trains(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SENTEMB_DATA", raising=False)
+    doctor.main(["--offline"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines[1:]] == [n for n in doctor.CHECKS if n not in ("index", "hub")]
+    assert not any(line.startswith("FAIL") for line in lines) and "steps: loss" in lines[-1]
+    assert not list(tmp_path.rglob("*"))  # it leaves nothing
+    monkeypatch.setitem(doctor.CHECKS, "memory", lambda: 1 / 0)
+    with pytest.raises(SystemExit) as stopped:
+        doctor.main(["--offline", "--quick"])
+    assert stopped.value.code == 1 and "FAIL  memory     ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_unreachable_places_are_notes(monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://user:secret@127.0.0.1:9/simple")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for check in (doctor.index, doctor.hub):
+        state, text = check()
+        assert state == "note" and "cannot be reached" in text and "secret" not in text

@@ -1,0 +1,80 @@
+"""Signals end a run after its step, a second one at once; errors that are none of the code are explained."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+from sentemb import stopping
+from sentemb.stopping import Signals, explained
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_is_remembered_and_handlers_are_put_back(name, capfd):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with Signals() as signals:
+        assert not signals.asked
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)  # passed on by a launcher, at once: the same request
+        assert signals.asked == number
+    assert signal.getsignal(number) == before
+    assert capfd.readouterr().err.count(f"{name}: this step is finished and saved") == 1
+
+
+def test_a_second_one_exits_at_once():
+    code = (
+        "import sys, time\nfrom sentemb.stopping import Signals\n"
+        "with Signals():\n    print('ready', flush=True)\n    time.sleep(60)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    time.sleep(stopping.AGAIN + 0.3)
+    assert process.poll() is None
+    process.terminate()
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGTERM and "once more to exit at once" in said
+
+
+def test_hanging_up_is_never_a_second_one_and_nohup_is_respected(monkeypatch):
+    monkeypatch.setattr(stopping, "AGAIN", -1.0)
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.asked == signal.SIGINT
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not signals.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_other_threads_train_without_handlers():
+    done = []
+    thread = threading.Thread(target=lambda: done.append(Signals().__enter__()))
+    thread.start()
+    thread.join()
+    assert done[0].asked == 0
+
+
+def test_errors_that_are_none_of_the_code_are_explained():
+    for error in (
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+    ):
+        assert "--micro-batch 64 (now all 256 pairs" in explained(error, 0, 256)
+        assert "--micro-batch 8 (now 32 pairs" in explained(error, 32, 256)
+        assert "micro-batch" not in explained(error)
+    assert "disk is full" in explained(OSError(errno.ENOSPC, "No space left on device"))
+    assert explained(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 0, 256) is None
+    assert explained(RuntimeError("Connection closed by peer [127.0.0.1]")) is None  # one process has no others
