@@ -15,8 +15,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install  ## train on the built-in sample, score, write a page
 	$(BIN)/accelerate launch --config_file accelerate_config.yaml recipes/train_bookcorpus.py
 
-test: install  ## every test
-	$(BIN)/python -m pytest
+test: install  ## every test, on two cores
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: install  ## what a machine can see without running: style, types, import layering
 	$(BIN)/ruff check .

@@ -85,8 +85,8 @@ def test_two_processes_train_as_one_on_the_joined_batches(tmp_path, tiny):
 
 
 @pytest.mark.parametrize("case", CASES[3:])
-def test_micro_batches_train_as_the_whole_batch_for_every_objective(case):
-    encoder, objective = case.split("|")
+def test_micro_batches_train_as_the_whole_batch_for_every_objective(case, tiny):
+    encoder, objective = case.replace("TINY", tiny).split("|")
     whole = trained(encoder, objective, Accelerator(cpu=True))
     same(trained(encoder, objective, Accelerator(cpu=True), micro_batch=2), whole)
 
