@@ -325,7 +325,18 @@ def soak(steps: int = 20_000) -> tuple[int, int, str]:
         corpus = write_corpus(folder / "text.txt")
         given = ["--corpus", str(corpus), "--encoder", KINDS["rnn"], "--batch-size", "16", "--no-score"]
         given += ["--max-steps", str(steps), "--eval-every", str(max(1, steps // 10)), "--save-every", str(steps // 10)]
-        given += ["--log-every", "10", "--precision", "no", "--lr", "1e-4", "--out", str(folder / "run")]
+        given += [
+            "--log-every",
+            "10",
+            "--precision",
+            "no",
+            "--lr",
+            "1e-4",
+            "--threads",
+            "1",
+            "--out",
+            str(folder / "run"),
+        ]
         process = SPAWN.Process(target=_watched, args=(given, str(folder), steps))
         process.start()
         process.join()

@@ -22,9 +22,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 Line = tuple[str, str]  # "ok", "note" or "FAIL", and what was found
@@ -79,14 +81,13 @@ def disk() -> Line:
     """Room where text is prepared and where runs go."""
     from sentemb.cache import cache_dir
 
-    parts, low = [], False
+    parts, low, closed = [], False, False
     for what, path in (("cache", cache_dir()), ("runs", Path("runs").absolute())):
         there = next(place for place in (path, *path.parents) if place.exists())
         free = shutil.disk_usage(there).free
-        low |= free < 5e9
-        parts.append(f"{what} {path}: {free / 1e9:.1f} GB free{'' if os.access(there, os.W_OK) else ', NOT WRITABLE'}")
-    text = "; ".join(parts)
-    return ("FAIL" if "NOT" in text else "note" if low else "ok"), text
+        low, closed = low or free < 5e9, closed or not os.access(there, os.W_OK)
+        parts.append(f"{what} {path}: {free / 1e9:.1f} GB free{'' if os.access(there, os.W_OK) else ', not writable'}")
+    return ("FAIL" if closed else "note" if low else "ok"), "; ".join(parts)
 
 
 def index() -> Line:
@@ -107,14 +108,16 @@ def hub() -> Line:
 
 
 def _reached(url: str, otherwise: str) -> Line:
-    host = url.split("@")[-1]  # (an index may have a password in its address)
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]  # (an index may have a password in its address, which nobody need see)
+    plain = urlunsplit((parts.scheme, host, parts.path, "", ""))
     try:
-        with urlopen(Request(url, method="HEAD", headers={"User-Agent": "sentemb"}), timeout=TIMEOUT):
-            return "ok", f"{host} answers"
+        with urlopen(Request(plain, method="HEAD", headers={"User-Agent": "sentemb"}), timeout=TIMEOUT):
+            return "ok", f"{plain} answers"
     except HTTPError as error:  # it is there
-        return "ok", f"{host} answers (HTTP {error.code})"
-    except (OSError, ValueError) as error:
-        return "note", f"{host} cannot be reached ({error}); {otherwise}"
+        return "ok", f"{plain} answers (HTTP {error.code})"
+    except (OSError, ValueError, HTTPException) as error:
+        return "note", f"{plain} cannot be reached ({error}); {otherwise}"
 
 
 def data() -> Line:

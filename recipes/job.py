@@ -51,9 +51,9 @@ from sentemb.pairs import PAIRS, Pairs, contiguous, joined, sample
 from sentemb.registry import InputError, build, check, choose
 from sentemb.report import write_report
 from sentemb.source import usable
-from sentemb.stopping import Stopped
+from sentemb.stopping import Stopped, tell
 from sentemb.towers import towers_of
-from sentemb.train import describe, fit, refuse_misfit
+from sentemb.train import describe, fit, newest_whole, refuse_misfit
 from sentemb.whole import write_text, write_whole
 
 SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in runs of so many
@@ -69,7 +69,10 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool = Fa
     if settings["init"] is not None:
         settings["encoder"] = None
     logging.disable_progress_bar()  # a bar for each file read or written hides the one of training
-    config = FitConfig(**{f.name: settings[f.name] for f in fields(FitConfig) if f.name in settings})
+    try:
+        config = FitConfig(**{f.name: settings[f.name] for f in fields(FitConfig) if f.name in settings})
+    except TypeError as error:  # of a run's config.json; argparse has looked at flags
+        raise InputError(f"the settings in {out}/config.json are damaged ({error}); begin a new run") from None
     objective = check_settings(settings)
     cleaning = build(CLEANINGS, settings["clean"], "clean")
     accelerator = make_accelerator(settings)
@@ -120,13 +123,14 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool = Fa
         "dropped": cleaned.dropped if cleaned else None,
     }
 
-    with claimed(out, name, accelerator) as out:
+    with claimed(out, name, accelerator, anew=not kept) as out:
         done = bool(kept) and finished(out, steps, kept, settings)
         if kept:
             refuse_another_job(out, kept, corpus, accelerator, done)
         if done:
             accelerator.print(f"{out} is finished: {out / 'model'}, {out / 'report.html'}")
             return
+        found = newest_whole(out, accelerator) if kept else (None, [])  # InputError if none is, and nothing is written
         accelerator.project_configuration.project_dir = accelerator.project_configuration.logging_dir = str(out)
         accelerator.print(f"run folder: {out}")
         accelerator.print(about["description"])
@@ -149,11 +153,12 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool = Fa
                 out,
                 score=lambda encoder: dev_scores(encoder, retrieval_pairs, dev_data, apart=not pairs.runs),
                 dev="stsb_dev_spearman" if dev_data else "retrieval_mrr",
-                resume=resume,
+                resume=found,
                 words=Words.of(tokenizer) if pairs.noise else None,
             )
         except Stopped as stopped:
-            accelerator.print(f"stopped {stopped}; go on with\n    {resume_command(out)}")
+            if main:
+                tell(f"stopped {stopped}; go on with\n    {resume_command(out)}")
             accelerator.end_training()
             return
         if main:

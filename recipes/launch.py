@@ -1,6 +1,5 @@
 """The accelerator of a recipe: device, processes, precision, tracker."""
 
-import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +13,8 @@ from accelerate.utils import InitProcessGroupKwargs
 from sentemb.loading import model_folder
 from sentemb.machine import bf16_units
 from sentemb.registry import InputError, choose
+from sentemb.trust import read_json, refuse_unsafe
+from sentemb.whole import verify
 
 
 def make_accelerator(settings: dict[str, Any]) -> Accelerator:
@@ -59,5 +60,8 @@ def _is_transformer(begun: str) -> bool:
     """Whether the finished model of that name is one, as far as its folder says; hub names are taken for one."""
     if not Path(begun).exists():
         return True
-    modules = json.loads((model_folder(Path(begun)) / "modules.json").read_text(encoding="utf-8"))
-    return modules[0]["type"].endswith(".Transformer")
+    folder = model_folder(Path(begun))
+    verify(folder)
+    refuse_unsafe(folder)
+    modules = read_json(folder / "modules.json")
+    return bool(modules) and modules[0]["type"].endswith(".Transformer")

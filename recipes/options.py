@@ -59,6 +59,7 @@ MAY_CHANGE = {
     "save_every",
     "keep",
     "on_nan",
+    "micro_batch",
     "track",
     "data",
     "tasks",
@@ -217,6 +218,9 @@ def settings_of(options: dict[str, Any], defaults: dict[str, Any], out: Path | N
     kept = content["settings"]
     if kept.get("precision") == "auto":  # what it was then, whatever this machine would choose
         kept["precision"] = content.get("precision", "auto")
+    for name in ("precision", "dev"):  # what was found then holds
+        if options.get(name) == "auto":
+            del options[name]
     for name, value in options.items():
         if name not in MAY_CHANGE and kept.get(name) != value:
             flag = name.replace("_", "-")
@@ -274,14 +278,14 @@ def command(
                 whole = os.path.exists(options[key]) or several is None
                 parts = [options[key]] if whole else options[key].split(several)
                 options[key] = (several or "").join(map(_absolute, parts))
+        if options.get("resume") and options.get("out") is None:
+            options["out"] = newest_run(name.removeprefix("train_"))
         if prepare:
             prepare(options)
         resume, elastic = options.pop("resume", False), options.pop("elastic", False)
         out = options.pop("out", None)
         if elastic and not resume:
             raise InputError("--elastic is for runs that are continued; give it with --resume")
-        if resume and out is None:
-            out = newest_run(name.removeprefix("train_"))
         if out is not None and not resume:
             refuse_used(out)
         settings = settings_of(options, defaults, out, resume)

@@ -9,14 +9,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from filelock import Timeout
 
-from recipes.options import read_config
+from recipes.options import read_config, refuse_used
 from sentemb.cache import lock_of
 from sentemb.checkpoint import newest
 from sentemb.config import FitConfig
@@ -74,6 +76,16 @@ def differences(config: FitConfig, kept: dict[str, Any], world: int, steps: int,
             "update; dropout masks and augmentations are drawn anew for each process and sums are rounded otherwise, "
             "so that losses differ a little"
         )
+    if kept and (parts := kept.get("settings", {}).get("micro_batch", config.micro_batch)) != config.micro_batch:
+        notes.append(
+            f"micro-batch was {parts} and is {config.micro_batch}: the same gradient, but for dropout masks, which are "
+            "drawn for each part"
+        )
+    now = {"threads": torch.get_num_threads(), "torch": version("torch"), "transformers": version("transformers")}
+    then = kept.get("versions", {}) | kept
+    other = [f"{name} {then[name]} (now {value})" for name, value in now.items() if then.get(name, value) != value]
+    if other:
+        notes.append(f"begun with {', '.join(other)}: sums are rounded otherwise, so that numbers differ a little")
     if kept and (planned := kept.get("steps", steps)) != steps:
         notes.append(
             f"planned for {planned} steps, now {steps}: from here on the learning rate falls to 0 at step {steps}, "
@@ -100,8 +112,10 @@ def refuse_another_job(out: Path, kept: dict[str, Any], corpus: Corpus, accelera
 
 
 @contextmanager
-def claimed(out: Path | None, name: str, accelerator: Accelerator) -> Iterator[Path]:
+def claimed(out: Path | None, name: str, accelerator: Accelerator, anew: bool = False) -> Iterator[Path]:
     """Make the run folder, and keep others from writing into it; by default the first free of runs/NAME, runs/NAME-2.
+
+    ``anew``: there must be nothing in it.
 
     Raises:
         InputError: it cannot be made, or another process of this machine writes into it.
@@ -110,9 +124,11 @@ def claimed(out: Path | None, name: str, accelerator: Accelerator) -> Iterator[P
     if accelerator.is_main_process:
         try:
             names[0] = _made(out, name)
+            (names[0] / ".config.json.try").touch()
+            (names[0] / ".config.json.try").unlink()
         except OSError as error:
             raise InputError(
-                f"cannot make the run folder {out or 'runs'} ({error.strerror}); choose another --out"
+                f"cannot write to the run folder {out or 'runs'} ({error.strerror}); choose another --out"
             ) from None
         with suppress(OSError, NotImplementedError):  # (a file system without locks)
             held = lock_of(names[0])
@@ -123,6 +139,8 @@ def claimed(out: Path | None, name: str, accelerator: Accelerator) -> Iterator[P
                     f"{names[0]} is being written by another process; wait for its end, or choose another --out"
                 ) from None
     try:
+        if anew and accelerator.is_main_process:
+            refuse_used(names[0])  # (it may have been begun while this one prepared)
         broadcast_object_list(names)
         assert names[0] is not None
         yield names[0]
@@ -152,7 +170,7 @@ def finished(out: Path, steps: int, kept: dict[str, Any], settings: dict[str, An
     try:
         verify(out / "model")
         return json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"] >= steps
-    except (Damaged, OSError, ValueError, KeyError, IndexError):
+    except (Damaged, OSError, ValueError, KeyError, IndexError, TypeError):
         return False
 
 

@@ -51,7 +51,7 @@ def save(
     def write(partial: Path) -> None:
         embedder.model.save(str(partial), create_model_card=False)
         save_file(tensors, partial / "training.safetensors")
-        (partial / "training.json").write_text(json.dumps(dict(state)), encoding="utf-8")
+        (partial / "training.json").write_text(json.dumps({"manifest": True, **state}), encoding="utf-8")
 
     write_whole(folder, write)
 
@@ -61,7 +61,7 @@ def save_model(folder: Path, model: SentenceTransformer, about: dict[str, Any]) 
 
     def write(partial: Path) -> None:
         model.save(str(partial), create_model_card=False)
-        (partial / "selected.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+        (partial / "selected.json").write_text(json.dumps({**about, "manifest": True}) + "\n", encoding="utf-8")
 
     write_whole(folder, write)
 

@@ -131,6 +131,8 @@ def transformer(
     choose("pooling", pooling, ("mean", "cls", "max"))
     folder = minilm_folder() if name == "minilm" and not Path(name).exists() else Path(name)
     safe: dict[str, Any] = {"trust_remote_code": False}  # (left out, transformers asks on the terminal)
+    if revision and folder.exists():
+        raise InputError(f"revision={revision} is for hub names, and {name} is a folder here; leave it out")
     try:
         folder = folder if folder.exists() else fetched(name, revision)
         refuse_unsafe(folder)

@@ -66,7 +66,9 @@ def _pretrained(config: Any) -> tuple[Any, bool]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        whole, found = AutoModelForMaskedLM.from_pretrained(config._name_or_path, output_loading_info=True)
+        whole, found = AutoModelForMaskedLM.from_pretrained(
+            config._name_or_path, output_loading_info=True, trust_remote_code=False, use_safetensors=True
+        )
     except Exception as error:  # of files, of unknown architectures: each has its own
         why = " ".join(str(error).split())[:200]
         raise InputError(f"mlm finds no masked language model for this encoder ({why}); leave it out") from error

@@ -17,7 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sentemb.geometry import alignment, mean_cosine, spread, uniformity, uniformity_optimum, unit
-from sentemb.whole import write_text
+from sentemb.stopping import Lasting
+from sentemb.whole import remove, verify, write_text
 
 Scores = Callable[[SentenceTransformer], dict[str, float]]
 MARGIN = 0.01  # share of the best dev score that may be lost before it is said
@@ -46,7 +47,9 @@ class Log:
         self.scores: dict[str, float] = {}
         self.warnings: list[str] = []
         main = accelerator.is_main_process
+        self.screen = Lasting(sys.stderr)
         self.bar = tqdm(
+            file=self.screen,
             total=steps,
             initial=done,
             unit="step",
@@ -55,7 +58,9 @@ class Log:
             desc="training",
         )
         self.file: TextIO | None = None
+        self.best = -math.inf  # dev score of the model in best/
         if main:
+            self.best = _saved_best(run, done, dev)
             kept = _kept(run / "log.jsonl", done)
             write_text(run / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
             self.file = (run / "log.jsonl").open("a", encoding="utf-8")
@@ -80,7 +85,9 @@ class Log:
             self.scores = score(model)
             model.train()
             if self.dev in self.scores:
-                best = self.watch.better(step, self.scores[self.dev], loss)
+                self.watch.better(step, self.scores[self.dev], loss)
+                best = self.scores[self.dev] > self.best
+                self.best = self.scores[self.dev] if best else self.best
                 self.warn(self.watch.falling(step, self.dev, self.scores[self.dev], loss))
         return best
 
@@ -95,7 +102,7 @@ class Log:
         """Say something on stderr now and in the next record."""
         if warning and self.accelerator.is_main_process:
             self.warnings.append(warning)
-            self.bar.write(f"warning: {warning}", file=sys.stderr)
+            self.bar.write(f"warning: {warning}", file=self.screen)
 
     def advance(self, loss: float, pairs: int) -> None:
         """Count one update."""
@@ -226,14 +233,29 @@ def _kept(path: Path, done: int) -> list[dict[str, Any]]:
     """The log's records up to ``done`` steps; those after it will be made again."""
     kept: list[dict[str, Any]] = []
     if done and path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
                 if record["step"] <= done:
                     kept.append(record)
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 break  # a line cut by a kill is the last one
     return kept
+
+
+def _saved_best(run: Path, done: int, dev: str | None) -> float:
+    """The dev score of ``best/``; it and ``last/`` are removed where they are of steps that will be made again."""
+    best: float | None = None
+    for folder in (run / "last", run / "best"):
+        try:
+            verify(folder)
+            about = json.loads((folder / "selected.json").read_text(encoding="utf-8"))
+            best = float(about[dev]) if 0 <= about["step"] <= done and done else None
+        except (OSError, ValueError, KeyError, TypeError):
+            best = None
+        if best is None and folder.exists():
+            remove(folder)
+    return -math.inf if best is None else best
 
 
 def _peak_memory(device: torch.device) -> float:

@@ -32,6 +32,7 @@ from sentemb.twin import Twin
 from sentemb.update import gradients
 from sentemb.whole import write_text
 
+Found = tuple[Path | None, list[str]]  # a checkpoint, and what was said of those that are not whole
 SKIPS = 20  # updates without a finite gradient, one after another, that --on-nan skip bears
 
 
@@ -45,7 +46,7 @@ def fit(
     run: Path,
     score: Scores | None = None,
     dev: str | None = None,
-    resume: bool = False,
+    resume: bool | Found = False,
     words: Words | None = None,
 ) -> int:
     """Train ``embedder.model`` in place; returns the number of updates done.
@@ -60,7 +61,8 @@ def fit(
         run: run folder; the main process writes ``log.jsonl``, ``checkpoints/``, ``best/`` and ``last/`` there.
         score: held-out scores of the model, logged at step 0, every ``eval_every`` steps and at the last one.
         dev: the score by which ``best/`` is chosen, higher is better; ``last/`` is the model as last scored.
-        resume: continue from the newest whole checkpoint of ``run``, if there is one.
+        resume: continue from the newest whole checkpoint of ``run``, if there is one; or from what
+            :func:`newest_whole` has found.
         words: how token ids make words, where the pairs change some.
 
     Raises:
@@ -86,8 +88,15 @@ def fit(
     # The fused kernel is one pass over memory, on CPU and CUDA alike.
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
     beside: dict[str, nn.Module] = {"objective": objective} | ({"twin": twin} if twin else {})  # saved and resumed, too
-    found, told = _newest(run, accelerator) if resume else (None, [])
+    found, told = newest_whole(run, accelerator) if resume is True else resume or (None, [])
     state = checkpoint.restore(found, embedder, optimizer, beside) if found else {}
+    deciding = _deciding(config, accelerator.num_processes)
+    for setting, value in state.get("settings", deciding).items():
+        if deciding.get(setting) != value:
+            raise InputError(
+                f"{found} was made with {setting} {value}, and now it is {deciding.get(setting)}; give the run the "
+                "settings that it had (config.json was changed?), or begin a new one"
+            )
     done, skipped = state.get("step", 0), state.get("skipped", 0)
     if accelerator.scaler is not None and state.get("scaler"):
         accelerator.scaler.load_state_dict(state["scaler"])
@@ -101,7 +110,7 @@ def fit(
         for module in beside.values():
             refuse_drift(module, accelerator)
         if accelerator.is_main_process:
-            state = {"step": step, "skipped": skipped, **log.state()}
+            state = {"step": step, "skipped": skipped, "settings": deciding, **log.state()}
             state["scaler"] = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
             try:
                 checkpoint.save(run / "checkpoints" / f"step-{step}", embedder, optimizer, beside, state)
@@ -120,7 +129,9 @@ def fit(
             log.warn(warning)
         for step, batch in enumerate(source.batches(done, steps, config.workers), start=done + 1):
             at.step = step
+            at.encoding = True
             loss, seen = gradients(prepared, objective, batch, config, accelerator, step, twin)
+            at.encoding = False
             known: dict[str, Any] = {"identical": pairs.views, "informs": objective.informs and not pairs.negatives}
             given = len(seen.given[0]) if seen.given else 1
             known["reference"] = objective.reference(given, pairs.negatives, pairs.runs)
@@ -134,7 +145,7 @@ def fit(
             norm = float(accelerator.clip_grad_norm_(parameters, config.clip))
             overflow = accelerator.scaler is not None and math.isfinite(loss)  # fp16's scaler skips such a step
             finite = (math.isfinite(norm) and math.isfinite(loss)) or overflow
-            skipped = 0 if finite else skipped + 1
+            skipped = 0 if math.isfinite(norm) and math.isfinite(loss) else skipped + 1
             if finite:
                 optimizer.step()
                 if seen.given is not None:
@@ -144,9 +155,13 @@ def fit(
             else:
                 why = f"step {step}: the loss is {loss:.4g} and the gradient norm {norm:.4g}"
                 why += _batch_file(run, step, batch, pairs, {"loss": loss, "gradient_norm": norm}, accelerator)
+                if accelerator.scaler is not None:  # it has looked at the gradient, and waits for an update
+                    accelerator.scaler.update()
                 if config.on_nan == "stop" or skipped >= SKIPS:
                     many = f", as of the {skipped - 1} updates before" if skipped > 1 else ""
                     raise FloatingPointError(f"{why}{many}; {_mend(run, config)}")
+            if overflow and skipped >= 2 * SKIPS:  # the scaler has halved its scale so often
+                raise FloatingPointError(f"step {step}: no finite gradient in {skipped} updates; {_mend(run, config)}")
             optimizer.zero_grad()
             log.advance(loss, source.updates.size((step - 1) % len(source)))
             scored = step == steps or (config.eval_every > 0 and step % config.eval_every == 0)
@@ -167,7 +182,7 @@ def fit(
     return max(done, steps)
 
 
-def _newest(run: Path, accelerator: Accelerator) -> tuple[Path | None, list[str]]:
+def newest_whole(run: Path, accelerator: Accelerator) -> Found:
     """As checkpoint.newest_whole: the main process looks, all take what it found."""
     found: list[Any] = [None, [], None]
     if accelerator.is_main_process:
@@ -181,10 +196,17 @@ def _newest(run: Path, accelerator: Accelerator) -> tuple[Path | None, list[str]
     return found[0], found[1]
 
 
+def _deciding(config: FitConfig, processes: int) -> dict[str, float]:
+    """The settings that a run must go on with."""
+    names = ("lr", "warmup", "weight_decay", "clip", "seed", "mlm")
+    return {name: getattr(config, name) for name in names} | {"global batch": config.batch_size * processes}
+
+
 class _Place:
     """How far the loop has come, for what is said when it fails."""
 
     step = 0
+    encoding = False
     log: Log | None = None
 
 
@@ -197,7 +219,7 @@ def _explained(run: Path, micro_batch: int, batch_size: int) -> Iterator[_Place]
     except (InputError, FloatingPointError):
         raise
     except Exception as error:
-        why = None if isinstance(error, Stopped) else explained(error, micro_batch, batch_size)
+        why = None if isinstance(error, Stopped) else explained(error, micro_batch, batch_size * at.encoding)
         if why is None:
             raise
         raise Halted(f"step {at.step}: {why}; {_kept(run)}") from error

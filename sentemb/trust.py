@@ -15,28 +15,44 @@ from sentemb.registry import InputError
 
 OWN = ("sentemb.gru.GRU", "sentemb.towers.Towers")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # what is read where it is there, and not a pickle
 NO_PICKLE = re.compile(r"openvino|training_args|optimizer|scheduler|rng_state|scaler")  # never read as weights
 
 
 def refuse_unsafe(folder: Path) -> None:
     """InputError if a model folder names classes or paths it should not, or has weights only as a pickle."""
-    rows = read_json(folder / "modules.json") if (folder / "modules.json").exists() else []
+    rows: Any = [{"path": "", "type": "sentence_transformers.base.modules.Transformer"}]  # a plain transformer
+    if (folder / "modules.json").exists():
+        rows = read_json(folder / "modules.json")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{folder / 'modules.json'} is no list of modules; copy it anew")
     for row in rows:
-        _refuse_path(row.get("path", ""), folder / "modules.json")
+        _refuse_path(row.get("path"), folder / "modules.json")
         _refuse_class(row.get("type"), folder / "modules.json")
-    for path in folder.rglob("*.json"):
-        if path.name == "router_config.json":
-            for inside, name in dict(_object(path).get("types") or {}).items():
-                _refuse_path(inside, path)
-                _refuse_class(name, path)
-        if path.name.endswith(".index.json"):  # of weights in several files
-            for inside in dict(_object(path).get("weight_map") or {}).values():
-                _refuse_path(inside, path)
-    for path in folder.rglob("*"):
+        _refuse_place(folder / row["path"], folder)
+
+
+def _refuse_place(place: Path, folder: Path) -> None:
+    """The same of the folder of a module, and of those that a router has inside."""
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{place} is a link to a place outside of {folder}; do not use this model")
+    for name in ("router_config.json", "config.json"):  # (the second in older ones)
+        types = _object(place / name).get("types") if (place / name).exists() else None
+        if isinstance(types, dict):
+            for inside, kind in types.items():
+                _refuse_path(inside, place / name)
+                _refuse_class(kind, place / name)
+                _refuse_place(place / inside, folder)
+    for path in place.glob("*.index.json"):  # of weights in several files
+        weights = _object(path).get("weight_map")
+        for inside in weights.values() if isinstance(weights, dict) else ():
+            _refuse_path(inside, path)
+    for path in place.glob("sentence_*_config.json"):
+        if (other := _object(path).get("tokenizer_name_or_path")) is not None:
+            raise InputError(f"{path} names a tokenizer elsewhere, {other!r}; put its files into the folder instead")
+    for path in sorted(place.iterdir()) if place.is_dir() else ():
         pickled = path.suffix.lower() in PICKLED and not NO_PICKLE.match(path.name)
-        if pickled and not any(path.parent.glob("*.safetensors")):
+        if pickled and not any((place / name).exists() for name in WEIGHTS):
             raise InputError(
                 f"{path} is a pickle, which can run any code when it is read; sentemb reads weights as safetensors "
                 "only: convert it where you trust it (model.save_pretrained of the library that made it), or remove it"

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from sentemb.cache import digest
 from sentemb.registry import InputError
 
 MANIFEST = "manifest.json"
-OURS = ("training.json", "selected.json")  # in folders that have had a manifest since they were written
+OURS = ("training.json", "selected.json")  # say with "manifest": true that the folder was written with one
 
 
 class Damaged(InputError):
@@ -68,6 +69,9 @@ def recover(parent: Path, name: str = "*") -> None:
         if leftover.name.endswith("-replaced") and not folder.exists():  # killed between the two renames
             leftover.rename(folder)
         shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in parent.glob(f".{name}.*"):
+        if re.fullmatch(r"[0-9a-f]{32}", leftover.suffix[1:]) and leftover.is_file():  # of write_text
+            leftover.unlink(missing_ok=True)
 
 
 def remove(folder: Path) -> None:
@@ -80,34 +84,49 @@ def remove(folder: Path) -> None:
 def verify(folder: Path) -> None:
     """Damaged if a folder is not what its manifest says, byte for byte, or has no manifest though it was written with.
 
-    A folder from elsewhere, without any, passes. README.md, which people edit, and hidden files are nobody's business.
+    A folder from elsewhere, without any, passes. README.md, which people edit, and files that were put there later are
+    nobody's business.
     """
     path = folder / MANIFEST
     if not path.is_file():
-        if any((folder / name).is_file() for name in OURS):
+        if any(_written_with_one(folder / name) for name in OURS):
             raise Damaged(f"{path} is missing, so that nothing tells whether the folder is whole; copy it anew")
         return
     try:
         kept = path.read_text(encoding="utf-8")
-        files = dict(json.loads(kept)["files"])
-        if _text(files) != kept:
+        files = {
+            str(name): (int(about["bytes"]), str(about["sha256"])) for name, about in json.loads(kept)["files"].items()
+        }
+        if _text(json.loads(kept)["files"]) != kept:
             raise ValueError("its own sha256 differs")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Damaged(f"{path} is damaged ({' '.join(str(error).split())[:100]}); copy the folder anew") from None
-    there = _files(folder)
-    for name in sorted(files.keys() | there.keys()):
+    there = {name: file for name, file in _files(folder).items() if name in files}
+    for name, (size, _) in sorted(files.items()):
         if name not in there:
             raise Damaged(f"{folder / name}, which {path} lists, is missing; copy the folder anew")
-        if name not in files:
-            raise Damaged(f"{folder / name} is no part of what {path} lists; remove it")
-        if (size := there[name].stat().st_size) != files[name]["bytes"]:
+        if (found := _size(there[name])) != size:
             raise Damaged(
-                f"{folder / name} is damaged: it has {size} bytes, not the {files[name]['bytes']} that {path} lists; "
-                "copy the folder anew"
+                f"{folder / name} is damaged: it has {found} bytes, not the {size} that {path} lists; copy the folder "
+                "anew"
             )
     for name, file in there.items():
-        if digest(file, "sha256") != files[name]["sha256"]:
+        if digest(file, "sha256") != files[name][1]:
             raise Damaged(f"{file} is damaged: its sha256 is not the one that {path} lists; copy the folder anew")
+
+
+def _size(path: Path) -> int:
+    """0 for a file that is gone: a run may remove its oldest checkpoint at any time."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def _written_with_one(path: Path) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("manifest"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError, RecursionError):  # damaged, too
+        return True
 
 
 def disk_full(error: BaseException) -> bool:

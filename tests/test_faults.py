@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from benchmarks import faults, fuzz
-from recipes import doctor, train_bookcorpus
+from recipes import doctor, train_bookcorpus, train_supervised
 from recipes.resuming import claimed, differences, on_processes
 from sentemb import checkpoint, train
 from sentemb.config import FitConfig
@@ -88,6 +88,27 @@ def test_the_loss_scaler_is_saved_and_resumed(job, monkeypatch):  # noqa: F811
     assert made[2].scaler.get_scale() == 256.0
 
 
+def test_best_and_last_of_steps_that_are_made_again_are_removed(job):  # noqa: F811
+    scores = {0: 0.1, 2: 0.3, 4: 0.9, 6: 0.5, 8: 0.4}
+    steps = iter([0, 2, 4, 6, 8])
+    settings = STEPS | {"eval_every": 2, "keep": 0, "dev": "dev"}
+    run = job("a", **settings, score=lambda model: {"dev": scores[next(steps)]})
+    for lost in ("step-4", "step-6", "step-8"):
+        os.truncate(run / "checkpoints" / lost / "training.safetensors", 9)
+    job("a", **settings | {"max_steps": 3}, resume=True, score=lambda model: {"dev": 0.2})
+    kept = {name: json.loads((run / name / "selected.json").read_text())["step"] for name in ("best", "last")}
+    assert kept == {"best": 3, "last": 3}  # that of step 2 was overwritten by that of step 4, which is no more
+    assert faults.weights(run / "best") == faults.weights(run / "model")
+
+
+def test_a_run_goes_on_with_the_settings_it_had(job):  # noqa: F811
+    job("a", **STEPS)
+    with pytest.raises(InputError, match="step-8 was made with lr 0.001, and now it is 0.5"):
+        job("a", **STEPS | {"lr": 0.5, "max_steps": 9}, resume=True)
+    with pytest.raises(InputError, match="with global batch 16, and now it is 8"):
+        job("a", **STEPS | {"batch_size": 8, "max_steps": 9}, resume=True)
+
+
 # ---- signals
 
 
@@ -98,6 +119,7 @@ def test_a_signal_ends_after_the_step_and_what_follows_is_exact(job):  # noqa: F
     def score(model):
         if next(steps) == 1:  # at step 3
             os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)  # (another thread looks at it)
         return {"dev": 0.5}
 
     with pytest.raises(Stopped, match="after step 3 of 8, saved in .*step-3"):
@@ -239,6 +261,37 @@ def test_skipped_updates_change_nothing_and_are_told(job, broken_at):  # noqa: F
     assert weights[0] == weights[1]
 
 
+def test_the_loss_scaler_bears_skips_and_its_own_are_counted(job, broken_at, monkeypatch):  # noqa: F811
+    def scaled(cpu: bool) -> Accelerator:
+        made = Accelerator(cpu=cpu)
+        made.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+        clip = made.clip_grad_norm_
+
+        def clipped(parameters, norm):  # as accelerate does it under fp16, which no CPU has
+            made.scaler.unscale_(made._optimizers[-1].optimizer)
+            return clip(parameters, norm)
+
+        made.clip_grad_norm_ = clipped
+        return made
+
+    monkeypatch.setattr("tests.test_train.Accelerator", scaled)
+    broken_at(3, 4)
+    assert [r["step"] for r in records(job("a", **STEPS, on_nan="skip"))] == list(range(9))
+    monkeypatch.setattr(train, "SKIPS", 2)
+    before = train.gradients
+
+    def overflowing(embedder, *given):
+        _, seen = before(embedder, *given)
+        for weight in embedder.parameters():
+            if weight.grad is not None:
+                weight.grad.fill_(math.inf)
+        return 1.0, seen  # a finite loss
+
+    monkeypatch.setattr(train, "gradients", overflowing)
+    with pytest.raises(FloatingPointError, match="step 4: no finite gradient in 4 updates"):
+        job("b", **STEPS)
+
+
 def test_too_many_skips_one_after_another_stop(job, broken_at, monkeypatch):  # noqa: F811
     monkeypatch.setattr(train, "SKIPS", 3)
     broken_at(2, 4, 5, 6)
@@ -283,7 +336,7 @@ def test_too_little_memory_names_micro_batch(job, monkeypatch):  # noqa: F811
 
     monkeypatch.setattr(train, "gradients", full)
     with pytest.raises(
-        Halted, match=r"step 1: out of memory .*--micro-batch 4 \(now all 16 .*no checkpoint was saved yet"
+        Halted, match=r"step 1: out of memory .*--micro-batch 4, .*\(now all 16 .*no checkpoint was saved yet"
     ):
         job("a", **STEPS)
 
@@ -352,6 +405,39 @@ def test_two_processes_do_not_write_one_run(tmp_path, monkeypatch):
         pass
 
 
+def test_a_folder_that_another_run_has_taken_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.json").write_text("{}")  # after this one had looked
+    with (
+        pytest.raises(InputError, match="a is already a run"),
+        claimed(tmp_path / "a", "x", Accelerator(cpu=True), True),
+    ):
+        pass
+
+
+def test_a_refused_resume_writes_nothing(book_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.delenv("SENTEMB_DATA", raising=False)
+    begin = ["--corpus", str(book_file), "--encoder", SMALL, "--batch-size", "16", "--max-steps", "2", "--no-score"]
+    train_bookcorpus.main([*begin, "--out", "a"])
+    (tmp_path / "a" / "checkpoints" / "step-2" / "modules.json").unlink()
+    before = {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    for more, said in ((["--max-steps", "4"], "no checkpoint of a is whole"), (["--lr", "1"], "was begun with --lr"),
+                       (["--dev", "stsb"], "was begun with --dev")):  # fmt: skip
+        with pytest.raises(SystemExit) as stopped:
+            train_bookcorpus.main(["--resume", "--out", "a", *more])
+        assert stopped.value.code == 2 and said in capsys.readouterr().err
+        assert {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()} == before
+    train_bookcorpus.main(["--resume", "--out", "a", "--precision", "auto", "--dev", "auto"])
+    assert "is finished" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        train_supervised.main(["--resume"])
+    assert "finds no run in runs/supervised" in capsys.readouterr().err
+
+
 def test_resume_without_a_folder_takes_the_newest_run_and_scores_anew_when_asked(
     book_file, tmp_path, monkeypatch, capsys
 ):
@@ -399,3 +485,5 @@ def test_unreachable_places_are_notes(monkeypatch):
     for check in (doctor.index, doctor.hub):
         state, text = check()
         assert state == "note" and "cannot be reached" in text and "secret" not in text
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:secret@localhost:what/simple")
+    assert doctor.index()[0] == "note" and "secret" not in doctor.index()[1]

@@ -15,6 +15,14 @@ from sentemb import stopping
 from sentemb.stopping import Signals, explained
 
 
+def asked(signals: Signals, number: int) -> None:
+    """Another thread looks at signals: it takes a moment."""
+    until = time.monotonic() + 5
+    while signals.asked != number:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_is_remembered_and_handlers_are_put_back(name, capfd):
     number = getattr(signal, name)
@@ -23,7 +31,7 @@ def test_a_signal_is_remembered_and_handlers_are_put_back(name, capfd):
         assert not signals.asked
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)  # passed on by a launcher, at once: the same request
-        assert signals.asked == number
+        asked(signals, number)
     assert signal.getsignal(number) == before
     assert capfd.readouterr().err.count(f"{name}: this step is finished and saved") == 1
 
@@ -47,12 +55,15 @@ def test_hanging_up_is_never_a_second_one_and_nohup_is_respected(monkeypatch):
     monkeypatch.setattr(stopping, "AGAIN", -1.0)
     with Signals() as signals:
         os.kill(os.getpid(), signal.SIGINT)
+        asked(signals, signal.SIGINT)
         os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(0.2)
         assert signals.asked == signal.SIGINT
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Signals() as signals:
             os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.2)
             assert not signals.asked
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -72,9 +83,35 @@ def test_errors_that_are_none_of_the_code_are_explained():
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         MemoryError(),
     ):
-        assert "--micro-batch 64 (now all 256 pairs" in explained(error, 0, 256)
-        assert "--micro-batch 8 (now 32 pairs" in explained(error, 32, 256)
+        assert "--micro-batch 64, which --resume takes too (now all 256 pairs" in explained(error, 0, 256)
+        assert "--micro-batch 8, which --resume takes too (now 32 pairs" in explained(error, 32, 256)
+        assert "--micro-batch 64, which --resume takes too (now all 256" in explained(error, 1000, 256)
+        assert "a machine with more" in explained(error, 1, 256)
         assert "micro-batch" not in explained(error)
+    assert "fewer --workers" in explained(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."))
     assert "disk is full" in explained(OSError(errno.ENOSPC, "No space left on device"))
     assert explained(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 0, 256) is None
     assert explained(RuntimeError("Connection closed by peer [127.0.0.1]")) is None  # one process has no others
+
+
+def test_a_second_one_exits_though_the_main_thread_is_deep_in_a_library():
+    code = (
+        "import ctypes\nfrom sentemb.stopping import Signals\n"
+        "with Signals():\n    print('ready', flush=True)\n    [ctypes.CDLL(None).sleep(60) for _ in range(9)]\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(stopping.AGAIN + 0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGINT
+
+
+def test_streams_may_end(tmp_path):
+    ends = os.pipe()
+    stream = stopping.Lasting(os.fdopen(ends[1], "w", buffering=1))
+    os.close(ends[0])
+    stream.write("nobody reads this\n")
+    stream.flush()
+    assert stream.write("nor this\n") == 9 and not stream.isatty()

@@ -81,18 +81,40 @@ def test_paths_out_of_the_folder_are_refused(path, model):
         load(model)
 
 
-def test_paths_and_classes_inside_a_router_and_an_index_are_looked_at_too(model):
-    (model / "0_Router").mkdir()
-    (model / "0_Router" / "router_config.json").write_text(json.dumps({"types": {"a": "os.system"}}))
-    with pytest.raises(InputError, match="os.system"):
+@pytest.mark.parametrize("file", ["router_config.json", "config.json"])
+def test_paths_and_classes_inside_a_router_are_looked_at_too(file, model):
+    for types, said in (({"a": "os.system"}, "os.system"), ({"../a": "os.system"}, "outside"), ({"a": 3}, "class 3")):
+        (model / "1_LSTM" / file).write_text(json.dumps({"types": types}))
+        with pytest.raises(InputError, match=said):
+            refuse_unsafe(model)
+    for types in ("ab", [1], None):
+        (model / "1_LSTM" / file).write_text(json.dumps({"types": types}))
         refuse_unsafe(model)
-    (model / "0_Router" / "router_config.json").write_text(json.dumps({"types": {"../a": "os.system"}}))
+
+
+def test_an_index_a_link_and_a_tokenizer_elsewhere_are_refused(model, tmp_path):
+    index = model / "1_LSTM" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../../other.safetensors"}}))
     with pytest.raises(InputError, match="outside"):
         refuse_unsafe(model)
-    shutil.rmtree(model / "0_Router")
-    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../other.safetensors"}}))
-    with pytest.raises(InputError, match="outside"):
+    for broken in ({"weight_map": [1]}, {}):
+        index.write_text(json.dumps(broken))
         refuse_unsafe(model)
+    index.unlink()
+    (model / "1_LSTM" / "sentence_bert_config.json").write_text(json.dumps({"tokenizer_name_or_path": "/elsewhere"}))
+    with pytest.raises(InputError, match="a tokenizer elsewhere, '/elsewhere'"):
+        refuse_unsafe(model)
+    (model / "1_LSTM").rename(tmp_path / "moved")
+    (model / "1_LSTM").symlink_to(tmp_path / "moved")
+    with pytest.raises(InputError, match="a link to a place outside"):
+        refuse_unsafe(model)
+
+
+def test_what_is_never_read_may_lie_there(model):
+    (model / "eval").mkdir()
+    for name in ("eval/results.pkl", "training_args.bin", "1_LSTM/optimizer.pt"):
+        (model / name).write_bytes(b"x")
+    load(model)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl", "a.ckpt", "b.PTH"])
@@ -101,7 +123,7 @@ def test_a_pickled_checkpoint_is_refused_by_name_and_never_read(name, model):
     weights = next(p for p in model.rglob("*.safetensors") if "LSTM" in str(p))
     weights.with_name(name).write_bytes(pickle.dumps(Payload(mark)))
     load(model)  # beside safetensors it is nobody's business, and is not read
-    weights.unlink()
+    weights.rename(weights.with_name("decoy.safetensors"))
     with pytest.raises(InputError, match=re.escape(f"{name} is a pickle")):
         load(model)
     assert not mark.exists()
@@ -138,6 +160,21 @@ def test_a_transformer_with_code_of_its_own_is_refused_without_a_question(encode
     for attempt in (load, _built):
         with pytest.raises(InputError):
             attempt(folder)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_code_for_masked_words_is_not_run_either(encoder, tmp_path, monkeypatch):
+    from sentemb.mlm import MaskedWords
+
+    encoder("transformer:name=TINY").save(str(tmp_path / "t"), create_model_card=False)
+    config = json.loads((tmp_path / "t" / "config.json").read_text())
+    config |= {"model_type": "of-its-own", "auto_map": {"AutoConfig": "own.Model", "AutoModelForMaskedLM": "own.Model"}}
+    (tmp_path / "t" / "own.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\nclass Model: ...\n")
+    model = load(tmp_path / "t")
+    (tmp_path / "t" / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *given: pytest.fail("the user was asked"))
+    with pytest.raises(InputError, match="mlm finds no masked language model"):
+        MaskedWords(model)
     assert not (tmp_path / "mark").exists()
 
 

@@ -30,6 +30,7 @@ def test_what_was_written_is_whole_and_people_may_edit_its_readme(folder):
     verify(folder)
     (folder / "README.md").write_text("edited")
     (folder / ".DS_Store").write_text("of a file manager")
+    (folder / "scores.json").write_text("put there later")
     verify(folder)
     verify(shutil.copytree(folder, folder.parent / "copy"))
 
@@ -38,7 +39,6 @@ CHANGES = {
     "cut": lambda f: os.truncate(f / "inner/b.bin", 50),
     "a bit": lambda f: (f / "inner/b.bin").write_bytes(b"\1" + bytes(range(1, 100))),
     "gone": lambda f: (f / "inner/b.bin").unlink(),
-    "more": lambda f: (f / "inner/c.bin").write_bytes(b"x"),
     "manifest cut": lambda f: os.truncate(f / MANIFEST, 40),
     "manifest changed": lambda f: (f / MANIFEST).write_text((f / MANIFEST).read_text().replace("100", "101")),
     "manifest respaced": lambda f: (f / MANIFEST).write_text((f / MANIFEST).read_text() + " "),
@@ -49,7 +49,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_each_change_is_named_by_its_file(change, folder):
     CHANGES[change](folder)
-    named = {"more": "c.bin"}.get(change, MANIFEST if change.startswith("manifest") else "b.bin")
+    named = MANIFEST if change.startswith("manifest") else "b.bin"
     with pytest.raises(Damaged, match=named):
         verify(folder)
 
@@ -57,7 +57,9 @@ def test_each_change_is_named_by_its_file(change, folder):
 def test_folders_from_elsewhere_have_no_manifest_and_ours_must(tmp_path):
     (tmp_path / "modules.json").write_text("[]")
     verify(tmp_path)
-    (tmp_path / "training.json").write_text("{}")
+    (tmp_path / "training.json").write_text('{"step": 3}')  # of a version that wrote no manifests
+    verify(tmp_path)
+    (tmp_path / "training.json").write_text('{"step": 3, "manifest": true}')
     with pytest.raises(Damaged, match=f"{MANIFEST} is missing"):
         verify(tmp_path)
 
@@ -78,6 +80,7 @@ def test_what_killed_writers_left_is_put_in_order(folder):
     folder.rename(parent / ".whole.partial-7-replaced")  # killed between the two renames
     (parent / ".whole.partial-7").mkdir()
     (parent / ".other.partial-8").mkdir()
+    (parent / f".log.jsonl.{'0' * 32}").write_text("half")
     recover(parent)
     assert [p.name for p in parent.iterdir()] == ["whole"]
     verify(folder)
