@@ -71,7 +71,7 @@ def recipe(arguments: Sequence[str], folder: str, rank: int, world: int, port: i
             return before(*given)
 
         train.gradients = gradients
-    train_bookcorpus.main(list(arguments))
+    train_bookcorpus.main([*arguments, "--threads", "1"])  # (threads of so small a model wait for each other)
 
 
 def start(arguments: Sequence[str], folder: Path, world: int = 1, stop: int | None = None) -> list[Any]:
@@ -325,18 +325,7 @@ def soak(steps: int = 20_000) -> tuple[int, int, str]:
         corpus = write_corpus(folder / "text.txt")
         given = ["--corpus", str(corpus), "--encoder", KINDS["rnn"], "--batch-size", "16", "--no-score"]
         given += ["--max-steps", str(steps), "--eval-every", str(max(1, steps // 10)), "--save-every", str(steps // 10)]
-        given += [
-            "--log-every",
-            "10",
-            "--precision",
-            "no",
-            "--lr",
-            "1e-4",
-            "--threads",
-            "1",
-            "--out",
-            str(folder / "run"),
-        ]
+        given += ["--log-every", "10", "--precision", "no", "--lr", "1e-4", "--out", str(folder / "run")]
         process = SPAWN.Process(target=_watched, args=(given, str(folder), steps))
         process.start()
         process.join()

@@ -16,16 +16,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from transformers.utils import logging
 
-from eval.encoding import Encoder
-from eval.neighbours import HeldOut, held_out, neighbour_geometry, similarities
-from eval.reading import Data, read
+from eval.neighbours import held_out
 from eval.run import PACKAGES
-from eval.scoring import evaluate, stsb_dev
-from eval.tables import format_table
-from eval.tasks import choose_tasks, data_folder, named
+from eval.tasks import data_folder, named
 from recipes.launch import make_accelerator
 from recipes.resuming import (
     begun,
@@ -37,10 +32,11 @@ from recipes.resuming import (
     refuse_another_job,
     resume_command,
 )
+from recipes.scoring import dev_scores, finish, read_dev, read_tasks, selected
 from sentemb.augment import Words
 from sentemb.config import FitConfig
 from sentemb.corpus import CLEANINGS, Corpus, Tokens, clean_corpus, open_corpus
-from sentemb.encoders import ENCODERS, averaged, freeze_unused, has_dropout, towers
+from sentemb.encoders import ENCODERS, freeze_unused, has_dropout, towers
 from sentemb.forward import ATTENTIONS, Embedder, tokenizer_of
 from sentemb.heads import HEADS
 from sentemb.loading import is_stock, load
@@ -49,7 +45,6 @@ from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Pairs, contiguous, joined, sample
 from sentemb.registry import InputError, build, check, choose
-from sentemb.report import write_report
 from sentemb.source import usable
 from sentemb.stopping import Stopped, tell
 from sentemb.towers import towers_of
@@ -280,54 +275,6 @@ def training_texts(corpus: Corpus, ranges: np.ndarray) -> Iterator[str]:
                 yield text
 
 
-def read_dev(dev: str, folder: Path | None) -> Data | None:
-    """STS-B where the dev score is of it; None where it is of held-out pairs."""
-    if dev == "heldout":
-        return None
-    try:
-        (task,) = choose_tasks("STS-B", folder)
-        return read(task, folder)
-    except InputError:
-        if dev == "stsb":
-            raise
-        return None
-
-
-def read_tasks(name: str, settings: dict[str, Any], folder: Path | None) -> list[Data]:
-    """The tasks of the final score. Data that cannot be had costs the scores, not the run, unless it was asked for."""
-    wanted = settings["tasks"]
-    default = None if name == "bookcorpus" or folder is None else "STS-B"
-    try:
-        return [read(task, folder) for task in choose_tasks(wanted or default, folder)]
-    except InputError as error:
-        if settings["data"] or wanted:
-            raise
-        print(f"no probes at the end: {error}", file=sys.stderr)
-        return []
-
-
-def dev_scores(model: SentenceTransformer, pairs: HeldOut, stsb: Data | None, apart: bool) -> dict[str, float]:
-    """What the log keeps of the held-out pairs and of STS-B dev: geometry, retrieval, Spearman.
-
-    ``apart``: with two towers, one is for first and the other for second sentences, as they are trained to be.
-    """
-    encode, sides = Encoder(model), [Encoder(tower) for tower in towers_of(model)]
-    found = neighbour_geometry(*sides[:1], pairs, *sides[1:]) if apart else neighbour_geometry(encode, pairs)
-    scores = {
-        "heldout_alignment": found["alignment"],
-        "heldout_uniformity": found["uniformity"],
-        "retrieval_mrr": found["retrieval_mrr"],
-        "retrieval_recall_at_1": found["retrieval_recall_at_1"],
-    }
-    return scores | (stsb_dev(stsb, encode) if stsb else {})
-
-
-def selected(folder: Path) -> str:
-    """Which step a best/ folder is of."""
-    kept = json.loads((folder / "selected.json").read_text(encoding="utf-8"))
-    return f"{kept['step']} steps (the best by the dev score)"
-
-
 def write_config(
     out: Path,
     settings: dict[str, Any],
@@ -385,32 +332,3 @@ def save_model(
         f"{settings['pairs']}.\n\n```python\n{how}\nmodel.encode(['A sentence.'])\n```\n\n## Settings\n\n"
     )
     (folder / "README.md").write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
-
-
-def finish(
-    out: Path, untrained: SentenceTransformer, model: SentenceTransformer, tasks: list[Data], pairs: HeldOut
-) -> None:
-    """Score the encoder before and after training and the average of its word embeddings; table, file and page."""
-    encoders = {"untrained": untrained, "trained": model}
-    if not isinstance(towers_of(model)[0][0], StaticEmbedding):  # untrained it is that average
-        encoders["averaged embeddings"] = averaged(untrained)
-    results = {}
-    for name, encoder in encoders.items():
-        encoder.to("cpu")
-        print(f"measuring: {name}", file=sys.stderr)
-        results[name] = evaluate(encoder, tasks, pairs)
-    rows = [
-        {
-            "encoder": name,
-            **result,
-            "retrieval_mrr": result["geometry"]["retrieval_mrr"],
-            "retrieval_recall_at_1": result["geometry"]["retrieval_recall_at_1"],
-        }
-        for name, result in results.items()
-    ]
-    histograms = {name: similarities(Encoder(encoders[name]), pairs) for name in ("untrained", "trained")}
-    content = json.dumps({"rows": rows, "histograms": histograms}, indent=1)
-    write_text(out / "scores.json", content + "\n")
-    write_report(out)
-    print(format_table(results))
-    print(f"model: {out / 'model'}   report: {out / 'report.html'}")

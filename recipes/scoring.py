@@ -1,0 +1,98 @@
+"""What a run is scored by: while it trains, and at its end."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+from eval.encoding import Encoder
+from eval.neighbours import HeldOut, neighbour_geometry, similarities
+from eval.reading import Data, read
+from eval.scoring import evaluate, stsb_dev
+from eval.tables import format_table
+from eval.tasks import choose_tasks
+from sentemb.encoders import averaged
+from sentemb.registry import InputError
+from sentemb.report import write_report
+from sentemb.towers import towers_of
+from sentemb.whole import write_text
+
+
+def read_dev(dev: str, folder: Path | None) -> Data | None:
+    """STS-B where the dev score is of it; None where it is of held-out pairs."""
+    if dev == "heldout":
+        return None
+    try:
+        (task,) = choose_tasks("STS-B", folder)
+        return read(task, folder)
+    except InputError:
+        if dev == "stsb":
+            raise
+        return None
+
+
+def read_tasks(name: str, settings: dict[str, Any], folder: Path | None) -> list[Data]:
+    """The tasks of the final score. Data that cannot be had costs the scores, not the run, unless it was asked for."""
+    wanted = settings["tasks"]
+    default = None if name == "bookcorpus" or folder is None else "STS-B"
+    try:
+        return [read(task, folder) for task in choose_tasks(wanted or default, folder)]
+    except InputError as error:
+        if settings["data"] or wanted:
+            raise
+        print(f"no probes at the end: {error}", file=sys.stderr)
+        return []
+
+
+def dev_scores(model: SentenceTransformer, pairs: HeldOut, stsb: Data | None, apart: bool) -> dict[str, float]:
+    """What the log keeps of the held-out pairs and of STS-B dev: geometry, retrieval, Spearman.
+
+    ``apart``: with two towers, one is for first and the other for second sentences, as they are trained to be.
+    """
+    encode, sides = Encoder(model), [Encoder(tower) for tower in towers_of(model)]
+    found = neighbour_geometry(*sides[:1], pairs, *sides[1:]) if apart else neighbour_geometry(encode, pairs)
+    scores = {
+        "heldout_alignment": found["alignment"],
+        "heldout_uniformity": found["uniformity"],
+        "retrieval_mrr": found["retrieval_mrr"],
+        "retrieval_recall_at_1": found["retrieval_recall_at_1"],
+    }
+    return scores | (stsb_dev(stsb, encode) if stsb else {})
+
+
+def selected(folder: Path) -> str:
+    """Which step a best/ folder is of."""
+    kept = json.loads((folder / "selected.json").read_text(encoding="utf-8"))
+    return f"{kept['step']} steps (the best by the dev score)"
+
+
+def finish(
+    out: Path, untrained: SentenceTransformer, model: SentenceTransformer, tasks: list[Data], pairs: HeldOut
+) -> None:
+    """Score the encoder before and after training and the average of its word embeddings; table, file and page."""
+    encoders = {"untrained": untrained, "trained": model}
+    if not isinstance(towers_of(model)[0][0], StaticEmbedding):  # untrained it is that average
+        encoders["averaged embeddings"] = averaged(untrained)
+    results = {}
+    for name, encoder in encoders.items():
+        encoder.to("cpu")
+        print(f"measuring: {name}", file=sys.stderr)
+        results[name] = evaluate(encoder, tasks, pairs)
+    rows = [
+        {
+            "encoder": name,
+            **result,
+            "retrieval_mrr": result["geometry"]["retrieval_mrr"],
+            "retrieval_recall_at_1": result["geometry"]["retrieval_recall_at_1"],
+        }
+        for name, result in results.items()
+    ]
+    histograms = {name: similarities(Encoder(encoders[name]), pairs) for name in ("untrained", "trained")}
+    content = json.dumps({"rows": rows, "histograms": histograms}, indent=1)
+    write_text(out / "scores.json", content + "\n")
+    write_report(out)
+    print(format_table(results))
+    print(f"model: {out / 'model'}   report: {out / 'report.html'}")
