@@ -1,6 +1,6 @@
 """Look at this machine: what is installed and found, and whether training works here.
 
-    python recipes/doctor.py                # some 20 seconds; sends nothing anywhere but two requests for an address
+    python recipes/doctor.py                # half a minute; sends nothing but two requests for an address
     python recipes/doctor.py --offline      # without these
     python recipes/doctor.py --quick        # without the self-test
 

@@ -144,9 +144,9 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
     add("--keep", "newest checkpoints that are kept; 0: all", type=int)
     add(
         "--resume",
-        "continue the run in --out (without it the newest run of this recipe in runs/) from its newest whole "
-        "checkpoint, with its settings; begin it where there is none yet. SIGTERM or Ctrl-C end a run after the step "
-        "at hand, saved",
+        "continue the run in --out (without it the newest of runs/NAME, runs/NAME-2, ...) from its newest whole "
+        "checkpoint, with its settings; with other flags beside it, begin it where there is none yet. SIGTERM or "
+        "Ctrl-C end a run after the step at hand, saved",
         action="store_true",
     )
     add(
@@ -212,7 +212,11 @@ def settings_of(options: dict[str, Any], defaults: dict[str, Any], out: Path | N
         return defaults | options
     assert out is not None
     if not (out / "config.json").is_file():
-        refuse_used(out)
+        if not options or (out.exists() and not _empty(out)):
+            raise InputError(
+                f"{out} is no run that could be continued (it has no config.json); check the path, or say what a new "
+                "run there is of (--corpus and the like)"
+            )
         return defaults | options
     content = read_config(out)
     kept = content["settings"]
@@ -244,8 +248,13 @@ def refuse_used(out: Path) -> None:
     """InputError if ``out`` already holds something."""
     if (out / "config.json").exists():
         raise InputError(f"{out} is already a run; choose another --out, or continue it with --resume")
-    if out.exists() and (not out.is_dir() or any(not p.name.startswith(".config.json.") for p in out.iterdir())):
+    if out.exists() and not _empty(out):
         raise InputError(f"{out} is there and not an empty folder; choose another --out")
+
+
+def _empty(out: Path) -> bool:
+    """Whether it is a folder with nothing in it but what a run that was killed at its very beginning has left."""
+    return out.is_dir() and all(p.name.startswith(".config.json.") for p in out.iterdir())
 
 
 def _absolute(spec: str) -> str:
@@ -333,7 +342,9 @@ def newest_run(name: str) -> Path:
         if path.parent.name == name or path.parent.name.removeprefix(f"{name}-").isdigit()
     ]
     if not found:
-        raise InputError(f"--resume finds no run in runs/{name}; name the run folder to continue with --out")
+        others = ", ".join(sorted(str(path.parent) for path in Path("runs").glob("*/config.json"))[:5])
+        there = f" (there is {others})" if others else ""
+        raise InputError(f"--resume finds no run in runs/{name}; name the run folder to continue with --out{there}")
     out = max(found, key=lambda path: (path / "config.json").stat().st_mtime)
     if os.environ.get("RANK", "0") == "0":
         print(f"resuming {out}", file=sys.stderr)

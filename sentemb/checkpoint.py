@@ -104,15 +104,16 @@ def newest_whole(run: Path) -> tuple[Path | None, list[str]]:
             break
     if wrong and len(wrong) == len(found):
         raise InputError(f"no checkpoint of {run} is whole: {wrong[0][1]}; or begin a new --out")
-    told = []
+    told, used = [], found[len(wrong)] if found else None
     for folder, why in wrong:
         number, aside = 1, folder.with_name(f"damaged-{folder.name}")
         while aside.exists():
             number += 1
             aside = folder.with_name(f"damaged-{folder.name}-{number}")
         folder.rename(aside)
-        told.append(f"{why}; it is set aside as {aside}, and the run goes on from the checkpoint before")
-    return (found[len(wrong)] if found else None), told
+        what = why.rpartition("; ")[0]  # (what to do about it is done here)
+        told.append(f"{what}; it is set aside as {aside}, and the run goes on from the checkpoint before, {used}")
+    return used, told
 
 
 def prune(run: Path, keep: int) -> None:

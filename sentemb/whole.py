@@ -19,6 +19,7 @@ from sentemb.cache import digest
 from sentemb.registry import InputError
 
 MANIFEST = "manifest.json"
+MEND = "copy the folder anew, or use another"
 OURS = ("training.json", "selected.json")  # say with "manifest": true that the folder was written with one
 
 
@@ -90,7 +91,7 @@ def verify(folder: Path) -> None:
     path = folder / MANIFEST
     if not path.is_file():
         if any(_written_with_one(folder / name) for name in OURS):
-            raise Damaged(f"{path} is missing, so that nothing tells whether the folder is whole; copy it anew")
+            raise Damaged(f"{path} is missing, so that nothing tells whether the folder is whole; {MEND}")
         return
     try:
         kept = path.read_text(encoding="utf-8")
@@ -100,19 +101,16 @@ def verify(folder: Path) -> None:
         if _text(json.loads(kept)["files"]) != kept:
             raise ValueError("its own sha256 differs")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Damaged(f"{path} is damaged ({' '.join(str(error).split())[:100]}); copy the folder anew") from None
+        raise Damaged(f"{path} is damaged ({' '.join(str(error).split())[:100]}); {MEND}") from None
     there = {name: file for name, file in _files(folder).items() if name in files}
     for name, (size, _) in sorted(files.items()):
         if name not in there:
-            raise Damaged(f"{folder / name}, which {path} lists, is missing; copy the folder anew")
+            raise Damaged(f"{folder / name}, which {path} lists, is missing; {MEND}")
         if (found := _size(there[name])) != size:
-            raise Damaged(
-                f"{folder / name} is damaged: it has {found} bytes, not the {size} that {path} lists; copy the folder "
-                "anew"
-            )
+            raise Damaged(f"{folder / name} is damaged: it has {found} bytes, not the {size} that {path} lists; {MEND}")
     for name, file in there.items():
         if digest(file, "sha256") != files[name][1]:
-            raise Damaged(f"{file} is damaged: its sha256 is not the one that {path} lists; copy the folder anew")
+            raise Damaged(f"{file} is damaged: its sha256 is not the one that {path} lists; {MEND}")
 
 
 def _size(path: Path) -> int:

@@ -354,7 +354,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(job, capsys):  #
     for lost in ("step-8",):
         os.truncate(run / "checkpoints" / lost / "training.safetensors", 100)
     again = job("b", resume=True, **STEPS)
-    assert "damaged-step-8, and the run goes on from the checkpoint before" in capsys.readouterr().err
+    assert "damaged-step-8, and the run goes on from the checkpoint before, " in capsys.readouterr().err
     assert faults.weights(straight / "model") == faults.weights(again / "model")
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["damaged-step-8", "step-6", "step-8"]
 
@@ -433,9 +433,17 @@ def test_a_refused_resume_writes_nothing(book_file, tmp_path, monkeypatch, capsy
         assert {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()} == before
     train_bookcorpus.main(["--resume", "--out", "a", "--precision", "auto", "--dev", "auto"])
     assert "is finished" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        train_supervised.main(["--resume"])
-    assert "finds no run in runs/supervised" in capsys.readouterr().err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    for main, given, said in (
+        (train_supervised.main, ["--resume"], "finds no run in runs/supervised"),
+        (train_bookcorpus.main, ["--resume", "--out", "typo"], "typo is no run that could be continued"),
+        (train_bookcorpus.main, ["--resume", "--out", "full", "--corpus", str(book_file)], "full is no run"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(given)
+        assert stopped.value.code == 2 and said in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
 
 
 def test_resume_without_a_folder_takes_the_newest_run_and_scores_anew_when_asked(
