@@ -88,13 +88,14 @@ def neighbour_geometry(encode: Encode, pairs: HeldOut, other: Encode | None = No
 
 
 def similarities(encode: Encode, pairs: HeldOut, bins: int = 50) -> dict[str, list[float]]:
-    """Histograms of the cosine of partners and of strangers (all other first-second combinations), as shares."""
+    """Histograms, as shares, of the cosine of partners, of strangers (all other first-second combinations) and, for
+    each first sentence, of its hardest stranger, the nearest."""
     x = unit(torch.from_numpy(np.asarray(encode(pairs.first), dtype=np.float64)))
     y = unit(torch.from_numpy(np.asarray(encode(pairs.second), dtype=np.float64)))
     cosine = (x @ y.T).numpy()
     edges = np.linspace(-1, 1, bins + 1)
     apart = cosine[~np.eye(len(x), dtype=bool)]
-    partners, strangers = (
-        np.histogram(values.clip(-1, 1), edges)[0] / max(1, values.size) for values in (cosine.diagonal(), apart)
-    )
-    return {"edges": edges.tolist(), "partners": partners.tolist(), "strangers": strangers.tolist()}
+    nearest = np.where(np.eye(len(x), dtype=bool), -2, cosine).max(axis=1)[: len(x) if len(x) > 1 else 0]
+    shares = {"partners": cosine.diagonal(), "strangers": apart, "hardest": nearest}
+    found = {name: np.histogram(values.clip(-1, 1), edges)[0] / max(1, values.size) for name, values in shares.items()}
+    return {"edges": edges.tolist()} | {name: values.tolist() for name, values in found.items()}

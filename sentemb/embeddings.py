@@ -2,6 +2,8 @@
 
 import importlib.util
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,22 @@ from tokenizers.models import BPE, WordLevel
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
+from sentemb.cache import cache_dir, key_of, making
 from sentemb.registry import InputError
 
 Texts = Callable[[], Iterable[str]]  # the corpus, read only where a vocabulary is learned from it
+
+
+@dataclass(frozen=True)
+class KnownTexts:
+    """Texts with a name for what they are, so that a vocabulary learned from them is kept and not learned again."""
+
+    read: Texts
+    key: str  # equal where the texts are
+
+    def __call__(self) -> Iterable[str]:
+        """The texts."""
+        return self.read()
 
 
 def minilm_folder() -> Path:
@@ -42,7 +57,7 @@ def table(texts: Texts, embeddings: str, vocabulary: int, dim: int) -> tuple[Tok
     embeddings = resolve(embeddings)
     if embeddings == "random":
         at_least_one(vocabulary=vocabulary, dim=dim)
-        tokenizer = _learn_vocabulary(texts(), vocabulary)
+        tokenizer = _vocabulary(texts, vocabulary)
         return tokenizer, torch.randn(tokenizer.get_vocab_size(), dim) * dim**-0.5
     path = minilm_folder() if embeddings == "minilm" else Path(embeddings)
     if path.is_dir():
@@ -115,6 +130,20 @@ def _text_table(path: Path) -> tuple[Tokenizer, Tensor]:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = np.stack([np.zeros_like(rows[0]), np.mean(rows, axis=0), np.zeros_like(rows[0])])
     return tokenizer, torch.from_numpy(np.concatenate([special, np.stack(rows)]))
+
+
+def _vocabulary(texts: Texts, size: int) -> Tokenizer:
+    """Learned from the texts, or what was learned from the same ones before (a minute for 100 novels)."""
+    if not isinstance(texts, KnownTexts):
+        return _learn_vocabulary(texts(), size)
+    folder = cache_dir() / "vocabularies" / key_of(texts.key, str(size), version("tokenizers"))
+    with making(folder, lambda path: (path / "tokenizer.json").is_file(), "a vocabulary") as work:
+        if work is not None:
+            _learn_vocabulary(texts(), size).save(str(work / "tokenizer.json"))
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception:  # damaged (tokenizers raises nothing narrower)
+        return _learn_vocabulary(texts(), size)
 
 
 def _learn_vocabulary(texts: Iterable[str], size: int) -> Tokenizer:

@@ -48,6 +48,7 @@ def rnn(
     vocabulary: int = 16_000,
     dim: int = 300,
     dropout: float = 0.0,
+    out: int = 0,
 ) -> SentenceTransformer:
     """A recurrent encoder: word embeddings, LSTM or GRU, pooling.
 
@@ -67,6 +68,7 @@ def rnn(
         vocabulary: subwords to learn, with random embeddings.
         dim: dimensions of random embeddings.
         dropout: probability, of the embedding's numbers and between layers, in training.
+        out: dimensions of the embedding, by a linear layer after pooling that is kept in the model; 0: none.
 
     Raises:
         ValueError, InputError: a value out of range or embeddings that cannot be read.
@@ -89,7 +91,7 @@ def rnn(
             if name.startswith("weight_ih_l0"):
                 weight.mul_(gain)
     pooled = Pooling(recurrent.get_embedding_dimension(), POOLINGS[pooling])
-    return _assemble(words, recurrent, pooled, *_dropout(dropout))
+    return _assemble(words, recurrent, pooled, *_linear(pooled.get_embedding_dimension(), out), *_dropout(dropout))
 
 
 def static(
@@ -99,11 +101,13 @@ def static(
     vocabulary: int = 16_000,
     dim: int = 300,
     dropout: float = 0.0,
+    out: int = 0,
 ) -> SentenceTransformer:
     """Averaged embeddings: one vector a token, their mean a sentence. Arguments as for :func:`rnn`; always trained."""
     tokenizer, weights = table(texts, embeddings, vocabulary, dim)
     tokenizer.enable_truncation(max_length)  # kept in tokenizer.json, so that encode() cuts as training does
-    return _assemble(StaticEmbedding(tokenizer, embedding_weights=weights), *_dropout(dropout))
+    layer = _linear(weights.shape[1], out)
+    return _assemble(StaticEmbedding(tokenizer, embedding_weights=weights), *layer, *_dropout(dropout))
 
 
 def transformer(
@@ -113,6 +117,7 @@ def transformer(
     pooling: str = "mean",
     dropout: float = -1.0,
     mlp: bool = False,
+    out: int = 0,
 ) -> SentenceTransformer:
     """A pretrained transformer with pooling on top.
 
@@ -124,6 +129,7 @@ def transformer(
         dropout: probability in training, of all its dropout layers; -1 leaves the model's own (0.1 in most).
         mlp: a dense layer with tanh after pooling, kept in the checkpoint (supervised SimCSE; for one that is left out
             after training see ``sentemb.heads``).
+        out: as for :func:`rnn`.
 
     Raises:
         InputError: the model cannot be had, or has no dropout to set.
@@ -159,7 +165,7 @@ def transformer(
         set_dropout(module, _probability(dropout))
     width = module.get_embedding_dimension()
     dense = [Dense(width, width, activation_function=nn.Tanh())] if mlp else []
-    return _assemble(module, Pooling(width, POOLINGS[pooling]), *dense)
+    return _assemble(module, Pooling(width, POOLINGS[pooling]), *dense, *_linear(width, out))
 
 
 ENCODERS = {"rnn": rnn, "static": static, "transformer": transformer}
@@ -223,6 +229,12 @@ def _probability(p: float) -> float:
 
 def _dropout(p: float) -> list[nn.Module]:
     return [Dropout(p)] if _probability(p) else []
+
+
+def _linear(width: int, out: int) -> list[nn.Module]:
+    if out < 0:
+        raise ValueError(f"out must be at least 1, or 0 for no layer, got {out}")
+    return [Dense(width, out, activation_function=nn.Identity())] if out else []
 
 
 def word_embeddings(

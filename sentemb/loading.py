@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Dropout, Pooling, Transformer, WordEmbeddings
 from torch import nn
 
@@ -116,7 +117,7 @@ def is_stock(folder: Path) -> bool:
 
 def _modules(folder: Path, rows: list[dict[str, Any]]) -> list[nn.Module]:
     """The modules of a checkpoint with ours among them, from the classes that such a one has and no others."""
-    known: dict[str, Any] = {f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, GRU, Pooling, Dropout)}
+    known: dict[str, Any] = {f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, GRU, Pooling, Dense, Dropout)}
     if rows[0]["type"] == f"{Towers.__module__}.Towers":
         return [Towers(read_model(folder / "f"), read_model(folder / "g"))]
     return [known[choose("module", row["type"], known)].load(str(folder), subfolder=row["path"]) for row in rows]

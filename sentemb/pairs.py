@@ -55,28 +55,40 @@ def _through(values: np.ndarray | Lazy, chosen: Callable[[Numbers], Numbers], nu
     return values[chosen(numbers)]
 
 
-def neighbours(ranges: np.ndarray, window: int = 1, both: bool = False) -> Pairs:
+def neighbours(
+    ranges: np.ndarray, window: int = 1, both: bool = False, documents: int = 0, classes: bool = False
+) -> Pairs:
     """Pairs of sentences at most ``window`` apart in one document, the earlier first; none crosses a document.
 
     Args:
         ranges: int64 ``[documents, 2]``, first and one-past-last sentence row of each document.
         window: the greatest distance; 1 pairs each sentence with the next.
         both: each pair also the other way round, the later sentence as the anchor.
+        documents: of so many documents only, evenly spread over the corpus; 0: of all.
+        classes: the number of its document (0, 1, ...) is a pair's class, for objectives that learn from classes.
 
     Source: neighbours as positives, Logeswaran & Lee 2018 (arXiv 1803.02893), Wang & Isola 2020, appendix B.3.
 
     Raises:
-        ValueError: window < 1. InputError: no document holds two sentences.
+        ValueError: window < 1 or documents < 0. InputError: no document holds two sentences.
     """
     if window < 1:
         raise ValueError(f"window must be at least 1, got {window}")
+    if documents < 0:
+        raise ValueError(f"documents must be at least 1, or 0 for all, got {documents}")
+    if 0 < documents < len(ranges):
+        ranges = np.asarray(ranges)[np.linspace(0, len(ranges) - 1, documents).round().astype(int)]
     starts, stops = _bounds(ranges)
     before = [_before(np.maximum(stops - starts - distance, 0)) for distance in range(1, window + 1)]
     sizes = _before(np.array([counts[-1] for counts in before]))
     if not sizes[-1]:
         raise InputError("no document of the corpus holds two sentences, so there is no pair of neighbours to train on")
     count = int(sizes[-1])
-    return Pairs(Lazy((count * (1 + both), 2), partial(_neighbours, starts, before, sizes, count)))
+    rows = Lazy((count * (1 + both), 2), partial(_neighbours, starts, before, sizes, count))
+    if not classes:
+        return Pairs(rows)
+    own = np.concatenate([np.repeat(np.arange(len(starts)), np.diff(counts)) for counts in before])
+    return Pairs(rows, labels=np.tile(own, 1 + both))
 
 
 def _neighbours(starts: Numbers, before: list[Numbers], sizes: Numbers, count: int, numbers: Numbers) -> Numbers:
@@ -209,6 +221,8 @@ def joined(parts: Sequence[Pairs], weights: Sequence[float], seed: int) -> Pairs
     """
     if len(parts) == 1 and weights[0] == 1:
         return parts[0]
+    if parts[0].labels is not None:
+        raise InputError("classes=true takes sources of one weight each; leave the weights out")
     if parts[0].runs:
         raise InputError(
             "runs of consecutive sentences cannot be weighted; leave the weights out, or choose neighbours"

@@ -64,6 +64,14 @@ def supcon(x, y, tau, labels, ids=None) -> float:
     return total / (2 * n)
 
 
+def cross_entropy(x, y, weights, biases, labels) -> float:
+    total = 0.0
+    for row, own in zip(x + y, labels + labels, strict=True):
+        scores = [dot(w, row) + b for w, b in zip(weights, biases, strict=True)]
+        total -= scores[own] - math.log(sum(map(math.exp, scores)))
+    return total / len(x + y)
+
+
 def joint(x, y, tau, diagonal, positions, ids) -> float:
     total, counted = 0.0, 0
     for i, a in enumerate(x):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sentemb.embeddings import minilm_folder
+from sentemb.embeddings import KnownTexts, minilm_folder
 from sentemb.encoders import ENCODERS, averaged
 from sentemb.forward import Embedder, collate, dense_recurrence, tokenizer_of
 from sentemb.loading import load
@@ -27,8 +27,15 @@ STOCK = [
     "static:embeddings=random,vocabulary=300,dim=10",
     "transformer",
     "transformer:pooling=cls",
+    "rnn:hidden=8,out=3",
+    "static:embeddings=random,vocabulary=300,dim=10,out=2",
+    "transformer:out=5",
 ]
-GRU = ["rnn:cell=gru,hidden=12,layers=2", "rnn:cell=gru,hidden=8,bidirectional=no,pooling=max"]
+GRU = [
+    "rnn:cell=gru,hidden=8,out=3",
+    "rnn:cell=gru,hidden=12,layers=2",
+    "rnn:cell=gru,hidden=8,bidirectional=no,pooling=max",
+]
 
 
 def trained_forward(model, sentences, max_length=12):
@@ -96,6 +103,33 @@ def test_pretrained_embeddings_are_frozen_and_random_ones_are_trained(encoder):
     assert encoder("rnn:hidden=4,embeddings=random,dim=4,vocabulary=270")[0].emb_layer.weight.requires_grad
 
 
+def test_a_vocabulary_is_learned_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path))
+    read = []
+
+    def texts():
+        read.append(1)
+        return SENTENCES
+
+    spec, known = "static:embeddings=random,dim=3,vocabulary=270", KnownTexts(texts, "these")
+    first, again, other = (
+        build(ENCODERS, spec, "encoder", texts=t, max_length=9) for t in (known, known, KnownTexts(texts, "others"))
+    )
+    assert len(read) == 2 and tokenizer_of(first).to_str() == tokenizer_of(again).to_str()
+    assert tokenizer_of(other).to_str() == tokenizer_of(first).to_str()  # (of the same text)
+    for path in tmp_path.glob("vocabularies/*/tokenizer.json"):
+        path.write_text("damaged")
+    assert build(ENCODERS, spec, "encoder", texts=known, max_length=9).encode("Hello!").shape == (3,)
+
+
+def test_out_is_a_linear_layer(encoder):
+    model = encoder("static:embeddings=random,dim=6,vocabulary=270,out=2")
+    layer, words = model[-1].linear, torch.nn.Sequential(*list(model)[:-1])
+    features = words(model.preprocess(SENTENCES))["sentence_embedding"]
+    expected = features @ layer.weight.T + layer.bias
+    np.testing.assert_allclose(model.encode(SENTENCES), expected.detach(), atol=1e-6)
+
+
 def test_one_seed_one_encoder(encoder):
     spec = "rnn:hidden=4,embeddings=random,dim=6,vocabulary=270"
     assert np.array_equal(encoder(spec).encode(SENTENCES), encoder(spec).encode(SENTENCES))
@@ -130,6 +164,7 @@ def test_word_embeddings_of_another_model(encoder):
     [
         ("rnn:cell=gruu", "did you mean 'gru'"),
         ("rnn:pooling=last", "bidirectional=false"),
+        ("static:out=-1", "out must be at least 1"),
         ("rnn:hidden=0", "hidden must be at least 1"),
         ("rnn:pooling=cls", "unknown pooling 'cls'"),
         ("rnn:embeddings=no/such", "no file or folder"),

@@ -74,6 +74,11 @@ def both_uniform(x, y, t, sides, ids=(None, None)):
     return sides * (slow.uniform(U(x), t, ids[0]) + slow.uniform(U(y), t, ids[1]))
 
 
+def classified(x, y):
+    linear = Case("cross_entropy:classes=3", None).made().classifier
+    return slow.cross_entropy(U(x), U(y), rows(linear.weight), rows(linear.bias), LABELS)
+
+
 def byol(x, y):
     q, twins = Case("byol:hidden=8", None).made(), [unit(z) for z in TARGETS]
     total = 0.0
@@ -125,6 +130,7 @@ CASES = {
         Case("supcon", lambda x, y: slow.supcon(U(x), U(y), 0.07, list(range(6)))),
         Case("supcon:temperature=0.5", lambda x, y: slow.supcon(U(x), U(y), 0.5, LABELS, [r[:2] for r in IDS]),
              replace(with_ids, labels=torch.tensor(LABELS))),
+        Case("cross_entropy:classes=3", classified, Extras(labels=torch.tensor(LABELS))),
         *[Case(f"joint_infonce:temperature=0.4,diagonal={d}",
                lambda x, y, d=d: slow.joint(U(x), U(y), 0.4, d, POSITIONS, run_ids), runs)
           for d in ("out", "zero", "in")],
@@ -313,7 +319,7 @@ def test_autocast_changes_nothing(name):
      "mix:temperature=0", "infonce:tau=1", "infonce:score=euclid", "infonce:hard_weight=nan", "hard:quantile=0",
      "joint_infonce:diagonal=maybe", "hard:quantile=1.5", "hard:top=-1", "ntxent:temperature=-1", "cpc:offsets=0",
      "moco:queue=0", "moco:momentum=1.5", "memory_bank:negatives=-1", "memory_bank:momentum=nan", "byol:hidden=0",
-     "barlow_twins:off_diagonal=-1", "vicreg:variance=inf", "simple:weight=0", "supcon:temperature=0",
+     "barlow_twins:off_diagonal=-1", "vicreg:variance=inf", "simple:weight=0", "supcon:temperature=0", "cross_entropy:classes=1",
      "dcl:temperature=0", "cmc:temperature=0", "dpr:temperature=0", "hard_negatives:weight=inf"],
 )  # fmt: skip
 def test_impossible_options_are_refused_at_construction(spec):

@@ -31,6 +31,22 @@ def test_neighbours_equal_the_loop_on_random_documents():
         assert listed(neighbours(ranges, window)) == [list(pair) for pair in slow]
 
 
+def test_some_documents_and_documents_as_classes():
+    ranges = np.array([[0, 3], [3, 4], [4, 6], [6, 9]])
+    pairs = neighbours(ranges, window=2, both=True, classes=True)
+    starts = ranges[:, 0]
+    for (a, b), own in zip(listed(pairs), pairs.labels, strict=True):
+        assert starts[own] <= min(a, b) and max(a, b) < ranges[own, 1]
+    few = neighbours(ranges, documents=2, classes=True)  # the first and the last
+    assert listed(few) == [[0, 1], [1, 2], [6, 7], [7, 8]] and few.labels.tolist() == [0, 0, 1, 1]
+    assert listed(neighbours(ranges, documents=9)) == listed(neighbours(ranges))
+    assert few.only(2, lambda numbers: numbers + 1).labels.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="documents"):
+        neighbours(ranges, documents=-1)
+    with pytest.raises(InputError, match="classes=true"):
+        joined([few, few], [1.0, 2.0], 0)
+
+
 def test_no_pairs_is_said():
     with pytest.raises(InputError, match="no document"):
         neighbours(np.array([[0, 1], [1, 2]]))

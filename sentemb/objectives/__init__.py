@@ -12,6 +12,7 @@ from sentemb.objectives.decorrelation import BarlowTwins, VICReg
 from sentemb.objectives.sequence import CPC, JointInfoNCE
 from sentemb.objectives.sphere import AlignUniform, Mix
 from sentemb.objectives.stateful import BYOL, MemoryBank, MoCo
+from sentemb.objectives.supervised import CrossEntropy
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "infonce": InfoNCE,
@@ -21,6 +22,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "dpr": DPR,
     "dcl": DCL,
     "supcon": SupCon,
+    "cross_entropy": CrossEntropy,
     "cpc": CPC,
     "cmc": CMC,
     "align_uniform": AlignUniform,

@@ -11,7 +11,8 @@ from sentemb.geometry import unit
 
 NEEDS = {
     "runs": "runs of consecutive sentences; choose --pairs contiguous",
-    "labels": "a class for each pair; give a labelled corpus and its column (labelled:path=FILE,label=COLUMN)",
+    "labels": "a class for each pair; give a labelled corpus and its column (labelled:path=FILE,label=COLUMN), or "
+    "--pairs neighbours:classes=true",
     "negatives": "hard negatives; give a labelled corpus with columns `negative...`",
     "targets": "an averaged twin of the encoder, which the training loop makes",
 }
