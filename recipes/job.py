@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -34,12 +34,14 @@ from recipes.resuming import (
 )
 from recipes.scoring import dev_scores, finish, read_dev, read_tasks, selected
 from sentemb.augment import Words
+from sentemb.card import write_card
 from sentemb.config import FitConfig
 from sentemb.corpus import CLEANINGS, Corpus, Tokens, clean_corpus, open_corpus
+from sentemb.embeddings import KnownTexts
 from sentemb.encoders import ENCODERS, freeze_unused, has_dropout, towers
 from sentemb.forward import ATTENTIONS, Embedder, tokenizer_of
 from sentemb.heads import HEADS
-from sentemb.loading import is_stock, load
+from sentemb.loading import load
 from sentemb.machine import keep_memory, use_threads
 from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
@@ -56,10 +58,17 @@ NOTES = 5  # on the corpus that are printed
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
-def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool = False, elastic: bool = False) -> None:
+def run(
+    name: str,
+    settings: dict[str, Any],
+    out: Path | None,
+    resume: bool = False,
+    elastic: bool = False,
+    finish: Callable[..., None] = finish,
+) -> None:
     """Train by ``settings`` (of :mod:`recipes.options`) into the run folder ``out``, by default ``runs/NAME``.
 
-    Nothing is written before everything given has been found usable.
+    Nothing is written before everything given has been found usable. ``finish`` scores what was trained.
     """
     if settings["init"] is not None:
         settings["encoder"] = None
@@ -162,7 +171,7 @@ def run(name: str, settings: dict[str, Any], out: Path | None, resume: bool = Fa
             if settings["select"] == "best":
                 model, of = load(out / "best", device="cpu"), selected(out / "best")
             write_whole(out / "model", lambda partial: save_model(partial, model, settings, corpus, of))
-            finish(out, untrained, model, tasks, retrieval_pairs)
+            finish(out, untrained, model, tasks, retrieval_pairs, of)
             print(f"run folder: {out}")
         accelerator.wait_for_everyone()
         accelerator.end_training()
@@ -201,7 +210,8 @@ def make_model(settings: dict[str, Any], corpus: Corpus, train: np.ndarray) -> S
                 raise InputError(f"max-length {settings['max_length']} is more than the {limit} of {settings['init']}")
             freeze_unused(model)
             return model
-        texts = lambda: training_texts(corpus, train)  # noqa: E731
+        key = f"{corpus.fingerprint} {SAMPLE} {RUN} {train.tolist()}"
+        texts = KnownTexts(lambda: training_texts(corpus, train), key)
         return build(ENCODERS, settings["encoder"], "encoder", texts=texts, max_length=settings["max_length"])
 
     if settings["towers"] == 1:
@@ -320,15 +330,7 @@ def write_config(
 def save_model(
     folder: Path, model: SentenceTransformer, settings: dict[str, Any], corpus: Corpus, trained: str
 ) -> None:
-    """The model and its README, which says what it is and how it loads."""
+    """The model and its card, which has no scores yet."""
     model.save(str(folder), create_model_card=False)
-    how = "from sentence_transformers import SentenceTransformer\nmodel = SentenceTransformer(PATH)"
-    if not is_stock(folder):
-        what = "two encoders, f and g, are" if len(towers_of(model)) > 1 else "GRU is"
-        how = f"import sentemb  # its {what} no stock module\nmodel = sentemb.load(PATH)"
-    lines = [f"- {name.replace('_', '-')}: `{value}`" for name, value in settings.items() if value is not None]
-    text = (
-        f"# Sentence encoder, trained with sentemb\n\nTrained for {trained} on {corpus.name}; positive pairs: "
-        f"{settings['pairs']}.\n\n```python\n{how}\nmodel.encode(['A sentence.'])\n```\n\n## Settings\n\n"
-    )
-    (folder / "README.md").write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
+    about = {"settings": settings, "corpus": {"name": corpus.name}}
+    write_card(folder, about | {"encoder": {"dimension": model.get_embedding_dimension()}}, trained)

@@ -14,6 +14,7 @@ from eval.reading import Data, read
 from eval.scoring import evaluate, stsb_dev
 from eval.tables import format_table
 from eval.tasks import choose_tasks
+from sentemb.card import read_config, write_card
 from sentemb.encoders import averaged
 from sentemb.registry import InputError
 from sentemb.report import write_report
@@ -70,9 +71,17 @@ def selected(folder: Path) -> str:
 
 
 def finish(
-    out: Path, untrained: SentenceTransformer, model: SentenceTransformer, tasks: list[Data], pairs: HeldOut
+    out: Path,
+    untrained: SentenceTransformer,
+    model: SentenceTransformer,
+    tasks: list[Data],
+    pairs: HeldOut,
+    trained: str,
 ) -> None:
-    """Score the encoder before and after training and the average of its word embeddings; table, file and page."""
+    """Score the encoder before and after training and the average of its word embeddings; table, file, page and card.
+
+    ``trained``: how much it was, in words, for the card.
+    """
     encoders = {"untrained": untrained, "trained": model}
     if not isinstance(towers_of(model)[0][0], StaticEmbedding):  # untrained it is that average
         encoders["averaged embeddings"] = averaged(untrained)
@@ -93,6 +102,7 @@ def finish(
     histograms = {name: similarities(Encoder(encoders[name]), pairs) for name in ("untrained", "trained")}
     content = json.dumps({"rows": rows, "histograms": histograms}, indent=1)
     write_text(out / "scores.json", content + "\n")
+    write_card(out / "model", read_config(out), trained, results["trained"])
     write_report(out)
     print(format_table(results))
     print(f"model: {out / 'model'}   report: {out / 'report.html'}")

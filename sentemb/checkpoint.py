@@ -7,7 +7,7 @@ random numbers of every process are functions of (seed, step, rank), and so need
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,23 @@ from sentemb.registry import InputError, in_a_line
 from sentemb.whole import Damaged, recover, remove, verify, write_whole
 
 Modules = Mapping[str, nn.Module]
+Card = Callable[[Path], object]
 
 
 def save(
-    folder: Path, embedder: Any, optimizer: torch.optim.Optimizer, beside: Modules, state: Mapping[str, Any]
+    folder: Path,
+    embedder: Any,
+    optimizer: torch.optim.Optimizer,
+    beside: Modules,
+    state: Mapping[str, Any],
+    card: Card | None = None,
 ) -> None:
     """Write checkpoint ``folder``, whole or not at all: model, head, side task, optimiser.
 
     Args:
         beside: what else is learned or remembered, by name: the objective and its twin.
         state: plain values that go into training.json, ``step`` among them.
+        card: writes README.md into a saved model's folder.
 
     Raises:
         FloatingPointError: a weight is not finite; nothing is written.
@@ -52,16 +59,20 @@ def save(
         embedder.model.save(str(partial), create_model_card=False)
         save_file(tensors, partial / "training.safetensors")
         (partial / "training.json").write_text(json.dumps({"manifest": True, **state}), encoding="utf-8")
+        if card:
+            card(partial)
 
     write_whole(folder, write)
 
 
-def save_model(folder: Path, model: SentenceTransformer, about: dict[str, Any]) -> None:
+def save_model(folder: Path, model: SentenceTransformer, about: dict[str, Any], card: Card | None = None) -> None:
     """Write ``folder``, a model with ``selected.json``: the step it is of and its dev score; whole or not at all."""
 
     def write(partial: Path) -> None:
         model.save(str(partial), create_model_card=False)
         (partial / "selected.json").write_text(json.dumps({**about, "manifest": True}) + "\n", encoding="utf-8")
+        if card:
+            card(partial)
 
     write_whole(folder, write)
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from sentemb import checkpoint
 from sentemb.augment import Words
+from sentemb.card import read_config, write_card
 from sentemb.config import FitConfig
 from sentemb.corpus import Tokens
 from sentemb.forward import Embedder
@@ -113,7 +114,9 @@ def fit(
             state = {"step": step, "skipped": skipped, "settings": deciding, **log.state()}
             state["scaler"] = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
             try:
-                checkpoint.save(run / "checkpoints" / f"step-{step}", embedder, optimizer, beside, state)
+                checkpoint.save(
+                    run / "checkpoints" / f"step-{step}", embedder, optimizer, beside, state, _card(run, step, log)
+                )
             except FloatingPointError as error:
                 raise FloatingPointError(f"step {step}: {error}, so it is not saved; {_mend(run, config)}") from None
             checkpoint.prune(run, config.keep)
@@ -272,8 +275,14 @@ def _score(log: Log, score: Scores | None, model: SentenceTransformer, run: Path
         if log.dev in log.scores:
             kept = {"step": step, log.dev: log.scores[log.dev]}
             for name in ("last", "best") if best else ("last",):
-                checkpoint.save_model(run / name, model, kept)
+                checkpoint.save_model(run / name, model, kept, _card(run, step, log))
         log.accelerator.wait_for_everyone()
+
+
+def _card(run: Path, step: int, log: Log) -> checkpoint.Card:
+    """Writes the card of the model after ``step`` into a folder, with its dev scores."""
+    scores = {name.removeprefix("heldout_"): value for name, value in log.scores.items()}
+    return lambda folder: write_card(folder, read_config(run), f"{step} steps", scores)
 
 
 def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1) -> None:
@@ -289,7 +298,13 @@ def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1) -> None:
             "hard_negatives or dpr, or leave their columns out (negatives=none)"
         )
     if pairs.labels is not None and "labels" not in objective.needs:
-        raise InputError(f"objective {name} makes no use of classes; choose supcon, or leave label= out")
+        raise InputError(
+            f"objective {name} makes no use of classes; choose supcon or cross_entropy, or leave label= "
+            "(of neighbours: classes=) out"
+        )
+    classes = getattr(objective, "classes", None)
+    if classes is not None and pairs.labels is not None and (found := int(pairs.labels.max()) + 1) > classes:
+        raise InputError(f"objective {name} has {classes} classes and the pairs {found}; write {name}:classes={found}")
     if towers > 1 and objective.one_space:
         raise InputError(f"objective {name} keeps what both sides look like in one place; it needs --towers 1")
 

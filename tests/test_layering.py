@@ -22,7 +22,7 @@ LEVELS = {
     "sentemb.files": 0.05,
     "sentemb.text": 0.1,
     "sentemb.labelled": 0.2,
-    "sentemb.embeddings": 0.1,  # an encoder's word tables
+    "sentemb.embeddings": 0.15,  # an encoder's word tables
     "sentemb.sample": 0.2,
     "sentemb.objectives": 1,
     "sentemb.encoders": 1,
@@ -33,6 +33,7 @@ LEVELS = {
     "sentemb.trust": 0.2,
     "sentemb.stopping": 0.2,
     "sentemb.checkpoint": 2,
+    "sentemb.card": 2.1,
     "sentemb.runlog": 2,
     "sentemb.twin": 1,  # an encoder's slow copy
     "sentemb.source": 2,

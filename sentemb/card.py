@@ -1,0 +1,120 @@
+"""The model card of a checkpoint: README.md with what it is, how it loads, what it scored, and how it was trained.
+
+Its head is the metadata that model hubs read (huggingface_hub's ModelCardData), so that a folder can be uploaded as it
+is. It is no part of a checkpoint's manifest: people may edit it.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from sentemb.loading import is_stock
+from sentemb.runfiles import as_dict, number, plain
+from sentemb.whole import write_text
+
+STOCK = """from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer(PATH)  # this folder, or its name on the hub"""
+OWN = """import sentemb  # {} no module of sentence-transformers
+
+model = sentemb.load(PATH)  # this folder"""
+TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction", "sentemb"]
+GEOMETRY = {
+    "alignment": ("alignment loss of partners (mean squared distance)", 4),
+    "uniformity": ("uniformity loss (nats, t = 2)", 4),
+    "uniformity_optimum": ("... the least possible in these dimensions", 4),
+    "effective_rank": ("effective rank", 1),
+    "mean_cosine": ("mean cosine of two sentences", 4),
+    "retrieval_mrr": ("MRR of a sentence's partner", 4),
+    "retrieval_recall_at_1": ("recall at 1", 4),
+    "tolerance": ("tolerance (mean cosine within a class)", 4),
+}
+
+
+def write_card(folder: Path, config: Mapping[str, Any], trained: str, result: Mapping[str, Any] | None = None) -> Path:
+    """Write ``folder``/README.md.
+
+    Args:
+        folder: a saved model. config: what the run's config.json holds (or the part of it that there is).
+        trained: how much it was trained, in words. result: of :func:`eval.scoring.evaluate`, or scores by name.
+    """
+    settings, corpus = as_dict(config.get("settings")), as_dict(config.get("corpus"))
+    tasks, geometry = _tasks(result or {}), as_dict((result or {}).get("geometry")) or dict(result or {})
+    name = plain(corpus.get("name", settings.get("corpus", "a corpus")))
+    parts = [f"# Sentence encoder, trained with sentemb\n\nTrained for {trained} on {name}; positive pairs: "]
+    parts[0] += (
+        f"{plain(settings.get('pairs', 'unknown'))}; objective: `{plain(settings.get('objective', 'unknown'))}`."
+    )
+    if as_dict(config.get("encoder")).get("dimension"):
+        parts[0] += f" Embeddings have {config['encoder']['dimension']} dimensions."
+    parts.append(f"## Use\n\n```python\n{_loading(folder)}\nmodel.encode(['A sentence.'])\n```")
+    if tasks or any(key in geometry for key in GEOMETRY):
+        parts.append("## Results\n\n" + _results(tasks, geometry))
+    lines = [f"- {key.replace('_', '-')}: `{value}`" for key, value in settings.items() if value is not None]
+    parts.append("## Settings\n\n" + "\n".join(lines))
+    if config.get("command"):
+        parts.append(f"Begun with `{plain(config['command'])}`.")
+    versions = ", ".join(f"{key} {value}" for key, value in as_dict(config.get("versions")).items())
+    parts.append(f"Versions: {versions}." if versions else "")
+    data = ModelCardData(
+        library_name="sentence-transformers" if is_stock(folder) else None,
+        pipeline_tag="sentence-similarity",
+        tags=TAGS if is_stock(folder) else TAGS[1:],
+        model_name=f"sentemb: {plain(settings.get('objective', 'encoder'))}" if tasks else None,
+        eval_results=[_listed(task, metric, value) for task, metric, value, _ in tasks] or None,
+    )
+    text = "\n\n".join([f"---\n{data.to_yaml()}\n---", *filter(None, parts)])
+    write_text(folder / "README.md", text + "\n")
+    return folder / "README.md"
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """config.json of a run folder; empty where there is none that can be read."""
+    try:
+        return as_dict(json.loads((run / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _loading(folder: Path) -> str:
+    if is_stock(folder):
+        return STOCK
+    two = (folder / "f").is_dir()
+    return OWN.format("two encoders, f and g, are" if two else "its GRU is")
+
+
+def _tasks(result: Mapping[str, Any]) -> list[tuple[str, str, float, str]]:
+    """Task, metric, value and protocol of each that was scored."""
+    found = []
+    for task, row in as_dict(result.get("tasks")).items():
+        for key, metric in (("acc", "accuracy"), ("spearman", "spearman"), ("pearson", "pearson")):
+            if math.isfinite(value := number(as_dict(row).get(key))):
+                found.append((str(task), metric, round(value, 2), plain(as_dict(row).get("protocol", ""))))
+                break
+    return found
+
+
+def _results(tasks: list[tuple[str, str, float, str]], geometry: Mapping[str, Any]) -> str:
+    lines = ["| what | value | how |", "|---|---|---|"]
+    lines += [f"| {task}, {metric} x 100 | {value:.2f} | {how} |" for task, metric, value, how in tasks]
+    source = plain(geometry.get("source", "held-out pairs"))
+    for key, (title, digits) in GEOMETRY.items():
+        if math.isfinite(value := number(geometry.get(key))):
+            lines.append(f"| {title} | {value:.{digits}f} | {source} |")
+    lines += ["", "Alignment and uniformity: Wang & Isola 2020, arXiv 2005.10242; tasks: SentEval's protocol."]
+    return "\n".join(lines)
+
+
+def _listed(task: str, metric: str, value: float) -> EvalResult:
+    kind = "text-classification" if metric == "accuracy" else "sentence-similarity"
+    return EvalResult(
+        task_type=kind,
+        dataset_type=f"senteval-{task.lower()}",
+        dataset_name=f"SentEval {task}",
+        metric_type=metric,
+        metric_value=value,
+    )

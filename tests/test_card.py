@@ -1,0 +1,67 @@
+"""Model cards: what hubs read of them, what people read, and that they go along when a model is saved again."""
+
+import re
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+from sentence_transformers import SentenceTransformer
+
+from sentemb.card import read_config, write_card
+from sentemb.encoders import towers
+from sentemb.loading import load
+from tests.conftest import SENTENCES
+
+CONFIG = {
+    "settings": {"corpus": "sample", "pairs": "neighbours", "objective": "infonce:temperature=0.1", "init": None},
+    "corpus": {"name": "a | corpus"},
+    "encoder": {"dimension": 3},
+    "command": "python recipes/train_bookcorpus.py",
+    "versions": {"torch": "1.2.3"},
+}
+RESULT = {
+    "tasks": {"MR": {"acc": 71.239, "protocol": "nested"}, "STS-B": {"spearman": 60.0, "protocol": "cosine"}},
+    "geometry": {"alignment": 1.25, "uniformity": -2.5, "retrieval_mrr": float("nan"), "source": "held-out pairs"},
+}
+STATIC = "static:embeddings=random,dim=3,vocabulary=270"
+
+
+def test_a_card_has_metadata_results_settings_and_how_to_load(encoder, tmp_path):
+    encoder(STATIC).save(str(tmp_path), create_model_card=False)
+    text = write_card(tmp_path, CONFIG, "5 steps", RESULT).read_text()
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert data.library_name == "sentence-transformers" and data.pipeline_tag == "sentence-similarity"
+    found = {(r.dataset_name, r.metric_type): r.metric_value for r in data.eval_results}
+    assert found == {("SentEval MR", "accuracy"): 71.24, ("SentEval STS-B", "spearman"): 60.0}
+    assert "| MR, accuracy x 100 | 71.24 | nested |" in text and "| 1.2500 | held-out pairs |" in text
+    assert "MRR" not in text and "Trained for 5 steps on a | corpus" in text and "3 dimensions" in text
+    assert "- objective: `infonce:temperature=0.1`" in text and "- init" not in text and "torch 1.2.3" in text
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    known = {"PATH": str(tmp_path)}
+    exec(code, known)
+    np.testing.assert_allclose(known["model"].encode(SENTENCES), load(tmp_path).encode(SENTENCES), atol=1e-6)
+
+
+def test_the_card_goes_along_when_the_model_is_saved_or_pushed(encoder, tmp_path):
+    encoder(STATIC).save(str(tmp_path / "a"), create_model_card=False)
+    text = write_card(tmp_path / "a", CONFIG, "5 steps", RESULT).read_text()
+    SentenceTransformer(str(tmp_path / "a"), device="cpu").save(str(tmp_path / "b"))  # as push_to_hub does
+    assert (tmp_path / "b" / "README.md").read_text() == text
+
+
+@pytest.mark.parametrize("kind", ["gru", "towers"])
+def test_a_card_of_our_own_modules_says_how_they_load(kind, encoder, tmp_path):
+    model = encoder("rnn:cell=gru,hidden=4") if kind == "gru" else towers(encoder(STATIC), encoder(STATIC))
+    model.save(str(tmp_path), create_model_card=False)
+    text = write_card(tmp_path, CONFIG, "0 steps").read_text()
+    assert "sentemb.load(PATH)" in text and ("GRU" if kind == "gru" else "f and g") in text
+    assert ModelCard.load(tmp_path / "README.md").data.library_name is None and "Results" not in text
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(code, {"PATH": str(tmp_path)})
+
+
+def test_a_card_needs_nothing_but_a_model(encoder, tmp_path):
+    encoder(STATIC).save(str(tmp_path), create_model_card=False)
+    assert read_config(tmp_path) == {}
+    text = write_card(tmp_path, {}, "0 steps", {"alignment": 1.0}).read_text()
+    assert "a corpus" in text and "| 1.0000 | held-out pairs |" in text
