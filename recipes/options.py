@@ -102,13 +102,14 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
     add(
         "--objective",
         "name or name:option=value,...; docs/objectives.md has the table of all: formula, negatives, options. "
-        "Contrastive: infonce, ntxent, dcl, dpr, cmc, cpc, joint_infonce (--pairs contiguous), hard_negatives and "
-        "supcon (labelled pairs); geometry: align_uniform, mix; Wang & Liu: simple, hard, hard_simple; with memory: "
-        "moco, memory_bank, byol; without negatives: barlow_twins, vicreg",
+        "Contrastive: infonce, ntxent, dcl, dpr, cmc, cpc, joint_infonce (--pairs contiguous), hard_negatives, "
+        "supcon and cross_entropy (classes); geometry: align_uniform, mix; Wang & Liu: simple, hard, hard_simple; "
+        "with memory: moco, memory_bank, byol; without negatives: barlow_twins, vicreg",
     )
     add(
         "--pairs",
-        "what belongs together: neighbours:window=,both= | contiguous | dropout | augment:how=,rate= | labelled",
+        "what belongs together: neighbours:window=,both=,documents=,classes= | contiguous | dropout | "
+        "augment:how=,rate= | labelled",
     )
     add("--max-pairs", "so many of the pairs, drawn by --seed; default all", type=int)
     add(

@@ -1,0 +1,63 @@
+"""What a study measures of an encoder: tasks, a split of their own for choosing, geometry, and what figures draw."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sklearn.model_selection import train_test_split
+
+from eval.encoding import Encoder
+from eval.neighbours import HeldOut, neighbour_geometry, similarities
+from eval.probe import SEED, Logistic, kfold
+from eval.reading import Data
+from eval.scoring import Settings, score
+from sentemb.geometry import tolerance, unit
+
+Encode = Callable[[Sequence[str]], np.ndarray]
+FOLDS, TEST = 5, 0.2  # of the choice among encoders, as in Wang & Isola 2020, table 4; the share that is tested once
+
+
+def measure(
+    model: SentenceTransformer, tasks: Sequence[Data], pairs: HeldOut, folds: int = 10
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """All numbers of a model, and arrays for figures and paired tests.
+
+    Args:
+        model: any. tasks: probed ones, as read. pairs: held-out neighbours. folds: of nested cross-validation.
+
+    Returns:
+        Numbers: geometry of the held-out pairs (:func:`eval.neighbours.neighbour_geometry`), and for each task T
+        ``T_acc`` (SentEval's protocol, %), ``T_cv`` (best mean of 5-fold cross-validation on a training split, %, to
+        choose by), ``T_test`` (that one's accuracy on the rest, %), ``T_tolerance`` (Wang & Liu 2021, eq. 11).
+        Arrays: ``edges``, ``partners``, ``strangers``, ``hardest``: histograms of cosines; ``singular_values``;
+        ``features`` ``[n, d]`` where d <= 3; ``T_right`` and ``T_test_right``: which rows were predicted right.
+    """
+    encode = Encoder(model)
+    encode.prepare([text for task in tasks for text in task.texts] + pairs.first + pairs.second)
+    row: dict[str, Any] = {"dimension": model.get_embedding_dimension()}
+    arrays: dict[str, np.ndarray] = {}
+    found = neighbour_geometry(encode, pairs)
+    row |= {key: value for key, value in found.items() if isinstance(value, float)}
+    row["potential"] = float(np.exp(found["uniformity"]))
+    arrays |= {key: np.array(value) for key, value in similarities(encode, pairs).items()}
+    rows = unit(torch.from_numpy(encode(list(dict.fromkeys(pairs.first + pairs.second)))))
+    arrays["singular_values"] = torch.linalg.svdvals(rows.double()).numpy()
+    if rows.shape[1] <= 3:
+        arrays["features"] = rows.numpy()
+    settings = Settings(folds=folds)
+    for data in tasks:
+        name = data.task.name
+        scored = score(data, encode, settings)
+        row[f"{name}_acc"] = scored.row["acc"]
+        assert scored.correct is not None
+        arrays[f"{name}_right"] = scored.correct
+        x = np.concatenate([encode(part.first) for part in data.parts.values()])
+        y = np.concatenate([part.gold for part in data.parts.values()])
+        train, test = train_test_split(np.arange(len(y)), test_size=TEST, random_state=SEED, stratify=y)
+        chosen = kfold(Logistic(), x, y, np.sort(train), np.sort(test), FOLDS)
+        row[f"{name}_cv"], row[f"{name}_test"] = chosen.devacc, chosen.acc
+        arrays[f"{name}_test_right"] = chosen.predicted == y[np.sort(test)]
+        row[f"{name}_tolerance"] = tolerance(unit(torch.from_numpy(x)), torch.from_numpy(y)).item()
+    return row, arrays

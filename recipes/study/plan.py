@@ -1,0 +1,269 @@
+"""What a study runs: its YAML file read, its grids laid out, every setting checked before anything is trained."""
+
+import itertools
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recipes.options import DEFAULTS
+from sentemb.registry import InputError, check, choose, in_a_line, options_of
+
+STUDY, LOGS, ENCODERS, PLANNED = "study.json", "logs", "encoders", "planned"  # in a study's folder
+ROW, ARRAYS = "row.json", "measured.npz"  # in an encoder's
+SHIPPED = Path(__file__).parents[1] / "studies"
+OWN = ("name", "title", "description", "corpus", "tasks", "keep", "base", "encoders", "references")
+OF_AN_ENTRY = ("family", "name", "vary", "points", "trained")
+# Settings that a study decides by itself, for all its encoders alike.
+FIXED = ("corpus", "data", "tasks", "score", "threads", "track", "workers")
+KEEPS = ("model", "all", "none")
+TERMS = ("contrastive", "align", "uniform")  # of objectives, each with a weight
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One encoder of a study."""
+
+    name: str  # of its folder
+    family: str
+    settings: dict[str, Any]  # of the recipe, complete
+    trained: bool = True  # or scored as it is made
+    reference: bool = False  # in the table, for comparison, but not in the statistics
+
+    @property
+    def setting(self) -> str:
+        """Text that is equal where encoders differ in their seed only."""
+        return repr((self.family, self.trained, sorted((k, str(v)) for k, v in self.settings.items() if k != "seed")))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's file, read and checked."""
+
+    name: str
+    title: str
+    description: str
+    corpus: str
+    tasks: str | None
+    keep: str  # model, all, none: what stays of an encoder's run folder beside its log and scores
+    base: dict[str, Any]
+    encoders: list[Planned] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A study's folder."""
+
+    out: Path
+
+    def run(self, planned: Planned) -> Path:
+        """Its run folder."""
+        return self.out / ENCODERS / planned.name
+
+    def planned(self, planned: Planned) -> Path:
+        """What it was asked to be."""
+        return self.out / PLANNED / f"{planned.name}.json"
+
+    def log(self, planned: Planned) -> Path:
+        """What it printed."""
+        return self.out / LOGS / f"{planned.name}.txt"
+
+    def row(self, planned: Planned) -> dict[str, Any]:
+        """What was measured, if it is done; else empty."""
+        return read_row(self.run(planned))
+
+
+def read_row(folder: Path) -> dict[str, Any]:
+    """What was measured of the encoder in a folder; empty if it is not done."""
+    try:
+        found = json.loads((folder / ROW).read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) and "status" in found else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def shipped() -> list[str]:
+    """Names of the studies that come with the toolkit."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def read_study(given: str) -> Study:
+    """The study of that name, or in that YAML file.
+
+    Raises:
+        InputError: no such study, no YAML, or a key, name or value that cannot be used; the entry is named.
+    """
+    path = Path(given)
+    if not path.is_file():
+        if path.suffix in (".yaml", ".yml"):
+            raise InputError(f"{given} is no file; the studies that come along are {', '.join(shipped())}")
+        path = SHIPPED / f"{choose('study', given, shipped())}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML ({in_a_line(error)})") from None
+    try:
+        return _study(content, path.stem)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _study(content: Any, stem: str) -> Study:
+    content = _mapping(content, "the file", OWN)
+    base = _mapping(content.get("base", {}), "base", _settings())
+    entries = [(entry, False) for entry in _list(content.get("encoders"), "encoders")]
+    entries += [(entry, True) for entry in _list(content.get("references", []), "references")]
+    planned: list[Planned] = []
+    for number, (entry, reference) in enumerate(entries, 1):
+        where = f"entry {number} of {'references' if reference else 'encoders'}"
+        planned += _encoders(_mapping(entry, where, (*OF_AN_ENTRY, *_settings())), base, reference, where)
+    _refuse_twins(planned)
+    if not any(not encoder.reference for encoder in planned):
+        raise InputError("encoders has no entry; a study needs one encoder at least")
+    text = {
+        key: str(content.get(key, default)) for key, default in (("name", stem), ("title", stem), ("keep", "model"))
+    }
+    if not re.fullmatch(r"[\w.+-]+", text["name"]):
+        raise InputError(f"name {text['name']!r} becomes a folder; write it with letters, digits, '-' and '_' only")
+    return Study(
+        name=text["name"],
+        title=text["title"],
+        description=str(content.get("description", "")).strip(),
+        corpus=str(content.get("corpus", "sample")),
+        tasks=content.get("tasks"),
+        keep=choose("keep", text["keep"], KEEPS),
+        base=base,
+        encoders=planned,
+    )
+
+
+def _settings() -> tuple[str, ...]:
+    return tuple(name for name in DEFAULTS if name not in FIXED)
+
+
+def _mapping(value: Any, where: str, known: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{where} must be `key: value` lines, got {type(value).__name__}")
+    for key in value:
+        choose(f"key of {where}", str(key), known)
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(f"{where} must be a list (lines beginning with '- '), got {type(value).__name__}")
+    return value
+
+
+def _encoders(entry: dict[str, Any], base: dict[str, Any], reference: bool, where: str) -> list[Planned]:
+    """The encoders of an entry: one for each combination of ``vary``, or for each of ``points``, or one."""
+    vary, points = entry.get("vary", {}), entry.get("points")
+    if points is not None and vary:
+        raise InputError(f"{where} has both vary and points; keep one of them")
+    if points is None:
+        if not isinstance(vary, dict) or not all(isinstance(v, list) and v for v in vary.values()):
+            raise InputError(f"vary of {where} must be names with lists of values: vary: {{temperature: [0.1, 0.5]}}")
+        points = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
+    elif not (isinstance(points, list) and points and all(isinstance(p, dict) and p for p in points)):
+        raise InputError(f"points of {where} must be a list of `key: value` lines")
+    family = str(entry.get("family", "encoder"))
+    prefix = str(entry.get("name", family))
+    made = []
+    own = base | {key: value for key, value in entry.items() if key not in OF_AN_ENTRY}
+    for point in points:
+        used: set[str] = set()
+        settings = {key: _filled(value, point, used) for key, value in own.items()}
+        for key, value in point.items():
+            if key in _settings():
+                settings[key] = value
+            elif key not in used:
+                raise InputError(f"{where} varies {key}, which no setting uses; write {{{key}}} where its value goes")
+        for key, value in settings.items():
+            settings[key] = _typed(key, value, where)
+        name = "-".join([prefix, *(f"{key}-{value}" for key, value in point.items())])
+        name = re.sub(r"[^\w.+-]+", "_", name).strip("_.")
+        made.append(Planned(name, family, DEFAULTS | settings, bool(entry.get("trained", True)), reference))
+    return made
+
+
+def _filled(value: Any, point: dict[str, Any], used: set[str]) -> Any:
+    """``value`` with the {names} in it replaced by the point's values."""
+    if not isinstance(value, str):
+        return value
+    for key, own in point.items():
+        if f"{{{key}}}" in value:
+            used.add(key)
+            value = value.replace(f"{{{key}}}", str(own))
+    if left := re.search(r"\{\w+\}", value):
+        raise InputError(f"{left[0]} in {value!r} has no value; give it one under vary or points")
+    return value
+
+
+def _typed(key: str, value: Any, where: str) -> Any:
+    """The value with the type that its flag takes; YAML reads 1e-3 as text."""
+    default = DEFAULTS[key]
+    number = {"lr": float, "clip": float, "mlm": float}.get(key, int if isinstance(default, int) else None)
+    if key in ("epochs", "max_steps", "max_pairs"):
+        number = None if value is None else int
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"{key} of {where} is true or false, got {value!r}")
+        return value
+    if number is None:
+        return value if value is None else str(value)
+    try:
+        if isinstance(value, bool) or (number is int and float(value) != int(float(value))):
+            raise ValueError
+        return number(float(value))
+    except (TypeError, ValueError):
+        kind = "a whole number" if number is int else "a number"
+        raise InputError(f"{key} of {where} is {kind}, got {value!r}") from None
+
+
+def _refuse_twins(planned: list[Planned]) -> None:
+    names: dict[str, Planned] = {}
+    settings: dict[str, Planned] = {}
+    for encoder in planned:
+        if encoder.name.lower() in names:
+            raise InputError(f"two encoders have the name {encoder.name}; give one of their entries another `name:`")
+        names[encoder.name.lower()] = encoder
+        same = repr((encoder.settings, encoder.trained))
+        if same in settings:
+            raise InputError(f"{settings[same].name} and {encoder.name} have the same settings; leave one of them out")
+        settings[same] = encoder
+
+
+def described(planned: Planned) -> dict[str, Any]:
+    """The columns of the table that say what an encoder is; None where a setting has no meaning for it."""
+    from sentemb.objectives import OBJECTIVES  # torch, seconds
+
+    settings = planned.settings
+    factory, given = check(OBJECTIVES, settings["objective"], "objective")
+    options = {name: option.default for name, option in options_of(factory).items()} | given
+    name = settings["objective"].partition(":")[0].strip()
+    weights = dict.fromkeys(TERMS)
+    if name == "mix":
+        weights = {term: options[term] or None for term in TERMS}
+    elif name == "align_uniform":
+        weights |= {"align": options["align"], "uniform": options["weight"]}
+    else:
+        weights["contrastive"] = 1.0
+    contrastive = weights["contrastive"] is not None
+    return {
+        "name": planned.name,
+        "family": planned.family,
+        "reference": planned.reference,
+        "trained": planned.trained,
+        "objective": settings["objective"],
+        "objective_name": name,
+        "temperature": options.get("temperature") if contrastive else None,
+        "alpha": options.get("alpha") if weights["align"] is not None else None,
+        "t": options.get("t") if weights["uniform"] is not None else None,
+        **weights,
+        "encoder": settings["encoder"] if settings["init"] is None else settings["init"],
+        **{key: settings[key] for key in ("towers", "head", "pairs", "batch_size", "lr", "seed")},
+        "setting": planned.setting,
+    }

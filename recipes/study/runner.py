@@ -1,0 +1,186 @@
+"""A study's encoders in processes side by side: what is done stays done, what fails stops no other."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from recipes.study.plan import ENCODERS, LOGS, PLANNED, ROW, Place, Planned, Study, described
+from sentemb.registry import InputError
+from sentemb.whole import write_text
+
+
+def refuse_others(place: Place, study: Study) -> None:
+    """InputError where an encoder of this name was run with other settings."""
+    for planned in study.encoders:
+        try:
+            before = json.loads(place.planned(planned).read_text(encoding="utf-8"))["asked"]
+        except (OSError, ValueError, KeyError):
+            continue
+        now = asked(planned)
+        for key in sorted(before | now):
+            if before.get(key) != now.get(key):
+                raise InputError(
+                    f"{place.run(planned)} was begun with {key} {before.get(key)!r}, and now it is {now.get(key)!r}; "
+                    "choose another --out, or delete that folder to have it run anew"
+                )
+
+
+def asked(planned: Planned) -> dict[str, Any]:
+    """What decides an encoder's result, as it is written down."""
+    kept = {
+        k: v for k, v in planned.settings.items() if k not in ("threads", "data", "save_every", "keep", "log_every")
+    }
+    return json.loads(json.dumps(kept | {"trained": planned.trained}))
+
+
+def run_all(
+    study: Study, place: Place, jobs: int, threads: int, folds: int, gpus: int = 0, progress: bool = True
+) -> bool:
+    """Run what is not done; returns whether all is (False: a signal ended it).
+
+    Args:
+        study: what to run. place: where. jobs: processes at a time. threads: of each. folds: of the tasks' scores.
+        gpus: that the processes take in turn; 0: none.
+    """
+    for name in (LOGS, PLANNED, ENCODERS):
+        (place.out / name).mkdir(parents=True, exist_ok=True)
+    names = {planned.name for planned in study.encoders}
+    for path in (place.out / PLANNED).glob("*.json"):  # no longer in the study's file
+        if path.stem not in names:
+            path.unlink()
+    for order, planned in enumerate(study.encoders):
+        content = {"order": order, "asked": asked(planned), "described": described(planned)}
+        write_text(place.planned(planned), json.dumps(content, indent=1) + "\n")
+    todo = [planned for planned in study.encoders if place.row(planned).get("status") not in ("ok", "diverged")]
+    done = len(study.encoders) - len(todo)
+    if done:
+        print(f"{done} of {len(study.encoders)} encoders are done already", file=sys.stderr)
+    if not todo:
+        return True
+    context = _context(threads)
+    stop = _Stop()
+    running: dict[Any, tuple[Planned, int]] = {}
+    free = list(range(jobs))[::-1]
+    bar = tqdm(total=len(study.encoders), initial=done, desc=study.name, unit="encoder", disable=not progress)
+    with bar, stop:
+        queue = list(reversed(todo))
+        while running or (queue and not stop.asked):
+            while queue and free and not stop.asked:
+                planned, slot = queue.pop(), free.pop()
+                running[_start(context, planned, study, place, threads, folds, slot % gpus if gpus else None)] = (
+                    planned,
+                    slot,
+                )
+            ended = wait([process.sentinel for process in running], timeout=0.5)
+            if stop.asked and not stop.passed_on:
+                stop.passed_on = True
+                for process in running:
+                    process.terminate()
+            for process in [p for p in running if p.sentinel in ended]:
+                process.join()
+                planned, slot = running.pop(process)
+                free.append(slot)
+                row = place.row(planned)
+                if not row and not stop.asked:
+                    row = lost(place, planned, process.exitcode)
+                if row:
+                    bar.update()
+                    bar.write(line(planned, row), file=sys.stderr)
+    return not stop.asked
+
+
+def _context(threads: int) -> BaseContext:
+    """Processes forked off one that has imported all and computed nothing; on other systems started anew."""
+    # The threads of a process wait for work by turning round; beside others that takes their cores away.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["recipes.study.work"])
+    return context
+
+
+def _start(
+    context: BaseContext, planned: Planned, study: Study, place: Place, threads: int, folds: int, gpu: int | None
+) -> Any:
+    from recipes.study.work import work
+
+    out = place.run(planned)
+    (out / ROW).unlink(missing_ok=True)  # of a failed one
+    settings = planned.settings | {"threads": threads}
+    process = context.Process(  # type: ignore[attr-defined]
+        target=work, args=(replace(planned, settings=settings), out, place.log(planned), study.keep, folds, gpu)
+    )
+    process.start()
+    return process
+
+
+def lost(place: Place, planned: Planned, code: int | None) -> dict[str, Any]:
+    """The row of an encoder whose process is gone without one."""
+    name = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
+    why = ", for want of memory mostly (fewer --jobs)" if name == "SIGKILL" else ""
+    row = {"status": "failed", "reason": f"its process ended with {name}{why}; see {place.log(planned).name}"}
+    place.run(planned).mkdir(parents=True, exist_ok=True)
+    write_text(place.run(planned) / ROW, json.dumps(row) + "\n")
+    return row
+
+
+def line(planned: Planned, row: dict[str, Any]) -> str:
+    """An encoder's row in a line."""
+    if row["status"] != "ok":
+        return f"{planned.name}: {row['status']}: {row['reason']}"
+    numbers = [f"{key[:-4]} {value:.2f}" for key, value in row.items() if key.endswith("_acc")]
+    shape = f"alignment {row['alignment']:.3f}, uniformity {row['uniformity']:.3f}"
+    return f"{planned.name}: {', '.join([*numbers, shape])} ({row['seconds']:.0f} s)"
+
+
+class _Stop:
+    """SIGTERM and SIGINT: those that train save and end, nothing new is begun."""
+
+    def __init__(self) -> None:
+        self.asked, self.passed_on, self._before = 0, False, dict[int, Any]()
+
+    def __enter__(self) -> "_Stop":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.asked and time.monotonic() - self._since > 0.5:
+            os._exit(128 + number)
+        self.asked, self._since = number, time.monotonic()
+        os.write(2, b"\nending: what trains is saved; once more to exit at once\n")
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
+    """The study with what all its encoders share, each setting checked as the recipe does."""
+    from recipes.job import check_settings
+
+    shared = {"corpus": corpus, "data": str(data) if data else None, "tasks": tasks, "score": False}
+    encoders: Sequence[Planned] = [replace(p, settings=p.settings | shared) for p in study.encoders]
+    for planned in encoders:
+        try:
+            settings = dict(planned.settings)
+            if settings["init"] is not None:
+                settings["encoder"] = None
+            check_settings(settings)
+        except InputError as error:
+            raise InputError(f"encoder {planned.name}: {error}") from None
+    return replace(study, encoders=list(encoders), corpus=corpus, tasks=tasks)

@@ -1,0 +1,118 @@
+"""One encoder of a study in a process of its own: train, measure, write its row."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eval.neighbours import held_out
+from eval.reading import read
+from eval.tasks import choose_tasks
+from recipes.job import check_settings, make_model, run, save_model
+from recipes.study.measure import measure
+from recipes.study.plan import ARRAYS, ROW, Planned
+from sentemb.checkpoint import newest_whole
+from sentemb.corpus import open_corpus
+from sentemb.loading import load
+from sentemb.registry import InputError, in_a_line
+from sentemb.stopping import Halted, explained
+from sentemb.whole import Damaged, verify, write_text, write_whole
+
+MODEL = "model"
+INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
+
+
+def work(planned: Planned, out: Path, log: Path, keep: str, folds: int, gpu: int | None) -> None:
+    """Train and measure one encoder into run folder ``out``; what it prints goes to ``log``. For a process' target."""
+    _end_with_parent()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    with log.open("a", encoding="utf-8", buffering=1) as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        sys.stdout = sys.stderr = stream
+        start = time.perf_counter()
+        try:
+            _train(planned, out)
+            row = _scored(planned, out, folds)
+        except FloatingPointError as error:
+            row = {"status": "diverged", "reason": in_a_line(error)}
+        except (InputError, Halted) as error:
+            row = {"status": "failed", "reason": in_a_line(error)}
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            traceback.print_exc()
+            why = explained(error) or f"{type(error).__name__}: {in_a_line(error)}"
+            row = {"status": "failed", "reason": f"{why} (more in {log.name})"}
+        row["seconds"] = round(time.perf_counter() - start, 2)
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / ROW, json.dumps(row, indent=1) + "\n")
+        for name in ("checkpoints", "best", "last", *([MODEL] if keep == "none" else [])):
+            if keep != "all" and row["status"] != "failed":
+                shutil.rmtree(out / name, ignore_errors=True)
+
+
+def _train(planned: Planned, out: Path) -> None:
+    """Make ``out``/model, unless it is there whole."""
+    with suppress(Damaged, OSError, InputError):
+        if (out / MODEL / "modules.json").is_file():
+            verify(out / MODEL)
+            return
+    if out.exists() and newest_whole(out)[0] is None:  # killed before its first checkpoint
+        shutil.rmtree(out)
+    settings = dict(planned.settings)
+    if planned.trained:
+        run("bookcorpus", settings, out, resume=out.exists(), finish=lambda *given: None)
+        if not (out / MODEL / "modules.json").is_file():  # a signal
+            sys.exit(INTERRUPTED)
+        return
+    check_settings(settings)
+    corpus = open_corpus(settings["corpus"])
+    torch.manual_seed(settings["seed"])
+    model = make_model(settings, corpus, corpus.split()[0])
+    write_whole(out / MODEL, lambda partial: save_model(partial, model, settings, corpus, "0 steps"))
+
+
+def _scored(planned: Planned, out: Path, folds: int) -> dict[str, Any]:
+    """The row of what is in ``out``/model; its arrays are written."""
+    settings = planned.settings
+    folder = Path(settings["data"]) if settings["data"] else None
+    tasks = [read(task, folder) for task in choose_tasks(settings["tasks"], folder)]
+    model = load(out / MODEL, device="cpu")
+    found, arrays = measure(model, tasks, held_out(open_corpus(settings["corpus"])), folds)
+    row = {"status": "ok", "reason": ""} | found
+    with suppress(OSError, ValueError, IndexError):
+        last = json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        row |= {"steps": last["step"], "loss": last["loss"], "pairs_seen": last["pairs_seen"]}
+        row["training_seconds"] = round(last["seconds"], 2)
+    partial = out / f".{ARRAYS}.partial"
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    partial.replace(out / ARRAYS)
+    return row
+
+
+def _end_with_parent() -> None:
+    """End when the sweep is gone, so that nothing trains on unseen and a new sweep finds nobody in its way."""
+    if (parent := parent_process()) is not None:
+
+        def wait() -> None:
+            parent.join()
+            os._exit(INTERRUPTED)
+
+        threading.Thread(target=wait, daemon=True).start()
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # the sweep passes a Ctrl-C on, once
+    signal.signal(signal.SIGINT, signal.default_int_handler)

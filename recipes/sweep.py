@@ -1,0 +1,143 @@
+"""Train and score many encoders one like the other: a study, its table, statistics, figures and page.
+
+    python recipes/sweep.py --study bookcorpus-108 --corpus BOOKS     # Wang & Isola's study, over an hour on two cores
+    python recipes/sweep.py --study temperature --corpus BOOKS        # Wang & Liu's
+    python recipes/sweep.py --study circle --corpus BOOKS             # features in two dimensions
+    python recipes/sweep.py --study mine.yaml --corpus FILE --dry-run # what a study of your own would run
+
+Encoders are trained side by side, a core each. The same command goes on with a study that was ended or killed:
+encoders that are done are never run again, those that failed are tried once more. Writes OUT/results.parquet and
+OUT/results.csv, OUT/statistics.json, OUT/figures/, OUT/study.html, and OUT/encoders/NAME/ with each model.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recipes.study.plan import STUDY, Place, Study, read_study, shipped
+from sentemb.registry import InputError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--study", required=True, help=f"{', '.join(shipped())}, or a YAML file of your own")
+    made.add_argument("--corpus", help="as of the recipes; default: the study's own, else the built-in sample")
+    made.add_argument("--data", type=Path, help="SentEval's folder; else $SENTEMB_DATA/senteval, else the sample's")
+    made.add_argument("--out", type=Path, help="the study's folder; default runs/NAME of the study")
+    made.add_argument("--jobs", type=int, help="encoders trained at a time (default: one a core, or one a GPU)")
+    made.add_argument("--folds", type=int, default=10, help="of the tasks' cross-validation (default 10)")
+    made.add_argument("--dry-run", action="store_true", help="list the encoders and what is done of them; train none")
+    made.add_argument("--page", action="store_true", help="write table, statistics, figures and page of what is done")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: 0 done or ended by a signal, 2 something given cannot be used."""
+    options = parser().parse_args(arguments)
+    try:
+        study = read_study(options.study)
+        if options.jobs is not None and options.jobs < 1:
+            raise InputError(f"--jobs must be at least 1, got {options.jobs}")
+        if options.folds < 2:
+            raise InputError(f"--folds must be at least 2, got {options.folds}")
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise InputError("a study runs its encoders side by side by itself; start it with python")
+        _run(study, options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(study: Study, options: argparse.Namespace) -> None:
+    place = Place((options.out or Path("runs") / study.name).resolve())
+    if place.out.exists() and (not place.out.is_dir() or (any(place.out.iterdir()) and not _about(place.out))):
+        raise InputError(f"{place.out} is there and no study's folder; choose another --out")
+    if options.page:
+        from recipes.study.results import conclude
+
+        if not _about(place.out):
+            raise InputError(f"{place.out} holds no study yet; run it without --page first")
+        print(conclude(place.out))
+        return
+    if options.dry_run:
+        for planned in study.encoders:
+            shown = place.row(planned).get("status", "to do")
+            print(f"{planned.name}  [{shown}]  {planned.settings['objective']}  {planned.settings['encoder']}")
+        print(f"{len(study.encoders)} encoders")
+        return
+
+    _train(study, place, options)
+
+
+def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
+    """Look at all that is given, then run what is not done."""
+    import torch
+
+    from eval.neighbours import held_out
+    from eval.reading import read
+    from eval.tasks import choose_tasks, data_folder
+    from recipes.study.results import conclude
+    from recipes.study.runner import prepare, refuse_others, run_all
+    from sentemb.corpus import open_corpus
+    from sentemb.machine import usable_cores
+    from sentemb.whole import write_text
+
+    folder = data_folder(options.data)
+    folder = folder.resolve() if folder else None
+    tasks = choose_tasks(study.tasks, folder)
+    for task in tasks:
+        if not task.probed or task.name == "MRPC":
+            raise InputError(f"a study's tasks are classified sentences, and {task.name} is not; leave it out of tasks")
+    spec = options.corpus or study.corpus
+    spec = str(Path(spec).resolve()) if Path(spec).exists() else spec
+    study = prepare(study, spec, folder, ",".join(task.name for task in tasks))
+    refuse_others(place, study)
+    corpus = open_corpus(spec, progress=True)
+    before = _about(place.out)
+    if before.get("corpus", {}).get("fingerprint", corpus.fingerprint) != corpus.fingerprint:
+        raise InputError(f"{place.out} was begun on another corpus, or its files have changed; choose another --out")
+    held_out(corpus)  # an InputError now is better than one of each encoder
+    for task in tasks:
+        read(task, folder)
+    gpus = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    jobs = min(options.jobs or gpus or usable_cores(), len(study.encoders))
+    threads = max(1, usable_cores() // jobs)
+    about = {key: getattr(study, key) for key in ("name", "title", "description", "keep", "base")}
+    about |= {"corpus": {"name": corpus.name, "sentences": len(corpus), "fingerprint": corpus.fingerprint}}
+    about |= {"tasks": [task.name for task in tasks], "folds": options.folds, "jobs": jobs, "threads": threads}
+    about["seconds"] = before.get("seconds", 0)
+    try:
+        place.out.mkdir(parents=True, exist_ok=True)
+        write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write to {place.out} ({error.strerror}); choose another --out") from None
+    print(f"study folder: {place.out}; {jobs} encoder(s) at a time, {threads} thread(s) each")
+    start = time.perf_counter()
+    whole = run_all(study, place, jobs, threads, options.folds, gpus)
+    about["seconds"] = round(about["seconds"] + time.perf_counter() - start)
+    write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
+    if not whole:
+        print("ended; the same command goes on with it")
+        return
+    print(conclude(place.out))
+
+
+def _about(out: Path) -> dict[str, Any]:
+    """What a study's folder says of it; empty where there is none."""
+    try:
+        return dict(json.loads((out / STUDY).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+if __name__ == "__main__":
+    main()

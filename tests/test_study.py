@@ -1,0 +1,408 @@
+"""Studies: plans laid out and refused, statistics against closed forms, and a small one that is killed and goes on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.stats import kendalltau, spearmanr
+from sklearn.model_selection import train_test_split
+
+from eval.neighbours import held_out
+from eval.probe import SEED
+from eval.reading import read
+from eval.scoring import Settings, evaluate
+from eval.tasks import TASKS
+from recipes import sweep
+from recipes.job import check_settings
+from recipes.study import statistics
+from recipes.study.measure import measure
+from recipes.study.plan import DEFAULTS, Place, described, read_study, shipped
+from recipes.study.results import collect, conclude
+from recipes.study.runner import lost
+from recipes.train_bookcorpus import main as train
+from sentemb.corpus import open_corpus
+from sentemb.loading import load
+
+ROOT = Path(__file__).parents[1]
+RNG = np.random.default_rng(0)
+
+
+# ---- plans
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_the_studies_that_come_along_can_be_run(name):
+    study = read_study(name)
+    for planned in study.encoders:
+        check_settings(dict(planned.settings))
+        assert described(planned)["name"] == planned.name
+    assert study.title and study.description
+
+
+def test_the_study_of_108_has_108_settings_and_what_the_paper_varied():
+    mine = [planned for planned in read_study("bookcorpus-108").encoders if not planned.reference]
+    rows = pd.DataFrame([described(planned) for planned in mine])
+    assert len(mine) == 108 and rows["name"].nunique() == 108
+    assert set(rows["family"]) == {"contrastive", "align+uniform", "mixture", "unnormalised"}
+    assert {0.05, 0.075} <= set(rows["temperature"]) and {1.0, 2.0} <= set(rows["alpha"])
+    best = rows[(rows["align"] == 0.9) & (rows["uniform"] == 0.1) & (rows["t"] == 5) & (rows["alpha"] == 2)]
+    assert len(best) == 1  # the paper's best of alignment and uniformity
+    assert (rows.groupby("setting").size() == 5).sum() == 3  # three settings with five seeds
+
+
+def plan(tmp_path, **content) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_a_grid_is_the_product_and_points_are_a_list(tmp_path):
+    study = read_study(str(plan(
+        tmp_path,
+        base={"encoder": "static:embeddings=random,dim=4", "lr": "1e-2"},
+        encoders=[
+            {"family": "a", "objective": "infonce:temperature={tau}", "vary": {"tau": [0.1, 0.5], "seed": [0, 1]}},
+            {"family": "b", "points": [{"batch_size": 8, "max_steps": 3}, {"batch_size": 16, "max_steps": 2}]},
+        ],
+        references=[{"family": "untrained", "trained": False}],
+    )))  # fmt: skip
+    names = [planned.name for planned in study.encoders]
+    assert names[:3] == ["a-tau-0.1-seed-0", "a-tau-0.1-seed-1", "a-tau-0.5-seed-0"]
+    assert names[4:] == ["b-batch_size-8-max_steps-3", "b-batch_size-16-max_steps-2", "untrained"]
+    first, last = study.encoders[0], study.encoders[-1]
+    assert first.settings == DEFAULTS | {
+        "encoder": "static:embeddings=random,dim=4", "lr": 0.01, "objective": "infonce:temperature=0.1", "seed": 0,
+    }  # fmt: skip
+    assert first.setting == study.encoders[1].setting != study.encoders[2].setting
+    assert last.reference and not last.trained
+
+
+def test_the_example_of_the_guide_is_a_study(tmp_path):
+    guide = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "letters.yaml").write_text(text)
+    study = read_study(str(tmp_path / "letters.yaml"))
+    assert [planned.family for planned in study.encoders] == 6 * ["contrastive"] + 2 * ["align+uniform"] + ["untrained"]
+    for planned in study.encoders:
+        check_settings(dict(planned.settings))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({}, "encoders must be a list"),
+        ({"encoders": []}, "one encoder at least"),
+        ({"encoders": [3]}, "entry 1 of encoders must be"),
+        ({"encoder": []}, "did you mean 'encoders'"),
+        ({"encoders": [{"objektive": "infonce"}]}, "did you mean 'objective'"),
+        ({"base": {"tasks": "MR"}, "encoders": [{}]}, "unknown key of base 'tasks'"),
+        ({"encoders": [{"vary": {"tau": [1]}}]}, "varies tau, which no setting uses"),
+        (
+            {"encoders": [{"objective": "infonce:temperature={tau}"}]},
+            "{tau} in 'infonce:",
+        ),
+        ({"encoders": [{"vary": {"seed": []}}]}, "names with lists of values"),
+        ({"encoders": [{"vary": {"seed": [1]}, "points": [{"seed": 2}]}]}, "both vary and points"),
+        ({"encoders": [{"points": [{}]}]}, "points of entry 1"),
+        ({"encoders": [{"lr": "fast"}]}, "lr of entry 1 of encoders is a number, got 'fast'"),
+        ({"encoders": [{"seed": 0.5}]}, "seed of entry 1 of encoders is a whole number"),
+        ({"encoders": [{"max_steps": "x"}]}, "max_steps of entry 1 of encoders is a whole number"),
+        ({"encoders": [{"compile": 1}]}, "compile of entry 1 of encoders is true or false"),
+        ({"encoders": [{}, {}]}, "two encoders have the name encoder"),
+        ({"encoders": [{}, {"name": "b"}]}, "encoder and b have the same settings"),
+        ({"name": "a/b", "encoders": [{}]}, "becomes a folder"),
+        ({"keep": "some", "encoders": [{}]}, "unknown keep 'some'"),
+    ],
+)
+def test_a_plan_that_cannot_be_run_is_refused_in_a_sentence(tmp_path, content, said, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main(["--study", str(plan(tmp_path, **content)), "--out", str(tmp_path / "out")])
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and said in told and told.count("\n") == 1 and "mine.yaml" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_input_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("SENTEMB_DATA", raising=False)
+    wrong = plan(tmp_path, encoders=[{"family": "x", "objective": "infonce:temperature=-1"}])
+    (tmp_path / "text").write_text("no study")
+    (tmp_path / "broken.yaml").write_text("{")
+    for arguments, said in [
+        (["--study", "bookcorpus"], "did you mean 'bookcorpus-108'"),
+        (["--study", "x.yaml"], "x.yaml is no file"),
+        (["--study", str(tmp_path / "broken.yaml")], "cannot be read as YAML"),
+        (["--study", "circle", "--jobs", "0"], "--jobs must be at least 1"),
+        (["--study", "circle", "--folds", "1"], "--folds must be at least 2"),
+        (["--study", "circle", "--out", str(tmp_path)], "no study's folder"),
+        (["--study", "circle", "--out", str(tmp_path / "new"), "--page"], "holds no study yet"),
+        (["--study", str(wrong), "--out", str(tmp_path / "new")], "encoder x: objective"),
+        (["--study", "circle", "--data", str(tmp_path), "--out", str(tmp_path / "new")], "has no folder downstream/"),
+    ]:
+        with pytest.raises(SystemExit) as stopped:
+            sweep.main(arguments)
+        told = capsys.readouterr().err
+        assert stopped.value.code == 2 and said in told and told.count("\n") == 1, told
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        ("infonce:temperature=0.2", {"temperature": 0.2, "contrastive": 1.0, "align": None, "uniform": None}),
+        ("align_uniform:align=0.9,weight=0.1,t=5",
+         {"temperature": None, "contrastive": None, "align": 0.9, "uniform": 0.1, "t": 5.0, "alpha": 2.0}),
+        ("mix:contrastive=0,align=1,uniform=0.5", {"temperature": None, "contrastive": None, "align": 1.0}),
+        ("mix:contrastive=2", {"temperature": 0.05, "contrastive": 2.0, "align": None, "uniform": None, "alpha": None}),
+        ("simple", {"temperature": None, "contrastive": 1.0}),
+    ],
+)  # fmt: skip
+def test_a_row_says_what_its_objective_weighs(tmp_path, objective, expected):
+    (planned,) = read_study(str(plan(tmp_path, encoders=[{"objective": objective}]))).encoders
+    row = described(planned)
+    assert {key: row[key] for key in expected} == expected
+
+
+# ---- statistics
+
+
+def test_rank_correlations_are_scipys():
+    x, y = RNG.integers(0, 8, 30).astype(float), RNG.normal(size=30)
+    assert statistics.spearman(x, y) == pytest.approx(spearmanr(x, y).statistic)
+    assert statistics.kendall(x, y) == pytest.approx(kendalltau(x, y).statistic)
+    assert np.isnan(statistics.spearman(np.ones(5), np.arange(5.0)))
+
+
+def test_the_best_mixture_is_the_one_that_was_planted():
+    a, u = RNG.normal(size=60), RNG.normal(size=60) * 5
+    accuracy = -(0.3 * a / a.std() + 0.7 * u / u.std())
+    best = statistics.best_mixture(accuracy, a, u)
+    assert statistics.MIXTURES[best] == pytest.approx(0.3)
+    assert statistics.spearman(accuracy, statistics.mixtures(a, u)[best]) == pytest.approx(-1)
+    assert statistics.MIXTURES[statistics.best_mixture(-a, a, u)] == 1
+    assert statistics.MIXTURES[statistics.best_mixture(-u, a, u)] == 0
+
+
+def test_an_interval_holds_what_it_should_and_is_the_same_twice():
+    x = RNG.normal(size=100)
+    y = x + RNG.normal(size=100)
+    found = statistics.interval(statistics.spearman, x, y)
+    assert found == statistics.interval(statistics.spearman, x, y)
+    assert found[1] < found[0] < found[2] and found[1] > 0 and found[2] - found[1] < 0.4
+    lost = statistics.interval(statistics.spearman, RNG.normal(size=40), RNG.normal(size=40))
+    assert lost[1] < 0 < lost[2]
+
+
+def test_holms_correction_on_a_known_example():
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.9]) == [0.9] and statistics.holm([0.6, 0.7]) == [1, 1]
+
+
+def table(**columns) -> pd.DataFrame:
+    n = len(next(iter(columns.values())))
+    base = {"name": [f"e{i}" for i in range(n)], "family": "f", "status": "ok", "reference": False, "encoder": "e",
+            "objective": "o", "objective_name": "o", "pairs": "p", "setting": [f"s{i}" for i in range(n)],
+            "dimension": 4.0, "alignment": np.linspace(1, 2, n), "uniformity": np.linspace(-3, -2, n),
+            "contrastive": np.nan, "align": np.nan, "uniform": np.nan, "temperature": np.nan, "seed": 0.0}  # fmt: skip
+    scores = {"T_cv": columns["T_acc"], "T_test": columns["T_acc"]}
+    return pd.DataFrame(base | scores | columns)
+
+
+def said(frame: pd.DataFrame, tmp_path) -> str:
+    return " ".join(statistics.statistics(frame, ["T"], tmp_path)["said"])
+
+
+def test_an_inverted_u_is_told_from_a_slope(tmp_path):
+    ratios = [0.1, 0.3, 0.5, 0.7, 0.9]
+    weights = {"align": ratios, "uniform": [1 - r for r in ratios], "alpha": 2.0, "t": 2.0}
+    assert "not at an end, in 1 of 1 curves" in said(table(**weights, T_acc=[1.0, 2, 3, 2, 1]), tmp_path)
+    assert "not at an end, in 0 of 1 curves" in said(table(**weights, T_acc=[1.0, 2, 3, 4, 5]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([-3.0, -2.5, -2.0, -1.5], "uniformity over the temperature rises at every step"),
+        ([-3.0, -2.5, -2.8, -1.5], "uniformity over the temperature does not rise from 0.2 to 0.3"),
+        ([-3.0, -2.5, -2.5005, -1.5], "rises within the seeds' error (it is level or falls by less than twice the"),
+    ],
+)  # fmt: skip
+def test_what_follows_the_temperature_is_told_against_the_seeds_error(tmp_path, values, verdict):
+    temperature = np.repeat([0.1, 0.2, 0.3, 0.4], 3)
+    noise = np.tile([-0.001, 0, 0.001], 4)
+    frame = table(temperature=temperature, seed=np.tile([0.0, 1, 2], 4), uniformity=np.repeat(values, 3) + noise,
+                  T_tolerance=temperature, T_acc=temperature, setting=np.repeat(list("abcd"), 3))  # fmt: skip
+    assert verdict in said(frame, tmp_path)
+    assert "standard deviation is 0.00 points of T (pooled)" in said(frame, tmp_path)
+
+
+def test_diverged_and_reference_rows_are_told_and_left_out(tmp_path):
+    accuracy = np.linspace(60, 70, 12)
+    frame = table(T_acc=accuracy, T_cv=accuracy, T_test=accuracy, reason="").astype({"reason": object})
+    frame.loc[3, ["status", "reason"]] = "diverged", "the loss is nan"
+    frame.loc[11, "reference"] = True
+    text = said(frame, tmp_path)
+    assert "11 encoders: 10 ok, 1 diverged." in text and "e3 diverged: the loss is nan." in text
+    assert "Over all 10 encoders T accuracy goes with the alignment loss by Spearman +1.00" in text
+
+
+# ---- a small study, end to end
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """MR and CR of made-up sentences, in SentEval's layout and with its numbers of rows."""
+    folder = tmp_path_factory.mktemp("senteval")
+    rng = np.random.default_rng(0)
+    words = {1: ["good", "fine", "kind", "the", "king"], 0: ["bad", "dull", "poor", "the", "ship"]}
+    for name in ("MR", "CR"):
+        for file in TASKS[name].files:
+            path = folder / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = [" ".join(rng.choice(words[file.label or 0], 4)) + f" {i % 97}" for i in range(file.rows)]
+            path.write_text("\n".join(lines) + "\n", encoding=TASKS[name].encoding)
+    return folder
+
+
+SMALL = "static:embeddings=random,dim=4,vocabulary=270"
+
+
+@pytest.fixture
+def small(tmp_path, book_file) -> Path:
+    return plan(
+        tmp_path,
+        name="small",
+        title="A small study",
+        corpus=str(book_file),
+        base={"encoder": SMALL, "max_steps": 4, "warmup": 1, "batch_size": 16, "eval_every": 2, "lr": 0.01,
+              "dev": "heldout", "save_every": 0},
+        encoders=[
+            {"family": "contrastive", "objective": "infonce:temperature={tau}", "vary": {"tau": [0.1, 0.5]}},
+            {"family": "align+uniform", "objective": "align_uniform"},
+            {"family": "unnormalised", "objective": "infonce:score=dot", "lr": 1e30},
+            {"family": "supervised", "objective": "cross_entropy:classes=5", "encoder": SMALL + ",out=2",
+             "pairs": "neighbours:documents=5,classes=true"},
+        ],
+        references=[{"family": "untrained", "trained": False}],
+    )  # fmt: skip
+
+
+def children_of(process: int) -> list[int]:
+    """All processes below one."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == process:
+            found += [int(status.parent.name), *children_of(int(status.parent.name))]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
+def test_a_killed_study_goes_on_with_nothing_run_twice(small, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    arguments = ["--study", str(small), "--data", str(data), "--out", str(out), "--folds", "2"]
+    command = [sys.executable, str(ROOT / "recipes" / "sweep.py"), *arguments]
+    surroundings = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+    log = (tmp_path / "printed.txt").open("w")
+    running = subprocess.Popen([*command, "--jobs", "1"], env=surroundings, stderr=log, stdout=log)
+    rows = lambda: sorted(out.glob("encoders/*/row.json"))  # noqa: E731
+    deadline = time.monotonic() + 240
+    while not rows() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    below = children_of(running.pid)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{child}").exists() for child in below) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert below and not any(Path(f"/proc/{child}").exists() for child in below), "its processes live on"
+    first = {path: (path.stat().st_mtime_ns, path.read_text()) for path in rows()}
+    assert 0 < len(first) < 6, (tmp_path / "printed.txt").read_text()
+
+    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(first)} of 6 encoders are done already" in done.stderr and len(rows()) == 6
+    assert all((path.stat().st_mtime_ns, path.read_text()) == was for path, was in first.items())
+    found = pd.read_parquet(out / "results.parquet")
+    assert list(found["name"]) == list(pd.read_csv(out / "results.csv")["name"])
+    assert list(found["status"]) == ["ok", "ok", "ok", "diverged", "ok", "ok"]
+    assert "the loss is" in found["reason"][3] and np.isnan(found["MR_acc"][3])
+    whole = found[found["status"] == "ok"]
+    numbers = ["MR_acc", "CR_acc", "MR_cv", "CR_test", "MR_tolerance", "alignment", "uniformity", "potential"]
+    assert np.isfinite(whole[numbers]).all(axis=None) and (found["dimension"].dropna() == [4, 4, 4, 2, 4]).all()
+    assert (out / "study.html").is_file() and list(out.glob("figures/*.png"))
+    assert "5 encoders: 4 ok, 1 diverged." in json.loads((out / "statistics.json").read_text())["said"][0]
+    card = (out / "encoders" / "contrastive-tau-0.1" / "model" / "README.md").read_text()
+    assert f"| MR, accuracy x 100 | {found['MR_acc'][0]:.2f} |" in card and card.startswith("---\n")
+    assert load(out / "encoders" / "supervised" / "model").encode("hello").shape == (2,)
+
+    # each encoder is what the recipe alone makes of its settings
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    asked = json.loads((out / "planned" / "align+uniform.json").read_text())["asked"]
+    train(["--corpus", asked["corpus"], "--encoder", SMALL, "--objective", "align_uniform", "--max-steps", "4",
+           "--warmup", "1", "--batch-size", "16", "--lr", "0.01", "--dev", "heldout", "--no-score", "--threads", "1",
+           "--out", str(tmp_path / "alone")])  # fmt: skip
+    last = json.loads((tmp_path / "alone" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["loss"] == pytest.approx(found["loss"][2], abs=1e-6)
+    assert last["heldout_alignment"] == pytest.approx(found["alignment"][2], abs=1e-5)
+
+    # again there is nothing to do; a failed one is tried once more; other settings are refused
+    capsys.readouterr()
+    times = [path.stat().st_mtime_ns for path in rows()]
+    sweep.main(arguments)
+    printed = capsys.readouterr()
+    assert "6 of 6 encoders are done already" in printed.err and "The best of each family" in printed.out
+    assert times == [path.stat().st_mtime_ns for path in rows()]
+    content = yaml.safe_load(small.read_text())
+    content["base"]["lr"] = 0.02
+    small.write_text(yaml.safe_dump(content))
+    with pytest.raises(SystemExit):
+        sweep.main(arguments)
+    assert "was begun with lr 0.01, and now it is 0.02" in capsys.readouterr().err
+    (out / "encoders" / "contrastive-tau-0.5" / "row.json").unlink()
+    conclude(out)
+    assert len(collect(out)) == 5
+
+
+def test_what_is_measured_of_an_encoder(encoder, data, book_file, tmp_path, monkeypatch):
+
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    model, pairs = encoder("static:embeddings=random,dim=5,vocabulary=270,out=3"), held_out(open_corpus(str(book_file)))
+    task = read(TASKS["CR"], data)
+    row, arrays = measure(model, [task], pairs, folds=2)
+    whole = evaluate(model, [task], pairs, settings=Settings(folds=2))
+    assert row["CR_acc"] == whole["tasks"]["CR"]["acc"]
+    assert row["CR_tolerance"] == pytest.approx(whole["geometry"]["tolerance"]["CR"], abs=1e-6)
+    assert row["alignment"] == whole["geometry"]["alignment"] and row["potential"] == np.exp(row["uniformity"])
+    texts = list(dict.fromkeys(pairs.first + pairs.second))
+    assert arrays["features"].shape == (len(texts), 3)
+    np.testing.assert_allclose(np.linalg.norm(arrays["features"], axis=1), 1, atol=1e-6)
+    assert np.square(arrays["singular_values"]).sum() == pytest.approx(len(texts), rel=1e-5)
+    y = task.parts["all"].gold
+    rest = train_test_split(np.arange(len(y)), test_size=0.2, random_state=SEED, stratify=y)[1]
+    assert len(arrays["CR_test_right"]) == len(rest)
+    assert row["CR_test"] == pytest.approx(100 * arrays["CR_test_right"].mean(), abs=0.01)
+    for name in ("partners", "strangers", "hardest"):
+        assert arrays[name].sum() == pytest.approx(1)
+    middle = (arrays["edges"][1:] + arrays["edges"][:-1]) / 2
+    assert middle @ arrays["hardest"] > middle @ arrays["strangers"]
+
+
+def test_a_process_that_dies_is_a_failed_row_with_its_reason(tmp_path):
+    (planned,) = read_study(str(plan(tmp_path, encoders=[{}]))).encoders
+    row = lost(Place(tmp_path), planned, -9)
+    assert row["status"] == "failed" and "SIGKILL, for want of memory mostly" in row["reason"]
+    assert Place(tmp_path).row(planned) == row
