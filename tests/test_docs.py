@@ -1,0 +1,344 @@
+"""The documentation site builds without a broken link; its commands have flags that exist, and its examples run."""
+
+import ast
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from eval import senteval
+from eval.tasks import GROUPS, TASKS
+from recipes import options, train_bookcorpus, train_simcse, train_supervised
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
+CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+HOSTS = {"arxiv.org", "download.pytorch.org", "github.com", "huggingface.co", "pytorch.org", "pypi.org", "zensical.org"}
+FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [(name, *found) for name, page in PAGES.items() for found in FENCE.findall(page)]  # page, run, kind, text
+RECIPES = {
+    f"recipes/{module.__name__.rpartition('.')[2]}.py": options.DEFAULTS | getattr(module, "DEFAULTS", {})
+    for module in (train_bookcorpus, train_simcse, train_supervised)
+}
+STUDIES = ROOT / "recipes" / "studies"
+
+
+def prose(page: str) -> str:
+    """A page without its blocks and its inline code."""
+    return re.sub(r"`[^`\n]*`", "", FENCE.sub("", page))
+
+
+def anchors(page: str) -> set[str]:
+    """Of the headings, as the site makes them."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.*)$", FENCE.sub("", page), re.MULTILINE):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        found.add(re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip()))
+    return found
+
+
+def links() -> list[tuple[str, str]]:
+    pages = PAGES | {"../README.md": (ROOT / "README.md").read_text(encoding="utf-8")}
+    return [(name, target) for name, page in pages.items() for target in re.findall(r"\]\(([^)\s]+)\)", prose(page))]
+
+
+def commands() -> list[str]:
+    """Lines of the blocks that are commands, without their comments, continued lines joined."""
+    known = ("accelerate launch", "torchrun ", "python ")
+    lines = [
+        line for _, _, kind, text in BLOCKS if kind in ("", "bash") for line in text.replace("\\\n", " ").split("\n")
+    ]
+    return [re.split(r"\s#", line)[0].strip() for line in lines if line.startswith(known)]
+
+
+def build(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site of ``folder``'s mkdocs.yml and docs/, as ``make docs`` does."""
+    tool = Path(sys.executable).with_name("zensical")
+    command = [str(tool), "build", "--strict", "--clean"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A folder with a copy of what the site is built from."""
+    pytest.importorskip("zensical", reason="zensical, which builds the site, is not installed (the extra docs)")
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    return tmp_path
+
+
+def test_the_site_builds_and_fetches_nothing(site):
+    built = build(site)
+    assert built.returncode == 0, built.stdout + built.stderr
+    for page in PAGES:
+        html = (site / "site" / page).with_suffix(".html").read_text(encoding="utf-8")
+        fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']?(?:https?:)?//[^>]*>", html)
+        assert not fetched, page
+        assert anchors(PAGES[page]) <= set(re.findall(r"<h\d id=\"?([^\s\">]+)", html)), page
+
+
+@pytest.mark.parametrize("broken", ["[x](nowhere.md)", "[x](faq.md#nowhere)"])
+def test_a_broken_link_fails_the_build(site, broken):
+    (site / "docs" / "index.md").write_text(f"# Home\n\n{broken}\n", encoding="utf-8")
+    assert build(site).returncode != 0
+
+
+def test_links_and_anchors_resolve():
+    found = links()
+    assert len(found) > 40
+    for name, target in found:
+        parts = urlsplit(target)
+        if parts.scheme or parts.netloc:
+            good = parts.scheme == "https" and parts.hostname in HOSTS and re.fullmatch(r"[!-~]+", target)
+            assert good, f"{name}: {target} is no well-formed address of a host that is known"
+            assert parts.hostname != "arxiv.org" or re.fullmatch(r"/abs/\d{4}\.\d{4,5}", parts.path), (name, target)
+            continue
+        path = (DOCS / name).resolve().parent / parts.path if parts.path else (DOCS / name).resolve()
+        assert path.is_file(), f"{name}: there is no {target}"
+        assert not parts.fragment or parts.fragment in anchors(path.read_text(encoding="utf-8")), f"{name}: {target}"
+
+
+def test_every_address_is_of_a_known_host():
+    for name, page in PAGES.items():
+        for address in re.findall(r"https?://[^\s)\"'`>]+", page):
+            assert urlsplit(address).hostname in HOSTS and address.startswith("https:"), f"{name}: {address}"
+
+
+def test_every_page_is_in_the_navigation_once():
+    listed = [page for entry in CONFIG["nav"] for page in entry.values()]
+    assert sorted(listed) == sorted(PAGES)
+    assert listed[0] == "index.md" and all(page.startswith("# ") for page in PAGES.values())
+
+
+@pytest.fixture
+def place(tmp_path, book_file, monkeypatch):
+    """An empty folder to run examples in; what they put into our tables is taken out again."""
+    from sentemb import CORPORA, ENCODERS, OBJECTIVES, PAIRS
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.delenv("SENTEMB_DATA", raising=False)
+    tables = [CORPORA, ENCODERS, OBJECTIVES, PAIRS, TASKS]
+    before = [dict(table) for table in tables]
+    yield tmp_path
+    for table, kept in zip(tables, before, strict=True):
+        table.clear()
+        table.update(kept)
+
+
+def run_blocks(name: str) -> dict[str, object]:
+    """Run a page's blocks that are marked so, one after another, as one script."""
+    blocks = [text for page, run, kind, text in BLOCKS if page == name and run and kind == "python"]
+    assert blocks and all(kind == "python" for page, run, kind, _ in BLOCKS if page == name and run)
+    known: dict[str, object] = {"__name__": "page"}
+    for text in blocks:
+        exec(compile(text, name, "exec"), known)
+    return known
+
+
+def test_the_examples_of_extending_run(place, capsys):
+    from sentemb import load
+
+    known = run_blocks("extending.md")
+    assert known["results"]["tasks"]["TOPIC"]["n"] == 20
+    assert "TOPIC" in capsys.readouterr().out
+    assert load("runs/town").encode(["Ann spoke."]).shape == (1, 8)
+    assert "margin" in (place / "runs" / "town" / "config.json").read_text()
+
+
+def test_the_objective_of_extending_is_what_its_formula_says(place):
+    import torch
+
+    from sentemb.geometry import unit
+    from sentemb.objectives import Extras
+
+    known: dict[str, object] = {}
+    exec(next(text for page, run, _, text in BLOCKS if page == "extending.md" and run and "Margin" in text), known)
+    made = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(4, 3, dtype=torch.float64, generator=made).requires_grad_() for _ in range(2))
+    s = (unit(x) @ unit(y).T).tolist()
+    copied = {(0, 2), (2, 0), (1, 3)}  # y_2 is a copy of y_0; y_3 one of x_1
+    ids = torch.tensor([[0, 10], [1, 11], [2, 10], [3, 1]])
+    for extras, left_out in ((None, set()), (Extras(ids), copied)):
+        kept = [(i, j) for i in range(4) for j in range(4) if i != j and (i, j) not in left_out]
+        expected = sum(max(0.0, 0.2 + s[i][j] - s[i][i]) for i, j in kept) / len(kept)
+        loss = known["Margin"]()(x, y, extras)
+        assert loss.item() == pytest.approx(expected)
+        loss.backward()
+    for rows in (torch.ones(3, 2), torch.zeros(3, 2), torch.ones(1, 2)):
+        assert known["Margin"]()(rows.requires_grad_(), rows).isfinite()
+
+
+def test_the_examples_of_the_quickstart_run(place, book_file):
+    small = "static:embeddings=random,dim=5,vocabulary=270"
+    arguments = ["--corpus", str(book_file), "--encoder", small, "--max-steps", "1", "--batch-size", "8", "--no-score"]
+    train_bookcorpus.main([*arguments, "--out", "runs/bookcorpus"])
+    assert type(run_blocks("quickstart.md")["model"]).__name__ == "SentenceTransformer"
+
+
+def test_every_python_block_is_run_or_at_least_python():
+    for _, _, kind, text in BLOCKS:
+        if kind == "python":
+            ast.parse(text)
+
+
+def parsers() -> dict[str, object]:
+    """Whatever parses the arguments of a command, by its first words."""
+    from recipes import doctor
+
+    found = {
+        recipe: lambda given, own=own: options.parser("", own).parse_args(given) for recipe, own in RECIPES.items()
+    }
+    found["eval.senteval"] = lambda given: senteval.parser().parse_args(given)
+    for module, name in (("eval.download", "main"), ("sentemb.corpus.__main__", "main")):
+        found[module.removesuffix(".__main__")] = importlib.import_module(module).__dict__[name]
+    return found | {"recipes/doctor.py": doctor.main}
+
+
+def refused_flags(main: object, given: list[str], monkeypatch) -> None:
+    """Parse with a command that has no parser of its own to give: it ends once its arguments are parsed."""
+    import argparse
+
+    class Parsed(Exception):
+        pass
+
+    def parse(self, arguments=None, namespace=None):
+        rest = self.parse_known_args(arguments, namespace)[1]
+        raise Parsed if not rest else AssertionError(f"unknown {rest}")
+
+    with monkeypatch.context() as patch, pytest.raises(Parsed):
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse)
+        main(given)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_has_flags_that_exist(command, monkeypatch):
+    words = shlex.split(command)
+    at = next(i for i, word in enumerate(words) if word.startswith("recipes/") or word == "-m")
+    what, given = (words[at], words[at + 1 :]) if words[at] != "-m" else (words[at + 1], words[at + 2 :])
+    if what == "recipes/sweep.py":
+        sweep = pytest.importorskip("recipes.sweep")
+        parsed = sweep.parser().parse_args(given)
+        assert (STUDIES / f"{parsed.study}.yaml").is_file()
+        return
+    known = parsers()
+    assert what in known, command
+    if what in RECIPES or what == "eval.senteval":
+        parsed = known[what](given)  # an unknown flag exits
+        specs(vars(parsed))
+    else:
+        refused_flags(known[what], given, monkeypatch)
+    if words[0] == "accelerate":
+        from accelerate.commands.launch import launch_command_parser
+
+        assert launch_command_parser().parse_args(words[2:]).training_script == what
+    elif words[0] == "torchrun":
+        from torch.distributed.run import get_args_parser
+
+        assert get_args_parser().parse_args(words[1:]).training_script == what
+
+
+def specs(given: dict[str, object]) -> None:
+    """The names and options that a command's specs hold exist."""
+    from eval.probe import PROBES
+    from eval.tasks import named
+    from sentemb.corpus import CLEANINGS
+    from sentemb.encoders import ENCODERS
+    from sentemb.heads import HEADS
+    from sentemb.objectives import OBJECTIVES
+    from sentemb.pairs import PAIRS
+    from sentemb.registry import check, choose
+
+    tables = {"encoder": ENCODERS, "objective": OBJECTIVES, "pairs": PAIRS, "head": HEADS, "clean": CLEANINGS}
+    for key, table in (tables | {"probe": PROBES}).items():
+        if key in given:
+            check(table, given[key], key, ("texts", "max_length", "ranges", "dimension"))
+    if "preset" in given:
+        choose("preset", given["preset"], options.presets())
+    if given.get("tasks"):
+        named(given["tasks"].split(","))
+
+
+def test_the_flags_that_pages_name_exist():
+    known = {flag for own in RECIPES.values() for flag in options.parser("", own)._option_string_actions}
+    known |= set(senteval.parser()._option_string_actions)
+    launchers = {"--num_processes", "--cpu", "--nproc_per_node"}
+    others = {"--list", "--mirror", "--offline", "--quick", "--study", "--jobs", "--dry-run", "--page", "--folds"}
+    for name, page in PAGES.items():
+        for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", page)):
+            for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code):
+                assert flag in known | launchers | others, f"{name}: {flag}"
+
+
+def rows(page: str, first: str) -> dict[str, list[str]]:
+    """The cells of the table whose head begins with ``first``, by its first column."""
+    table = page[page.index(f"| {first} |") :].split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def test_the_table_of_defaults_is_that_of_the_code():
+    table = rows(PAGES["recipes.md"], "flag")
+    assert {"--encoder", "--lr", "--batch-size"} <= table.keys()
+    for flag, cells in table.items():
+        for own, cell in zip(RECIPES.values(), cells, strict=True):
+            value = own[flag[2:].replace("-", "_")]
+            assert cell == ("needed" if value is None else f"`{value}`"), flag
+
+
+def test_the_presets_named_are_those_there_are():
+    named = {preset: row[0] for key, row in rows(PAGES["recipes.md"], "preset").items() for preset in key.split("`, `")}
+    assert {name: f"`{preset['recipe']}`" for name, preset in options.presets().items()} == named
+
+
+@pytest.mark.skipif(not STUDIES.is_dir(), reason="recipes/studies is not there")
+def test_the_studies_named_are_those_there_are():
+    assert set(rows(PAGES["recipes.md"], "shipped study")) == {path.stem for path in STUDIES.glob("*.yaml")}
+
+
+def test_the_table_of_tasks_is_that_of_the_code():
+    table = rows(PAGES["evaluation.md"], "task")
+    assert list(table) == list(TASKS)
+    for name, (counts, classes, scheme) in table.items():
+        task, parts = TASKS[name], {}
+        for file in task.files:
+            parts[file.part] = parts.get(file.part, 0) + file.rows
+        if task.form == "sts":
+            expected = f"{sum(parts.values()):,} in {len(parts)} subsets"
+        elif "all" in parts:
+            expected = f"{parts['all']:,}"
+        else:
+            expected = ", ".join(f"{part} {number:,}" for part, number in parts.items())
+        assert (counts, classes, scheme) == (expected, str(len(task.classes) or "-"), task.scheme)
+    groups = rows(PAGES["evaluation.md"], "group")
+    for name in ("transfer", "sts"):
+        assert groups[name][0].partition(":")[0] == ", ".join(GROUPS[name])
+    assert set(groups) == set(GROUPS)
+
+
+def test_the_table_of_evaluation_options_is_complete():
+    parser = senteval.parser()
+    flags = {flag for flag in parser._option_string_actions if flag.startswith("--")} - {"--help"}
+    assert set(rows(PAGES["evaluation.md"], "option")) == flags
+
+
+def test_the_forms_and_schemes_named_are_those_there_are():
+    from eval.reading import SHAPES
+
+    assert set(rows(PAGES["extending.md"], "form")) == set(SHAPES)
+    named = ", ".join(rows(PAGES["extending.md"], "scheme")).replace("`", "")
+    assert set(named.split(", ")) == {task.scheme for task in TASKS.values()}
+
+
+def test_pages_name_nothing_of_a_machine():
+    for name, page in PAGES.items():
+        assert not re.search(r"/work/|/root/|/home/|/tmp/|shared/", page), name
