@@ -17,7 +17,8 @@ BLUE, ORANGE, GREEN, VERMILLION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E0
 SVG_POINTS = 2000  # a longer line is drawn as a PNG
 
 
-def _axes(axes: Axes, x: str, y: str) -> Axes:
+def labelled_axes(axes: Axes, x: str, y: str) -> Axes:
+    """The axes with labels ``x`` and ``y``, in the look of all our figures."""
     axes.set(xlabel=x, ylabel=y)
     axes.grid(color="#e4e4e4", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -26,7 +27,7 @@ def _axes(axes: Axes, x: str, y: str) -> Axes:
     return axes
 
 
-def _legend(figure: Figure) -> None:
+def legend_below(figure: Figure) -> None:
     """One legend under all panels, where it cannot cover a line."""
     pairs = {label: h for a in figure.axes for h, label in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend(list(pairs.values()), list(pairs), loc="outside lower center", ncols=2, frameon=False)
@@ -42,14 +43,14 @@ def loss_figure(run: Run) -> Figure | None:
     figure = Figure(figsize=(5.2, 2.2 + 1.6 * panels), layout="constrained")
     upper, *lower = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
     nats = " (nats)" if np.isfinite(reference).any() else ""
-    _axes(upper, "" if lower else "training step", f"loss{nats}")
+    labelled_axes(upper, "" if lower else "training step", f"loss{nats}")
     _smoothed(upper, step, loss, BLUE, "loss")
     upper.plot(step, reference, "--", color=GREY, label="log(candidates): guessing")
     for axes in lower:
-        _axes(axes, "training step", "mutual information\nat least (nats)")
+        labelled_axes(axes, "training step", "mutual information\nat least (nats)")
         _smoothed(axes, step, bound, GREEN, "information")
         axes.plot(step, reference, "--", color=GREY)
-    _legend(figure)
+    legend_below(figure)
     return figure
 
 
@@ -82,7 +83,8 @@ def path_figure(run: Run, prefix: str | None = None) -> Figure | None:
     if len(x) < 2:
         return None
     figure = Figure(figsize=(5.2, 4.2), layout="constrained")
-    axes = _axes(figure.subplots(), "← better · uniformity loss (nats)", "← better · alignment loss (distance²)")
+    better = ("← better · uniformity loss (nats)", "← better · alignment loss (distance²)")
+    axes = labelled_axes(figure.subplots(), *better)
     axes.plot(x, y, color="#b5b5b5", linewidth=1.0, zorder=1)
     colors = ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, 16)))  # its pale end is lost on white
     label = {"": "training batches", "stsb_": "STS-B dev"}.get(prefix, "held-out pairs")
@@ -95,7 +97,7 @@ def path_figure(run: Run, prefix: str | None = None) -> Figure | None:
     if math.isfinite(optimum):
         where = f" in {dimension:.0f} dimensions" if math.isfinite(dimension) else ""
         axes.axvline(optimum, linestyle="--", color=VERMILLION, label=f"lowest uniformity{where}")
-    _legend(figure)
+    legend_below(figure)
     return figure
 
 
@@ -108,7 +110,7 @@ def histogram_figure(run: Run) -> Figure | None:
     figure = Figure(figsize=(5.2, 1.5 + 1.7 * len(panels)), layout="constrained")
     grid = figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, (edges, partners, strangers)) in zip(grid, panels, strict=True):
-        _axes(axes, "cosine similarity" if axes is grid[-1] else "", "% of pairs per 0.05")
+        labelled_axes(axes, "cosine similarity" if axes is grid[-1] else "", "% of pairs per 0.05")
         axes.set_title(name, loc="left", fontsize=10, fontweight="bold")
         axes.stairs(strangers, edges, fill=True, color=ORANGE, alpha=0.45)
         axes.stairs(strangers, edges, color="#9a6a00", linestyle="--", label="strangers")
@@ -116,7 +118,7 @@ def histogram_figure(run: Run) -> Figure | None:
         axes.stairs(partners, edges, color=BLUE, linewidth=1.6, label="partners")
     filled = [e for _, (edges, p, s) in panels for e in (edges[:-1][p + s > 0].min(), edges[1:][p + s > 0].max())]
     grid[0].set_xlim(min(filled), max(filled))
-    _legend(figure)
+    legend_below(figure)
     return figure
 
 
@@ -139,12 +141,12 @@ def retrieval_figure(run: Run) -> Figure | None:
     if max(np.isfinite(mrr).sum(), np.isfinite(first).sum()) < 2:
         return None
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axes = _axes(figure.subplots(), "training step", "held-out score (0 to 1)")
+    axes = labelled_axes(figure.subplots(), "training step", "held-out score (0 to 1)")
     for y, color, line, label in ((mrr, BLUE, "o-", "MRR"), (first, VERMILLION, "s--", "recall at 1")):
         if np.isfinite(y).any():
             axes.plot(step[np.isfinite(y)], y[np.isfinite(y)], line, markersize=4, color=color, label=label)
     axes.set_ylim(bottom=0)
-    _legend(figure)
+    legend_below(figure)
     return figure
 
 

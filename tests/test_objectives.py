@@ -319,7 +319,8 @@ def test_autocast_changes_nothing(name):
      "mix:temperature=0", "infonce:tau=1", "infonce:score=euclid", "infonce:hard_weight=nan", "hard:quantile=0",
      "joint_infonce:diagonal=maybe", "hard:quantile=1.5", "hard:top=-1", "ntxent:temperature=-1", "cpc:offsets=0",
      "moco:queue=0", "moco:momentum=1.5", "memory_bank:negatives=-1", "memory_bank:momentum=nan", "byol:hidden=0",
-     "barlow_twins:off_diagonal=-1", "vicreg:variance=inf", "simple:weight=0", "supcon:temperature=0", "cross_entropy:classes=1",
+     "barlow_twins:off_diagonal=-1", "vicreg:variance=inf", "simple:weight=0", "supcon:temperature=0",
+     "cross_entropy:classes=1",
      "dcl:temperature=0", "cmc:temperature=0", "dpr:temperature=0", "hard_negatives:weight=inf"],
 )  # fmt: skip
 def test_impossible_options_are_refused_at_construction(spec):

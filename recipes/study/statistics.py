@@ -19,6 +19,7 @@ from recipes.study.plan import ARRAYS, ENCODERS
 from sentemb.geometry import uniformity_optimum
 
 RESAMPLES, SEED, LEAST = 1000, 0, 8  # encoders below which no correlation is told
+SHOWN = 8  # encoders that did not end well and are told one by one
 MIXTURES = np.linspace(0, 1, 21)  # weights of alignment beside uniformity, both over their standard deviation
 ARCHITECTURE = ["encoder", "towers", "batch_size", "lr", "steps"]
 Values = np.ndarray
@@ -54,7 +55,9 @@ def _progress(table: pd.DataFrame) -> tuple[list[Table], list[str]]:
     own = table[~table["reference"]]
     counts = own["status"].value_counts()
     said = [f"{len(own)} encoders: {', '.join(f'{n} {status}' for status, n in counts.items())}."]
-    said += [f"{row['name']} {row['status']}: {row['reason']}." for _, row in own[own["status"] != "ok"].iterrows()]
+    lost = own[own["status"] != "ok"]
+    said += [f"{row['name']} {row['status']}: {row['reason']}." for _, row in lost.head(SHOWN).iterrows()]
+    said += [f"{len(lost) - SHOWN} more did not end well; the table tells why."] if len(lost) > SHOWN else []
     return [], said
 
 

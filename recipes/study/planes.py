@@ -1,0 +1,132 @@
+"""Figures in the plane of alignment and uniformity: a study's encoders as points, their trainings as paths."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from recipes.study.reading import usable
+from sentemb.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
+from sentemb.runfiles import Series, safe, show
+
+MARKERS = "osD^vPX*<>"
+COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "#000000", GREY)  # Okabe & Ito 2008
+ACROSS, UP = "← better · uniformity loss (nats)", "← better · alignment loss (distance²)"
+# viridis without its palest end, which is lost on white
+VIRIDIS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.94, 256)))
+
+
+def label(text: object, longest: int = 34) -> str:
+    """Any text as it can stand in a figure: in one line, not too long, no mathematics, no label that is hidden."""
+    line = "".join(c for c in " ".join(str(text).split()) if c.isprintable()) or "unnamed"
+    half = longest // 2  # (what tells names apart often stands at their end)
+    line = line if len(line) <= longest else f"{line[: longest - half - 1]}…{line[-half:]}"
+    return f"{' ' if line.startswith('_') else ''}{line}".replace("$", r"\$")
+
+
+def family_marks(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Each family's colour and marker, the same in all figures of a study."""
+    families = dict.fromkeys(table["family"])
+    return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(families)}
+
+
+def colour_range(accuracy: Series) -> tuple[float, float]:
+    """Ends of the colour scale: with ten encoders or more the 5th and 95th percentile, so that a few collapsed
+    ones do not take all the colours."""
+    finite = accuracy[np.isfinite(accuracy)]
+    low, high = np.quantile(finite, (0.05, 0.95)) if len(finite) >= 10 else (finite.min(), finite.max())
+    return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
+
+
+def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
+    """Uniformity across, alignment up, a point an encoder, coloured by accuracy: Wang & Isola 2020, figure 9(b).
+
+    Args:
+        table: rows of a study. task: whose accuracy; None draws the points in one colour.
+
+    Returns:
+        The figure, where a point has ``point-INDEX`` as id; None without a point (or without an accuracy).
+    """
+    marks = family_marks(table)
+    rows = usable(table).dropna(subset=["alignment", "uniformity"])
+    accuracy = rows[f"{task}_acc"] if task else pd.Series(np.nan, rows.index)
+    if rows.empty or (task and accuracy.isna().all()):
+        return None
+    figure = Figure(figsize=(5.2, 4.8), layout="constrained")
+    axes = labelled_axes(figure.subplots(), ACROSS, UP)
+    scale = None
+    if task:
+        scale = ScalarMappable(Normalize(*colour_range(accuracy.to_numpy()), clip=True), VIRIDIS)
+        below, above = (accuracy < scale.norm.vmin).any(), (accuracy > scale.norm.vmax).any()
+        extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[int(below), int(above)]
+        figure.colorbar(scale, ax=axes, label=f"{label(task)} accuracy (%)", pad=0.02, extend=extend)
+    for index in accuracy.sort_values(kind="stable", na_position="first").index:  # the best on top
+        row, known = rows.loc[index], np.isfinite(accuracy[index])
+        colour = scale.to_rgba(accuracy[index]) if scale and known else "white" if scale else BLUE
+        look = {"mfc": colour, "mec": "white" if known or not scale else GREY, "alpha": 0.9, "mew": 0.6}
+        axes.plot(row.uniformity, row.alignment, marks[row.family][1], ms=8, gid=f"point-{index}", **look)
+    if task and rows[f"{task}_cv"].notna().any():
+        best = rows.loc[rows[f"{task}_cv"].idxmax()]
+        ring = {"ms": 15, "mfc": "none", "mec": VERMILLION, "mew": 1.6, "linestyle": "none"}
+        axes.plot(best.uniformity, best.alignment, "o", label="best by cross-validation", **ring)
+    if rows["dimension"].nunique() == 1 and rows["uniformity_optimum"].notna().any():
+        where = f"lowest uniformity in {rows['dimension'].iloc[0]:.0f} dimensions"
+        axes.axvline(rows["uniformity_optimum"].median(), linestyle="--", color=VERMILLION, label=where)
+    for family, own in rows.groupby("family", sort=False):
+        grey = {"color": GREY, "linestyle": "none", "ms": 7}
+        axes.add_line(Line2D([], [], marker=marks[family][1], label=f"{label(family, 22)} ({len(own)})", **grey))
+    axes.margins(0.07)
+    legend_below(figure)
+    return figure
+
+
+def with_tooltips(svg: str, name: str, table: pd.DataFrame, task: str | None) -> str:
+    """Give each point of an inlined :func:`plane_figure` a tooltip and a link to its row ``#encoder-INDEX``."""
+
+    def opened(found: re.Match[str]) -> str:
+        row = table.loc[int(found[1])]
+        told = [row["name"], f"family {row['family']}", row["objective"]]
+        told += [f"{task}: {show(row[f'{task}_acc'], 1)}%"] if task else []
+        told += [f"alignment {show(row['alignment'], 3)}, uniformity {show(row['uniformity'], 3)}"]
+        return f"<a href='#encoder-{found[1]}'><title>{safe(chr(10).join(told))}</title>{found[0]}"
+
+    # matplotlib closes a marker's group, in which one group holds the marker, with two </g>.
+    pattern = rf'<g id="{re.escape(name)}-point-(\d+)">.*?</g>\s*</g>'
+    return re.sub(pattern, lambda found: f"{opened(found)}</a>", svg, flags=re.DOTALL)
+
+
+def paths_figure(paths: Sequence[tuple[str, Series, Series]], marks: dict[str, tuple[str, str]]) -> Figure | None:
+    """Trainings in the plane: each a line from a hollow point to a filled one.
+
+    Args:
+        paths: family, uniformity ``[k]`` and alignment ``[k]`` over a training; those with fewer than two are left out.
+        marks: :func:`family_marks`.
+    """
+    drawn = []
+    for family, x, y in paths:
+        there = np.isfinite(x) & np.isfinite(y)
+        drawn += [(family, x[there], y[there])] if there.sum() > 1 else []
+    if not drawn:
+        return None
+    figure = Figure(figsize=(5.2, 4.6), layout="constrained")
+    axes = labelled_axes(figure.subplots(), ACROSS, UP)
+    for family, x, y in drawn:
+        colour, marker = marks[family]
+        axes.plot(x, y, color=colour, linewidth=1.2, alpha=0.7)
+        axes.plot(x[1:-1], y[1:-1], ".", color=colour, ms=3, alpha=0.7)
+        axes.plot(x[0], y[0], marker, mfc="white", mec=colour, ms=7)
+        axes.plot(x[-1], y[-1], marker, mfc=colour, mec="white", mew=0.6, ms=9)
+    for family in dict.fromkeys(family for family, _, _ in drawn):
+        colour, marker = marks[family]
+        axes.add_line(Line2D([], [], color=colour, marker=marker, label=label(family, 26)))
+    for face, when in (("white", "start"), (GREY, "end")):
+        axes.add_line(Line2D([], [], linestyle="none", marker="o", mfc=face, mec=GREY, label=when))
+    axes.margins(0.07)
+    legend_below(figure)
+    return figure

@@ -1,0 +1,103 @@
+"""Small multiples of a few encoders: how alike sentences are, and how many directions embeddings use."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from recipes.study.planes import COLOURS
+from sentemb.figures import BLUE, ORANGE, VERMILLION, labelled_axes, legend_below
+from sentemb.runfiles import Series, show
+
+Arrays = Mapping[str, Series]
+SHARES = (("strangers", ORANGE, "--"), ("hardest", VERMILLION, ":"), ("partners", BLUE, "-"))
+NAMES = {"strangers": "strangers, all", "hardest": "nearest stranger of each", "partners": "partners"}
+
+
+def similarities_figure(shown: Sequence[tuple[str, Arrays]]) -> Figure | None:
+    """Cosines of partners, of each sentence's nearest stranger and of all strangers, a panel an encoder.
+
+    Args:
+        shown: titles with ``edges [b + 1]`` and ``partners``, ``hardest``, ``strangers`` ``[b]``, shares of pairs.
+            Encoders without them are left out.
+    """
+    panels = [(title, arrays) for title, arrays in shown if _has_histograms(arrays)]
+    if not panels:
+        return None
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.6 * columns, 0.8 + 1.75 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    least, most = 1.0, -1.0
+    for i, (axes, (title, arrays)) in enumerate(zip(grid, panels, strict=False)):
+        last = i + columns >= len(panels)
+        labelled_axes(axes, "cosine similarity" if last else "", "% of pairs per 0.05" if i % columns == 0 else "")
+        axes.tick_params(labelbottom=last)
+        axes.set_title(title, loc="left", fontsize=9.5)
+        edges = arrays["edges"]
+        for key, colour, line in SHARES:
+            if key not in arrays or len(arrays[key]) != len(edges) - 1:
+                continue
+            percent = 100 * 0.05 * arrays[key] / np.diff(edges)
+            axes.stairs(percent, edges, fill=True, color=colour, alpha=0.22)
+            axes.stairs(percent, edges, color=colour, linestyle=line, linewidth=1.7, label=NAMES[key])
+            if (filled := np.flatnonzero(arrays[key] > 0.0005)).size:
+                least, most = min(least, edges[filled[0]]), max(most, edges[filled[-1] + 1])
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    if most > least:
+        grid[0].set_xlim(least, most)
+    legend_below(figure)
+    return figure
+
+
+def _has_histograms(arrays: Arrays) -> bool:
+    edges, partners = arrays.get("edges"), arrays.get("partners")
+    return (
+        edges is not None
+        and partners is not None
+        and partners.ndim == 1
+        and len(edges) == len(partners) + 1 > 1
+        and bool(np.all(np.diff(edges) > 0) and np.isfinite(partners).all())
+    )
+
+
+def effective_rank_of(values: Series) -> float:
+    """exp of the entropy of the singular values' shares, as in ``sentemb.geometry.effective_rank``."""
+    share = values[values > 0] / values.sum()
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def spectrum_figure(shown: Sequence[tuple[str, Arrays]]) -> Figure | None:
+    """Singular values as shares of their sum, against their index; the index over the dimension where these differ.
+
+    Args:
+        shown: titles with ``singular_values``, descending. Encoders without them, or of one dimension, are left out.
+    """
+    lines = []
+    for title, arrays in shown:
+        values = np.asarray(arrays.get("singular_values", []), dtype=np.float64)
+        if values.ndim == 1 and len(values) > 1 and np.isfinite(values).all() and values.sum() > 0:
+            lines.append((title, values))
+    if not lines:
+        return None
+    relative = len({len(values) for _, values in lines}) > 1
+    figure = Figure(figsize=(5.2, 3.6 + 0.22 * len(lines)), layout="constrained")
+    across = "index / dimension" if relative else "index of the singular value"
+    axes = labelled_axes(figure.subplots(), across, "share of the sum of singular values")
+    axes.set_yscale("log")
+    for i, (title, values) in enumerate(lines):
+        share = values[values > 1e-7 * values[0]] / values.sum()  # below float32's precision there is only noise
+        at = np.arange(1, len(share) + 1) / (len(values) if relative else 1)
+        named = f"{show(effective_rank_of(values), 1)} of {len(values)}: {title}"
+        look = {"marker": ".", "ms": 5} if len(values) <= 20 else {}
+        axes.plot(
+            at, share, color=COLOURS[i % 8], linestyle=("-", "--", "-.")[i % 3], linewidth=1.6, label=named, **look
+        )
+    handles, labels = axes.get_legend_handles_labels()
+    look = {"title": "effective rank: encoder", "fontsize": 9, "title_fontsize": 9}
+    figure.legend(handles, labels, loc="outside lower center", ncols=1, frameon=False, **look)
+    return figure
