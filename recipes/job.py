@@ -1,6 +1,7 @@
 """What the recipes do once their command line is read: choose, check, build, fit, save, score."""
 
 import copy
+import hashlib
 import json
 import shlex
 import sys
@@ -210,7 +211,7 @@ def make_model(settings: dict[str, Any], corpus: Corpus, train: np.ndarray) -> S
                 raise InputError(f"max-length {settings['max_length']} is more than the {limit} of {settings['init']}")
             freeze_unused(model)
             return model
-        key = f"{corpus.fingerprint} {SAMPLE} {RUN} {train.tolist()}"
+        key = f"{corpus.fingerprint} {SAMPLE} {RUN} {hashlib.blake2b(train.tobytes()).hexdigest()}"
         texts = KnownTexts(lambda: training_texts(corpus, train), key)
         return build(ENCODERS, settings["encoder"], "encoder", texts=texts, max_length=settings["max_length"])
 

@@ -75,7 +75,19 @@ def _run(study: Study, options: argparse.Namespace) -> None:
         print(f"{len(study.encoders)} encoders")
         return
 
-    _train(study, place, options)
+    from filelock import Timeout
+
+    from sentemb.cache import lock_of
+
+    held = lock_of(place.out)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{place.out} is being written by another sweep; wait for its end") from None
+    try:
+        _train(study, place, options)
+    finally:
+        held.release()
 
 
 def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
@@ -95,7 +107,7 @@ def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
     folder = folder.resolve() if folder else None
     tasks = choose_tasks(study.tasks, folder)
     for task in tasks:
-        if not task.probed or task.name == "MRPC":
+        if not task.probed or (folder and any(part.second for part in read(task, folder).parts.values())):
             raise InputError(f"a study's tasks are classified sentences, and {task.name} is not; leave it out of tasks")
     spec = options.corpus or study.corpus
     spec = str(Path(spec).resolve()) if Path(spec).exists() else spec
@@ -105,6 +117,10 @@ def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
     before = _about(place.out)
     if before.get("corpus", {}).get("fingerprint", corpus.fingerprint) != corpus.fingerprint:
         raise InputError(f"{place.out} was begun on another corpus, or its files have changed; choose another --out")
+    if before.get("folds", options.folds) != options.folds:
+        raise InputError(
+            f"{place.out} was begun with --folds {before['folds']}; go on with that, or choose another --out"
+        )
     held_out(corpus)  # an InputError now is better than one of each encoder
     for task in tasks:
         read(task, folder)
@@ -114,7 +130,7 @@ def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
     about = {key: getattr(study, key) for key in ("name", "title", "description", "keep", "base")}
     about |= {"corpus": {"name": corpus.name, "sentences": len(corpus), "fingerprint": corpus.fingerprint}}
     about |= {"tasks": [task.name for task in tasks], "folds": options.folds, "jobs": jobs, "threads": threads}
-    about["seconds"] = before.get("seconds", 0)
+    about |= {"encoders": [planned.name for planned in study.encoders], "seconds": before.get("seconds", 0)}
     try:
         place.out.mkdir(parents=True, exist_ok=True)
         write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
@@ -122,7 +138,7 @@ def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
         raise InputError(f"cannot write to {place.out} ({error.strerror}); choose another --out") from None
     print(f"study folder: {place.out}; {jobs} encoder(s) at a time, {threads} thread(s) each")
     start = time.perf_counter()
-    whole = run_all(study, place, jobs, threads, options.folds, gpus)
+    whole = run_all(study, place, corpus.fingerprint, jobs, threads, options.folds, gpus)
     about["seconds"] = round(about["seconds"] + time.perf_counter() - start)
     write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
     if not whole:

@@ -54,10 +54,10 @@ def write_card(folder: Path, config: Mapping[str, Any], trained: str, result: Ma
     parts.append(f"## Use\n\n```python\n{_loading(folder)}\nmodel.encode(['A sentence.'])\n```")
     if tasks or any(key in geometry for key in GEOMETRY):
         parts.append("## Results\n\n" + _results(tasks, geometry))
-    lines = [f"- {key.replace('_', '-')}: `{value}`" for key, value in settings.items() if value is not None]
+    lines = [f"- {key.replace('_', '-')}: {_code(value)}" for key, value in settings.items() if value is not None]
     parts.append("## Settings\n\n" + "\n".join(lines))
     if config.get("command"):
-        parts.append(f"Begun with `{plain(config['command'])}`.")
+        parts.append(f"Begun with {_code(plain(config['command']))}.")
     versions = ", ".join(f"{key} {value}" for key, value in as_dict(config.get("versions")).items())
     parts.append(f"Versions: {versions}." if versions else "")
     data = ModelCardData(
@@ -100,13 +100,23 @@ def _tasks(result: Mapping[str, Any]) -> list[tuple[str, str, float, str]]:
 
 def _results(tasks: list[tuple[str, str, float, str]], geometry: Mapping[str, Any]) -> str:
     lines = ["| what | value | how |", "|---|---|---|"]
-    lines += [f"| {task}, {metric} x 100 | {value:.2f} | {how} |" for task, metric, value, how in tasks]
-    source = plain(geometry.get("source", "held-out pairs"))
+    lines += [f"| {task}, {metric} x 100 | {value:.2f} | {_cell(how)} |" for task, metric, value, how in tasks]
+    source = _cell(plain(geometry.get("source", "held-out pairs")))
     for key, (title, digits) in GEOMETRY.items():
         if math.isfinite(value := number(geometry.get(key))):
             lines.append(f"| {title} | {value:.{digits}f} | {source} |")
     lines += ["", "Alignment and uniformity: Wang & Isola 2020, arXiv 2005.10242; tasks: SentEval's protocol."]
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _code(value: object) -> str:
+    """As code in Markdown, whatever is in it."""
+    text = " ".join(str(value).split())
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 def _listed(task: str, metric: str, value: float) -> EvalResult:

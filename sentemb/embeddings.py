@@ -137,13 +137,17 @@ def _vocabulary(texts: Texts, size: int) -> Tokenizer:
     if not isinstance(texts, KnownTexts):
         return _learn_vocabulary(texts(), size)
     folder = cache_dir() / "vocabularies" / key_of(texts.key, str(size), version("tokenizers"))
-    with making(folder, lambda path: (path / "tokenizer.json").is_file(), "a vocabulary") as work:
+    with making(folder, lambda path: _kept(path) is not None, "a vocabulary") as work:
         if work is not None:
             _learn_vocabulary(texts(), size).save(str(work / "tokenizer.json"))
+    return _kept(folder) or _learn_vocabulary(texts(), size)
+
+
+def _kept(folder: Path) -> Tokenizer | None:
     try:
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception:  # damaged (tokenizers raises nothing narrower)
-        return _learn_vocabulary(texts(), size)
+    except Exception:  # not there, or damaged (tokenizers raises nothing narrower)
+        return None
 
 
 def _learn_vocabulary(texts: Iterable[str], size: int) -> Tokenizer:

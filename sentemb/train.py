@@ -303,7 +303,8 @@ def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1) -> None:
             "(of neighbours: classes=) out"
         )
     classes = getattr(objective, "classes", None)
-    if classes is not None and pairs.labels is not None and (found := int(pairs.labels.max()) + 1) > classes:
+    found = 0 if pairs.labels is None else int(pairs.labels.max(initial=-1)) + 1
+    if classes is not None and found > classes:
         raise InputError(f"objective {name} has {classes} classes and the pairs {found}; write {name}:classes={found}")
     if towers > 1 and objective.one_space:
         raise InputError(f"objective {name} keeps what both sides look like in one place; it needs --towers 1")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from eval import senteval
-from recipes import train_bookcorpus, train_simcse, train_supervised
+from recipes import sweep, train_bookcorpus, train_simcse, train_supervised
+from recipes.study.plan import read_study, shipped
 from sentemb.objectives import OBJECTIVES
 from sentemb.objectives.__main__ import table
 from tests.test_recipe import nli  # noqa: F401 (a fixture)
@@ -48,7 +49,7 @@ def test_the_inspecting_commands_run(place):
 def test_the_readme_has_its_commands():
     recipes = {word for command in trained() for word in command.split() if word.startswith("recipes/")}
     assert recipes == set(RECIPES) and sum("eval.senteval" in command for command in commands()) >= 4
-    assert {command.split()[1] for command in commands() if command.startswith("make")} == {"demo", "test"}
+    assert {command.split()[1] for command in commands() if command.startswith("make")} == {"demo", "test", "docs"}
 
 
 @pytest.fixture
@@ -90,6 +91,14 @@ def test_a_training_command_runs(command, place, tiny):
         arguments += ["--encoder", SMALL]
     RECIPES[words[at]].main([*arguments, "--out", "run"])
     assert (place / "run" / "model" / "modules.json").is_file() and (place / "run" / "report.html").is_file()
+
+
+def test_the_studies_of_the_readme_are_there(capsys):
+    found = [shlex.split(command) for command in commands() if "recipes/sweep.py" in command]
+    for words in found:
+        options = sweep.parser().parse_args(words[2:])
+        assert read_study(options.study).name == options.study
+    assert {words[3] for words in found} == set(shipped())
 
 
 def test_the_page_of_objectives_is_that_of_the_code():

@@ -251,7 +251,7 @@ def test_diverged_and_reference_rows_are_told_and_left_out(tmp_path):
     frame.loc[11, "reference"] = True
     text = said(frame, tmp_path)
     assert "11 encoders: 10 ok, 1 diverged." in text and "e3 diverged: the loss is nan." in text
-    assert "Over all 10 encoders T accuracy goes with the alignment loss by Spearman +1.00" in text
+    assert "T accuracy and the alignment loss, 10 encoders (all): Spearman +1.00" in text
 
 
 # ---- a small study, end to end
@@ -382,9 +382,9 @@ def test_what_is_measured_of_an_encoder(encoder, data, book_file, tmp_path, monk
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
     model, pairs = encoder("static:embeddings=random,dim=5,vocabulary=270,out=3"), held_out(open_corpus(str(book_file)))
     task = read(TASKS["CR"], data)
-    row, arrays = measure(model, [task], pairs, folds=2)
+    row, arrays, protocols = measure(model, [task], pairs, folds=2)
     whole = evaluate(model, [task], pairs, settings=Settings(folds=2))
-    assert row["CR_acc"] == whole["tasks"]["CR"]["acc"]
+    assert row["CR_acc"] == whole["tasks"]["CR"]["acc"] and protocols["CR"] == whole["tasks"]["CR"]["protocol"]
     assert row["CR_tolerance"] == pytest.approx(whole["geometry"]["tolerance"]["CR"], abs=1e-6)
     assert row["alignment"] == whole["geometry"]["alignment"] and row["potential"] == np.exp(row["uniformity"])
     texts = list(dict.fromkeys(pairs.first + pairs.second))

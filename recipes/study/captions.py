@@ -14,14 +14,14 @@ from sentemb.runfiles import show
 
 NAMED = 12  # encoders that a caption names before it counts the others
 
-FAMILIES = """A point is an encoder, the black bar its family's median; up and down within a family means nothing. The
-best of a large family has the luck of the best of many: compare medians and spreads, too."""
+FAMILIES = """A point is an encoder, a black bar the median of a family of more than one; up and down within a family
+means nothing. The best of a large family has the luck of the best of many: compare medians and spreads, too."""
 SPECTRUM = """Singular values of held-out embeddings (unit length, not centred) as shares of their sum, for the encoders
 whose similarities are shown. A flat line uses all directions alike; one that falls steeply lives in fewer. The
 effective rank is exp of the shares' entropy (Roy & Vetterli 2007)."""
-PATHS = """Held-out pairs at the scored steps of each family's best encoder and of its repeats with other seeds, hollow
-at the first score and filled at the last. Good training goes left without going up; repeats that end apart show what
-chance does."""
+PATHS = """Held-out pairs at the scored steps of each family's best encoder and of its setting with the most seeds,
+hollow at the first score and filled at the last. Good training goes left without going up; repeats that end apart show
+what chance does."""
 CIRCLE = f"""Held-out sentences of encoders with two dimensions, drawn as the images of Wang & Isola's figure 3. Above:
 the points (at most {SHOWN:,}) on a Gaussian density of bandwidth {BANDWIDTH:g}, the colours of all panels on one
 square-root scale. Below: the density of their angles by von Mises-Fisher kernels of kappa {CIRCLE_KAPPA:g}; heights
@@ -29,9 +29,9 @@ differ between panels, the dashed line is the uniform density. The more even the
 lower the mean Gaussian potential G, which is at least
 {math.exp(uniformity_optimum(2)):.3f} and 1 for one single point."""
 POTENTIALS = f"""E exp(-2 |u - v|²) over all pairs of different points, as in Wang & Isola's figure 4: sets of {SHOWN:,}
-points made for comparison in grey, encoders of two dimensions in blue, each with its points above. Gradient descent on
-the potential alone turns the clustered set into an even one: only the uniform distribution attains the least value. A
-finite set can be slightly below it, as no point is paired with itself."""
+points made for comparison in grey, encoders of two dimensions in blue, each with its points beside it. Gradient descent
+on the potential alone turns the clustered set into an even one: only the uniform distribution attains the least value.
+A finite set can be slightly below it, as no point is paired with itself."""
 SPHERE = f"""Held-out sentences of encoders with three dimensions. Each sphere is turned so that the mean embedding is
 in the middle of the left disc; the right disc is the half behind. The projection keeps areas: an even spread is evenly
 dense, and 1 on the colour bar (von Mises-Fisher kernels of kappa {SPHERE_KAPPA:g}, square-root scale). G is the mean
@@ -83,8 +83,8 @@ def temperature(table: pd.DataFrame, tasks: list[str]) -> str:
     """Of :func:`recipes.study.curves.temperature_figure`."""
     rows = temperature_rows(table)
     lines = "; line styles are tasks" if len(tasks) > 1 else ""
-    seeds = rows["seed"].nunique()
-    bars = f"Points are means over seeds and bars their range ({seeds} seeds)" if seeds > 1 else "One seed each"
+    several = rows["seed"].nunique() > 1
+    bars = "Points are means over seeds, bars their range where there are several" if several else "One seed each"
     levels = " An objective without a temperature is a short line at the right edge." if _levels(rows) else ""
     return (
         f"{bars}{lines}.{levels} A low temperature pushes the nearest strangers hardest: more uniform, and less "
@@ -104,6 +104,6 @@ def similarities(table: pd.DataFrame) -> str:
         which = "the lowest, the highest and a middle temperature of each family"
     return (
         f"Cosines of held-out partners, of each sentence's nearest stranger and of all strangers, for {which}, "
-        "at most six. Partners should be right of the nearest strangers: where those two "
-        "overlap, a sentence does not find its partner. The strangers' width says how much of the sphere is used."
+        "at most six. Partners should be right of the nearest strangers: where those two overlap, a sentence does not "
+        "find its partner. The strangers' width says how much of the sphere is used."
     )

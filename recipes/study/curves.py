@@ -113,8 +113,9 @@ def families_figure(table: pd.DataFrame, tasks: list[str]) -> Figure | None:
             colour, marker = marks[family]
             jitter = (np.arange(1, len(values) + 1) * GOLDEN % 1 - 0.5) * (0.5 if len(values) > 1 else 0)
             axes.plot(values, i + jitter, marker, color=colour, ms=5, alpha=0.7, mec="white", mew=0.4)
-            axes.plot([np.median(values)] * 2, [i - 0.38, i + 0.38], color="black", linewidth=2)
-        axes.set_yticks(range(len(families)), [label(f, 20) for f in families])
+            if len(values) > 1:
+                axes.plot([np.median(values)] * 2, [i - 0.38, i + 0.38], color="black", linewidth=2)
+        axes.set_yticks(range(len(families)), [label(f, 24) for f in families])
         axes.set_ylim(len(families) - 0.5, -0.5)
     return figure
 
@@ -149,7 +150,7 @@ def _temperature_axis(axes: Axes, temperatures: pd.Series, room: bool) -> None:
     axes.set_xlim(low * np.exp(-0.05 * wide), high * np.exp((0.2 if room else 0.05) * wide))
     ticks: list[float] = []
     for value in sorted(temperatures.unique()):  # not so near each other that they would touch
-        if not ticks or np.log(value / ticks[-1]) > 0.09 * wide:
+        if not ticks or np.log(value / ticks[-1]) > 0.11 * wide:
             ticks.append(value)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())

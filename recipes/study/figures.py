@@ -76,6 +76,8 @@ def draw(results: Results) -> list[Drawn]:
             if figure is None:
                 found.append(Drawn(plan.name, plan.title, missing=plan.missing))
                 continue
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, drawn three times
             dateless = dict.fromkeys(("Creator", "Date", "Format", "Type"))
             figure.savefig(folder / f"{plan.name}.svg", metadata=dateless)
             figure.savefig(folder / f"{plan.name}.png", dpi=150, metadata={"Software": None})
@@ -90,12 +92,14 @@ def draw(results: Results) -> list[Drawn]:
 def _plans(results: Results) -> list[_Plan]:
     table, tasks = results.table, results.tasks
     few = chosen(table, tasks)
-    shown = [(_titled(row, tasks), results.arrays(row["name"])) for _, row in few.iterrows()]
+    arrays = [results.arrays(name) for name in few["name"]]
+    titled = [(_titled(row, tasks), own) for (_, row), own in zip(few.iterrows(), arrays, strict=True)]
+    named = [(label(name, 40), own) for name, own in zip(few["name"], arrays, strict=True)]
     trained = [(row["family"], *_path(results, row["name"])) for _, row in best_with_repeats(table, tasks).iterrows()]
     flat, solid = _with_features(results, 2, CIRCLES), _with_features(results, 3, SPHERES)
     circle = [(_with_potential(row, points), points) for row, points in flat]
     sphere = [(_with_potential(row, points), points) for row, points in solid]
-    bars = [(label(row["name"], 30), points) for row, points in flat]
+    bars = [(label(row["name"], 22), points) for row, points in flat]
     return [
         *(_plane(table, task) for task in tasks or [None]),
         _Plan(
@@ -122,14 +126,14 @@ def _plans(results: Results) -> list[_Plan]:
         _Plan(
             "similarities",
             "Partners, near strangers, strangers",
-            partial(similarities_figure, shown),
+            partial(similarities_figure, titled),
             partial(captions.similarities, table),
             "an encoder with histograms in its measured.npz",
         ),
         _Plan(
             "spectrum",
             "How many directions the embeddings use",
-            partial(spectrum_figure, shown),
+            partial(spectrum_figure, named),
             captions.SPECTRUM,
             "an encoder with two singular values in its measured.npz",
         ),
@@ -163,8 +167,8 @@ def _plane(table: pd.DataFrame, task: str | None) -> _Plan:
 def _titled(row: pd.Series, tasks: list[str]) -> str:
     """An encoder's name for a panel, with its accuracy where there is one."""
     accuracy = number(row[f"{tasks[0]}_acc"]) if tasks else np.nan
-    beside = f" · {label(tasks[0], 10)} {show(accuracy, 1)}%" if np.isfinite(accuracy) else ""
-    return f"{label(row['name'], 30)}{beside}"
+    below = f"\n{label(tasks[0], 10)} {show(accuracy, 1)}%" if np.isfinite(accuracy) else ""
+    return f"{label(row['name'], 32)}{below}"
 
 
 def _with_potential(row: pd.Series, points: Series) -> str:

@@ -21,7 +21,7 @@ FOLDS, TEST = 5, 0.2  # of the choice among encoders, as in Wang & Isola 2020, t
 
 def measure(
     model: SentenceTransformer, tasks: Sequence[Data], pairs: HeldOut, folds: int = 10
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
     """All numbers of a model, and arrays for figures and paired tests.
 
     Args:
@@ -33,11 +33,13 @@ def measure(
         choose by), ``T_test`` (that one's accuracy on the rest, %), ``T_tolerance`` (Wang & Liu 2021, eq. 11).
         Arrays: ``edges``, ``partners``, ``strangers``, ``hardest``: histograms of cosines; ``singular_values``;
         ``features`` ``[n, d]`` where d <= 3; ``T_right`` and ``T_test_right``: which rows were predicted right.
+        How each task was scored, in words.
     """
     encode = Encoder(model)
     encode.prepare([text for task in tasks for text in task.texts] + pairs.first + pairs.second)
     row: dict[str, Any] = {"dimension": model.get_embedding_dimension()}
     arrays: dict[str, np.ndarray] = {}
+    protocols: dict[str, str] = {}
     found = neighbour_geometry(encode, pairs)
     row |= {key: value for key, value in found.items() if isinstance(value, float)}
     row["potential"] = float(np.exp(found["uniformity"]))
@@ -50,7 +52,7 @@ def measure(
     for data in tasks:
         name = data.task.name
         scored = score(data, encode, settings)
-        row[f"{name}_acc"] = scored.row["acc"]
+        row[f"{name}_acc"], protocols[name] = scored.row["acc"], scored.row["protocol"]
         assert scored.correct is not None
         arrays[f"{name}_right"] = scored.correct
         x = np.concatenate([encode(part.first) for part in data.parts.values()])
@@ -60,4 +62,4 @@ def measure(
         row[f"{name}_cv"], row[f"{name}_test"] = chosen.devacc, chosen.acc
         arrays[f"{name}_test_right"] = chosen.predicted == y[np.sort(test)]
         row[f"{name}_tolerance"] = tolerance(unit(torch.from_numpy(x)), torch.from_numpy(y)).item()
-    return row, arrays
+    return row, arrays, protocols

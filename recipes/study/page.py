@@ -8,6 +8,7 @@ missing piece gives a page that says so.
 import base64
 import hashlib
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -18,17 +19,18 @@ from sentemb.report import CSS, POLICY
 from sentemb.runfiles import Record, as_dict, as_list, duration, number, plain, safe
 from sentemb.whole import write_text
 
-BROAD = ("similarities", "circle", "potentials", "sphere")  # figures with panels side by side get a row of their own
+BROAD = ("similarities", "circle", "sphere")  # figures with panels side by side get a row of their own
 OWN_CSS = """
 .figures .broad { grid-column: 1 / -1 }
-.broad .paper svg, .broad .paper img { max-width: 58rem }
+.figures { grid-auto-flow: dense }
+.paper svg { max-width: var(--width) }
 .paper a { cursor: pointer }
 .paper a:hover, .paper a:focus { opacity: .55; outline: none }
 #encoders table { font-size: .8rem }
 #encoders th, #encoders td { padding: .25rem .5rem }
 #encoders td.number { text-align: right }
 #encoders td.reason { white-space: normal; min-width: 16rem }
-#encoders tbody th { max-width: 20rem }
+#encoders tbody th { min-width: 11rem; max-width: 20rem }
 #encoders th button { all: unset; cursor: pointer; font-weight: 600 }
 #encoders th button:focus-visible { outline: 2px solid var(--mark) }
 #encoders th[aria-sort=ascending] button::after { content: " ▲" }
@@ -158,9 +160,12 @@ def _facts(results: Results) -> str:
 
 def _card(figure: Drawn) -> str:
     broad = " class='broad'" if figure.name in BROAD else ""
+    points = re.search(r'<svg [^>]*?width="([\d.]+)pt"', figure.svg)
+    width = float(points[1]) / 9.4 if points else 40  # rem: letters of all figures are about as large
     return (
         f"<figure id='{figure.name}'{broad}><h2>{safe(figure.title)}</h2>"
-        f"<div class='paper'>{figure.svg}</div><figcaption>{safe(figure.caption)}</figcaption></figure>"
+        f"<div class='paper' style='--width: {width:.1f}rem'>{figure.svg}</div>"
+        f"<figcaption>{safe(figure.caption)}</figcaption></figure>"
     )
 
 
@@ -184,7 +189,8 @@ def _encoders(results: Results) -> str:
     if table.empty:
         return "<section><h2>All encoders</h2><p>No encoder is done yet.</p></section>"
     own = [column for column in WHAT if table[column].nunique(dropna=False) > 1]
-    shared = [f"{column.replace('_', ' ')} {_text(table[column].iloc[0])}" for column in WHAT if column not in own]
+    said = {column: _text(table[column].iloc[0]) for column in WHAT if column not in own}
+    shared = [f"{column.replace('_', ' ')} {text}" for column, text in said.items() if text not in ("", "–")]
     columns: list[tuple[str, str, int | None, bool]] = [("family", "family", None, False)]
     columns += [(c, c, None, False) for c in SETTINGS if c == "objective" or table[c].notna().any()]
     columns += [(c, c.replace("_", " "), None, False) for c in own]

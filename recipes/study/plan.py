@@ -80,7 +80,8 @@ def read_row(folder: Path) -> dict[str, Any]:
     """What was measured of the encoder in a folder; empty if it is not done."""
     try:
         found = json.loads((folder / ROW).read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) and "status" in found else {}
+        whole = isinstance(found, dict) and "status" in found
+        return found if whole and (found["status"] != "ok" or (folder / ARRAYS).stat().st_size) else {}
     except (OSError, ValueError):
         return {}
 
@@ -103,7 +104,7 @@ def read_study(given: str) -> Study:
         path = SHIPPED / f"{choose('study', given, shipped())}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML ({in_a_line(error)})") from None
     try:
         return _study(content, path.stem)
@@ -126,18 +127,27 @@ def _study(content: Any, stem: str) -> Study:
     text = {
         key: str(content.get(key, default)) for key, default in (("name", stem), ("title", stem), ("keep", "model"))
     }
-    if not re.fullmatch(r"[\w.+-]+", text["name"]):
+    if not re.fullmatch(r"\w[\w.+-]*", text["name"]):
         raise InputError(f"name {text['name']!r} becomes a folder; write it with letters, digits, '-' and '_' only")
     return Study(
         name=text["name"],
         title=text["title"],
         description=str(content.get("description", "")).strip(),
         corpus=str(content.get("corpus", "sample")),
-        tasks=content.get("tasks"),
+        tasks=_tasks(content.get("tasks")),
         keep=choose("keep", text["keep"], KEEPS),
         base=base,
         encoders=planned,
     )
+
+
+def _tasks(value: Any) -> str | None:
+    """Names of tasks as one text; a list of them, too."""
+    if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
+        return ",".join(value)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"tasks must be names (tasks: MR,CR), got {value!r}")
+    return value
 
 
 def _settings() -> tuple[str, ...]:
@@ -171,6 +181,8 @@ def _encoders(entry: dict[str, Any], base: dict[str, Any], reference: bool, wher
         raise InputError(f"points of {where} must be a list of `key: value` lines")
     family = str(entry.get("family", "encoder"))
     prefix = str(entry.get("name", family))
+    if not isinstance(trained := entry.get("trained", True), bool):
+        raise InputError(f"trained of {where} is true or false, got {trained!r}")
     made = []
     own = base | {key: value for key, value in entry.items() if key not in OF_AN_ENTRY}
     for point in points:
@@ -184,8 +196,10 @@ def _encoders(entry: dict[str, Any], base: dict[str, Any], reference: bool, wher
         for key, value in settings.items():
             settings[key] = _typed(key, value, where)
         name = "-".join([prefix, *(f"{key}-{value}" for key, value in point.items())])
-        name = re.sub(r"[^\w.+-]+", "_", name).strip("_.")
-        made.append(Planned(name, family, DEFAULTS | settings, bool(entry.get("trained", True)), reference))
+        name = re.sub(r"[^\w.+-]+", "_", name).strip("_.-")
+        if not name:
+            raise InputError(f"{where} has a name without a letter or digit; it becomes a folder, so give it some")
+        made.append(Planned(name, family, DEFAULTS | settings, trained, reference))
     return made
 
 
@@ -213,12 +227,14 @@ def _typed(key: str, value: Any, where: str) -> Any:
             raise InputError(f"{key} of {where} is true or false, got {value!r}")
         return value
     if number is None:
+        if value is None and default is not None:
+            raise InputError(f"{key} of {where} has no value; give it one, or leave it out")
         return value if value is None else str(value)
     try:
         if isinstance(value, bool) or (number is int and float(value) != int(float(value))):
             raise ValueError
         return number(float(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         kind = "a whole number" if number is int else "a number"
         raise InputError(f"{key} of {where} is {kind}, got {value!r}") from None
 

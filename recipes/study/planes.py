@@ -11,7 +11,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from recipes.study.reading import usable
+from recipes.study.reading import compared, usable
 from sentemb.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
 from sentemb.runfiles import Series, safe, show
 
@@ -23,7 +23,7 @@ VIRIDIS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.94, 256)))
 
 
 def label(text: object, longest: int = 34) -> str:
-    """Any text as it can stand in a figure: in one line, not too long, no mathematics, no label that is hidden."""
+    """Any text as it can stand in a figure: in one line, both ends if too long, no mathematics, no label that hides."""
     line = "".join(c for c in " ".join(str(text).split()) if c.isprintable()) or "unnamed"
     half = longest // 2  # (what tells names apart often stands at their end)
     line = line if len(line) <= longest else f"{line[: longest - half - 1]}…{line[-half:]}"
@@ -71,8 +71,9 @@ def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
         colour = scale.to_rgba(accuracy[index]) if scale and known else "white" if scale else BLUE
         look = {"mfc": colour, "mec": "white" if known or not scale else GREY, "alpha": 0.9, "mew": 0.6}
         axes.plot(row.uniformity, row.alignment, marks[row.family][1], ms=8, gid=f"point-{index}", **look)
-    if task and rows[f"{task}_cv"].notna().any():
-        best = rows.loc[rows[f"{task}_cv"].idxmax()]
+    chosen_by = compared(rows)[f"{task}_cv"] if task else pd.Series(dtype=float)
+    if chosen_by.notna().any():
+        best = rows.loc[chosen_by.idxmax()]
         ring = {"ms": 15, "mfc": "none", "mec": VERMILLION, "mew": 1.6, "linestyle": "none"}
         axes.plot(best.uniformity, best.alignment, "o", label="best by cross-validation", **ring)
     if rows["dimension"].nunique() == 1 and rows["uniformity_optimum"].notna().any():

@@ -161,12 +161,14 @@ def chosen(table: pd.DataFrame, tasks: list[str], most: int = 6) -> pd.DataFrame
 
 
 def best_with_repeats(table: pd.DataFrame, tasks: list[str], most: int = 12) -> pd.DataFrame:
-    """The best usable row of each family by the first task's cross-validation, each with its repeats of other seeds."""
+    """The best usable row of each family by the first task's cross-validation, and its setting with the most seeds."""
     rows = usable(table)
     by, picks = _by(rows, tasks), []
     for _, own in rows.groupby("family", sort=False):
         best = own.sort_values(by, ascending=by == "uniformity", kind="stable", na_position="last").iloc[0]
-        repeats = own[(own["setting"] == best["setting"]) & (own["setting"] != "")]
+        seeds = own.groupby("setting")["setting"].transform("size").where(own["setting"] != "", 0)
+        repeats = own[(seeds == seeds.max()) & (seeds > 1)]
+        repeats = repeats[repeats["setting"] == repeats["setting"].iloc[0]] if len(repeats) else repeats
         picks.append([best.name, *(i for i in repeats.index if i != best.name)])
     turns = [queue[i] for i in range(max(map(len, picks), default=0)) for queue in picks if i < len(queue)]
     return rows.loc[turns[:most]]

@@ -8,24 +8,22 @@ import numpy as np
 import pandas as pd
 
 from recipes.study.plan import ENCODERS, PLANNED, STUDY, read_row
-from sentemb.card import read_config, write_card
 from sentemb.registry import InputError
 from sentemb.whole import write_text
 
 ROWS = "results"
-PROTOCOL = "nested stratified cross-validation, logistic regression"
 
 
 def collect(out: Path) -> pd.DataFrame:
     """One row for each encoder that is done, in the study's order; numbers are NaN where there is none."""
     rows = []
-    for path in sorted((out / PLANNED).glob("*.json"), key=lambda p: p.name):
-        about = json.loads(path.read_text(encoding="utf-8"))
-        if found := read_row(out / ENCODERS / path.stem):
-            rows.append(about["described"] | found | {"order": about["order"]})
+    for name in json.loads((out / STUDY).read_text(encoding="utf-8"))["encoders"]:
+        if found := read_row(out / ENCODERS / name):
+            about = json.loads((out / PLANNED / f"{name}.json").read_text(encoding="utf-8"))
+            rows.append(about["described"] | found)
     if not rows:
         raise InputError(f"no encoder of {out} is done yet; run the study first")
-    table = pd.DataFrame(rows).sort_values("order").drop(columns="order").reset_index(drop=True)
+    table = pd.DataFrame(rows)
     for column in table.columns:
         if table[column].map(lambda value: value is None or isinstance(value, int | float)).all():
             table[column] = table[column].astype(bool if column in ("reference", "trained") else np.float64)
@@ -42,19 +40,6 @@ def write_table(out: Path) -> pd.DataFrame:
     return table
 
 
-def _write_cards(out: Path) -> None:
-    """The card of each model that is kept, with what it scored."""
-    for path in sorted((out / PLANNED).glob("*.json")):
-        folder = out / ENCODERS / path.stem
-        if not (folder / "model" / "modules.json").is_file() or not (row := read_row(folder)):
-            continue
-        scored = {key[:-4]: value for key, value in row.items() if key.endswith("_acc")}
-        tasks = {task: {"acc": value, "protocol": PROTOCOL} for task, value in scored.items()}
-        # (what was never trained has no config.json)
-        about = read_config(folder) or {"settings": json.loads(path.read_text(encoding="utf-8"))["asked"]}
-        write_card(folder / "model", about, f"{row.get('steps', 0):.0f} steps", {"tasks": tasks, "geometry": row})
-
-
 def conclude(out: Path) -> str:
     """Table, statistics, figures and page of what is done; returns what to print."""
     from recipes.study.page import write_page
@@ -64,6 +49,5 @@ def conclude(out: Path) -> str:
     about: dict[str, Any] = json.loads((out / STUDY).read_text(encoding="utf-8"))
     found = statistics(table, about["tasks"], out)
     write_text(out / "statistics.json", json.dumps(found, indent=1) + "\n")
-    _write_cards(out)
     page = write_page(out)
     return f"{printed(found)}\n\ntable: {out / 'results.csv'}   page: {page}"

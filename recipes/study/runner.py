@@ -7,7 +7,8 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, replace
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -16,23 +17,25 @@ from typing import Any
 from tqdm import tqdm
 
 from recipes.study.plan import ENCODERS, LOGS, PLANNED, ROW, Place, Planned, Study, described
-from sentemb.registry import InputError
+from sentemb.registry import InputError, choose
 from sentemb.whole import write_text
 
 
 def refuse_others(place: Place, study: Study) -> None:
     """InputError where an encoder of this name was run with other settings."""
     for planned in study.encoders:
-        try:
-            before = json.loads(place.planned(planned).read_text(encoding="utf-8"))["asked"]
-        except (OSError, ValueError, KeyError):
+        if not place.run(planned).exists():  # never begun, or deleted to be run anew
             continue
-        now = asked(planned)
+        now, mend = asked(planned), f"delete {place.run(planned)} to have it run anew, or choose another --out"
+        try:
+            before = dict(json.loads(place.planned(planned).read_text(encoding="utf-8"))["asked"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(f"{place.planned(planned)}, which says what it was, cannot be read; {mend}") from None
         for key in sorted(before | now):
             if before.get(key) != now.get(key):
                 raise InputError(
-                    f"{place.run(planned)} was begun with {key} {before.get(key)!r}, and now it is {now.get(key)!r}; "
-                    "choose another --out, or delete that folder to have it run anew"
+                    f"encoder {planned.name} was begun with {key} {before.get(key)!r}, and now it is "
+                    f"{now.get(key)!r}; {mend}"
                 )
 
 
@@ -44,23 +47,17 @@ def asked(planned: Planned) -> dict[str, Any]:
     return json.loads(json.dumps(kept | {"trained": planned.trained}))
 
 
-def run_all(
-    study: Study, place: Place, jobs: int, threads: int, folds: int, gpus: int = 0, progress: bool = True
-) -> bool:
+def run_all(study: Study, place: Place, fingerprint: str, jobs: int, threads: int, folds: int, gpus: int = 0) -> bool:
     """Run what is not done; returns whether all is (False: a signal ended it).
 
     Args:
-        study: what to run. place: where. jobs: processes at a time. threads: of each. folds: of the tasks' scores.
-        gpus: that the processes take in turn; 0: none.
+        study: what to run. place: where. fingerprint: of the corpus. jobs: processes at a time. threads: of each.
+        folds: of the tasks' scores. gpus: that the processes take in turn; 0: none.
     """
     for name in (LOGS, PLANNED, ENCODERS):
         (place.out / name).mkdir(parents=True, exist_ok=True)
-    names = {planned.name for planned in study.encoders}
-    for path in (place.out / PLANNED).glob("*.json"):  # no longer in the study's file
-        if path.stem not in names:
-            path.unlink()
-    for order, planned in enumerate(study.encoders):
-        content = {"order": order, "asked": asked(planned), "described": described(planned)}
+    for planned in study.encoders:
+        content = {"asked": asked(planned), "described": described(planned)}
         write_text(place.planned(planned), json.dumps(content, indent=1) + "\n")
     todo = [planned for planned in study.encoders if place.row(planned).get("status") not in ("ok", "diverged")]
     done = len(study.encoders) - len(todo)
@@ -72,16 +69,14 @@ def run_all(
     stop = _Stop()
     running: dict[Any, tuple[Planned, int]] = {}
     free = list(range(jobs))[::-1]
-    bar = tqdm(total=len(study.encoders), initial=done, desc=study.name, unit="encoder", disable=not progress)
+    bar = tqdm(total=len(study.encoders), initial=done, desc=study.name, unit="encoder")
     with bar, stop:
         queue = list(reversed(todo))
         while running or (queue and not stop.asked):
             while queue and free and not stop.asked:
                 planned, slot = queue.pop(), free.pop()
-                running[_start(context, planned, study, place, threads, folds, slot % gpus if gpus else None)] = (
-                    planned,
-                    slot,
-                )
+                more = (fingerprint, folds, slot % gpus if gpus else None)
+                running[_start(context, planned, study, place, more, threads)] = planned, slot
             ended = wait([process.sentinel for process in running], timeout=0.5)
             if stop.asked and not stop.passed_on:
                 stop.passed_on = True
@@ -109,12 +104,12 @@ def _context(threads: int) -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recipes.study.work"])
+    context.set_forkserver_preload(["recipes.study.apart", "recipes.study.work"])
     return context
 
 
 def _start(
-    context: BaseContext, planned: Planned, study: Study, place: Place, threads: int, folds: int, gpu: int | None
+    context: BaseContext, planned: Planned, study: Study, place: Place, more: tuple[Any, ...], threads: int
 ) -> Any:
     from recipes.study.work import work
 
@@ -122,7 +117,7 @@ def _start(
     (out / ROW).unlink(missing_ok=True)  # of a failed one
     settings = planned.settings | {"threads": threads}
     process = context.Process(  # type: ignore[attr-defined]
-        target=work, args=(replace(planned, settings=settings), out, place.log(planned), study.keep, folds, gpu)
+        target=work, args=(replace(planned, settings=settings), out, place.log(planned), study.keep, *more)
     )
     process.start()
     return process
@@ -154,15 +149,18 @@ class _Stop:
         self.asked, self.passed_on, self._before = 0, False, dict[int, Any]()
 
     def __enter__(self) -> "_Stop":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
+        for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.asked and time.monotonic() - self._since > 0.5:
+        if self.asked and signal.Signals(number).name != "SIGHUP" and time.monotonic() - self._since > 0.5:
             os._exit(128 + number)
         self.asked, self._since = number, time.monotonic()
-        os.write(2, b"\nending: what trains is saved; once more to exit at once\n")
+        with suppress(OSError):  # (the terminal may be gone)
+            os.write(2, b"\nending: what trains is saved; once more to exit at once\n")
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
@@ -172,6 +170,7 @@ class _Stop:
 def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
     """The study with what all its encoders share, each setting checked as the recipe does."""
     from recipes.job import check_settings
+    from sentemb.config import FitConfig
 
     shared = {"corpus": corpus, "data": str(data) if data else None, "tasks": tasks, "score": False}
     encoders: Sequence[Planned] = [replace(p, settings=p.settings | shared) for p in study.encoders]
@@ -181,6 +180,8 @@ def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
             if settings["init"] is not None:
                 settings["encoder"] = None
             check_settings(settings)
+            FitConfig(**{f.name: settings[f.name] for f in fields(FitConfig) if f.name in settings})
+            choose("select", settings["select"], ("last", "best"))
         except InputError as error:
             raise InputError(f"encoder {planned.name}: {error}") from None
     return replace(study, encoders=list(encoders), corpus=corpus, tasks=tasks)

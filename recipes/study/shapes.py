@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from recipes.study.planes import COLOURS
 from sentemb.figures import BLUE, ORANGE, VERMILLION, labelled_axes, legend_below
@@ -12,6 +12,7 @@ from sentemb.runfiles import Series, show
 
 Arrays = Mapping[str, Series]
 SHARES = (("strangers", ORANGE, "--"), ("hardest", VERMILLION, ":"), ("partners", BLUE, "-"))
+FLOOR = 1e-5  # of the greatest share: below it there is nothing but float32's rounding
 NAMES = {"strangers": "strangers, all", "hardest": "nearest stranger of each", "partners": "partners"}
 
 
@@ -27,21 +28,23 @@ def similarities_figure(shown: Sequence[tuple[str, Arrays]]) -> Figure | None:
         return None
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(3.6 * columns, 0.8 + 1.75 * rows), layout="constrained")
+    figure = Figure(figsize=(3.1 * columns, 0.8 + 1.8 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     least, most = 1.0, -1.0
+    width = float(np.median(np.diff(panels[0][1]["edges"])))
     for i, (axes, (title, arrays)) in enumerate(zip(grid, panels, strict=False)):
         last = i + columns >= len(panels)
-        labelled_axes(axes, "cosine similarity" if last else "", "% of pairs per 0.05" if i % columns == 0 else "")
+        up = f"% of pairs per {width:.3g}" if i % columns == 0 else ""
+        labelled_axes(axes, "cosine similarity" if last else "", up)
         axes.tick_params(labelbottom=last)
         axes.set_title(title, loc="left", fontsize=9.5)
         edges = arrays["edges"]
         for key, colour, line in SHARES:
             if key not in arrays or len(arrays[key]) != len(edges) - 1:
                 continue
-            percent = 100 * 0.05 * arrays[key] / np.diff(edges)
+            percent = 100 * width * arrays[key] / np.diff(edges)
             axes.stairs(percent, edges, fill=True, color=colour, alpha=0.22)
             axes.stairs(percent, edges, color=colour, linestyle=line, linewidth=1.7, label=NAMES[key])
             if (filled := np.flatnonzero(arrays[key] > 0.0005)).size:
@@ -88,9 +91,18 @@ def spectrum_figure(shown: Sequence[tuple[str, Arrays]]) -> Figure | None:
     figure = Figure(figsize=(5.2, 3.6 + 0.22 * len(lines)), layout="constrained")
     across = "index / dimension" if relative else "index of the singular value"
     axes = labelled_axes(figure.subplots(), across, "share of the sum of singular values")
-    axes.set_yscale("log")
+    shares = np.concatenate([values / values.sum() for _, values in lines])
+    if shares.max() > 10 * shares.min():
+        axes.set_yscale("log")
+        if shares.max() < 100 * shares.min():
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(max(shares.min() * 0.8, shares.max() * FLOOR), shares.max() * 1.6)
+    else:
+        axes.set_ylim(0, 1.1 * shares.max())
     for i, (title, values) in enumerate(lines):
-        share = values[values > 1e-7 * values[0]] / values.sum()  # below float32's precision there is only noise
+        share = np.where(values > 0, values, np.nan) / values.sum()
         at = np.arange(1, len(share) + 1) / (len(values) if relative else 1)
         named = f"{show(effective_rank_of(values), 1)} of {len(values)}: {title}"
         look = {"marker": ".", "ms": 5} if len(values) <= 20 else {}

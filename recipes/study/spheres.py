@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -59,6 +60,7 @@ def spread_out(angles: Series, steps: int = 200, rate: float = 0.5) -> Series:
     return angles
 
 
+@cache
 def synthetic(n: int = SHOWN, seed: int = 0) -> dict[str, Series]:
     """Sets of ``n`` unit rows on the circle by name; "clustered, optimised" begins at "clustered"."""
     chance = np.random.default_rng(seed)
@@ -82,7 +84,7 @@ def circle_figure(shown: Shown) -> Figure | None:
     panels = _of_dimension(shown, 2)
     if not panels:
         return None
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     blocks = -(-len(panels) // columns)
     figure = Figure(figsize=(0.5 + 2.4 * columns, 4.0 * blocks), layout="constrained")
     grid = figure.subplots(2 * blocks, columns, squeeze=False, height_ratios=[1.55, 1] * blocks)
@@ -120,24 +122,23 @@ def potentials_figure(shown: Shown) -> Figure | None:
         return None
     made = list(synthetic().items())
     bars = made + panels
-    figure = Figure(figsize=(max(5.2, 0.9 + 0.85 * len(bars)), 4.2), layout="constrained")
-    axes = labelled_axes(figure.subplots(), "", "mean Gaussian potential")
+    figure = Figure(figsize=(5.2, 1.1 + 0.52 * len(bars)), layout="constrained")
+    axes = labelled_axes(figure.subplots(), "mean Gaussian potential", "")
     heights = [potential(rows) for _, rows in bars]
-    axes.bar(range(len(bars)), heights, 0.7, color=[GREY] * len(made) + [BLUE] * len(panels), zorder=2)
+    axes.barh(range(len(bars)), heights, 0.7, color=[GREY] * len(made) + [BLUE] * len(panels), zorder=2)
     optimum = math.exp(uniformity_optimum(2))
     named = f"uniform distribution, the least possible: {optimum:.4f}"
-    axes.axhline(optimum, linestyle="--", color=VERMILLION, label=named, zorder=3)
-    tall = 0.62 / len(bars) ** 0.35  # of the pictures, in units of the potential
+    axes.axvline(optimum, linestyle="--", color=VERMILLION, label=named, zorder=3)
+    right = max(heights)
     for i, ((_, rows), height) in enumerate(zip(bars, heights, strict=True)):
-        axes.annotate(f"{height:.3f}", (i, height), (0, 2), textcoords="offset points", ha="center", fontsize=9)
-        picture = axes.inset_axes((i - 0.44, height + 0.07, 0.88, tall), transform=axes.transData)
+        axes.annotate(f"{height:.4f}", (height, i), (3, 0), textcoords="offset points", va="center", fontsize=9.5)
+        picture = axes.inset_axes((height + 0.21 * right, i - 0.46, 0.2 * right, 0.92), transform=axes.transData)
         picture.plot(*rows[_some(len(rows), 500)].T, ".", ms=2, color="black", alpha=0.25, mew=0, rasterized=True)
-        picture.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal")
+        picture.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal", anchor="W")
         picture.axis("off")
-    axes.set_xticks(range(len(bars)), [_wrapped(title) for title, _ in bars], fontsize=8.5)
-    axes.set(xlim=(-0.6, len(bars) - 0.4), ylim=(0, max(heights) + 0.1 + tall))
-    axes.set_yticks(np.arange(0, 1.01, 0.2))
-    axes.grid(visible=False, axis="x")
+    axes.set_yticks(range(len(bars)), [title for title, _ in bars], fontsize=9.5)
+    axes.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, 1.4 * right))
+    axes.grid(visible=False, axis="y")
     legend_below(figure)
     return figure
 
@@ -156,16 +157,18 @@ def sphere_figure(shown: Shown) -> Figure | None:
         return None
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(0.9 + 3.4 * columns, 0.4 + 2.2 * rows), layout="constrained")
-    grid = figure.subplots(rows, 2 * columns, squeeze=False)
-    for axes in grid.ravel():
-        axes.axis("off")
+    wide, tall = 3.5 * columns + 0.9, 2.45 * rows
+    figure = Figure(figsize=(wide, tall))  # laid out by hand: two discs of an encoder stand close together
     found = [(title, _facing(points)) for title, points in panels]
     found = [(title, points, *_disc_densities(points)) for title, points in found]
     colours = PowerNorm(0.5, 0, max(max(np.nanmax(front), np.nanmax(back)) for _, _, front, back in found))
     drawn = None
-    for pair, (title, points, *densities) in zip(grid.reshape(-1, 2), found, strict=False):
-        for axes, density, sign in zip(pair, densities, (1, -1), strict=True):
+    for i, (title, points, *densities) in enumerate(found):
+        left, bottom = 3.5 * (i % columns) + 0.1, tall - 2.45 * (i // columns + 1) + 0.25
+        figure.text((left + 1.65) / wide, (bottom + 1.68) / tall, title, ha="center", va="bottom", fontsize=11)
+        for shift, density, sign in zip((0, 1.7), densities, (1, -1), strict=True):
+            axes = figure.add_axes(((left + shift) / wide, bottom / tall, 1.6 / wide, 1.6 / tall))
+            axes.axis("off")
             drawn = axes.imshow(density, origin="lower", extent=(-1, 1, -1, 1), cmap=BLUES, norm=colours)
             half = points[points[:, 2] * sign > 0]
             half = half[_some(len(half), SHOWN // 2)]
@@ -173,10 +176,10 @@ def sphere_figure(shown: Shown) -> Figure | None:
             axes.plot(*flat.T, ".", ms=2, color="black", alpha=0.3, mew=0, rasterized=True)
             axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor="#888888", linewidth=0.8))
             where = "around the mean" if sign > 0 else "opposite"
-            axes.text(0, -1.06, where, ha="center", va="top", fontsize=8.5, color=GREY)
+            axes.text(0, -1.06, where, ha="center", va="top", fontsize=10, color=GREY)
             axes.set(xlim=(-1.03, 1.03), ylim=(-1.03, 1.03), aspect="equal")
-        pair[0].text(1.1, 1.1, title, ha="center", va="bottom", fontsize=9.5)  # over the middle of both discs
-    figure.colorbar(drawn, ax=grid, label="density / uniform density", shrink=0.8, pad=0.02)
+    bar = figure.add_axes((1 - 0.78 / wide, 0.3 / tall, 0.14 / wide, 1 - 0.9 / tall))
+    figure.colorbar(drawn, cax=bar, label="density / uniform density")
     return figure
 
 
@@ -228,18 +231,3 @@ def _disc_densities(points: Series, size: int = 70) -> tuple[Series, Series]:
         disc[inside] = kernel * np.exp(SPHERE_KAPPA * (cosine - 1)).mean(axis=1)
         discs.append(disc)
     return discs[0], discs[1]
-
-
-def _wrapped(title: str, width: int = 13) -> str:
-    """A title on several short lines, broken at blanks and hyphens, else where a line is full."""
-    lines = [""]
-    for piece in title.replace("-", "- ").split():
-        while len(piece) > width:
-            lines += [piece[:width]]
-            piece = piece[width:]
-        glue = "" if not lines[-1] or lines[-1].endswith("-") else " "
-        if len(lines[-1]) + len(glue) + len(piece) <= width:
-            lines[-1] += glue + piece
-        else:
-            lines.append(piece)
-    return "\n".join(filter(None, lines))

@@ -6,6 +6,7 @@ numbers. Encoders of ``reference`` rows, and those that diverged, are left out.
 
 import itertools
 import math
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from recipes.study.plan import ARRAYS, ENCODERS
 from sentemb.geometry import uniformity_optimum
 
 RESAMPLES, SEED, LEAST = 1000, 0, 8  # encoders below which no correlation is told
+MRR = "the MRR of held-out partners"
 SHOWN = 8  # encoders that did not end well and are told one by one
 MIXTURES = np.linspace(0, 1, 21)  # weights of alignment beside uniformity, both over their standard deviation
 ARCHITECTURE = ["encoder", "towers", "batch_size", "lr", "steps"]
@@ -65,36 +67,45 @@ def _progress(table: pd.DataFrame) -> tuple[list[Table], list[str]]:
 
 
 def _best(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Table], list[str]]:
-    """Chosen by cross-validation on a task's training split, tested once on the rest, then against each other."""
-    lines, said, tests = [], [], []
-    for task in tasks:
-        rows = mine.dropna(subset=[f"{task}_cv", f"{task}_test"])
-        if not len(rows):
-            continue
-        chosen = {family: own.loc[own[f"{task}_cv"].idxmax()] for family, own in rows.groupby("family", sort=False)}
-        right = {family: _array(out, row["name"], f"{task}_test_right") for family, row in chosen.items()}
-        for family, row in [*chosen.items(), ("best of all", rows.loc[rows[f"{task}_cv"].idxmax()])]:
-            found = _array(out, row["name"], f"{task}_test_right")
-            error = (
-                196 * math.sqrt(max(1e-9, found.mean() * (1 - found.mean())) / len(found)) if len(found) else math.nan
-            )
-            cells = [row[f"{task}_cv"], row[f"{task}_test"], error, row[f"{task}_acc"]]
-            shape = [f"{row['alignment']:.3f}", f"{row['uniformity']:.3f}"]
-            lines.append([task, family, row["name"], *(f"{value:.2f}" for value in cells), *shape])
-        found = [r for r in compare({f: {task: r} for f, r in right.items() if len(r)})]
-        tests += [r | {"difference": 100 * (right[r["a"]].mean() - right[r["b"]].mean())} for r in found]
-        first, *others = sorted(chosen, key=lambda family: -chosen[family][f"{task}_cv"])
-        if others:
-            scores = ", ".join(f"{family} {chosen[family][f'{task}_test']:.2f}" for family in (first, *others))
-            said.append(f"{task}, best of each family, chosen by cross-validation and tested once, in %: {scores}.")
-    if not lines:
-        return [], []
-    head = ["task", "family", "encoder", "5-fold CV", "test", "+- (95%)", "nested 10-fold", "alignment", "uniformity"]
+    """Chosen by cross-validation on a task's training split, tested once on the rest, then against each other.
+
+    Among encoders that are alike but for their objective; where others are there, too, also among all.
+    """
+    tables: list[Table] = []
+    said: list[str] = []
+    for which, group in reversed(list(_architectures(mine))):
+        lines, tests = [], []
+        for task in tasks:
+            rows = group.dropna(subset=[f"{task}_cv", f"{task}_test"])
+            if not len(rows):
+                continue
+            chosen = {family: own.loc[own[f"{task}_cv"].idxmax()] for family, own in rows.groupby("family", sort=False)}
+            right = {family: _array(out, row["name"], f"{task}_test_right") for family, row in chosen.items()}
+            for family, row in [*chosen.items(), ("best of all", rows.loc[rows[f"{task}_cv"].idxmax()])]:
+                n = len(_array(out, row["name"], f"{task}_test_right"))
+                error = 1.96 * math.sqrt(row[f"{task}_test"] * (100 - row[f"{task}_test"]) / n) if n else math.nan
+                cells = [row[f"{task}_cv"], row[f"{task}_test"], error, row[f"{task}_acc"]]
+                shape = [f"{row['alignment']:.3f}", f"{row['uniformity']:.3f}"]
+                lines.append([task, family, row["name"], *(f"{value:.2f}" for value in cells), *shape])
+            found = compare({str(f): {task: r} for f, r in right.items() if len(r)})
+            tests += [r | {"difference": 100 * (right[r["a"]].mean() - right[r["b"]].mean())} for r in found]
+            ranked = sorted(chosen, key=lambda family: -chosen[family][f"{task}_cv"])
+            if len(ranked) > 1:
+                scores = ", ".join(f"{family} {chosen[family][f'{task}_test']:.2f}" for family in ranked)
+                said.append(f"{task}, best of each family ({which}), chosen by CV and tested once, in %: {scores}.")
+        if lines:
+            tables += _best_tables(which, lines, tests, said)
+    return tables, said
+
+
+def _best_tables(which: str, lines: list[list[str]], tests: list[dict[str, Any]], said: list[str]) -> list[Table]:
+    """The table of :func:`_best` and that of its tests; what they say is added to ``said``."""
+    head = ["task", "family", "encoder", "5-fold CV", "test", "+- (95%)", "nested", "alignment", "uniformity"]
     note = (
         "Of each family the encoder with the highest cross-validated accuracy on 80 % of a task's rows, then tested on "
         "the other 20 %, once."
     )
-    tables = [Table("The best of each family", head, lines, (note,))]
+    tables = [Table(f"The best of each family: {which}", head, lines, (note,))]
     if tests:
         adjusted = holm([r["p"] for r in tests])
         rows = [
@@ -104,12 +115,13 @@ def _best(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Table],
         ]  # fmt: skip
         head = ["task", "a", "b", "a - b, points", "only a right", "only b right", "p", "p (Holm)"]
         note = "McNemar's exact test, two-sided, on those test rows; Holm's correction over all of this table."
-        tables.append(Table("The families' best against each other", head, rows, (note,)))
+        tables.append(Table(f"The families' best against each other: {which}", head, rows, (note,)))
         clear = [f"{r['a']} and {r['b']} on {r['task']}" for r, p in zip(tests, adjusted, strict=True) if p < 0.05]
         said.append(
-            f"Families' best that differ by more than chance (p < 0.05, corrected): {'; '.join(clear) or 'none'}."
+            f"Families' best ({which}) that differ by more than chance (p < 0.05, corrected): "
+            f"{'; '.join(clear) or 'none'}."
         )
-    return tables, said
+    return tables
 
 
 def holm(p: list[float]) -> list[float]:
@@ -125,7 +137,7 @@ def _array(out: Path, name: str, key: str) -> Values:
     try:
         with np.load(out / ENCODERS / name / ARRAYS, allow_pickle=False) as arrays:
             return arrays[key]
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return np.zeros(0)
 
 
@@ -186,18 +198,22 @@ def interval(statistic: Callable[..., float], *values: Values) -> tuple[float, f
     return found, float(low), float(high)
 
 
-def _groups(mine: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """All encoders, those of the commonest architecture, and of those each family."""
+def _architectures(mine: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """All encoders; then those of the commonest architecture, batch, learning rate and length, if there are others."""
     yield "all", mine
-    shape = mine.groupby([c for c in ARCHITECTURE if c in mine], dropna=False).size()
-    if len(shape) > 1:
-        common = shape.idxmax()
-        names = list(shape.index.names)
-        mine = mine[np.logical_and.reduce([mine[n] == v for n, v in zip(names, common, strict=True)])]
-        yield f"one architecture ({common[0]})", mine
-    for family, own in mine.groupby("family", sort=False):
-        if mine["family"].nunique() > 1:
-            yield f"{family}, one architecture" if len(shape) > 1 else str(family), own
+    alike = [own for _, own in mine.groupby([c for c in ARCHITECTURE if c in mine], dropna=False, sort=False)]
+    if len(alike) > 1:
+        yield "one architecture", max(alike, key=len)
+
+
+def _groups(mine: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """As :func:`_architectures`, and each family of the last."""
+    name, group = "", mine
+    for name, group in _architectures(mine):
+        yield name, group
+    if group["family"].nunique() > 1:
+        for family, own in group.groupby("family", sort=False):
+            yield f"{family}, {name}", own
 
 
 def _correlations(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Table], list[str]]:
@@ -216,18 +232,23 @@ def _correlations(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list
                 interval(_mixed(kendall), accuracy, a, u),
             ),
         }
+        if "retrieval_mrr" in rows and rows["retrieval_mrr"].notna().all():
+            mrr = rows["retrieval_mrr"].to_numpy(float)
+            measured[MRR] = interval(spearman, accuracy, mrr), interval(kendall, accuracy, mrr)
         for number, (what, (rho, tau)) in enumerate(measured.items()):
             lines.append([task, name, str(len(rows)), what, *(_told(*value) for value in (rho, tau))])
-            if name == "all":
+            if name in ("all", "one architecture"):
                 clear = "" if rho[1] > 0 or rho[2] < 0 else ", which may be chance"
-                what = "their best mixture" if number == 2 else f"the {what} loss"
+                what = ("the alignment loss", "the uniformity loss", "the best mixture of both", MRR)[number]
                 said.append(
-                    f"Over all {len(rows)} encoders {task} accuracy goes with {what} by Spearman {_told(*rho)}{clear} "
-                    f"(negative: the lower the loss, the higher the accuracy)."
+                    f"{task} accuracy and {what}, {len(rows)} encoders ({name}): Spearman {_told(*rho)}{clear} "
+                    f"({'positive: the higher the MRR' if what == MRR else 'negative: the lower the loss'}, the higher "
+                    "the accuracy)."
                 )
-    head = ["task", "encoders", "n", "losses", "Spearman [95%]", "Kendall [95%]"]
+    head = ["task", "encoders", "n", "with", "Spearman [95%]", "Kendall [95%]"]
     note = (
-        "Of nested accuracy with held-out losses: negative where a lower loss goes with higher accuracy. Intervals: "
+        "Of nested accuracy with losses of held-out pairs (negative where a lower one goes with higher accuracy) and "
+        "with retrieval. Intervals: "
         "1,000 bootstrap resamples of the encoders. The mixture's weight (of losses over their standard deviation) is "
         "the best of 21, chosen anew in each resample; that it was chosen makes it look somewhat better than it is."
     )
@@ -301,9 +322,13 @@ def _temperatures(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list
     """How uniformity, tolerance and accuracy follow the temperature, and whether they do so beyond the seeds' error."""
     lines, said = [], []
     columns = ["uniformity", *(f"{task}_tolerance" for task in tasks), *(f"{task}_acc" for task in tasks)]
-    for (family, objective, *_), own in mine.groupby(["family", "objective_name", "encoder", "pairs"], sort=False):
+    alike = ["family", "objective_name", "pairs", *(c for c in ARCHITECTURE if c in mine)]
+    for (family, objective, *_), own in mine.groupby(alike, dropna=False, sort=False):
         repeated = own.dropna(subset=["temperature"]) if "temperature" in own else own[:0]
-        if repeated["temperature"].nunique() < 4 or repeated["seed"].nunique() < 2:
+        counts = repeated.groupby("temperature").agg(runs=("seed", "size"), settings=("setting", "nunique"))
+        told = counts.index[(counts["runs"] > 1) & (counts["settings"] == 1)]  # one run has no error
+        repeated = repeated[repeated["temperature"].isin(told)]
+        if len(told) < 4:
             continue
         grouped = repeated.groupby("temperature")[columns]
         mean, error = grouped.mean(), grouped.sem()

@@ -20,10 +20,12 @@ from eval.neighbours import held_out
 from eval.reading import read
 from eval.tasks import choose_tasks
 from recipes.job import check_settings, make_model, run, save_model
+from recipes.scoring import selected
 from recipes.study.measure import measure
 from recipes.study.plan import ARRAYS, ROW, Planned
+from sentemb.card import read_config, write_card
 from sentemb.checkpoint import newest_whole
-from sentemb.corpus import open_corpus
+from sentemb.corpus import Corpus, open_corpus
 from sentemb.loading import load
 from sentemb.registry import InputError, in_a_line
 from sentemb.stopping import Halted, explained
@@ -33,19 +35,23 @@ MODEL = "model"
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
 
 
-def work(planned: Planned, out: Path, log: Path, keep: str, folds: int, gpu: int | None) -> None:
+def work(planned: Planned, out: Path, log: Path, keep: str, fingerprint: str, folds: int, gpu: int | None) -> None:
     """Train and measure one encoder into run folder ``out``; what it prints goes to ``log``. For a process' target."""
     _end_with_parent()
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
     with log.open("a", encoding="utf-8", buffering=1) as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
         sys.stdout = sys.stderr = stream
         start = time.perf_counter()
         try:
-            _train(planned, out)
-            row = _scored(planned, out, folds)
+            corpus = open_corpus(planned.settings["corpus"])
+            if corpus.fingerprint != fingerprint:
+                raise InputError(f"{corpus.name} has changed since the study was begun")
+            _train(planned, out, corpus)
+            row = _scored(planned, out, corpus, folds)
         except FloatingPointError as error:
             row = {"status": "diverged", "reason": in_a_line(error)}
         except (InputError, Halted) as error:
@@ -64,7 +70,7 @@ def work(planned: Planned, out: Path, log: Path, keep: str, folds: int, gpu: int
                 shutil.rmtree(out / name, ignore_errors=True)
 
 
-def _train(planned: Planned, out: Path) -> None:
+def _train(planned: Planned, out: Path, corpus: Corpus) -> None:
     """Make ``out``/model, unless it is there whole."""
     with suppress(Damaged, OSError, InputError):
         if (out / MODEL / "modules.json").is_file():
@@ -79,19 +85,19 @@ def _train(planned: Planned, out: Path) -> None:
             sys.exit(INTERRUPTED)
         return
     check_settings(settings)
-    corpus = open_corpus(settings["corpus"])
     torch.manual_seed(settings["seed"])
     model = make_model(settings, corpus, corpus.split()[0])
     write_whole(out / MODEL, lambda partial: save_model(partial, model, settings, corpus, "0 steps"))
 
 
-def _scored(planned: Planned, out: Path, folds: int) -> dict[str, Any]:
-    """The row of what is in ``out``/model; its arrays are written."""
+def _scored(planned: Planned, out: Path, corpus: Corpus, folds: int) -> dict[str, Any]:
+    """The row of what is in ``out``/model; its arrays and its card are written."""
     settings = planned.settings
     folder = Path(settings["data"]) if settings["data"] else None
     tasks = [read(task, folder) for task in choose_tasks(settings["tasks"], folder)]
     model = load(out / MODEL, device="cpu")
-    found, arrays = measure(model, tasks, held_out(open_corpus(settings["corpus"])), folds)
+    pairs = held_out(corpus)
+    found, arrays, protocols = measure(model, tasks, pairs, folds)
     row = {"status": "ok", "reason": ""} | found
     with suppress(OSError, ValueError, IndexError):
         last = json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
@@ -100,7 +106,13 @@ def _scored(planned: Planned, out: Path, folds: int) -> dict[str, Any]:
     partial = out / f".{ARRAYS}.partial"
     with partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(out / ARRAYS)
+    trained = selected(out / "best") if settings["select"] == "best" else f"{row.get('steps', 0)} steps"
+    scored = {task: {"acc": row[f"{task}_acc"], "protocol": how} for task, how in protocols.items()}
+    config = read_config(out) or {"settings": settings}
+    write_card(out / MODEL, config, trained, {"tasks": scored, "geometry": found | {"source": pairs.source}})
     return row
 
 
@@ -113,6 +125,4 @@ def _end_with_parent() -> None:
             os._exit(INTERRUPTED)
 
         threading.Thread(target=wait, daemon=True).start()
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()  # the sweep passes a Ctrl-C on, once
     signal.signal(signal.SIGINT, signal.default_int_handler)
