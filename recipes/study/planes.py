@@ -76,9 +76,11 @@ def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
         best = rows.loc[chosen_by.idxmax()]
         ring = {"ms": 15, "mfc": "none", "mec": VERMILLION, "mew": 1.6, "linestyle": "none"}
         axes.plot(best.uniformity, best.alignment, "o", label="best by cross-validation", **ring)
-    if rows["dimension"].nunique() == 1 and rows["uniformity_optimum"].notna().any():
-        where = f"lowest uniformity in {rows['dimension'].iloc[0]:.0f} dimensions"
-        axes.axvline(rows["uniformity_optimum"].median(), linestyle="--", color=VERMILLION, label=where)
+    common = rows["dimension"].mode()
+    own = rows[rows["dimension"].isin(common[:1])]
+    if 2 * len(own) > len(rows) and own["uniformity_optimum"].notna().any():  # of most encoders
+        where = f"lowest uniformity in {common[0]:.0f} dimensions"
+        axes.axvline(own["uniformity_optimum"].median(), linestyle="--", color=VERMILLION, label=where)
     for family, own in rows.groupby("family", sort=False):
         grey = {"color": GREY, "linestyle": "none", "ms": 7}
         axes.add_line(Line2D([], [], marker=marks[family][1], label=f"{label(family, 22)} ({len(own)})", **grey))
