@@ -101,3 +101,8 @@ def book_file(tmp_path: Path) -> Path:
     path = tmp_path / "books.txt"
     path.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest first: one left for the end would keep a single process busy."""
+    items.sort(key=lambda item: "goes_on_with_nothing_run_twice" not in item.name)

@@ -282,6 +282,7 @@ def small(tmp_path, book_file) -> Path:
         name="small",
         title="A small study",
         corpus=str(book_file),
+        tasks="CR",
         base={"encoder": SMALL, "max_steps": 4, "warmup": 1, "batch_size": 16, "eval_every": 2, "lr": 0.01,
               "dev": "heldout", "save_every": 0},
         encoders=[
@@ -339,14 +340,14 @@ def test_a_killed_study_goes_on_with_nothing_run_twice(small, data, tmp_path, mo
     found = pd.read_parquet(out / "results.parquet")
     assert list(found["name"]) == list(pd.read_csv(out / "results.csv")["name"])
     assert list(found["status"]) == ["ok", "ok", "ok", "diverged", "ok", "ok"]
-    assert "the loss is" in found["reason"][3] and np.isnan(found["MR_acc"][3])
+    assert "the loss is" in found["reason"][3] and np.isnan(found["CR_acc"][3])
     whole = found[found["status"] == "ok"]
-    numbers = ["MR_acc", "CR_acc", "MR_cv", "CR_test", "MR_tolerance", "alignment", "uniformity", "potential"]
+    numbers = ["CR_acc", "CR_cv", "CR_test", "CR_tolerance", "alignment", "uniformity", "potential"]
     assert np.isfinite(whole[numbers]).all(axis=None) and (found["dimension"].dropna() == [4, 4, 4, 2, 4]).all()
     assert (out / "study.html").is_file() and list(out.glob("figures/*.png"))
     assert "5 encoders: 4 ok, 1 diverged." in json.loads((out / "statistics.json").read_text())["said"][0]
     card = (out / "encoders" / "contrastive-tau-0.1" / "model" / "README.md").read_text()
-    assert f"| MR, accuracy x 100 | {found['MR_acc'][0]:.2f} |" in card and card.startswith("---\n")
+    assert f"| CR, accuracy x 100 | {found['CR_acc'][0]:.2f} |" in card and card.startswith("---\n")
     assert load(out / "encoders" / "supervised" / "model").encode("hello").shape == (2,)
 
     # each encoder is what the recipe alone makes of its settings

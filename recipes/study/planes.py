@@ -83,7 +83,7 @@ def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
         axes.axvline(own["uniformity_optimum"].median(), linestyle="--", color=VERMILLION, label=where)
     for family, own in rows.groupby("family", sort=False):
         grey = {"color": GREY, "linestyle": "none", "ms": 7}
-        axes.add_line(Line2D([], [], marker=marks[family][1], label=f"{label(family, 22)} ({len(own)})", **grey))
+        axes.add_line(Line2D([], [], marker=marks[family][1], label=f"{label(family, 16)} ({len(own)})", **grey))
     axes.margins(0.07)
     legend_below(figure)
     return figure
