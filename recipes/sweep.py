@@ -69,10 +69,14 @@ def _run(study: Study, options: argparse.Namespace) -> None:
         print(conclude(place.out))
         return
     if options.dry_run:
-        for planned in study.encoders:
+        from recipes.study.runner import prepare
+
+        for planned in prepare(study, options.corpus or study.corpus, None, study.tasks or "MR,CR").encoders:
+            what = [planned.settings[key] for key in ("objective", "encoder", "pairs")] if planned.trained else []
             shown = place.row(planned).get("status", "to do")
-            print(f"{planned.name}  [{shown}]  {planned.settings['objective']}  {planned.settings['encoder']}")
-        print(f"{len(study.encoders)} encoders")
+            print("  ".join([planned.name, f"[{shown}]", *(what or [planned.settings["encoder"], "not trained"])]))
+        references = sum(planned.reference for planned in study.encoders)
+        print(f"{len(study.encoders) - references} encoders and {references} for reference")
         return
 
     from filelock import Timeout

@@ -145,6 +145,7 @@ def test_other_input_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatc
         (["--study", "circle", "--out", str(tmp_path)], "no study's folder"),
         (["--study", "circle", "--out", str(tmp_path / "new"), "--page"], "holds no study yet"),
         (["--study", str(wrong), "--out", str(tmp_path / "new")], "encoder x: objective"),
+        (["--study", str(wrong), "--dry-run"], "encoder x: objective"),
         (["--study", "circle", "--data", str(tmp_path), "--out", str(tmp_path / "new")], "has no folder downstream/"),
     ]:
         with pytest.raises(SystemExit) as stopped:
