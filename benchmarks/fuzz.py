@@ -86,6 +86,7 @@ def registries() -> tuple[Any, Callable[[Any], None]]:
     from sentemb.registry import build, check, options_of
 
     built = {"objective": OBJECTIVES, "clean": CLEANINGS, "pairs": PAIRS, "probe": PROBES}
+    given: dict[str, dict[str, Any]] = {"pairs": {"ranges": np.array([[0, 9], [9, 20]])}, "probe": {"device": "cpu"}}
     looked_at = {"encoder": ENCODERS, "corpus": CORPORA, "head": HEADS}  # to make these takes files, or memory
     tables = built | looked_at
     values = st.one_of(
@@ -95,6 +96,7 @@ def registries() -> tuple[Any, Callable[[Any], None]]:
         st.integers(-10, 10**6).map(str),
         st.floats().map(str),
         st.text(max_size=8),
+        st.sampled_from(['"a,b"', "'a", '"a"b', '""', "none"]),
     )
 
     def spec(what: str) -> Any:
@@ -104,13 +106,13 @@ def registries() -> tuple[Any, Callable[[Any], None]]:
                 lambda pairs: f"{name}:{','.join('='.join(pair) for pair in pairs)}"
             )
         )
-        loose = st.lists(st.sampled_from([*options, ":", ",", "=", " ", "\0", "=1", "é"]), max_size=8).map("".join)
+        loose = st.lists(st.sampled_from([*options, ":", ",", "=", " ", "\0", "=1", "é", '"', "'"]), max_size=8).map("".join)
         return st.tuples(st.just(what), st.one_of(known, known, loose, st.text(max_size=30)))
 
     def one(case: tuple[str, str]) -> None:
         what, text = case
         if what in built:
-            build(built[what], text, what, ranges=np.array([[0, 9], [9, 20]]), device="cpu")
+            build(built[what], text, what, **given.get(what, {}))
         else:
             check(tables[what], text, what)
 

@@ -45,7 +45,7 @@ def optimiser(text: str) -> tuple[Any, dict[str, float]]:
             raise ValueError(f"optim setting {setting!r} is not name=number") from None
     kind = OPTIMISERS[name]
     if name == "sgd" and "lr" not in values:
-        raise ValueError("optim sgd needs its learning rate, as in sgd,lr=0.1")
+        raise ValueError('optim sgd needs its learning rate, as in optim="sgd,lr=0.1"')
     try:
         kind([torch.zeros(1, requires_grad=True)], **values)
     except TypeError as error:

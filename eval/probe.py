@@ -80,7 +80,8 @@ class Mlp:
     """SentEval's PyTorch mode: a linear layer (``nhid`` > 0: sigmoid units before it), minibatches, early stopping.
 
     Args:
-        nhid: hidden units. optim: ``adam``, ``rmsprop``, ``sgd``, ..., also ``"adam,lr=0.01"``.
+        nhid: hidden units. optim: ``adam``, ``rmsprop``, ``sgd``, ...; with settings in quotes, as in
+            ``mlp:optim="adam,lr=0.01",nhid=50``.
         batch_size: rows a step. tenacity: stop at the round after so many that did not improve dev accuracy, in all.
         epoch_size: passes a round. max_epoch: no round starts after so many passes. dropout: of hidden units.
         seed: of weights, order and dropout, through generators of its own.

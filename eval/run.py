@@ -16,19 +16,19 @@ from eval.neighbours import HeldOut, held_out
 from eval.probe import PROBES
 from eval.reading import Data
 from eval.scoring import Settings, measure
+from eval.senteval import SUFFIXES
 from eval.tables import RENDER, as_csv, compare, tables
 from sentemb.corpus import open_corpus
-from sentemb.loading import load, model_folder
+from sentemb.loading import is_folder, load, model_folder
 from sentemb.registry import InputError, build, choose
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn", "numpy")
-SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex", ".txt": "text"}
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 
 
 def corpus_of(checkpoint: Path) -> str | None:
     """The corpus a run was trained on, by the config.json of the run folder that ``checkpoint`` is or lies in."""
-    if not checkpoint.exists():
+    if not is_folder(str(checkpoint)):
         return None  # a hub name, which says nothing about the folder we are in
     for folder in (checkpoint, *checkpoint.resolve().parents[:2]):
         try:
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace, tasks: Sequence[Data], failed: dict[str, st
     """
     build(PROBES, options.probe, "probe", device="cpu")  # a wrong one is told now
     for checkpoint in options.checkpoint:
-        if Path(checkpoint).exists():
+        if is_folder(checkpoint):
             model_folder(Path(checkpoint))
     results: dict[str, dict[str, Any]] = {}
     correct: dict[str, dict[str, np.ndarray]] = {}
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace, tasks: Sequence[Data], failed: dict[str, st
         _describe(tasks, results, options.probe)
     print(render(options.format, results, comparison))
     if options.output:
-        kind = SUFFIXES.get(options.output.suffix.lower(), "json")
+        kind = SUFFIXES[options.output.suffix.lower()]
         partial = options.output.with_name(f"{options.output.name}.{os.getpid()}.partial")
         try:
             partial.write_text(render(kind, results, comparison) + "\n", encoding="utf-8")

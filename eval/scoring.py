@@ -1,7 +1,7 @@
 """Scores of an encoder: probes, similarities and geometry of tasks that were read, over any function of sentences."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from eval.neighbours import HeldOut, neighbour_geometry
 from eval.probe import SEED, Logistic, Probe, kfold, nested, split
 from eval.reading import Data, Part
 from eval.similarity import Regression, Similarity, aggregate, correlate, cosines, regress
-from eval.tasks import GROUPS, TASKS
+from eval.tasks import GROUPS, METRICS, Task, kind_of
 from sentemb.geometry import alignment, effective_rank, mean_cosine, tolerance, uniformity, uniformity_optimum, unit
 from sentemb.registry import InputError
 
@@ -207,7 +207,7 @@ def measure(
         rows[data.task.name] = scored.row
         if scored.correct is not None:
             correct[data.task.name] = scored.correct
-    means, geometry = averages(rows, failed), None
+    means, geometry = averages(rows, failed, [data.task for data in tasks]), None
     try:
         geometry = _geometry(usable, encode, pairs, settings)
     except InputError as error:
@@ -236,20 +236,25 @@ def evaluate(
     return measure(model, tasks, pairs, batch_size, progress, settings)[0]
 
 
-def averages(rows: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def averages(
+    rows: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str], tasks: Iterable[Task] = ()
+) -> dict[str, dict[str, Any]]:
     """Means of what was asked for: ``{name: {"value", "of", "complete", "missing"}}``.
 
     ``transfer`` and ``sts`` are the means of seven that papers print, where all seven were asked for; otherwise
     ``mean`` is of the probed tasks and ``mean_similarity`` of the tasks of similarity, where there are several.
     A mean without a task that failed is marked incomplete.
+
+    Args:
+        rows: of the tasks that were scored. failed: the others, with the reason.
+        tasks: those asked for; only needed for ones that failed and are not in TASKS.
     """
-    asked = [*rows, *failed]
+    kinds = {name: kind_of(name, row) for name, row in rows.items()}
+    kinds |= {name: kind_of(name, {}) for name in failed} | {task.name: task.kind for task in tasks}
     found = {}
-    for scheme, metric, group, other in (
-        ("probed", "acc", "transfer", "mean"),
-        ("similarity", "spearman", "sts", "mean_similarity"),
-    ):
-        names = [name for name in asked if (TASKS[name].probed if scheme == "probed" else TASKS[name].scheme == scheme)]
+    for kind, group, other in (("probe", "transfer", "mean"), ("similarity", "sts", "mean_similarity")):
+        names = [name for name in (*rows, *failed) if kinds[name] == kind]
+        metric = METRICS[kind]
         label, wanted = (group, list(GROUPS[group])) if set(GROUPS[group]) <= set(names) else (other, names)
         have = [name for name in wanted if name in rows]
         if len(wanted) > 1 and have:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SE", "Encoder", "SentEvalEvaluator", "evaluate", "format_table", "main", "measure"]
 
+SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex", ".txt": "text"}  # of --output
+
 # Imported when they are asked for: torch and sentence-transformers take seconds, which --help should not.
 HOMES = {
     "SE": "eval.compat",
@@ -74,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         default="text",
         help="of what is printed (default text)",
     )
-    add("--output", type=Path, metavar="FILE", help="also write there: .json, .csv, .md, .tex or .txt (else JSON)")
+    add("--output", type=Path, metavar="FILE", help=f"also write there: {', '.join(SUFFIXES)}")
     add("--corpus", help="also measure its held-out neighbours; default: the run's own, or the sample without STS-B")
     add(
         "--positives",
@@ -142,8 +144,11 @@ def read_all(tasks: Sequence[Task], folder: Path | None) -> tuple[list[Data], di
 
 
 def refuse_unwritable(output: Path) -> None:
-    """InputError if ``output`` cannot become a file."""
+    """InputError if ``output`` cannot become a file, or its suffix is none of SUFFIXES."""
     parent = output.resolve().parent
+    if output.suffix.lower() not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        raise InputError(f"--output {output} has no suffix that names a format; let it end in one of {known}")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder; name a file in it")
     if not parent.is_dir() or not os.access(parent, os.W_OK):

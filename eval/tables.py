@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from eval.tasks import TASKS
+from eval.tasks import METRICS, TASKS, kind_of
 
 Results = Mapping[str, Mapping[str, Any]]  # a result of eval.scoring.measure by the encoder's name
 
@@ -53,17 +53,19 @@ def compare(correct: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, A
 
 def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> list[Table]:
     """One table for few tasks of one kind; else a table a kind: probes, similarity, regressors, geometry, tests."""
-    asked = list(dict.fromkeys(n for r in results.values() for n in (*r["tasks"], *r.get("failed", ())) if n in TASKS))
-    asked.sort(key=list(TASKS).index)
+    asked: dict[str, str | None] = {}  # each task's kind; what failed and is no task of TASKS has none
+    for result in results.values():
+        asked |= {n: kind_of(n, {}) for n in result.get("failed", ()) if n not in asked}
+        asked |= {n: kind_of(n, row) for n, row in result["tasks"].items()}
+    order = {name: place for place, name in enumerate(TASKS)}
+    names = sorted(asked, key=lambda name: order.get(name, len(order)))  # one's own behind ours
     kinds = [
-        ("accuracy", "acc", [n for n in asked if TASKS[n].probed], ("transfer", "mean")),
-        (
-            "Spearman x 100",
-            "spearman",
-            [n for n in asked if TASKS[n].scheme == "similarity"],
-            ("sts", "mean_similarity"),
-        ),
-        ("Pearson x 100, supervised", "pearson", [n for n in asked if TASKS[n].scheme == "regression"], ()),
+        (title, METRICS[kind], [name for name in names if asked[name] == kind], labels)
+        for title, kind, labels in (
+            ("accuracy", "probe", ("transfer", "mean")),
+            ("Spearman x 100", "similarity", ("sts", "mean_similarity")),
+            ("Pearson x 100, supervised", "regression", ()),
+        )
     ]
     found = [_scores(results, *kind) for kind in kinds if kind[2]]
     if len(found) == 1 and len(found[0].head) <= 6:
@@ -187,7 +189,7 @@ def as_csv(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> st
     for encoder, result in results.items():
         line: dict[str, Any] = {"encoder": encoder, "dimension": result["dimension"]}
         for name, row in result["tasks"].items():
-            line[name] = row[_metric(name)]
+            line[name] = row[METRICS[kind_of(name, row) or "probe"]]
             if "f1" in row:
                 line[f"{name}_f1"] = row["f1"]
         for label, average in result["averages"].items():
@@ -202,10 +204,6 @@ def as_csv(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> st
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue().rstrip("\n")
-
-
-def _metric(name: str) -> str:
-    return {"accuracy": "acc"}.get(TASKS[name].metric, TASKS[name].metric)
 
 
 def format_table(results: Results) -> str:

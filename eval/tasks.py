@@ -5,10 +5,10 @@ What the rows mean is SentEval's (Conneau & Kiela 2018, arXiv 1803.05449); :mod:
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sentemb.registry import InputError, choose
 
@@ -50,9 +50,25 @@ class Task:
         return self.scheme in ("nested", "kfold", "split")
 
     @property
+    def kind(self) -> str:
+        """What its headline score is of: ``probe`` (accuracy), ``similarity`` (Spearman), ``regression`` (Pearson)."""
+        return "probe" if self.probed else self.scheme
+
+    @property
     def sample(self) -> bool:
         """Whether it is read from the built-in sample and not from a data folder."""
         return self.form in ("reviews", "ratings")
+
+
+METRICS = {"probe": "acc", "similarity": "spearman", "regression": "pearson"}  # the headline score in a task's row
+
+
+def kind_of(name: str, row: Mapping[str, Any]) -> str | None:
+    """The kind of a task: by TASKS, else (one's own) by what its row of results holds; None for a name without one."""
+    if name in TASKS:
+        return TASKS[name].kind
+    keys = {"acc": "probe", "devpearson": "regression", "spearman": "similarity"}
+    return next((kind for key, kind in keys.items() if key in row), None)
 
 
 def _two_files(name: str, what: str, positive: tuple[str, int], negative: tuple[str, int]) -> Task:

@@ -23,6 +23,7 @@ from eval.neighbours import held_out
 from eval.run import PACKAGES
 from eval.tasks import data_folder, named
 from recipes.launch import make_accelerator
+from recipes.options import absolute_settings
 from recipes.resuming import (
     begun,
     claimed,
@@ -71,6 +72,7 @@ def run(
 
     Nothing is written before everything given has been found usable. ``finish`` scores what was trained.
     """
+    settings |= absolute_settings(settings)
     if settings["init"] is not None:
         settings["encoder"] = None
     logging.disable_progress_bar()  # a bar for each file read or written hides the one of training

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import InitProcessGroupKwargs
 
-from sentemb.loading import model_folder
+from sentemb.loading import is_folder, model_folder
 from sentemb.machine import bf16_units
 from sentemb.registry import InputError, choose
 from sentemb.trust import read_json, refuse_unsafe
@@ -58,7 +58,7 @@ def precision_of(settings: dict[str, Any]) -> str:
 
 def _is_transformer(begun: str) -> bool:
     """Whether the finished model of that name is one, as far as its folder says; hub names are taken for one."""
-    if not Path(begun).exists():
+    if not is_folder(begun):
         return True
     folder = model_folder(Path(begun))
     verify(folder)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentemb.registry import InputError, choose
+from sentemb.registry import InputError, absolute, absolute_paths, choose
 
 PRESETS = Path(__file__).with_name("presets.toml")
 DEFAULTS: dict[str, Any] = {
@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "micro_batch": 0,
     "lr": 1e-3,
     "warmup": 100,
+    "weight_decay": 0.0,
     "clip": 1.0,
     "mlm": 0.0,
     "max_length": 40,
@@ -128,6 +129,7 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
     add("--micro-batch", "encode so many pairs at a time: the same gradient in less memory; 0: all at once", type=int)
     add("--lr", "highest learning rate of AdamW", type=float)
     add("--warmup", "updates over which the learning rate rises; then it falls linearly to 0", type=int)
+    add("--weight-decay", "of AdamW, on all weights that are trained", type=float)
     add("--clip", "greatest gradient norm", type=float)
     add("--mlm", "weight of masked-language modelling beside the objective (transformers; SimCSE: 0.1)", type=float)
     add("--max-length", "longest sentence in tokens; longer ones are cut", type=int)
@@ -220,18 +222,17 @@ def settings_of(options: dict[str, Any], defaults: dict[str, Any], out: Path | N
             )
         return defaults | options
     content = read_config(out)
-    kept = content["settings"]
+    kept = absolute_settings(content["settings"])  # (earlier versions left paths inside of specs as they were given)
     if kept.get("precision") == "auto":  # what it was then, whatever this machine would choose
         kept["precision"] = content.get("precision", "auto")
     for name in ("precision", "dev"):  # what was found then holds
         if options.get(name) == "auto":
             del options[name]
     for name, value in options.items():
-        if name not in MAY_CHANGE and kept.get(name) != value:
+        before = kept.get(name, defaults.get(name))  # (an earlier version had not all of them)
+        if name not in MAY_CHANGE and before != value:
             flag = name.replace("_", "-")
-            raise InputError(
-                f"{out} was begun with --{flag} {kept.get(name)}, not {value}; leave --{flag} out to resume it"
-            )
+            raise InputError(f"{out} was begun with --{flag} {before}, not {value}; leave --{flag} out to resume it")
     return defaults | kept | options
 
 
@@ -258,12 +259,19 @@ def _empty(out: Path) -> bool:
     return out.is_dir() and all(p.name.startswith(".config.json.") for p in out.iterdir())
 
 
-def _absolute(spec: str) -> str:
-    """A spec with its path absolute if it is one, a weight behind it or not."""
-    path, star, weight = spec, "", ""
-    if not os.path.exists(spec):  # (Path.exists complains of names that are too long)
-        path, star, weight = spec.rpartition("*") if "*" in spec else (spec, "", "")
-    return str(Path(path.strip()).resolve()) + star + weight if os.path.exists(path.strip()) else spec
+def absolute_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose paths are absolute: a run is read, scored and resumed from other folders, too."""
+    from sentemb.corpus.sources import absolute_corpus
+    from sentemb.encoders import ENCODERS  # torch and the rest, seconds
+
+    changed = dict(settings)
+    if isinstance(corpus := settings.get("corpus"), str):
+        changed["corpus"] = absolute_corpus(corpus)
+    if isinstance(encoder := settings.get("encoder"), str):
+        changed["encoder"] = absolute_paths(ENCODERS, encoder)
+    if isinstance(init := settings.get("init"), str) and init != "minilm":  # (which is built in)
+        changed["init"] = absolute(init)
+    return changed
 
 
 def command(
@@ -283,11 +291,6 @@ def command(
     options = vars(parser(description, defaults).parse_args(arguments))
     try:
         options = with_preset(options, name)
-        for key, several in (("corpus", " + "), ("init", None)):  # the run is read from other folders, too
-            if key in options:
-                whole = os.path.exists(options[key]) or several is None
-                parts = [options[key]] if whole else options[key].split(several)
-                options[key] = (several or "").join(map(_absolute, parts))
         if options.get("resume") and options.get("out") is None:
             options["out"] = newest_run(name.removeprefix("train_"))
         if prepare:
@@ -298,7 +301,7 @@ def command(
             raise InputError("--elastic is for runs that are continued; give it with --resume")
         if out is not None and not resume:
             refuse_used(out)
-        settings = settings_of(options, defaults, out, resume)
+        settings = settings_of(absolute_settings(options), defaults, out, resume)
         # oneDNN keeps 1,024 compiled kernels, each for one shape, and hardly two batches have one number of tokens:
         # in a long run that is gigabytes. A step needs some tens.
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")

@@ -104,6 +104,7 @@ def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
     from recipes.study.results import conclude
     from recipes.study.runner import prepare, refuse_others, run_all
     from sentemb.corpus import open_corpus
+    from sentemb.corpus.sources import absolute_corpus
     from sentemb.machine import usable_cores
     from sentemb.whole import write_text
 
@@ -113,8 +114,7 @@ def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
     for task in tasks:
         if not task.probed or (folder and any(part.second for part in read(task, folder).parts.values())):
             raise InputError(f"a study's tasks are classified sentences, and {task.name} is not; leave it out of tasks")
-    spec = options.corpus or study.corpus
-    spec = str(Path(spec).resolve()) if Path(spec).exists() else spec
+    spec = absolute_corpus(options.corpus or study.corpus)
     study = prepare(study, spec, folder, ",".join(task.name for task in tasks))
     refuse_others(place, study)
     corpus = open_corpus(spec, progress=True)

@@ -11,11 +11,10 @@ overwritten. Sources: Gao et al. 2021 (arXiv 2104.08821), Karpukhin et al. 2020 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from recipes.options import command
-from sentemb.registry import InputError
+from sentemb.registry import InputError, absolute, quoted
 
 DEFAULTS = {
     "corpus": None,
@@ -35,7 +34,7 @@ def prepare(options: dict[str, Any]) -> None:
     if corpus is None and not begun:
         raise InputError("--corpus is needed: a .jsonl, .csv, .tsv or .parquet file, or labelled:path=HUB_NAME")
     if corpus is not None and not corpus.startswith("labelled:"):
-        options["corpus"] = f"labelled:path={Path(corpus).expanduser().resolve() if Path(corpus).exists() else corpus}"
+        options["corpus"] = f"labelled:path={quoted(absolute(corpus))}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

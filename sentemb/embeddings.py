@@ -1,8 +1,10 @@
 """Word embeddings to start from: a Rust tokenizer and the table that goes with it, pretrained or random."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
 from sentemb.cache import cache_dir, key_of, making
-from sentemb.registry import InputError
+from sentemb.registry import InputError, shadowed
 
 Texts = Callable[[], Iterable[str]]  # the corpus, read only where a vocabulary is learned from it
 
@@ -45,6 +47,35 @@ def minilm_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
+def named_minilm() -> Path:
+    """As :func:`minilm_folder`, where the user wrote ``minilm``: a folder of that name here is told of, not taken."""
+    if (note := shadowed("minilm", "the model of the minilm extra")) is not None:
+        _tell(note)
+    return minilm_folder()
+
+
+@lru_cache
+def _tell(note: str) -> None:
+    """Print a note, once."""
+    print(f"note: {note}", file=sys.stderr)
+
+
+def sizes_of(embeddings: str, vocabulary: int | None, dim: int | None) -> tuple[int, int]:
+    """Subwords and dimensions of random embeddings, 16,000 and 300 by default.
+
+    Raises:
+        ValueError: they are given for a pretrained table, which has its own.
+    """
+    given = [f"{name}={value}" for name, value in (("vocabulary", vocabulary), ("dim", dim)) if value is not None]
+    if given and resolve(embeddings) != "random":
+        auto = f", which is {resolve(embeddings)} here" if embeddings == "auto" else ""
+        raise ValueError(
+            f"{given[0]} is for embeddings=random, and embeddings={embeddings}{auto} has its own; write "
+            "embeddings=random, or leave it out (out= sets the dimensions of the sentence embedding)"
+        )
+    return 16_000 if vocabulary is None else vocabulary, 300 if dim is None else dim
+
+
 def resolve(embeddings: str) -> str:
     """What ``auto`` means here: minilm where its extra is installed, else random."""
     if embeddings != "auto":
@@ -59,7 +90,7 @@ def table(texts: Texts, embeddings: str, vocabulary: int, dim: int) -> tuple[Tok
         at_least_one(vocabulary=vocabulary, dim=dim)
         tokenizer = _vocabulary(texts, vocabulary)
         return tokenizer, torch.randn(tokenizer.get_vocab_size(), dim) * dim**-0.5
-    path = minilm_folder() if embeddings == "minilm" else Path(embeddings)
+    path = minilm_folder() if embeddings == "minilm" else Path(embeddings).expanduser()
     if path.is_dir():
         return _input_table(path)
     if path.is_file():

@@ -6,7 +6,7 @@ forward; :mod:`sentemb.loading` reads any checkpoint back. To add one: a functio
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -23,14 +23,16 @@ from tokenizers import Tokenizer, processors
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from sentemb.embeddings import Texts, at_least_one, minilm_folder, resolve, table
+from sentemb.embeddings import Texts, at_least_one, named_minilm, resolve, sizes_of, table
 from sentemb.forward import tokenizer_of
 from sentemb.gru import GRU
 from sentemb.loading import OFFLINE, fetched, refuse_missing_weights
-from sentemb.registry import InputError, choose, in_a_line
+from sentemb.registry import InputError, PathUnless, choose, in_a_line
 from sentemb.towers import Towers, towers_of
 from sentemb.trust import refuse_unsafe
 
+ModelName = Annotated[str, PathUnless(("minilm",))]
+EmbeddingsName = Annotated[str, PathUnless(("auto", "minilm", "random"))]
 POOLINGS = {"mean": "mean", "max": "max", "last": "lasttoken", "cls": "cls"}
 
 
@@ -42,11 +44,11 @@ def rnn(
     layers: int = 1,
     bidirectional: bool = True,
     pooling: str = "mean",
-    embeddings: str = "auto",
+    embeddings: EmbeddingsName = "auto",
     train_embeddings: str = "auto",
     gain: float = 1.0,
-    vocabulary: int = 16_000,
-    dim: int = 300,
+    vocabulary: int | None = None,
+    dim: int | None = None,
     dropout: float = 0.0,
     out: int = 0,
 ) -> SentenceTransformer:
@@ -65,8 +67,8 @@ def rnn(
         train_embeddings: true, false, or auto: random ones are trained, pretrained ones are not.
         gain: the input weights' first values are multiplied by this. Pretrained tables have small numbers (MiniLM's a
             standard deviation of 0.056), which leave the gates all but linear; 10 to 20 brings them into their range.
-        vocabulary: subwords to learn, with random embeddings.
-        dim: dimensions of random embeddings.
+        vocabulary: subwords to learn, with random embeddings (16,000); pretrained ones have their own.
+        dim: dimensions of random embeddings (300).
         dropout: probability, of the embedding's numbers and between layers, in training.
         out: dimensions of the embedding, by a linear layer after pooling that is kept in the model; 0: none.
 
@@ -80,7 +82,8 @@ def rnn(
     at_least_one(hidden=hidden, layers=layers)
     if not 0 < gain < 1e6:
         raise ValueError(f"gain must be a positive number, got {gain}")
-    words = word_embeddings(texts, max_length, embeddings, train_embeddings, vocabulary, dim)
+    sizes = sizes_of(embeddings, vocabulary, dim)
+    words = word_embeddings(texts, max_length, embeddings, train_embeddings, *sizes)
     if pooling == "max":  # an empty sentence has no maximum: every sentence gets one token more
         _prefix_with_cls(cast(Any, words.tokenizer).tokenizer.backend_tokenizer)
     module = LSTM if cell == "lstm" else GRU
@@ -97,14 +100,14 @@ def rnn(
 def static(
     texts: Texts,
     max_length: int,
-    embeddings: str = "auto",
-    vocabulary: int = 16_000,
-    dim: int = 300,
+    embeddings: EmbeddingsName = "auto",
+    vocabulary: int | None = None,
+    dim: int | None = None,
     dropout: float = 0.0,
     out: int = 0,
 ) -> SentenceTransformer:
     """Averaged embeddings: one vector a token, their mean a sentence. Arguments as for :func:`rnn`; always trained."""
-    tokenizer, weights = table(texts, embeddings, vocabulary, dim)
+    tokenizer, weights = table(texts, embeddings, *sizes_of(embeddings, vocabulary, dim))
     tokenizer.enable_truncation(max_length)  # kept in tokenizer.json, so that encode() cuts as training does
     layer = _linear(weights.shape[1], out)
     return _assemble(StaticEmbedding(tokenizer, embedding_weights=weights), *layer, *_dropout(dropout))
@@ -112,7 +115,7 @@ def static(
 
 def transformer(
     max_length: int,
-    name: str = "minilm",
+    name: ModelName = "minilm",
     revision: str = "",
     pooling: str = "mean",
     dropout: float = -1.0,
@@ -123,7 +126,8 @@ def transformer(
 
     Args:
         max_length: longest input in tokens, special ones included; longer ones are cut.
-        name: a hub name, a local folder, or minilm (all-MiniLM-L6-v2 from the ``minilm`` extra, offline).
+        name: a hub name, a local folder, or minilm (all-MiniLM-L6-v2 from the ``minilm`` extra, offline; a folder of
+            that name is written ./minilm).
         revision: of a hub model: branch, tag or commit; by default the commit we have pinned, else the newest.
         pooling: mean, cls or max.
         dropout: probability in training, of all its dropout layers; -1 leaves the model's own (0.1 in most).
@@ -135,7 +139,7 @@ def transformer(
         InputError: the model cannot be had, or has no dropout to set.
     """
     choose("pooling", pooling, ("mean", "cls", "max"))
-    folder = minilm_folder() if name == "minilm" and not Path(name).exists() else Path(name)
+    folder = named_minilm() if name == "minilm" else Path(name).expanduser()
     safe: dict[str, Any] = {"trust_remote_code": False}  # (left out, transformers asks on the terminal)
     if revision and folder.exists():
         raise InputError(f"revision={revision} is for hub names, and {name} is a folder here; leave it out")

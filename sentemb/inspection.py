@@ -109,7 +109,7 @@ def inspect(
     kept = clean_corpus(corpus, tokens, cleaning, special, max_length)
     text = Text(corpus, tokens, made, max_length, special, kept)
     alone = bool(np.diff([*corpus.bounds, len(corpus.documents) - 1]).min() == 1)  # a source is one document
-    yield about(text, name, alone and not corpus.name.startswith("book ") and "boundaries" not in spec)
+    yield about(text, name, alone and not corpus.one_book and "boundaries" not in spec)
     yield lengths(text)
     yield copies(text)
     yield unknown(text)
@@ -137,7 +137,7 @@ def tokenizer_named(name: str, corpus: Corpus) -> tuple[str, Tokenizer]:
         if not size.isdecimal() or int(size) < 1:
             raise InputError(f"tokenizer {name!r} lacks the size of its vocabulary; write learned:16000")
         return name, table(lambda: _texts(corpus), "random", int(size), 1)[0]
-    if path.is_file() or (name == "minilm" and not path.exists()):
+    if path.is_file() or name == "minilm":
         return name, table(list, str(path), 1, 1)[0]
     if (file := path / "tokenizer.json").is_file():
         try:

@@ -10,7 +10,6 @@ from sentemb.registry import InputError
 from sentemb.text import clean
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
-CLASSES = ", the last one classes"
 NEGATIVES = ("negative", "hard_neg")  # how columns of hard negatives begin
 CHUNK = 10_000
 
@@ -26,7 +25,8 @@ def labelled_rows(
     columns = [*_columns(texts, path, anchor, positive, negatives), *([label] if label else [])]
     # the fingerprint of a loaded data set follows its files and split
     key = key_of("labelled", data._fingerprint, *columns, *(["classes"] if label else []))
-    name = f"labelled {Path(path).name} ({len(data):,} rows of {', '.join(columns)}{CLASSES if label else ''})"
+    said = ", ".join(columns) + (", the last one classes" if label else "")
+    name = f"labelled {Path(path).name} ({len(data):,} rows of {said})"
     return name, key, partial(_rows, data.select_columns(columns), columns, path)
 
 
@@ -48,6 +48,11 @@ def load_data(name: str, progress: bool, config: str = "", split: str = "train",
         if path.is_file():
             if path.suffix.lower() not in FORMATS:
                 raise InputError(f"{path} is none of {', '.join(FORMATS)}; convert it to one of these")
+            if config or streaming or split != "train":
+                raise InputError(
+                    f"{path} is one file, without config or splits, and is not streamed; leave config, split and "
+                    "streaming out"
+                )
             kind = FORMATS[path.suffix.lower()]
             more: dict[str, Any] = {"keep_default_na": False} if kind == "csv" else {}  # "None" and "NA" are words
             if path.suffix.lower() == ".tsv":

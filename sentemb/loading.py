@@ -16,7 +16,7 @@ from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Dropout, Pooling, Transformer, WordEmbeddings
 from torch import nn
 
-from sentemb.embeddings import minilm_folder
+from sentemb.embeddings import named_minilm
 from sentemb.gru import GRU
 from sentemb.registry import InputError, choose, in_a_line
 from sentemb.towers import Towers
@@ -39,8 +39,8 @@ FETCHED = ["*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.safetensors"]  #
 def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
     """Any checkpoint as a SentenceTransformer: a run folder, a model folder (a GRU's too) or a hub name.
 
-    A run folder means its ``model/``, or ``last/`` or its newest checkpoint while the run is unfinished; ``minilm``,
-    where there is no such folder, the model of the ``minilm`` extra.
+    A run folder means its ``model/``, or ``last/`` or its newest checkpoint while the run is unfinished; ``minilm`` is
+    the model of the ``minilm`` extra (a folder of that name is written ``./minilm``).
 
     Raises:
         InputError: not a checkpoint, a damaged or unsafe one, a weight is missing, or a hub name that cannot be
@@ -48,13 +48,18 @@ def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
     """
     if device is not None:
         refuse_missing_device(device)
-    if str(path) == "minilm" and not Path(path).exists():
-        path = minilm_folder()
+    if str(path) == "minilm":
+        path = named_minilm()
     if not Path(path).exists():
         return read_model(_of_hub(str(path)), device)
     folder = model_folder(Path(path))
     verify(folder)
     return read_model(folder, device)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a model's name is a path that is there: not ``minilm``, which is built in, nor a name of the hub."""
+    return name != "minilm" and Path(name).exists()
 
 
 def read_model(folder: Path, device: str | None = "cpu") -> SentenceTransformer:

@@ -1,16 +1,34 @@
 """The one configuration language: ``build(TABLE, "name:key=value,key=value")`` makes the thing named.
 
-A table maps names to classes or functions; the options a name takes are its parameters, with their annotated
-types and defaults, so there is nothing else to keep in step with the code.
+A table maps names to classes or functions. The options of a name are its parameters, with their annotated types and
+defaults, so there is nothing else to keep in step with the code. A value that holds a comma, or begins or ends with a
+space, stands in quotes: ``table:path="a, b.csv",column=text``. Inside quotes a doubled quote is a quote.
 """
 
 import difflib
 import inspect
+import os
+import re
+import types
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Table = Mapping[str, Callable[..., Any]]
+_QUOTES = "\"'"
+_IN_QUOTES = re.compile(r"""=\s*(?:"(?:[^"]|"")*"|'(?:[^']|'')*')""")
+
+
+@dataclass(frozen=True)
+class PathUnless:
+    """Marks an option that may name a file or folder, unless it is one of ``names``, which are built in."""
+
+    names: tuple[str, ...] = ()
+
+
+PathText = Annotated[str, PathUnless()]  # a path, or a name of the hub
 
 
 class InputError(ValueError):
@@ -43,23 +61,81 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     """``"name:key=value,key=value"`` as a name and its options, still text.
 
     Raises:
-        InputError: an option without ``=``, or given twice.
+        InputError: an option without ``=``, or given twice; a quote that is not closed.
     """
     name, _, rest = spec.partition(":")
+    return name.strip(), parse_options(rest, spec, f"write {name}:key=value,key=value")
+
+
+def parse_options(text: str, spec: str, mend: str, strip: bool = True) -> dict[str, str]:
+    """``key=value,key="a, b"`` as a mapping, still text.
+
+    Args:
+        text: the options. spec: all that was given, and ``mend``: how to write it, for the error.
+        strip: leave out white space around values without quotes.
+
+    Raises:
+        InputError: as :func:`parse`.
+    """
     options: dict[str, str] = {}
-    for part in filter(None, (piece.strip() for piece in rest.split(","))):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not key:
-            raise InputError(f"option {part!r} in {spec!r} is not key=value; write {name}:key=value,key=value")
+    place = 0
+    while place < len(text):
+        comma = (text.find(",", place) + 1 or len(text) + 1) - 1
+        equals = text.find("=", place, comma)
+        key = text[place : equals if equals >= 0 else comma].strip()
+        if equals < 0 and not key:  # nothing between two commas
+            place = comma + 1
+            continue
+        if equals < 0 or not key:
+            raise InputError(f"option {text[place:comma].strip()!r} in {spec!r} is not key=value; {mend}")
         if key in options:
             raise InputError(f"option {key!r} is given twice in {spec!r}; keep one of them")
-        options[key] = value
-    return name.strip(), options
+        start = equals + 1
+        while start < len(text) and text[start] == " ":
+            start += 1
+        if text[start : start + 1] in _QUOTES and start < len(text):
+            options[key], place = _quoted(text, start, key, spec)
+        else:
+            value = text[equals + 1 : comma]
+            options[key], place = value.strip() if strip else value, comma + 1
+    return options
+
+
+def _quoted(text: str, start: int, key: str, spec: str) -> tuple[str, int]:
+    """The value in quotes that begins at ``start``, and where the next option begins."""
+    quote, value, place = text[start], "", start + 1
+    while (end := text.find(quote, place)) >= 0:
+        value += text[place:end]
+        if text[end + 1 : end + 2] == quote:  # a doubled one
+            value, place = value + quote, end + 2
+            continue
+        behind = text[end + 1 :].partition(",")[0]
+        if behind.strip():
+            raise InputError(
+                f"option {key!r} in {spec!r} goes on behind its closing quote ({behind.strip()!r}); a quote inside of "
+                f"a value in quotes is doubled ({quote}{quote})"
+            )
+        return value, end + 1 + len(behind) + 1
+    raise InputError(f"the value of option {key!r} in {spec!r} begins with {quote} and has no closing one; add it")
+
+
+def quoted(value: str) -> str:
+    """``value`` as it is written in a spec: in quotes where it would be cut or lose something without them."""
+    if value != value.strip() or value[:1] in tuple(_QUOTES) or any(sign in value for sign in (",", " + ", "*")):
+        return '"' + value.replace('"', '""') + '"'
+    return value
+
+
+def outside_quotes(spec: str) -> str:
+    """``spec`` with each value in quotes blanked by as many NUL characters, to look for signs outside of quotes."""
+    return _IN_QUOTES.sub(lambda value: "=".ljust(len(value[0]), "\0"), spec)
 
 
 def options_of(factory: Callable[..., Any], given: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
     """The parameters of ``factory`` that a user sets in a spec: all but those the program gives."""
-    return {k: p for k, p in inspect.signature(factory).parameters.items() if k not in set(given)}
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(factory).parameters
+    return {k: p for k, p in parameters.items() if k not in set(given) and p.kind not in several}
 
 
 def check(
@@ -72,7 +148,7 @@ def check(
     values = {}
     for key, text in texts.items():
         choose(f"option of {what} {name!r}", key, options)
-        values[key] = _convert(text, options[key].annotation, f"option {key!r} of {what} {name!r}")
+        values[key] = _convert(text, annotation_of(factory, options[key]), f"option {key!r} of {what} {name!r}")
     missing = [k for k, p in options.items() if p.default is p.empty and k not in values]
     if missing:
         raise InputError(f"{what} {name!r} needs {', '.join(missing)}; write {name}:{missing[0]}=...")
@@ -85,36 +161,155 @@ def build(table: Table, spec: str, what: str = "name", **given: Any) -> Any:
     Args:
         table: names to classes or functions.
         spec: ``"name"`` or ``"name:key=value,key=value"``. Values take the type the parameter is annotated with:
-            bool (true/false, yes/no, 1/0), int, float, str, Path.
+            bool (true/false, yes/no, 1/0), int, float, str, Path, Literal, or several of them (``int | None``, where
+            ``none`` is None).
         what: the kind of thing, for error messages ("objective", "encoder", ...).
-        given: arguments the program supplies, passed on where the factory has a parameter of that name.
+        given: arguments the program supplies. The factory must have a parameter for each, or ``**more``; only
+            functions (``texts``, which is called where a vocabulary is learned) may be left out.
 
     Raises:
-        InputError: unknown name or option (the valid ones are listed), a missing one, or a value of the wrong type.
+        InputError: unknown name or option (the valid ones are listed), a missing one, a value of the wrong type, an
+            option whose annotation is none of these types, or a factory without a parameter for what is supplied.
             A ValueError of the factory about a value becomes one too.
     """
     factory, values = check(table, spec, what, given)
     parameters = inspect.signature(factory).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    passed = {k: v for k, v in given.items() if k in parameters or takes_all}
+    ignored = [k for k, v in given.items() if k not in passed and v is not None and not callable(v)]
+    if ignored:
+        raise InputError(
+            f"{what} {parse(spec)[0]!r} has no parameter {ignored[0]!r}, which the program passes to it, so that "
+            f"{ignored[0]} would have no effect; add the parameter to its function"
+        )
     try:
-        return factory(**values, **{k: v for k, v in given.items() if k in parameters})
+        return factory(**values, **passed)
     except InputError:
         raise
     except ValueError as error:  # a value out of range, said by the factory
         raise InputError(f"{what} {spec!r}: {error}") from error
 
 
-def _convert(text: str, kind: Any, where: str) -> Any:
-    if kind is bool:
-        if text.lower() not in _BOOLEANS:
-            raise InputError(f"{where} is true or false, got {text!r}")
-        return _BOOLEANS[text.lower()]
-    if kind not in (int, float, str, Path):
-        return text
+def absolute_paths(table: Table, spec: str) -> str:
+    """``spec`` with the paths in it absolute: of options annotated Path or PathUnless that name something here.
+
+    A run's config.json holds them so, and resumes from any folder. A spec that :func:`check` would refuse is returned
+    as it is.
+    """
     try:
-        return kind(text)
-    except ValueError:
-        article = "a whole number" if kind is int else "a number"
-        raise InputError(f"{where} is {article}, got {text!r}") from None
+        name, texts = parse(spec)
+        options = options_of(table[name])
+    except (InputError, KeyError):
+        return spec
+    if not texts or not texts.keys() <= options.keys():
+        return spec
+    found = dict(texts)
+    for key, text in texts.items():
+        names = _path_unless(annotation_of(table[name], options[key]))
+        if names is not None and text not in names:
+            found[key] = absolute(text)
+    if found == texts:
+        return spec
+    return f"{name}:" + ",".join(f"{key}={quoted(text)}" for key, text in found.items())
+
+
+def _path_unless(annotation: Any) -> tuple[str, ...] | None:
+    """The built-in names that an option takes beside paths; None: it takes no path."""
+    members = [annotation, *get_args(annotation)]
+    marks = [mark for member in members for mark in get_args(member) if isinstance(mark, PathUnless)]
+    return marks[0].names if marks else () if Path in members else None
+
+
+def absolute(path: str) -> str:
+    """The absolute path of a file or folder that is there; any other text as it is."""
+    return os.path.abspath(os.path.expanduser(path)) if there(path) else path
+
+
+def there(path: str) -> bool:
+    """Whether a file or folder has this path. (Path.exists complains of names that are too long.)"""
+    return path != "" and os.path.exists(os.path.expanduser(path))
+
+
+def shadowed(name: str, what: str) -> str | None:
+    """A note where the built-in ``name`` is taken and a file or folder of that name is here; else None."""
+    return f"{name} is {what}, not the {name} in this folder; write ./{name} for that one" if there(name) else None
+
+
+def annotation_of(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """The type of a parameter: its annotation, which may be text, else that of its default."""
+    kind = parameter.annotation
+    if kind is parameter.empty:
+        return str if parameter.default in (None, parameter.empty) else type(parameter.default)
+    if not isinstance(kind, str):
+        return kind
+    # As text, under `from __future__ import annotations`; alone, as another may name what only type checkers import.
+    function = factory.func if isinstance(factory, partial) else factory
+    function = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    alone = types.SimpleNamespace(__annotations__={parameter.name: kind})
+    try:
+        return get_type_hints(alone, globalns=names, include_extras=True)[parameter.name]
+    except (NameError, TypeError, SyntaxError, AttributeError):
+        return kind
+
+
+def _convert(text: str, kind: Any, where: str) -> Any:
+    """``text`` as one of the types that ``kind`` allows, the first that it fits."""
+    names, tried = [], _members(kind)
+    for member in tried:
+        try:
+            return _CONVERTERS[member](text) if member in _CONVERTERS else _literal(text, member)
+        except ValueError:
+            names.append(_NAMES[member] if member in _NAMES else f"one of {', '.join(map(repr, get_args(member)))}")
+    if not tried:
+        raise InputError(
+            f"{where} is annotated {kind!r}, which no text can be turned into; annotate it bool, int, float, str, "
+            "Path, a Literal of these, or with | None behind it"
+        )
+    raise InputError(f"{where} is {' or '.join(names)}, got {text!r}")
+
+
+def _members(kind: Any) -> list[Any]:
+    """The types that ``kind`` is made of, text last; none if one of them cannot be made from text."""
+    several = list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
+    members = [get_args(member)[0] if get_origin(member) is Annotated else member for member in several]
+    if not all(get_origin(member) is Literal or member in _CONVERTERS for member in members):
+        return []
+    return sorted(members, key=lambda member: member in (str, Path))
+
+
+def _literal(text: str, kind: Any) -> Any:
+    for value in get_args(kind):
+        if str(value) == text:
+            return value
+    raise ValueError(text)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in _BOOLEANS:
+        raise ValueError(text)
+    return _BOOLEANS[text.lower()]
+
+
+def _nothing(text: str) -> None:
+    if text.lower() != "none":
+        raise ValueError(text)
 
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_CONVERTERS: dict[Any, Callable[[str], Any]] = {
+    bool: _boolean,
+    int: int,
+    float: float,
+    str: str,
+    Path: Path,
+    type(None): _nothing,
+}
+_NAMES: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    type(None): "none",
+}

@@ -9,6 +9,8 @@ import shutil
 import textwrap
 import time
 import zipfile
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from sentemb import sample as sample_module
 from sentemb.cache import cache_dir, digest
-from sentemb.corpus import Corpus, open_corpus, prepare
-from sentemb.registry import InputError
+from sentemb.corpus import Corpus, open_corpus, prepare, sources
+from sentemb.registry import InputError, quoted
 from sentemb.sample import sample_files
 from sentemb.text import SPLITTER, split_sentences
 
@@ -248,6 +250,61 @@ def test_a_folder_may_be_called_as_a_kind_of_corpus_is(tmp_path, monkeypatch):
         assert everything(name) == SENTENCES
     with pytest.raises(InputError, match="needs path"):
         opened("lines")
+
+
+def test_a_built_in_name_wins_and_a_note_names_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put(Path("here/a.txt"), BOOK)
+    made = partial(sources.folder_of_books, str(Path("here").resolve()))
+    monkeypatch.setitem(sources.CORPORA, "sample", lambda progress=True: made())  # (without the package index)
+    put(Path("sample/a.txt"), "Another book. It has two sentences.")
+    said = "sample is the built-in corpus, not the sample in this folder; write ./sample for that one"
+    for spec, weight in (("sample", 1), ("sample*2", 2)):
+        corpus = opened(spec)
+        assert corpus.sentences(slice(None)) == SENTENCES and corpus.notes == (said,) and corpus.weights == (weight,)
+    assert everything("./sample") == ["Another book.", "It has two sentences."] and opened("./sample").notes == ()
+    assert opened("sample + ./sample").notes == (said,)
+    for spec in ("sample", "sample*2", "sample + sample*0.5"):
+        assert sources.absolute_corpus(spec) == spec
+    assert sources.absolute_corpus("./sample + here*2") == f"{tmp_path}/sample + {tmp_path}/here*2"
+
+
+def test_paths_with_commas_and_plus_signs_in_quotes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "a, b.csv", "text,n\nOne.,1\nTwo.,2\n")
+    put(tmp_path / "c + d.csv", "text,n\nThree.,1\nFour.,2\n")
+    assert everything('table:path="a, b.csv",column=text') == ["One.", "Two."]
+    several = """table:path='a, b.csv'*2 + table:path="c + d.csv",column=text"""
+    absolute = f"""table:path="{tmp_path}/a, b.csv"*2 + table:path="{tmp_path}/c + d.csv",column=text"""
+    assert sources.absolute_corpus(several) == absolute
+    for spec in (several, absolute):
+        assert everything(spec) == ["One.", "Two.", "Three.", "Four."] and opened(spec).weights == (2, 1)
+
+
+def test_raw_text_of_several_rows_is_one_document_where_a_column_says_so(tmp_path):
+    file = put(tmp_path / "x.csv", 'text,book\n"One here. Two here.",a\n"Three am. Four is.",a\n"Five. Six am.",b\n')
+    rows = [["One here.", "Two here."], ["Three am.", "Four is."], ["Five.", "Six am."]]
+    assert in_documents(opened(f"table:path={file},whole=true")) == rows
+    assert in_documents(opened(f"table:path={file},whole=true,document=book")) == [rows[0] + rows[1], rows[2]]
+    plain = in_documents(opened(f"table:path={file},document=book"))
+    assert plain == [["One here. Two here.", "Three am. Four is."], ["Five. Six am."]]
+
+
+def test_options_of_data_sets_are_refused_for_a_file(tmp_path):
+    file = put(tmp_path / "x.csv", "text,b\nOne.,a\nTwo.,a\n")
+    for more in ("config=x", "split=test", "streaming=true"):
+        with pytest.raises(InputError, match="x.csv is one file, without config or splits"):
+            opened(f"hub:name={file},{more}")
+
+
+def test_what_a_corpus_is_does_not_hang_on_its_name(tmp_path):
+    rows = put(tmp_path / "rows.csv", "anchor,positive,kind\nOne.,Two.,x\nThree.,Four.,y\n")
+    assert opened(f"labelled:path={rows}").labelled and not opened(f"labelled:path={rows}").classes
+    assert opened(f"labelled:path={rows},label=kind").classes
+    named = put(tmp_path / "labelled x, the last one classes)" / "a.txt", BOOK)
+    for spec in (f"books:path={quoted(str(named))}", str(named.parent)):
+        corpus = opened(spec)
+        assert not (corpus.labelled or corpus.classes) and not replace(corpus, name="labelled x").labelled
 
 
 def test_unknown_name_lists_the_forms_and_the_nearest():

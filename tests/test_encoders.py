@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
 
 from sentemb.embeddings import KnownTexts, minilm_folder
 from sentemb.encoders import ENCODERS, averaged
 from sentemb.forward import Embedder, collate, dense_recurrence, tokenizer_of
+from sentemb.heads import HEADS
 from sentemb.loading import load
-from sentemb.registry import InputError, build
+from sentemb.registry import InputError, absolute_paths, build
 from tests.conftest import SENTENCES
 
 STOCK = [
@@ -234,3 +236,28 @@ def test_an_option_of_every_encoder_is_documented():
 
 def test_build_passes_texts_only_where_they_are_taken():
     assert build(ENCODERS, "transformer", texts=None, max_length=8).max_seq_length == 8
+
+
+def test_no_option_is_ignored(encoder):
+    for spec in ("rnn:dim=7", "static:embeddings=minilm,vocabulary=300", "rnn:embeddings=auto,vocabulary=300"):
+        with pytest.raises(InputError, match="is for embeddings=random, and embeddings=(auto, which is )?minilm"):
+            encoder(spec)
+    assert encoder("static:embeddings=random,dim=7,vocabulary=270").get_embedding_dimension() == 7
+    with pytest.raises(InputError, match="hidden=3 is of the layers between"):
+        build(HEADS, "projection:hidden=3,layers=1", "head", dimension=4)
+
+
+def test_minilm_is_the_built_in_model_whatever_lies_here(tmp_path, monkeypatch, tiny, capsys):
+    monkeypatch.chdir(tmp_path)
+    SentenceTransformer(tiny, device="cpu").save(str(tmp_path / "minilm"))
+    capsys.readouterr()
+    assert load("minilm", device="cpu").get_embedding_dimension() == 384
+    assert build(ENCODERS, "transformer:name=minilm", max_length=8).get_embedding_dimension() == 384
+    assert build(ENCODERS, "transformer:name=./minilm", max_length=8).get_embedding_dimension() == 32
+    assert load("./minilm", device="cpu").get_embedding_dimension() == 32
+    said = capsys.readouterr().err
+    assert (
+        said.count("note: minilm is the model of the minilm extra, not the minilm in this folder; write ./minilm") == 1
+    )
+    for spec in ("transformer:name=minilm", "rnn:embeddings=minilm"):
+        assert absolute_paths(ENCODERS, spec) == spec

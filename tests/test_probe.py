@@ -250,6 +250,10 @@ def test_wrong_probes_are_told(spec, said):
         build(PROBES, spec, "probe", device="cpu")
 
 
+def test_an_optimisers_settings_stand_in_quotes():
+    assert build(PROBES, 'mlp:optim="adam,lr=0.01",nhid=3', "probe").settings["optim"] == "adam,lr=0.01"
+
+
 def test_optimisers_read_as_sentevals():
     assert optimiser("sgd,lr=0.1") == (torch.optim.SGD, {"lr": 0.1})
     for wrong in ("sgd,lr", "sgd,rate=1"):

@@ -6,15 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from eval import run as eval_run
 from recipes import train_bookcorpus, train_simcse, train_supervised
 from recipes.job import check_settings
 from recipes.options import DEFAULTS, presets, with_preset
+from sentemb.corpus import sources
 from sentemb.loading import load
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import InputError
@@ -79,6 +82,56 @@ def test_resume_continues_or_says_it_is_finished(recipe, book_file, tmp_path, ca
     capsys.readouterr()
     recipe(["--out", "b", "--resume"])
     assert "finished" in capsys.readouterr().out
+
+
+def test_a_folder_called_sample_is_not_what_sample_means(recipe, book_file, tmp_path, monkeypatch, capsys):
+    built_in = partial(sources.lines_of, str(book_file))
+    monkeypatch.setitem(sources.CORPORA, "sample", lambda progress=True: built_in())  # (without the package index)
+    (tmp_path / "sample").mkdir()
+    (tmp_path / "sample" / "a.txt").write_text("Another book. " * 9)
+    recipe(["--corpus", "sample", *TINY, "--out", "a"])
+    assert "note: sample is the built-in corpus, not the sample in this folder; write ./s" in capsys.readouterr().out
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert config["settings"]["corpus"] == "sample" and config["corpus"]["name"] == "file books.txt"
+    assert eval_run.corpus_of(tmp_path / "a") == "sample"
+
+
+def test_a_run_with_paths_inside_of_specs_resumes_from_another_folder(recipe, book_file, tmp_path, monkeypatch):
+    rows = [line for line in book_file.read_text().splitlines() if line]
+    (tmp_path / "a, b.csv").write_text("text,book\n" + "".join(f"{row},{n // 12}\n" for n, row in enumerate(rows)))
+    words = sorted({word for row in rows for word in row.replace(".", " .").split()})
+    (tmp_path / "words.txt").write_text("".join(f"{w} {n / 9:.3f} {n % 7} 1\n" for n, w in enumerate(words)))
+    start = ["--corpus", 'table:path="a, b.csv",document=book', "--encoder", "rnn:hidden=4,embeddings=words.txt"]
+    start += [*TINY[2:], "--save-every", "2"]
+    recipe([*start, "--out", "straight"])
+    recipe([*start, "--out", "cut"])
+    for lost in ("model", "report.html", "checkpoints/step-5"):
+        (tmp_path / "cut" / lost).rename(tmp_path / lost.replace("/", "-"))
+    settings = json.loads((tmp_path / "cut" / "config.json").read_text())["settings"]
+    assert settings["corpus"] == f'table:path="{tmp_path}/a, b.csv",document=book'
+    assert settings["encoder"] == f"rnn:hidden=4,embeddings={tmp_path}/words.txt"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    recipe(["--out", "../cut", "--resume"])
+    assert steady(tmp_path / "cut") == steady(tmp_path / "straight")
+    config = tmp_path / "cut" / "config.json"  # as versions before wrote it, and from the folder of the first command
+    config.write_text(config.read_text().replace(f"{tmp_path}/", ""))
+    (tmp_path / "cut" / "report.html").unlink()
+    monkeypatch.chdir(tmp_path)
+    recipe(["--out", "cut", "--resume", *start])
+
+
+def test_weight_decay_has_a_flag(recipe, book_file, tmp_path):
+    lengths = []
+    for decay in ("0", "5"):
+        recipe(["--corpus", str(book_file), *TINY, "--lr", "0.01", "--weight-decay", decay, "--out", decay])
+        assert json.loads((tmp_path / decay / "config.json").read_text())["settings"]["weight_decay"] == float(decay)
+        weights = SentenceTransformer(str(tmp_path / decay / "model")).state_dict()
+        lengths.append(sum(float(value.norm()) for value in weights.values() if value.is_floating_point()))
+    assert lengths[1] < 0.95 * lengths[0]
+    recipe(["--out", "0", "--resume", "--weight-decay", "0"])
+    with pytest.raises(SystemExit):
+        recipe(["--out", "0", "--resume", "--weight-decay", "1"])
 
 
 def test_a_gru_loads_with_sentemb(recipe, book_file, tmp_path):

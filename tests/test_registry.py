@@ -1,10 +1,13 @@
 """The configuration language: names, typed options, and errors that say what to do."""
 
+import os
+from functools import partial
 from pathlib import Path
+from typing import Literal, Optional
 
 import pytest
 
-from sentemb.registry import InputError, build, check, parse
+from sentemb.registry import InputError, PathText, absolute_paths, build, check, parse, quoted
 
 
 def recipe(width: int, rate: float = 0.5, deep: bool = False, name: str = "a", place: Path = Path(), extra: int = 0):
@@ -21,10 +24,94 @@ def test_values_take_the_annotated_types():
     assert made == (3, 1e-3, True, "b/c:d", Path("x/y"), 7)
 
 
-def test_given_arguments_are_no_options_and_unwanted_ones_are_dropped():
-    assert build(TABLE, "recipe:width=1", extra=2, unknown=3)[-1] == 2
+def test_given_arguments_are_no_options():
+    assert build(TABLE, "recipe:width=1", extra=2)[-1] == 2
     with pytest.raises(InputError, match="unknown option of name 'recipe' 'extra'"):
         build(TABLE, "recipe:width=1,extra=4", extra=2)
+
+
+def test_what_the_program_passes_does_not_vanish():
+    with pytest.raises(InputError, match="encoder 'recipe' has no parameter 'max_length', which the program passes"):
+        build(TABLE, "recipe:width=1", "encoder", max_length=12)
+    # what is called where it is needed need not be needed
+    assert build(TABLE, "recipe:width=1", texts=lambda: ["a"])[0] == 1
+    assert build({"all": lambda **more: more}, "all", max_length=12) == {"max_length": 12}
+
+
+def late(rate: "float" = 0.1, count: "int | None" = 7, deep: "bool" = False, unknown: "NotThere" = 0):  # noqa: F821
+    return rate, count, deep
+
+
+class Late:
+    """As a class under ``from __future__ import annotations``."""
+
+    def __init__(self, rate: "float" = 0.1, count: "Optional[int]" = 7, deep: "bool" = False) -> None:  # noqa: UP045
+        self.values = rate, count, deep
+
+
+def test_annotations_that_are_text_convert_as_types_do():
+    table = {"late": late, "class": Late, "partial": partial(late, deep=True)}
+    assert build(table, "late:rate=0.3,count=3,deep=yes") == (0.3, 3, True)
+    assert build(table, "late:count=none") == (0.1, None, False)
+    assert build(table, "class:rate=0.3,count=3,deep=yes").values == (0.3, 3, True)
+    assert build(table, "partial:rate=0.3,count=3") == (0.3, 3, True)
+    with pytest.raises(InputError, match="option 'count' of name 'late' is a whole number or none, got 'few'"):
+        build(table, "late:count=few")
+
+
+def test_types_of_several_kinds_and_of_none():
+    def several(a: int | None = 1, b: float | str = 0.5, c: Literal["x", 2] = "x", d: str | None = "", e=0.5):
+        return a, b, c, d, e
+
+    table = {"several": several}
+    assert build(table, "several:a=4,b=0.25,c=2,d=none,e=2") == (4, 0.25, 2, None, 2.0)
+    assert build(table, "several:b=half,d=some") == (1, "half", "x", "some", 0.5)
+    with pytest.raises(InputError, match="is one of 'x', 2, got 'y'"):
+        build(table, "several:c=y")
+    for kind in (list[int], dict, "NotThere", int | list):
+
+        def odd(sizes=None):
+            return sizes
+
+        odd.__annotations__["sizes"] = kind
+        with pytest.raises(InputError, match="option 'sizes' of name 'odd' is annotated .*, which no text can be tur"):
+            build({"odd": odd}, "odd:sizes=3")
+        assert build({"odd": odd}, "odd") is None  # its default is no text
+
+
+def test_a_value_in_quotes_holds_commas_spaces_and_doubled_quotes():
+    assert parse("""table:path="a, b.csv" ,column='it''s',document=it's""") == (
+        "table",
+        {"path": "a, b.csv", "column": "it's", "document": "it's"},
+    )
+    assert parse('a:b="",c=" d "')[1] == {"b": "", "c": " d "}
+    for value in ("a,b", " a", "a ", '"a', "'a", "a", "", 'a "b", c', "x=y", "it's"):
+        assert parse(f"t:first={quoted(value)},last=1")[1] == {"first": value, "last": "1"}
+    for spec, said in (
+        ('a:b="c', 'begins with " and has no closing one'),
+        ("a:b='c,d=e", "begins with ' and has no closing one"),
+        ('a:b="c"d,e=f', "goes on behind its closing quote"),
+    ):
+        with pytest.raises(InputError, match=said):
+            parse(spec)
+
+
+def test_paths_in_a_spec_become_absolute(tmp_path, monkeypatch):
+    def source(path: PathText, column: str = "text", place: Path | None = None, other: "PathText | None" = None):
+        return path
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("a, b.csv", "text", "c"):
+        (tmp_path / name).touch()
+    table, here = {"source": source}, os.getcwd()
+    for spec, expected in (
+        ('source:path="a, b.csv",column=text', f'source:path="{here}/a, b.csv",column=text'),
+        ("source:path=c,place=c,other=c", f"source:path={here}/c,place={here}/c,other={here}/c"),
+        ("source:path=text,column=text", f"source:path={here}/text,column=text"),
+    ):
+        assert absolute_paths(table, spec) == expected
+    for same in ("source:path=hub/name", "source", "other:path=c", "source:path=c,wrong=c", "source:path"):
+        assert absolute_paths(table, same) == same
 
 
 @pytest.mark.parametrize(

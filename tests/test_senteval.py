@@ -275,6 +275,16 @@ def test_other_tasks_run_and_the_average_says_it(folder, run_folder, tmp_path, c
     assert "error: TINY-SPLIT: " in shown.err and "* incomplete: without TINY-SPLIT" in shown.out
 
 
+def test_a_task_that_is_in_no_table_is_scored_and_shown(folder, run_folder, monkeypatch):
+    tasks = [read(task, folder) for task in (TINY, TINY_STS)]
+    monkeypatch.delitem(TASKS, "TINY")
+    monkeypatch.delitem(TASKS, "TINY-STS")
+    result = evaluate(load(run_folder, device="cpu"), tasks, None)
+    assert set(result["tasks"]) == {"TINY", "TINY-STS"} and result["averages"] == {}
+    shown = format_table({"a": result})
+    assert "TINY\n" in shown and "TINY-STS\n" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -286,6 +296,8 @@ def test_other_tasks_run_and_the_average_says_it(folder, run_folder, tmp_path, c
         ([".", "--folds", "1"], "--folds must be at least 2"),
         ([".", "--probe", "svm"], "unknown probe 'svm'"),
         ([".", "--output", "no/such/folder/x.json"], "its folder does not exist"),
+        ([".", "--output", "x.xlsx"], "--output x.xlsx has no suffix that names a format; let it end in one of .json"),
+        ([".", "--output", "scores"], "--output scores has no suffix that names a format"),
         (["RUN", "--tasks", "MR"], "rt-polarity.pos is missing; MR needs it: 5331 lines"),
         (["RUN", "--cache", "FILE"], "cannot be written to"),
         (["RUN", "--positives", "ge4"], "--positives ge4 is about STS-B"),

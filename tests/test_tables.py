@@ -9,7 +9,7 @@ import pytest
 
 from eval.scoring import averages
 from eval.tables import as_csv, as_latex, as_markdown, as_text, compare, format_table, mcnemar, tables
-from eval.tasks import GROUPS
+from eval.tasks import GROUPS, Task
 
 
 def result(tasks: dict[str, dict], failed: tuple[str, ...] = (), geometry: dict | None = None) -> dict:
@@ -83,3 +83,15 @@ def test_every_format_holds_the_scores():
     assert all(line.replace("\\|", "").count("|") == markdown[0].count("|") for line in markdown[:4])
     rows = list(csv.DictReader(io.StringIO(as_csv(results, comparison))))
     assert [row["MR"] for row in rows] == ["71.25", "72.5"] and rows[1]["MR_p"] == "0.0215" and rows[0]["MR_p"] == ""
+
+
+def test_tasks_of_ones_own_that_are_in_no_table():
+    own = {"MINE": {"acc": 70.0}, "YOURS": {"acc": 80.0}, "PAIRS": {"spearman": 50.0}, "MR": {"acc": 90.0}}
+    assert averages(own, {})["mean"] == {"value": 80.0, "of": ["MINE", "YOURS", "MR"], "complete": True, "missing": []}
+    task = Task("LOST", "what failed", "split", "tab_label", ())
+    lacking = averages(own, {"LOST": "why", "geometry": "why"}, [task])["mean"]
+    assert lacking["value"] == 80.0 and lacking["missing"] == ["LOST"]
+    shown = format_table({"a": {"dimension": 3, "tasks": own, "averages": averages(own, {}), "geometry": None}})
+    assert "MR   MINE  YOURS" in shown and "PAIRS" in shown and "70.00" in shown
+    line = as_csv({"a": {"dimension": 3, "tasks": own, "averages": averages(own, {}), "geometry": None}}).splitlines()
+    assert line[0].startswith("encoder,dimension,MINE,YOURS,PAIRS,MR") and line[1].startswith("a,3,70.0,80.0,50.0,90.0")

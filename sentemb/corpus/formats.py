@@ -155,7 +155,8 @@ def _cells(data: Any, column: str, document: str, whole: bool, limit: int) -> It
             if whole:
                 for paragraph in paragraphs(text or ""):
                     yield from split_sentences(paragraph)
-                yield None
+                if not document:
+                    yield None
             else:
                 yield clean(text or "") or None
 

@@ -43,6 +43,9 @@ class Source:
     key: str  # hex digest of the content and of how it is read
     parts: Callable[[], Sequence[Reader]]  # what can be read independently of each other, in order; they are pickled
     size: int = 0  # bytes of it all, 0 if that is not known
+    labelled: bool = False  # whether its documents are the rows of a labelled data set
+    classes: bool = False  # whether the last sentence of each document is a class
+    one_book: bool = False  # whether it is a single book, so that it is no wonder that it is one document
 
 
 def prepare(sources: Sequence[Source], key: str, folder: Path, spec: str, progress: bool) -> None:

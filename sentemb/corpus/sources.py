@@ -7,6 +7,7 @@ a line in CORPORA.
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +29,19 @@ from sentemb.corpus.prepare import Reader, Skip, Source, prepare
 from sentemb.corpus.store import Corpus, open_folder
 from sentemb.files import packing_of
 from sentemb.labelled import FORMATS, labelled_rows, load_data
-from sentemb.registry import InputError, Unfinished, build, choose
+from sentemb.registry import (
+    InputError,
+    PathText,
+    Unfinished,
+    absolute,
+    absolute_paths,
+    build,
+    choose,
+    options_of,
+    outside_quotes,
+    shadowed,
+    there,
+)
 from sentemb.sample import SAMPLE, sample_documents, sample_files
 from sentemb.text import SPLITTER
 
@@ -43,23 +56,19 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
         spec: a name in CORPORA with its options (``sample``, ``hub:name=...,column=text``), or a path: of a folder
             (each .txt below it, also packed as .gz, .zst or .xz, is a book), of a file with a sentence a line and blank
             lines between documents (packed or not), or of a .parquet, .jsonl, .csv or .tsv file with a column ``text``.
-            A path that reads like a name is written ``./sample``. Several are joined by `` + ``, each with ``*WEIGHT``
-            behind it if its pairs are to be seen more or less than once an epoch: ``books + notes.txt*3``.
+            The built-in name wins over a file or folder of that name, which is written ``./sample``. Several are
+            joined by `` + ``, each with ``*WEIGHT`` behind it if its pairs are to be seen more or less than once an
+            epoch: ``books + notes.txt*3``.
         progress: show progress on stderr.
 
     Raises:
         InputError: no such name or path; not text; no sentence, or no document with two; the data cannot be fetched.
     """
-    whole = spec.startswith("labelled:") or _exists(spec)  # (negatives=a + b)
-    parts = [spec] if whole else spec.split(" + ")
-    sources, weights = [], []
-    for part in parts:
-        weight = None if _exists(part.strip()) else WEIGHT.fullmatch(part)
-        sources.append(_source((weight[1] if weight else part).strip(), progress))
-        weights.append(float(weight[2]) if weight else 1.0)
+    parts = weighted(spec)
+    sources, weights = [_source(part, progress) for part, _ in parts], [float(weight or 1) for _, weight in parts]
     if min(weights) <= 0:
         raise InputError(f"a weight in {spec!r} is 0; leave that corpus out, or give it a weight above 0")
-    if (len(sources) > 1 or weights != [1]) and any(source.name.startswith("labelled ") for source in sources):
+    if (len(sources) > 1 or weights != [1]) and any(source.labelled for source in sources):
         raise InputError("a labelled corpus stands alone, without a weight; join its files into one")
     key = sources[0].key if len(sources) == 1 else key_of("several", *(source.key for source in sources))
     folder, name = cache_dir() / "corpora" / key, " + ".join(source.name for source in sources)
@@ -69,19 +78,54 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
         found = open_folder(folder, name, key, tuple(weights), progress)
     if found is None:
         raise InputError(f"the prepared corpus in {folder} cannot be read back; remove that folder and try again")
-    return found
+    notes = [note for part, _ in parts if part in CORPORA and (note := shadowed(part, "the built-in corpus"))]
+    first = sources[0]  # (what is labelled stands alone)
+    return replace(
+        found, labelled=first.labelled, classes=first.classes, one_book=first.one_book, notes=(*notes, *found.notes)
+    )
 
 
-def _exists(spec: str) -> bool:
-    return os.path.exists(os.path.expanduser(spec))  # (Path.exists complains of names that are too long)
+def weighted(spec: str) -> list[tuple[str, str]]:
+    """The parts of ``A + B*0.5`` with their weights as they are written, "" where there is none."""
+    whole = there(spec) or spec.startswith("labelled:")  # (negatives=a + b)
+    parts, start = [], 0
+    for separator in [*(() if whole else re.finditer(r" \+ ", outside_quotes(spec))), None]:
+        stop = separator.start() if separator else len(spec)
+        part = spec[start:stop]
+        weight = None if there(part.strip()) else WEIGHT.fullmatch(part)
+        parts.append((weight[1].strip(), weight[2]) if weight else (part.strip(), ""))
+        start = separator.end() if separator else stop
+    return parts
+
+
+def absolute_corpus(spec: str) -> str:
+    """``spec`` with its paths absolute, so that it means the same from any folder; built-in names stay."""
+    parts = [
+        (absolute_paths(CORPORA, part) if built_in(part) else absolute(part)) + (f"*{weight}" if weight else "")
+        for part, weight in weighted(spec)
+    ]
+    return " + ".join(parts)
+
+
+def built_in(spec: str) -> bool:
+    """Whether a spec is a name in CORPORA, and no path.
+
+    A name that means nothing without options, ``books`` say, is a path where it stands alone and there is one.
+    """
+    name, colon, _ = spec.partition(":")
+    if name.strip() not in CORPORA:
+        return False
+    options = options_of(CORPORA[name.strip()]).values()
+    return bool(colon) or not there(spec) or all(option.default is not option.empty for option in options)
 
 
 def _source(spec: str, progress: bool) -> Source:
+    if built_in(spec):
+        given: dict[str, Any] = {"progress": progress}
+        if "progress" not in options_of(CORPORA[spec.partition(":")[0].strip()]):  # (there is none to show)
+            given = {}
+        return cast(Source, build(CORPORA, spec, "corpus", **given))
     path = Path(spec).expanduser()
-    name, colon, _ = spec.partition(":")
-    needy = name not in ("sample", "bookcorpus")  # it means nothing without options, so a folder "books" is a folder
-    if name.strip() in CORPORA and not (needy and not colon and _exists(spec)):
-        return cast(Source, build(CORPORA, spec, what="corpus", progress=progress))
     if os.path.isdir(path):
         return folder_of_books(spec)
     if os.path.isfile(path):
@@ -90,7 +134,7 @@ def _source(spec: str, progress: bool) -> Source:
     raise InputError(f"corpus {spec!r} is neither a file nor a folder; valid: {', '.join(FORMS)}")  # a device, say
 
 
-def folder_of_books(path: str, keep_matter: bool = False) -> Source:
+def folder_of_books(path: PathText, keep_matter: bool = False) -> Source:
     """Raw books: each .txt file in a folder or below it (also .txt.gz, .txt.zst, .txt.xz), in order of their names.
 
     Args:
@@ -109,10 +153,11 @@ def folder_of_books(path: str, keep_matter: bool = False) -> Source:
     kind = "folder" if folder.is_dir() else "book"
     name = f"{kind} {folder.resolve().name} ({len(files)} book{'s' if len(files) > 1 else ''})"
     parts = [partial(books, group, len(files) == 1, keep_matter) for group in grouped(files, sizes)]
-    return Source(name, key_of("books", SPLITTER, str(keep_matter), *keys), lambda: parts, sum(sizes))
+    key = key_of("books", SPLITTER, str(keep_matter), *keys)
+    return Source(name, key, lambda: parts, sum(sizes), one_book=folder.is_file())
 
 
-def lines_of(path: str, boundaries: bool = False) -> Source:
+def lines_of(path: PathText, boundaries: bool = False) -> Source:
     """A file with a sentence a line and blank lines between documents; plain, .gz, .zst or .xz.
 
     Args:
@@ -129,14 +174,16 @@ def lines_of(path: str, boundaries: bool = False) -> Source:
     return Source(f"file {file.name}", key, partial(line_parts, file, boundaries), file.stat().st_size)
 
 
-def table(path: str, column: str = "text", document: str = "", whole: bool = False, boundaries: bool = False) -> Source:
+def table(
+    path: PathText, column: str = "text", document: str = "", whole: bool = False, boundaries: bool = False
+) -> Source:
     """A column of a .parquet, .jsonl, .json, .csv or .tsv file: a row is a sentence, a blank row ends a document.
 
     Args:
         path: of the file.
         column: with the text.
         document: column that names each row's document: where it changes, a document ends.
-        whole: each row is a whole document instead, of raw text, which is split into sentences.
+        whole: a row is raw text, which is split into sentences, and a document, unless ``document`` names those.
         boundaries: as for ``lines``.
     """
     file = Path(path).expanduser()
@@ -149,8 +196,7 @@ def table(path: str, column: str = "text", document: str = "", whole: bool = Fal
             _check_columns(stream(file, column, document), str(file), column, document)
         return [partial(file_rows, file, column, document, whole, boundaries)]
 
-    splitter = SPLITTER if whole else ""
-    key = key_of("table", key, file.suffix.lower(), column, document, _cuts(boundaries), splitter)
+    key = key_of("table", key, file.suffix.lower(), column, document, _cuts(boundaries), _splits(whole, document))
     return Source(f"file {file.name} ({column})", key, parts)
 
 
@@ -166,8 +212,8 @@ def _unskipped(read: Callable[[], Iterator[str | None]], skip: Skip) -> Iterator
 
 
 def hub(
-    name: str, config: str = "", split: str = "train", column: str = "text", document: str = "", whole: bool = False,
-    boundaries: bool = False, streaming: bool = False, rows: int = 0, progress: bool = True,
+    name: PathText, config: str = "", split: str = "train", column: str = "text", document: str = "",
+    whole: bool = False, boundaries: bool = False, streaming: bool = False, rows: int = 0, progress: bool = True,
 ) -> Source:  # fmt: skip
     """A data set of the Hugging Face hub (or a local path that `datasets` loads): a row is a sentence.
 
@@ -187,10 +233,15 @@ def hub(
         raise ValueError(f"rows must be at least 0, got {rows}")
     data = load_data(name, progress, config, split, streaming)
     _check_columns(data, name, column, document)
-    options = (column, document, _cuts(boundaries), str(rows), SPLITTER if whole else "")
+    options = (column, document, _cuts(boundaries), str(rows), _splits(whole, document))
     reader = partial(_rows_of, data, name, column, document, whole, boundaries, rows)
     key = key_of("hub", _identity(data, name, config, split), *options)
     return Source(f"hub {name} ({split})", key, lambda: [reader])
+
+
+def _splits(whole: bool, document: str) -> str:
+    """How rows become sentences, for a key."""
+    return (SPLITTER + " of several rows" * bool(document)) if whole else ""
 
 
 def _cuts(boundaries: bool) -> str:
@@ -256,7 +307,7 @@ def bookcorpus(boundaries: bool = False, streaming: bool = False, rows: int = 0,
 
 
 def labelled(
-    path: str,
+    path: PathText,
     anchor: str = "",
     positive: str = "",
     negatives: str = "",
@@ -279,7 +330,7 @@ def labelled(
         InputError: it cannot be loaded, has no such columns, or a cell is empty; the row is named.
     """
     name, key, read = labelled_rows(path, anchor, positive, negatives, label, split, progress)
-    return Source(name, key, lambda: [partial(_unskipped, read)])
+    return Source(name, key, lambda: [partial(_unskipped, read)], labelled=True, classes=bool(label))
 
 
 CORPORA: dict[str, Callable[..., Source]] = {

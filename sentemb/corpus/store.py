@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from sentemb.cache import key_of
-from sentemb.labelled import CLASSES
 from sentemb.order import mix
 from sentemb.registry import InputError
 
@@ -110,16 +109,9 @@ class Corpus:
     weights: tuple[float, ...] = (1.0,)  # of its sources: how often their pairs are seen in an epoch
     notes: tuple[str, ...] = ()  # what was left out or found in preparing it, a sentence each
     progress: bool = field(default=True, repr=False)  # whether to show a bar while tokenizing
-
-    @property
-    def labelled(self) -> bool:
-        """Whether its documents are the rows of a labelled data set."""
-        return self.name.startswith("labelled ")
-
-    @property
-    def classes(self) -> bool:
-        """Whether the last sentence of each of its documents is a class."""
-        return self.labelled and self.name.endswith(f"{CLASSES})")
+    labelled: bool = False  # whether its documents are the rows of a labelled data set
+    classes: bool = False  # whether the last sentence of each of its documents is a class
+    one_book: bool = False  # whether it is a single book
 
     def __len__(self) -> int:
         """Number of sentences."""
