@@ -185,7 +185,7 @@ def kills(count: int = 100, most: float = 2.0, seed: int = 0) -> tuple[int, int,
             if not (whole and went_on):
                 print(f"kills: number {number + 1} at step {step}: {(folder / 'said-0').read_text()[-1500:]}")
         (process,) = start(["--resume", "--out", str(out)], folder)  # ends by SIGTERM, saved
-        while not all_of(out) or int(all_of(out)[0].name[5:]) <= newest:
+        while process.is_alive() and (not all_of(out) or int(all_of(out)[0].name[5:]) <= newest):
             time.sleep(0.05)
         process.terminate()
         process.join()

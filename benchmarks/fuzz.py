@@ -106,7 +106,8 @@ def registries() -> tuple[Any, Callable[[Any], None]]:
                 lambda pairs: f"{name}:{','.join('='.join(pair) for pair in pairs)}"
             )
         )
-        loose = st.lists(st.sampled_from([*options, ":", ",", "=", " ", "\0", "=1", "é", '"', "'"]), max_size=8).map("".join)
+        signs = [":", ",", "=", " ", "\0", "=1", "é", '"', "'"]
+        loose = st.lists(st.sampled_from([*options, *signs]), max_size=8).map("".join)
         return st.tuples(st.just(what), st.one_of(known, known, loose, st.text(max_size=30)))
 
     def one(case: tuple[str, str]) -> None:

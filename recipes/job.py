@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from recipes.resuming import (
 from recipes.scoring import dev_scores, finish, read_dev, read_tasks, selected
 from sentemb.augment import Words
 from sentemb.card import write_card
+from sentemb.checkpoint import FOLDERS, refuse_foreign
 from sentemb.config import FitConfig
 from sentemb.corpus import CLEANINGS, Corpus, Tokens, clean_corpus, open_corpus
 from sentemb.embeddings import KnownTexts
@@ -48,6 +50,7 @@ from sentemb.machine import keep_memory, use_threads
 from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Pairs, contiguous, joined, sample
+from sentemb.processes import on_main
 from sentemb.registry import InputError, build, check, choose
 from sentemb.source import usable
 from sentemb.stopping import Stopped, tell
@@ -137,7 +140,10 @@ def run(
         if done:
             accelerator.print(f"{out} is finished: {out / 'model'}, {out / 'report.html'}")
             return
-        found = newest_whole(out, accelerator) if kept else (None, [])  # InputError if none is, and nothing is written
+        # InputErrors, if there are files of others, or no checkpoint is whole; nothing is written then
+        others = names_beside(out, accelerator)
+        on_main(partial(refuse_foreign, out, bool(kept), others), accelerator)
+        found = newest_whole(out, accelerator) if kept else False
         accelerator.project_configuration.project_dir = accelerator.project_configuration.logging_dir = str(out)
         accelerator.print(f"run folder: {out}")
         accelerator.print(about["description"])
@@ -162,6 +168,7 @@ def run(
                 dev="stsb_dev_spearman" if dev_data else "retrieval_mrr",
                 resume=found,
                 words=Words.of(tokenizer) if pairs.noise else None,
+                caller_files=names_beside(out, accelerator),
             )
         except Stopped as stopped:
             if main:
@@ -178,6 +185,11 @@ def run(
             print(f"run folder: {out}")
         accelerator.wait_for_everyone()
         accelerator.end_training()
+
+
+def names_beside(out: Path, accelerator: Accelerator) -> list[str]:
+    """Names in a run folder that training does not write: of this recipe, of trackers, and of what people put there."""
+    return on_main(lambda: [path.name for path in out.iterdir() if path.name not in FOLDERS], accelerator)
 
 
 def check_settings(settings: dict[str, Any]) -> Any:

@@ -7,7 +7,8 @@ random numbers of every process are functions of (seed, step, rank), and so need
 """
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from torch import nn
 
 from sentemb.loading import read_model
 from sentemb.registry import InputError, in_a_line
-from sentemb.whole import Damaged, recover, remove, verify, write_whole
+from sentemb.whole import MANIFEST, Damaged, free_name, recover, remove, unlisted, verify, write_whole
+
+FOLDERS = ("checkpoints", "best", "last")  # of a run folder: what training writes and replaces
+WRITTEN = re.compile(r"(config|scores)\.json|log\.jsonl|report\.html|model|nonfinite-step-\d+\.json")  # the rest
 
 Modules = Mapping[str, nn.Module]
 Card = Callable[[Path], object]
@@ -117,14 +121,54 @@ def newest_whole(run: Path) -> tuple[Path | None, list[str]]:
         raise InputError(f"no checkpoint of {run} is whole: {wrong[0][1]}; or begin a new --out")
     told, used = [], found[len(wrong)] if found else None
     for folder, why in wrong:
-        number, aside = 1, folder.with_name(f"damaged-{folder.name}")
-        while aside.exists():
-            number += 1
-            aside = folder.with_name(f"damaged-{folder.name}-{number}")
+        aside = free_name(folder.with_name(f"damaged-{folder.name}"), "")
         folder.rename(aside)
         what = why.rpartition("; ")[0]  # (what to do about it is done here)
         told.append(f"{what}; it is set aside as {aside}, and the run goes on from the checkpoint before, {used}")
     return used, told
+
+
+def refuse_foreign(run: Path, resume: bool, caller_files: Collection[str] = ()) -> None:
+    """InputError where training into ``run`` could overwrite or remove what was not written by a run in it.
+
+    Args:
+        run: the run folder; it need not be there.
+        resume: whether the run in it is continued. Then it may hold what runs write: their files, and folders that
+            hold just what their manifests name.
+        caller_files: names in ``run`` that the caller answers for, ``config.json`` say.
+    """
+    if run.exists() and not run.is_dir():
+        raise InputError(f"{run} is a file; give a folder for the run")
+    entries = sorted(run.glob("[!.]*"))  # (killed writers leave hidden ones)
+    entries = [path for path in entries if path.name not in caller_files or path.name in (*FOLDERS, "log.jsonl")]
+    if entries and not resume:
+        raise InputError(
+            f"{run} holds {entries[0].name}, which this run has not written; give a new folder, or continue the run "
+            "that is in it (resume)"
+        )
+    foreign: list[Path] = []
+    for path in entries:
+        if path.name == "checkpoints" and path.is_dir():
+            for saved in sorted(path.glob("[!.]*")):
+                foreign += unlisted(saved) if saved.is_dir() else [saved]
+        elif path.is_dir() and (path.name in FOLDERS or (path / MANIFEST).is_file()) and path.name != "model":
+            foreign += unlisted(path)
+        elif not WRITTEN.fullmatch(path.name):
+            foreign.append(path)
+    if foreign:
+        raise InputError(f"{foreign[0]} was not written by the run in {run}; move it out of that folder")
+    if (run / "log.jsonl").is_file() and not _is_log(run / "log.jsonl"):
+        raise InputError(f"{run / 'log.jsonl'} is not the log of a run, which would be continued in it; move it away")
+
+
+def _is_log(path: Path) -> bool:
+    """Whether the first line of a file is a record of a run's log; an empty file will do."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        line = file.readline()
+    try:
+        return not line or "step" in dict(json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return "\n" not in line  # cut by a kill
 
 
 def prune(run: Path, keep: int) -> None:

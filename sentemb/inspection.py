@@ -387,11 +387,11 @@ def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
         ids, counts = encoder.encode(said)
         tokens = Tokens(ids, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]))
         pairs = Pairs(np.arange(len(said)).reshape(-1, 2))
-        for _ in range(2):  # first to learn how many updates take so long
+        for run in ("first", "second"):  # first to learn how many updates take so long
             ends.clear()
             config = FitConfig(max_steps=steps, batch_size=BATCH, lr=1e-6, log_every=10**9, seed=seed)
             some = sample(pairs, steps * BATCH, seed)
-            fit(Embedder(model), InfoNCE(), some, tokens, config, accelerator, Path(folder))
+            fit(Embedder(model), InfoNCE(), some, tokens, config, accelerator, Path(folder, run))
             spent, counted = ends[-1] - ends[WARM - 1], len(ends) - WARM
             if spent > SECONDS:
                 break

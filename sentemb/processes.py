@@ -1,12 +1,18 @@
 """Several processes as one: rows of all of them with exact gradients, and a check that they stay alike."""
 
 import hashlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
+
+from sentemb.registry import InputError
+
+Result = TypeVar("Result")
 
 
 def agree(module: nn.Module, accelerator: Accelerator) -> None:
@@ -24,6 +30,20 @@ def any_of(here: bool, accelerator: Accelerator) -> bool:
     flag = torch.tensor(float(here), device=accelerator.device)
     dist.all_reduce(flag, op=dist.ReduceOp.MAX)
     return bool(flag.item())
+
+
+def on_main(do: Callable[[], Result], accelerator: Accelerator) -> Result:
+    """What ``do`` returns where the main process calls it, on all processes; so are its InputErrors."""
+    outcome: list[Any] = [None, None]  # what it returns, and the text of its error
+    if accelerator.is_main_process:
+        try:
+            outcome[0] = do()
+        except InputError as error:
+            outcome[1] = str(error)
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise InputError(outcome[1])
+    return outcome[0]
 
 
 def refuse_drift(module: nn.Module, accelerator: Accelerator) -> None:

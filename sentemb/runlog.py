@@ -18,14 +18,17 @@ from tqdm import tqdm
 
 from sentemb.geometry import alignment, mean_cosine, spread, uniformity, uniformity_optimum, unit
 from sentemb.stopping import Lasting
-from sentemb.whole import remove, verify, write_text
+from sentemb.whole import verify, write_text
 
 Scores = Callable[[SentenceTransformer], dict[str, float]]
 MARGIN = 0.01  # share of the best dev score that may be lost before it is said
 
 
 class Log:
-    """``log.jsonl``, the progress bar and the trackers. Only the main process writes."""
+    """``log.jsonl``, the progress bar and the trackers. Only the main process writes.
+
+    Records are added behind those that are in the file: :func:`rewind` takes back what a resumed run makes again.
+    """
 
     def __init__(
         self,
@@ -58,11 +61,8 @@ class Log:
             desc="training",
         )
         self.file: TextIO | None = None
-        self.best = -math.inf  # dev score of the model in best/
+        self.best = saved_best(run, done, dev)  # dev score of the model in best/
         if main:
-            self.best = _saved_best(run, done, dev)
-            kept = _kept(run / "log.jsonl", done)
-            write_text(run / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
             self.file = (run / "log.jsonl").open("a", encoding="utf-8")
 
     def state(self) -> dict[str, Any]:
@@ -243,19 +243,24 @@ def _kept(path: Path, done: int) -> list[dict[str, Any]]:
     return kept
 
 
-def _saved_best(run: Path, done: int, dev: str | None) -> float:
-    """The dev score of ``best/``; it and ``last/`` are removed where they are of steps that will be made again."""
-    best: float | None = None
-    for folder in (run / "last", run / "best"):
-        try:
-            verify(folder)
-            about = json.loads((folder / "selected.json").read_text(encoding="utf-8"))
-            best = float(about[dev]) if 0 <= about["step"] <= done and done else None
-        except (OSError, ValueError, KeyError, TypeError):
-            best = None
-        if best is None and folder.exists():
-            remove(folder)
-    return -math.inf if best is None else best
+def rewind(run: Path, done: int) -> None:
+    """Take the log's records after ``done`` steps back, those of a resumed run that it makes again."""
+    if (run / "log.jsonl").exists():
+        records = _kept(run / "log.jsonl", done)
+        write_text(run / "log.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
+
+def saved_best(run: Path, done: int, dev: str | None) -> float:
+    """The dev score of ``best/``; -inf where there is none, or one of a step that is made again.
+
+    (Such a folder stays until the next score, which replaces it.)
+    """
+    try:
+        verify(run / "best")
+        about = json.loads((run / "best" / "selected.json").read_text(encoding="utf-8"))
+        return float(about[dev]) if 0 <= about["step"] <= done and done else -math.inf
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf
 
 
 def _peak_memory(device: torch.device) -> float:

@@ -4,14 +4,13 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
@@ -23,9 +22,9 @@ from sentemb.corpus import Tokens
 from sentemb.forward import Embedder
 from sentemb.objectives import NEEDS, OBJECTIVES, Objective
 from sentemb.pairs import Pairs
-from sentemb.processes import agree, any_of, refuse_drift
+from sentemb.processes import agree, any_of, on_main, refuse_drift
 from sentemb.registry import InputError
-from sentemb.runlog import Log, Scores
+from sentemb.runlog import Log, Scores, rewind
 from sentemb.source import Batch, Source
 from sentemb.stopping import Halted, Signals, Stopped, explained
 from sentemb.towers import towers_of
@@ -49,6 +48,7 @@ def fit(
     dev: str | None = None,
     resume: bool | Found = False,
     words: Words | None = None,
+    caller_files: Collection[str] = ("config.json",),
 ) -> int:
     """Train ``embedder.model`` in place; returns the number of updates done.
 
@@ -59,21 +59,26 @@ def fit(
         tokens: the sentences' token ids.
         config: the settings.
         accelerator: device, precision, processes, trackers.
-        run: run folder; the main process writes ``log.jsonl``, ``checkpoints/``, ``best/`` and ``last/`` there.
+        run: run folder, new or empty; the main process writes ``log.jsonl``, ``checkpoints/``, ``best/`` and ``last/``
+            there, and touches nothing that the run has not written.
         score: held-out scores of the model, logged at step 0, every ``eval_every`` steps and at the last one.
         dev: the score by which ``best/`` is chosen, higher is better; ``last/`` is the model as last scored.
         resume: continue from the newest whole checkpoint of ``run``, if there is one; or from what
             :func:`newest_whole` has found.
         words: how token ids make words, where the pairs change some.
+        caller_files: names in ``run`` that the caller has put there.
 
     Raises:
         FloatingPointError: loss, gradient or weights are no longer finite; step, batch and what to try are named.
         Halted: the disk or the memory is full, or another process has died; how to go on is said.
-        InputError: fewer than two pairs a process, pairs and objective that do not fit, or no checkpoint that does.
+        InputError: fewer than two pairs a process, pairs and objective that do not fit, no checkpoint that does, or a
+            folder with files that the run has not written (:func:`sentemb.checkpoint.refuse_foreign`); nothing has
+            been written by then.
         Stopped: SIGTERM or SIGINT asked for it; the step at hand is finished and saved.
     """
     towers = len(towers_of(embedder.model))
     refuse_misfit(objective, pairs, towers)
+    on_main(lambda: checkpoint.refuse_foreign(run, bool(resume), caller_files), accelerator)
     steps = config.steps(len(pairs), accelerator.num_processes)
     model, about = embedder.model, {"attention": embedder.attention, "compile": config.compile}
     about |= {"precision": accelerator.mixed_precision, "threads": torch.get_num_threads()}
@@ -127,6 +132,9 @@ def fit(
         twin.train()
     each = min(config.batch_size, len(pairs) // world)
     with _explained(run, config.micro_batch, each) as at, Signals() as signals:
+        if accelerator.is_main_process:
+            run.mkdir(parents=True, exist_ok=True)
+            rewind(run, done)
         log = at.log = Log(run, accelerator, steps, done, source.updates.seen(done), dev, about, state)
         for warning in told:
             log.warn(warning)
@@ -146,15 +154,16 @@ def fit(
                 group["lr"] = config.lr_at(step, steps)
             agree(objective, accelerator)
             norm = float(accelerator.clip_grad_norm_(parameters, config.clip))
-            overflow = accelerator.scaler is not None and math.isfinite(loss)  # fp16's scaler skips such a step
-            finite = (math.isfinite(norm) and math.isfinite(loss)) or overflow
-            skipped = 0 if math.isfinite(norm) and math.isfinite(loss) else skipped + 1
-            if finite:
-                optimizer.step()
-                if seen.given is not None:
-                    objective.update(*seen.given)
-                if twin:
-                    twin.follow(embedder, objective.momentum(step / steps))
+            finite = math.isfinite(norm) and math.isfinite(loss)
+            # Under fp16 a scaled gradient may overflow: its scaler then leaves the step out, and halves the scale.
+            overflow = accelerator.scaler is not None and math.isfinite(loss) and not math.isfinite(norm)
+            skipped = 0 if finite else skipped + 1
+            if finite or overflow:
+                if stepped(optimizer, accelerator):  # what the objective and the twin remember is of updates made
+                    if seen.given is not None:
+                        objective.update(*seen.given)
+                    if twin:
+                        twin.follow(embedder, objective.momentum(step / steps))
             else:
                 why = f"step {step}: the loss is {loss:.4g} and the gradient norm {norm:.4g}"
                 why += _batch_file(run, step, batch, pairs, {"loss": loss, "gradient_norm": norm}, accelerator)
@@ -170,10 +179,11 @@ def fit(
             scored = step == steps or (config.eval_every > 0 and step % config.eval_every == 0)
             if scored:
                 _score(log, score, model, run, step, loss)
-            if not finite:
+            if not (finite or overflow):
                 log.skip(step, f"{why}; the update is skipped", known["batch"])
             elif scored or step % config.log_every == 0:
-                known |= {"lr": config.lr_at(step, steps), "gradient_norm": norm, **objective.told(*seen.partners)}
+                known |= {"lr": config.lr_at(step, steps), "gradient_norm": None if overflow else norm}
+                known |= objective.told(*seen.partners) | ({"overflow": True} if overflow else {})
                 log.write(step, loss, *seen.partners, **known)
             ends = any_of(signals.asked > 0, accelerator)
             if ends or (config.save_every and (step % config.save_every == 0 or step == steps)):
@@ -187,16 +197,18 @@ def fit(
 
 def newest_whole(run: Path, accelerator: Accelerator) -> Found:
     """As checkpoint.newest_whole: the main process looks, all take what it found."""
-    found: list[Any] = [None, [], None]
-    if accelerator.is_main_process:
-        try:
-            found[:2] = checkpoint.newest_whole(run)
-        except InputError as error:
-            found[2] = str(error)
-    broadcast_object_list(found)
-    if found[2] is not None:
-        raise InputError(found[2])
-    return found[0], found[1]
+    return on_main(lambda: checkpoint.newest_whole(run), accelerator)
+
+
+def stepped(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> bool:
+    """Take a step of the optimiser; whether it was taken, and not left out by fp16's loss scaler.
+
+    The scale tells: it falls where, and only where, a step is left out. (``step_was_skipped`` of accelerate's optimiser
+    stays False with fused kernels, which are called in any case and look at the overflow themselves.)
+    """
+    before = accelerator.scaler.get_scale() if accelerator.scaler is not None else 0.0
+    optimizer.step()
+    return accelerator.scaler is None or accelerator.scaler.get_scale() >= before
 
 
 def _deciding(config: FitConfig, processes: int) -> dict[str, float]:

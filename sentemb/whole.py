@@ -21,6 +21,7 @@ from sentemb.registry import InputError
 MANIFEST = "manifest.json"
 MEND = "copy the folder anew, or use another"
 OURS = ("training.json", "selected.json")  # say with "manifest": true that the folder was written with one
+LEFT = re.compile(r"\.DS_Store|\..+\.[0-9a-f]{32}")  # files of the system, and of writers that were killed
 
 
 class Damaged(InputError):
@@ -41,7 +42,8 @@ def write_text(path: Path, text: str) -> None:
 def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a folder under another name, add its manifest, sync it, then give it its name.
 
-    One that has the name already is replaced. Two processes must not write one folder at once.
+    One that has the name already is replaced; if it holds files that are not of ours (:func:`unlisted`), it is kept
+    under the name ``NAME-replaced-N``. Two processes must not write one folder at once.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     recover(folder.parent, folder.name)
@@ -53,7 +55,7 @@ def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
         for path in [*partial.rglob("*"), partial]:
             _sync(path)
         if folder.exists():
-            folder.rename(_replaced(partial))
+            folder.rename(free_name(folder, "-replaced") if unlisted(folder) else _replaced(partial))
         partial.rename(folder)
         _sync(folder.parent)
     finally:
@@ -75,8 +77,22 @@ def recover(parent: Path, name: str = "*") -> None:
             leftover.unlink(missing_ok=True)
 
 
+def free_name(folder: Path, suffix: str) -> Path:
+    """A name beside ``folder`` that nothing has: NAME + suffix, then -2, -3, ... behind it."""
+    number, free = 1, folder.with_name(folder.name + suffix)
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}{suffix}-{number}")
+    return free
+
+
 def remove(folder: Path) -> None:
-    """Remove a folder; a process that is killed meanwhile leaves no part of it under its name."""
+    """Remove a folder that we wrote; a process that is killed meanwhile leaves no part of it under its name.
+
+    One with files that are not of ours (:func:`unlisted`) stays.
+    """
+    if unlisted(folder):
+        return
     gone = folder.parent / f".{folder.name}.partial-{os.getpid()}"
     folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
@@ -111,6 +127,31 @@ def verify(folder: Path) -> None:
     for name, file in there.items():
         if digest(file, "sha256") != files[name][1]:
             raise Damaged(f"{file} is damaged: its sha256 is not the one that {path} lists; {MEND}")
+
+
+def unlisted(folder: Path) -> list[Path]:
+    """The files in a folder that its manifest does not name, README.md excepted: not ours to remove.
+
+    Of a folder without a manifest all of them, unless it is a checkpoint or model of a version that wrote none; of one
+    whose manifest is damaged or lost, none (:func:`verify` says that).
+    """
+    marks = [folder / name for name in OURS if (folder / name).is_file()]
+    manifest = folder / MANIFEST
+    if manifest.is_file():
+        try:
+            listed = set(json.loads(manifest.read_text(encoding="utf-8"))["files"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return []
+    elif marks:
+        return []
+    else:
+        listed = set()
+    names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()}
+    return [
+        path
+        for path, name in names.items()
+        if name not in listed | {MANIFEST, "README.md"} and not LEFT.fullmatch(path.name)
+    ]
 
 
 def _size(path: Path) -> int:

@@ -292,6 +292,41 @@ def test_the_loss_scaler_bears_skips_and_its_own_are_counted(job, broken_at, mon
         job("b", **STEPS)
 
 
+def test_what_is_remembered_stands_still_where_the_scaler_leaves_a_step_out(job, monkeypatch):  # noqa: F811
+    def scaled(cpu: bool) -> Accelerator:
+        made = Accelerator(cpu=cpu)
+        made.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+        clip = made.clip_grad_norm_
+
+        def clipped(parameters, norm):
+            made.scaler.unscale_(made._optimizers[-1].optimizer)
+            return clip(parameters, norm)
+
+        made.clip_grad_norm_ = clipped
+        return made
+
+    monkeypatch.setattr("tests.test_train.Accelerator", scaled)
+    before = train.gradients
+
+    def overflowing(embedder, objective, batch, config, accelerator, step, twin):
+        loss, seen = before(embedder, objective, batch, config, accelerator, step, twin)
+        for weight in embedder.parameters() if step in (3, 4) else ():
+            if weight.grad is not None:
+                weight.grad.fill_(math.inf)
+        return loss, seen  # which is finite
+
+    monkeypatch.setattr(train, "gradients", overflowing)
+    run = job("a", **STEPS | {"keep": 0, "log_every": 1}, objective="moco:queue=200,momentum=0.9")
+    weights = {n: faults.weights(run / "checkpoints" / f"step-{n}") for n in (2, 4, 6)}
+    assert weights[2] == weights[4]  # model, optimiser, queue and twin
+    assert weights[6] != weights[4]
+    states = {n: json.loads((run / "checkpoints" / f"step-{n}" / "training.json").read_text()) for n in (2, 4, 6)}
+    assert [states[n]["scaler"]["scale"] for n in (2, 4, 6)] == [64.0, 16.0, 16.0]
+    told = {r["step"]: (r.get("overflow"), r["gradient_norm"]) for r in records(run)[1:]}
+    assert [step for step, (overflow, norm) in told.items() if overflow and norm is None] == [3, 4]
+    assert all(norm > 0 for step, (_, norm) in told.items() if step not in (3, 4))
+
+
 def test_too_many_skips_one_after_another_stop(job, broken_at, monkeypatch):  # noqa: F811
     monkeypatch.setattr(train, "SKIPS", 3)
     broken_at(2, 4, 5, 6)

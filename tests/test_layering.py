@@ -37,7 +37,7 @@ LEVELS = {
     "sentemb.runlog": 2,
     "sentemb.twin": 1,  # an encoder's slow copy
     "sentemb.source": 2,
-    "sentemb.processes": 0,
+    "sentemb.processes": 0.1,
     "sentemb.config": 0.2,
     "sentemb.update": 2.1,
     "sentemb.train": 2.5,

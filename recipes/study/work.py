@@ -24,7 +24,7 @@ from recipes.scoring import selected
 from recipes.study.measure import measure
 from recipes.study.plan import ARRAYS, ROW, Planned
 from sentemb.card import read_config, write_card
-from sentemb.checkpoint import newest_whole
+from sentemb.checkpoint import newest_whole, refuse_foreign
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.loading import load
 from sentemb.registry import InputError, in_a_line
@@ -77,6 +77,7 @@ def _train(planned: Planned, out: Path, corpus: Corpus) -> None:
             verify(out / MODEL)
             return
     if out.exists() and newest_whole(out)[0] is None:  # killed before its first checkpoint
+        refuse_foreign(out, True, (ROW, ARRAYS))
         shutil.rmtree(out)
     settings = dict(planned.settings)
     if planned.trained:
