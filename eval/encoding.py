@@ -14,12 +14,14 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from sentemb.registry import InputError
+from sentemb.towers import towers_of
 
 
 class Encoder:
     """A model's ``encode`` that meets each distinct sentence once, whatever the tasks.
 
-    ``encoded`` and ``reused`` count the distinct sentences that the model met and that came from the cache.
+    ``encoded`` and ``reused`` count the distinct sentences that the model met and that came from the cache. ``prompt``
+    goes before each sentence; None: the model's default one.
     """
 
     def __init__(
@@ -28,8 +30,10 @@ class Encoder:
         batch_size: int = 128,
         progress: bool = False,
         cache: "EmbeddingCache | None" = None,
+        prompt: str | None = None,
     ) -> None:
         self.model, self.batch_size, self.progress, self.cache = model, batch_size, progress, cache
+        self.prompt = prompt
         self.position: dict[str, int] = {}
         self.broken: set[str] = set()  # sentences whose embedding is not finite
         self.rows = np.empty((0, 0), dtype=np.float32)
@@ -49,8 +53,9 @@ class Encoder:
         self.encoded, self.reused = self.encoded + len(missing), self.reused + len(found)
         parts = [(list(found), np.stack(list(found.values())))] if found else []
         if missing:
+            given: Any = {} if self.prompt is None else {"prompt": self.prompt}
             rows = np.asarray(
-                self.model.encode(missing, batch_size=self.batch_size, show_progress_bar=self.progress),
+                self.model.encode(missing, batch_size=self.batch_size, show_progress_bar=self.progress, **given),
                 dtype=np.float32,
             )
             if rows.ndim != 2 or len(rows) != len(missing):
@@ -101,7 +106,15 @@ def fingerprint(model: SentenceTransformer) -> str:
     """Hex digest of all that an embedding depends on: modules, settings, weights, tokenizer, lengths."""
     seen = hashlib.blake2b(digest_size=16)
     # repr has the modules and their options; dropout and the like change it without need, never the other way round.
-    settings = [repr(model), model.max_seq_length, model.truncate_dim, model.default_prompt_name, model.prompts]
+    settings: list[Any] = [
+        repr(model),
+        model.max_seq_length,
+        model.truncate_dim,
+        model.default_prompt_name,
+        model.prompts,
+    ]
+    if len(towers := towers_of(model)) > 1:
+        settings += [(tower.default_prompt_name, tower.prompts) for tower in towers]
     for module in model:
         settings += [_vocabulary(getattr(module, "tokenizer", None)), getattr(module, "get_config_dict", dict)()]
     seen.update(repr(settings).encode())

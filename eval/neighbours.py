@@ -6,13 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from sentence_transformers import SentenceTransformer
 
+from eval.encoding import Encoder
 from sentemb.corpus import Corpus
 from sentemb.geometry import alignment, effective_rank, mean_cosine, retrieval, uniformity, uniformity_optimum, unit
 from sentemb.pairs import draw, labelled, neighbours
+from sentemb.prompts import prompts_of
 from sentemb.registry import InputError
+from sentemb.towers import towers_of
 
 SEED, COUNT = 0, 1000  # of the pairs drawn: fixed, so that runs over one corpus compare
+ONE_SIDE = "one encoder"  # what most models have for both sides
 
 Encode = Callable[[list[str]], np.ndarray]  # texts to [n, d]
 
@@ -49,17 +54,55 @@ def held_out(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOut:
     return HeldOut([a for a, _ in kept], [b for _, b in kept], source)
 
 
-def neighbour_geometry(encode: Encode, pairs: HeldOut, other: Encode | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Sides:
+    """How the first and the second sentences of pairs are encoded, and compared: as the model was trained to."""
+
+    first: Encode
+    second: Encode | None = None  # None: as the first
+    score: str = "cosine"  # or dot, the inner product
+    names: str = ONE_SIDE
+
+
+def sides_of(model: SentenceTransformer, encode: Encode, batch_size: int = 128, progress: bool = False) -> Sides:
+    """The one definition by which held-out pairs are scored, while a model trains, at its end and later.
+
+    With two towers f encodes the first sentences and g the second; with a prompt for each side, each has its own. They
+    are compared by the model's similarity, which is that of the objective it was trained with.
+
+    Args:
+        model: any. encode: its own, which is used where both sides are encoded alike.
+        batch_size, progress: of encoders made here.
+    """
+    if not isinstance(model, SentenceTransformer):  # anything that can encode
+        return Sides(encode)
+    score = "dot" if model.similarity_fn_name == "dot" else "cosine"
+    towers = towers_of(model)
+    if len(towers) > 1:
+        f, g = (Encoder(tower, batch_size, progress) for tower in towers)
+        return Sides(f, g, score, "f against g")
+    prompts = prompts_of(model)
+    if prompts.alike:
+        return Sides(encode, None, score)
+    first, second = (Encoder(model, batch_size, progress, prompt=text) for text in (prompts.anchor, prompts.positive))
+    return Sides(first, second, score, "the anchor's prompt against the positive's")
+
+
+def neighbour_geometry(
+    encode: Encode, pairs: HeldOut, other: Encode | None = None, score: str = "cosine", names: str = ""
+) -> dict[str, Any]:
     """Alignment and uniformity (t = 2, alpha = 2, Wang & Isola 2020) and retrieval of held-out pairs.
 
     Args:
         encode: texts to ``[n, d]``. pairs: of sentences.
         other: of the second sentences, where they have an encoder of their own (DPR).
+        score: by which candidates are ranked: cosine, or dot (embeddings as they are). The geometry is of unit length.
+        names: what the two sides are, for outputs.
 
     Returns:
         ``alignment`` of the pairs; ``uniformity`` in nats over the distinct sentences, with the least possible one for
         the dimension; their ``effective_rank`` and ``mean_cosine``; ``retrieval_mrr`` and ``retrieval_recall_at_1`` of
-        the second among all second sentences.
+        the second among all second sentences, by ``retrieval_score`` between ``retrieval_sides``.
     """
     sides = ((encode, pairs.first + ([] if other else pairs.second)), (other, pairs.second if other else []))
     rows: list[torch.Tensor] = []
@@ -68,30 +111,39 @@ def neighbour_geometry(encode: Encode, pairs: HeldOut, other: Encode | None = No
         if own is not None and texts:
             found = list(dict.fromkeys(texts))
             position |= {(own is other, text): len(position) + i for i, text in enumerate(found)}
-            rows.append(unit(torch.from_numpy(np.asarray(own(found), dtype=np.float64))))
-    distinct = torch.cat(rows)
-    x = distinct[[position[False, text] for text in pairs.first]]
-    y = distinct[[position[other is not None, text] for text in pairs.second]]
-    mrr, recall = retrieval(x, y)
+            rows.append(torch.from_numpy(np.asarray(own(found), dtype=np.float64)))
+    plain = torch.cat(rows)
+    distinct = unit(plain)
+    of_first = [position[False, text] for text in pairs.first]
+    of_second = [position[other is not None, text] for text in pairs.second]
+    ranked = plain if score == "dot" else distinct
+    mrr, recall = retrieval(ranked[of_first], ranked[of_second])
     return {
-        "alignment": alignment(x, y).item(),
+        "alignment": alignment(distinct[of_first], distinct[of_second]).item(),
         "uniformity": uniformity(distinct).item() if len(distinct) > 1 else 0.0,
         "uniformity_optimum": uniformity_optimum(distinct.shape[1]),
         "effective_rank": effective_rank(distinct).item(),
         "mean_cosine": mean_cosine(distinct).item() if len(distinct) > 1 else 1.0,
         "retrieval_mrr": mrr,
         "retrieval_recall_at_1": recall,
-        "pairs": len(x),
+        "retrieval_score": score,
+        "retrieval_sides": names or ONE_SIDE,
+        "pairs": len(of_first),
         "sentences": len(distinct),
         "source": pairs.source,
     }
 
 
-def similarities(encode: Encode, pairs: HeldOut, bins: int = 50) -> dict[str, list[float]]:
+def geometry_of(sides: Sides, pairs: HeldOut) -> dict[str, Any]:
+    """:func:`neighbour_geometry` as a model's sides are encoded and compared."""
+    return neighbour_geometry(sides.first, pairs, sides.second, sides.score, sides.names)
+
+
+def similarities(encode: Encode, pairs: HeldOut, bins: int = 50, other: Encode | None = None) -> dict[str, list[float]]:
     """Histograms, as shares, of the cosine of partners, of strangers (all other first-second combinations) and, for
-    each first sentence, of its hardest stranger, the nearest."""
+    each first sentence, of its hardest stranger, the nearest. ``other``: of the second sentences, if it is another."""
     x = unit(torch.from_numpy(np.asarray(encode(pairs.first), dtype=np.float64)))
-    y = unit(torch.from_numpy(np.asarray(encode(pairs.second), dtype=np.float64)))
+    y = unit(torch.from_numpy(np.asarray((other or encode)(pairs.second), dtype=np.float64)))
     cosine = (x @ y.T).numpy()
     edges = np.linspace(-1, 1, bins + 1)
     apart = cosine[~np.eye(len(x), dtype=bool)]

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score, mean_squared_error
 from tqdm import tqdm
 
 from eval.encoding import EmbeddingCache, Encoder
-from eval.neighbours import HeldOut, neighbour_geometry
+from eval.neighbours import HeldOut, Sides, geometry_of, sides_of
 from eval.probe import SEED, Logistic, Probe, kfold, nested, split
 from eval.reading import Data, Part
 from eval.similarity import Regression, Similarity, aggregate, correlate, cosines, regress
@@ -188,7 +188,9 @@ def measure(
     """
     settings, failed = settings or Settings(), dict(failed or {})
     encode = Encoder(model, batch_size, progress, cache)
-    encode.prepare([text for task in tasks for text in task.texts] + (pairs.first + pairs.second if pairs else []))
+    sides = sides_of(model, encode, batch_size, progress)
+    paired = pairs.first + pairs.second if pairs and sides.second is None else []
+    encode.prepare([text for task in tasks for text in task.texts] + paired)
     usable = []
     for data in tasks:
         try:
@@ -209,7 +211,7 @@ def measure(
             correct[data.task.name] = scored.correct
     means, geometry = averages(rows, failed, [data.task for data in tasks]), None
     try:
-        geometry = _geometry(usable, encode, pairs, settings)
+        geometry = _geometry(usable, encode, sides, pairs, settings)
     except InputError as error:
         failed["geometry"] = str(error)
     result = {
@@ -268,12 +270,12 @@ def averages(
 
 
 def _geometry(
-    tasks: Sequence[Data], encode: Encode, pairs: HeldOut | None, settings: Settings
+    tasks: Sequence[Data], encode: Encode, sides: Sides, pairs: HeldOut | None, settings: Settings
 ) -> dict[str, Any] | None:
     """Of the held-out neighbours, else of STS-B; and STS-B's under its name, and tolerance by task."""
     found: dict[str, Any] = {}
     if pairs:
-        found |= neighbour_geometry(encode, pairs)
+        found |= geometry_of(sides, pairs)
     stsb = next((data for data in tasks if "STS-B" in data.task.name), None)
     if stsb:
         shape = stsb_geometry(stsb, encode, settings.positives, settings.geometry_part)

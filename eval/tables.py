@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from eval.neighbours import ONE_SIDE
 from eval.tasks import METRICS, TASKS, kind_of
 
 Results = Mapping[str, Mapping[str, Any]]  # a result of eval.scoring.measure by the encoder's name
@@ -71,7 +72,7 @@ def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> li
     if len(found) == 1 and len(found[0].head) <= 6:
         table, shape = found[0], _shape(results, brief=True)
         lines = [[*line, *more[1:]] for line, more in zip(table.lines, shape.lines, strict=True)]
-        found = [Table(table.title, [*table.head, *shape.head[1:]], lines, table.notes)]
+        found = [Table(table.title, [*table.head, *shape.head[1:]], lines, (*table.notes, *shape.notes))]
     elif any(result["geometry"] for result in results.values()):
         found.append(_shape(results))
     if comparison:
@@ -116,7 +117,22 @@ def _shape(results: Results, brief: bool = False) -> Table:
         shape = result["geometry"] or {}
         cells = [f"{shape[key]:.{1 if key == 'effective_rank' else 4}f}" if key in shape else "-" for key in keys]
         lines.append([encoder, *cells])
-    return Table("geometry", ["encoder", *keys.values()], lines)
+    return Table("geometry", ["encoder", *keys.values()], lines, _how_ranked(results))
+
+
+def _how_ranked(results: Results) -> tuple[str, ...]:
+    """Notes on whose MRR is not of one encoder by cosine."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for encoder, result in results.items():
+        shape = result["geometry"] or {}
+        if "retrieval_mrr" in shape:
+            how = shape.get("retrieval_sides", ONE_SIDE), shape.get("retrieval_score", "cosine")
+            kinds.setdefault(how, []).append(encoder)
+    usual = (ONE_SIDE, "cosine")
+    if set(kinds) <= {usual}:
+        return ()
+    scores = {"dot": "inner product"}
+    return tuple(f"MRR of {', '.join(names)}: {s}, by {scores.get(by, by)}" for (s, by), names in kinds.items())
 
 
 def as_text(found: Sequence[Table]) -> str:

@@ -40,7 +40,7 @@ from sentemb.augment import Words
 from sentemb.card import write_card
 from sentemb.checkpoint import FOLDERS, refuse_foreign
 from sentemb.config import FitConfig
-from sentemb.corpus import CLEANINGS, Corpus, Tokens, clean_corpus, open_corpus
+from sentemb.corpus import CLEANINGS, Cleaning, Corpus, Tokens, clean_corpus, open_corpus
 from sentemb.embeddings import KnownTexts
 from sentemb.encoders import ENCODERS, freeze_unused, has_dropout, towers
 from sentemb.forward import ATTENTIONS, Embedder, tokenizer_of
@@ -51,6 +51,7 @@ from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Pairs, contiguous, joined, sample
 from sentemb.processes import on_main
+from sentemb.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.registry import InputError, build, check, choose
 from sentemb.source import usable
 from sentemb.stopping import Stopped, tell
@@ -101,12 +102,23 @@ def run(
     train, _ = corpus.split()
     set_seed(config.seed)
     model = make_model(settings, corpus, train)
-    tokenizer = tokenizer_of(model)
-    tokens = corpus.tokens(tokenizer, settings["max_length"])
-    special = tokenizer.num_special_tokens_to_add(False)
-    cleaned = clean_corpus(corpus, tokens, cleaning, special, settings["max_length"])
+    for part in (model, *towers_of(model)):
+        part.similarity_fn_name = objective.similarity
+    if settings["prompts"] is not None:
+        set_prompts(model, parse_prompts(settings["prompts"]))
+    prompts = prompts_of(model)
+    tokenizer, length = tokenizer_of(model), settings["max_length"]
+    tokens = corpus.tokens(tokenizer, length, prompts.anchor)
+    positive_tokens = None if prompts.alike else corpus.tokens(tokenizer, length, prompts.positive)
+    plain = corpus.tokens(tokenizer, length) if prompts.anchor and cleaning != Cleaning() else tokens
+    cleaned = clean_corpus(corpus, plain, cleaning, tokenizer.num_special_tokens_to_add(False), length)
     pairs = make_pairs(settings, corpus, train, tokens, cleaned.mask if cleaned else None)
     refuse_misfit(objective, pairs, settings["towers"])
+    if pairs.runs and settings["towers"] == 1 and not prompts.alike:
+        raise InputError(
+            "prompts of two kinds need pairs of two sides, and a sentence of --pairs contiguous is on both; give both "
+            "sides one prompt, or --towers 2"
+        )
     refuse_no_noise(settings, model, pairs)
     mlm = MaskedWords(model) if config.mlm else None
     head = build(HEADS, settings["head"], "head", dimension=tower_dimension(model))
@@ -120,6 +132,11 @@ def run(
     notes = [*corpus.notes[:NOTES], *([str(cleaned)] if cleaned else [])]
     if len(corpus.notes) > NOTES:
         notes.append(f"{len(corpus.notes) - NOTES} more of this kind; python -m sentemb.corpus tells them all")
+    if prompts != Prompts():
+        said = (
+            repr(prompts.anchor) if prompts.alike else f"{prompts.anchor!r} (anchor), {prompts.positive!r} (positive)"
+        )
+        notes.append(f"prompts before the texts: {said}")
     if mlm is not None and mlm.new:
         notes.append("the checkpoint has no masked-language-model head; a new one is trained along")
     notes += differences(config, kept, world, steps, len(pairs))
@@ -164,10 +181,11 @@ def run(
                 config,
                 accelerator,
                 out,
-                score=lambda encoder: dev_scores(encoder, retrieval_pairs, dev_data, apart=not pairs.runs),
+                score=lambda encoder: dev_scores(encoder, retrieval_pairs, dev_data),
                 dev="stsb_dev_spearman" if dev_data else "retrieval_mrr",
                 resume=found,
                 words=Words.of(tokenizer) if pairs.noise else None,
+                positive_tokens=positive_tokens,
                 caller_files=names_beside(out, accelerator),
             )
         except Stopped as stopped:
@@ -199,6 +217,8 @@ def check_settings(settings: dict[str, Any]) -> Any:
     check(PAIRS, settings["pairs"], "pairs", ("ranges",))
     check(HEADS, settings["head"], "head", ("dimension",))
     objective = build(OBJECTIVES, settings["objective"], "objective")
+    if settings["prompts"] is not None:
+        parse_prompts(settings["prompts"])
     choose("attention", settings["attention"], ATTENTIONS)
     choose("dev", settings["dev"], ("auto", "stsb", "heldout"))
     choose("precision", settings["precision"], PRECISIONS)

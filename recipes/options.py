@@ -20,6 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "head": "none",
     "objective": "infonce",
     "pairs": "neighbours",
+    "prompts": None,
     "max_pairs": None,
     "clean": "none",
     "workers": 0,
@@ -111,6 +112,11 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
         "--pairs",
         "what belongs together: neighbours:window=,both=,documents=,classes= | contiguous | dropout | "
         "augment:how=,rate= | labelled",
+    )
+    add(
+        "--prompts",
+        'what goes before the texts of each side, while training and in the model: anchor="query: ",positive='
+        '"passage: "; by default the model\'s own default prompt, which encode puts before each text',
     )
     add("--max-pairs", "so many of the pairs, drawn by --seed; default all", type=int)
     add(

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from eval.encoding import Encoder
-from eval.neighbours import HeldOut, neighbour_geometry, similarities
+from eval.neighbours import HeldOut, geometry_of, sides_of, similarities
 from eval.reading import Data, read
 from eval.scoring import evaluate, stsb_dev
 from eval.tables import format_table
@@ -48,13 +48,10 @@ def read_tasks(name: str, settings: dict[str, Any], folder: Path | None) -> list
         return []
 
 
-def dev_scores(model: SentenceTransformer, pairs: HeldOut, stsb: Data | None, apart: bool) -> dict[str, float]:
-    """What the log keeps of the held-out pairs and of STS-B dev: geometry, retrieval, Spearman.
-
-    ``apart``: with two towers, one is for first and the other for second sentences, as they are trained to be.
-    """
-    encode, sides = Encoder(model), [Encoder(tower) for tower in towers_of(model)]
-    found = neighbour_geometry(*sides[:1], pairs, *sides[1:]) if apart else neighbour_geometry(encode, pairs)
+def dev_scores(model: SentenceTransformer, pairs: HeldOut, stsb: Data | None) -> dict[str, float]:
+    """What the log keeps of the held-out pairs and of STS-B dev: geometry, retrieval, Spearman."""
+    encode = Encoder(model)
+    found = geometry_of(sides_of(model, encode), pairs)
     scores = {
         "heldout_alignment": found["alignment"],
         "heldout_uniformity": found["uniformity"],
@@ -99,7 +96,10 @@ def finish(
         }
         for name, result in results.items()
     ]
-    histograms = {name: similarities(Encoder(encoders[name]), pairs) for name in ("untrained", "trained")}
+    histograms = {}
+    for name in ("untrained", "trained"):
+        sides = sides_of(encoders[name], Encoder(encoders[name]))
+        histograms[name] = similarities(sides.first, pairs, other=sides.second)
     content = json.dumps({"rows": rows, "histograms": histograms}, indent=1)
     write_text(out / "scores.json", content + "\n")
     write_card(out / "model", read_config(out), trained, results["trained"])

@@ -6,6 +6,7 @@ is. It is no part of a checkpoint's manifest: people may edit it.
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from sentemb.loading import is_stock
+from sentemb.prompts import SIDES
 from sentemb.runfiles import as_dict, number, plain
 from sentemb.whole import write_text
 
@@ -52,6 +54,7 @@ def write_card(folder: Path, config: Mapping[str, Any], trained: str, result: Ma
     if as_dict(config.get("encoder")).get("dimension"):
         parts[0] += f" Embeddings have {config['encoder']['dimension']} dimensions."
     parts.append(f"## Use\n\n```python\n{_loading(folder)}\nmodel.encode(['A sentence.'])\n```")
+    parts.append(_prompts(folder))
     if tasks or any(key in geometry for key in GEOMETRY):
         parts.append("## Results\n\n" + _results(tasks, geometry))
     lines = [f"- {key.replace('_', '-')}: {_code(value)}" for key, value in settings.items() if value is not None]
@@ -87,6 +90,34 @@ def _loading(folder: Path) -> str:
     return OWN.format("two encoders, f and g, are" if two else "its GRU is")
 
 
+def _prompts(folder: Path) -> str:
+    """What the model puts before texts, as it was trained; empty for nothing."""
+    if (folder / "f").is_dir():
+        of_f, of_g = (_named(folder / name)[1] for name in "fg")
+        if not of_f and not of_g:
+            return ""
+        return f"f puts the prompt {_code(of_f)} before each text, and g {_code(of_g)}, as in training."
+    prompts, default = _named(folder)
+    anchor, positive = (prompts.get(side) for side in SIDES)
+    if anchor is not None and positive is not None and anchor != positive:
+        return (
+            f"It was trained with {_code(anchor)} before first texts (anchors) and {_code(positive)} before second "
+            "ones (positives): `encode(texts, prompt_name='query')` and `encode(texts, prompt_name='document')`; "
+            f"`encode` alone puts {_code(default)} before each."
+        )
+    return f"`encode` puts the prompt {_code(default)} before each text, as training did." if default else ""
+
+
+def _named(folder: Path) -> tuple[dict[str, Any], str]:
+    """The prompts of a saved model, by name, and its default one."""
+    try:
+        config = as_dict(json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}, ""
+    prompts = as_dict(config.get("prompts"))
+    return prompts, plain(prompts.get(str(config.get("default_prompt_name"))) or "")
+
+
 def _tasks(result: Mapping[str, Any]) -> list[tuple[str, str, float, str]]:
     """Task, metric, value and protocol of each that was scored."""
     found = []
@@ -114,8 +145,10 @@ def _cell(text: str) -> str:
 
 
 def _code(value: object) -> str:
-    """As code in Markdown, whatever is in it."""
-    text = " ".join(str(value).split())
+    """As code in Markdown, whatever is in it; spaces at its ends stay."""
+    text = re.sub(r"\s+", " ", str(value))
+    if not text:
+        return "nothing"
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 

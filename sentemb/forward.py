@@ -9,7 +9,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import LSTM, StaticEmbedding, Transformer, WordEmbeddings
+from sentence_transformers.sentence_transformer.modules import (
+    LSTM,
+    Pooling,
+    StaticEmbedding,
+    Transformer,
+    WordEmbeddings,
+)
 from tokenizers import Tokenizer, processors
 from torch import Tensor, nn
 
@@ -20,7 +26,7 @@ from sentemb.registry import InputError, choose
 from sentemb.towers import towers_of
 
 ATTENTIONS = ("auto", "packed", "padded", "sdpa", "eager")
-Features = dict[str, Tensor]
+Features = dict[str, Any]  # tensors, and ``prompt_lengths``: a list of the tokens in each column's prompt
 
 
 class Embedder(nn.Module):
@@ -81,17 +87,23 @@ class Embedder(nn.Module):
             embeddings = self.head(embeddings)
         if not masked or self.mlm is None:
             return embeddings
-        inputs, labels = self.mlm.mask(features[0])
+        inputs, labels = self.mlm.mask({name: v for name, v in features[0].items() if name != "prompt_lengths"})
         tokens = self._transformed(cast(Transformer, self.model[0]), inputs, self.offsets[0])["token_embeddings"]
         return embeddings, self.mlm(tokens, labels)
 
     def _embedded(self, tower: SentenceTransformer, features: Features, offsets: Iterator[int | None]) -> Tensor:
+        lengths: Any = features.get("prompt_lengths", ())
+        features = {name: value for name, value in features.items() if name != "prompt_lengths"}
+        if not isinstance(tower[0], Transformer):  # (sentence-transformers counts a prompt's tokens of these only)
+            lengths = ()
         for module in tower:
             if isinstance(module, LSTM | GRU):
                 tokens = dense_recurrence(module.encoder, features["token_embeddings"], features["sentence_lengths"])
                 features = features | {"token_embeddings": tokens}
             elif isinstance(module, Transformer):
                 features = self._transformed(module, features, next(offsets))
+            elif isinstance(module, Pooling) and not module.include_prompt and lengths:
+                features = features | {"sentence_embedding": pooled_without_prompts(module, features, lengths)}
             else:
                 features = module(dict(features))
         return features["sentence_embedding"]
@@ -103,6 +115,21 @@ class Embedder(nn.Module):
             with using(module.auto_model, self.chosen):
                 return module(dict(features))
         return module(dict(features))
+
+
+def pooled_without_prompts(module: Pooling, features: Features, lengths: Sequence[int]) -> Tensor:
+    """Sentence embeddings ``[n, d]`` of a pooling that leaves prompts out.
+
+    Args:
+        features: of as many rows of each column, one column after another. lengths: of each column's prompt, in tokens.
+    """
+    count = len(features["token_embeddings"])
+    embeddings = []
+    for column, length in enumerate(lengths):
+        rows = slice(column * count // len(lengths), (column + 1) * count // len(lengths))
+        part: dict[str, Any] = {name: value[rows] for name, value in features.items() if len(value) == count}
+        embeddings.append(module(part | {"prompt_length": length})["sentence_embedding"])
+    return torch.cat(embeddings)
 
 
 def packed_forward(module: Transformer, features: Features, offset: int) -> Features:

@@ -68,7 +68,7 @@ def read_model(folder: Path, device: str | None = "cpu") -> SentenceTransformer:
     rows = read_json(folder / "modules.json") if (folder / "modules.json").exists() else []
     try:
         if any(row["type"].startswith("sentemb.") for row in rows):
-            return SentenceTransformer(modules=_modules(folder, rows), device=device)
+            return SentenceTransformer(modules=_modules(folder, rows), device=device, **_settings(folder))
         model = SentenceTransformer(str(folder), device=device, model_kwargs={"use_safetensors": True})
     except Exception as error:  # of files, of tokenizers: each library has its own
         raise InputError(f"{folder} cannot be loaded: {in_a_line(error)}; it is damaged or no model") from error
@@ -76,6 +76,13 @@ def read_model(folder: Path, device: str | None = "cpu") -> SentenceTransformer:
         if isinstance(module, Transformer):
             refuse_missing_weights(module, folder / row["path"])
     return model
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What sentence-transformers reads beside the modules: prompts and the similarity."""
+    path = folder / "config_sentence_transformers.json"
+    content = read_json(path) if path.is_file() else {}
+    return {key: content.get(key) for key in ("prompts", "default_prompt_name", "similarity_fn_name")}
 
 
 def _of_hub(name: str) -> Path:

@@ -152,7 +152,16 @@ def _score_caption(rows: list[Record]) -> str:
         parts.append(f"Alignment and uniformity on {plain(geometry.get('source', 'a source not given'))}{counts}.")
     if any("retrieval_mrr" in row for row in rows):
         parts.append("MRR: mean of 1 / rank of a held-out sentence's partner; recall at 1: how often it ranks first.")
+    for row in rows:
+        geometry = as_dict(row.get("geometry"))
+        sides, by = (plain(geometry.get(f"retrieval_{key}", usual)) for key, usual in RANKED.items())
+        if (sides, by) != tuple(RANKED.values()):
+            by = "inner product" if by == "dot" else by
+            parts.append(f"MRR of {plain(row.get('encoder', 'unnamed'))}: {sides}, by {by}.")
     return " ".join(dict.fromkeys(parts))
+
+
+RANKED = {"sides": "one encoder", "score": "cosine"}  # how held-out pairs are ranked, of most models
 
 
 def _verdict(rows: list[Record]) -> list[str]:

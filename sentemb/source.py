@@ -58,6 +58,7 @@ class Batch:
     labels: Tensor | None = None  # int64 [n], equal where pairs are of one class
     counts: tuple[int, ...] | None = None  # pairs of each process; None: as many as here
     numbers: np.ndarray | None = None  # int64 [pairs of all processes], the update's pairs
+    prompt_lengths: tuple[int, ...] = ()  # tokens at the start of each column's rows that are its prompt's; (): none
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,9 +66,15 @@ class Batch:
     def features(self, model: SentenceTransformer, part: slice, device: torch.device) -> list[Features]:
         """Of these pairs: of all columns, one after another; with two towers of the first, and of the others."""
         rows = [column[part] for column in self.columns]
-        sides = [rows[:1], rows[1:]] if len(towers_of(model)) > 1 else [rows]
-        collated = (collate(model, [row for column in side for row in column]) for side in sides)
-        return [{name: value.to(device) for name, value in side.items()} for side in collated]
+        lengths = list(self.prompt_lengths or [0] * len(rows))
+        cut = 1 if len(towers_of(model)) > 1 else len(rows)
+        found: list[Features] = []
+        for columns, own in ((rows[:cut], lengths[:cut]), (rows[cut:], lengths[cut:])):
+            if columns:
+                side = collate(model, [row for column in columns for row in column])
+                prompts = {"prompt_lengths": own} if any(own) else {}
+                found.append({name: value.to(device) for name, value in side.items()} | prompts)
+        return found
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Source:
     """Makes the batches of updates out of pairs and tokens."""
 
     pairs: Pairs
-    tokens: Tokens
+    tokens: Tokens  # of the first side
     names: np.ndarray | None  # int64 [sentences], equal where sentences are copies; None: the tokens' own
     words: Words | None
     towers: int
@@ -84,12 +91,19 @@ class Source:
     world: int
     rank: int
     least: int = 0  # pairs of the smallest update; 0: two a process
+    positive_tokens: Tokens | None = None  # of the other sides, with another prompt; None: the same
+
+    @property
+    def others(self) -> Tokens:
+        """Tokens of the second side and of hard negatives."""
+        return self.tokens if self.positive_tokens is None else self.positive_tokens
 
     @cached_property
     def longest(self) -> int:
-        """Tokens of the longest sentence."""
-        starts = range(0, len(self.tokens), AT_ONCE)
-        return max(int(self.tokens.lengths(slice(start, start + AT_ONCE)).max()) for start in starts)
+        """Tokens of the longest sentence of the second side."""
+        tokens = self.others
+        starts = range(0, len(tokens), AT_ONCE)
+        return max(int(tokens.lengths(slice(start, start + AT_ONCE)).max()) for start in starts)
 
     @cached_property
     def updates(self) -> Updates:
@@ -125,7 +139,8 @@ class Source:
         whole = self.order[step]
         chosen = share(whole, self.rank, self.world, self.pairs.runs)
         rows = self.pairs.rows[chosen]  # [n, k]
-        columns = [self.tokens.rows(column) for column in rows.T]
+        of_columns = [self.tokens, *[self.others] * (rows.shape[1] - 1)]
+        columns = [tokens.rows(column) for tokens, column in zip(of_columns, rows.T, strict=True)]
         ids = torch.from_numpy((self.tokens.distinct() if self.names is None else self.names)[rows])
         positions, labels = None, None
         if self.pairs.labels is not None:
@@ -133,11 +148,19 @@ class Source:
         if self.pairs.positions is not None:
             positions = torch.from_numpy(self.pairs.positions[chosen])
             if self.towers > 1:
-                columns, ids = columns * 2, ids.expand(-1, 2)
+                of_columns = [self.tokens, self.others]
+                columns, ids = [*columns, self.others.rows(rows[:, 0])], ids.expand(-1, 2)
         if self.pairs.noise is not None and self.words is not None:
             rng = np.random.default_rng((self.seed, step + 1, self.rank))
-            columns[1] = [self.words.changed(row, self.pairs.noise, rng, self.longest) for row in columns[1]]
-        return Batch(columns, ids, positions, labels, counts(len(whole), self.world), whole)
+            cut = self.others.prompt_length  # (a prompt stays as it is)
+            columns[1] = [
+                np.concatenate([row[:cut], self.words.changed(row[cut:], self.pairs.noise, rng, self.longest - cut)])
+                if cut
+                else self.words.changed(row, self.pairs.noise, rng, self.longest)
+                for row in columns[1]
+            ]
+        lengths = tuple(tokens.prompt_length for tokens in of_columns)
+        return Batch(columns, ids, positions, labels, counts(len(whole), self.world), whole, lengths)
 
 
 def _lengths(pairs: Pairs, tokens: Tokens, numbers: Numbers) -> Numbers:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from sentemb.geometry import unit
 
+OF_G = "g_"  # before the names of g's features, where its texts have another prompt
+
 
 class Towers(InputModule):
     """Module with two SentenceTransformers of one tokenizer; its embedding is both of theirs, each of unit length.
@@ -42,12 +44,20 @@ class Towers(InputModule):
         self.f.max_seq_length = self.g.max_seq_length = value
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **more: Any) -> dict[str, Any]:
-        """Features of texts, for both."""
-        return self.f.preprocess(inputs, prompt=prompt, **more)
+        """Features of texts, for both; without a ``prompt`` each has its own default one, g's features then behind."""
+        of_f, of_g = (prompt or default_prompt(tower) for tower in (self.f, self.g))
+        features = self.f.preprocess(inputs, prompt=of_f or None, **more)
+        if of_f == of_g:
+            return features
+        other = self.g.preprocess(inputs, prompt=of_g or None, **more)
+        return features | {OF_G + name: value for name, value in other.items()}
 
     def forward(self, features: dict[str, Any], **more: Any) -> dict[str, Any]:
         """Adds ``sentence_embedding`` ``[n, d_f + d_g]``."""
-        sides: list[Tensor] = [unit(tower(dict(features))["sentence_embedding"]) for tower in (self.f, self.g)]
+        other = {name.removeprefix(OF_G): value for name, value in features.items() if name.startswith(OF_G)}
+        shared = {name: value for name, value in features.items() if not name.startswith(OF_G)}
+        inputs = ((self.f, shared), (self.g, other or shared))
+        sides: list[Tensor] = [unit(tower(dict(own))["sentence_embedding"]) for tower, own in inputs]
         return features | {"sentence_embedding": torch.cat(sides, dim=1)}
 
     def get_embedding_dimension(self) -> int:
@@ -58,11 +68,28 @@ class Towers(InputModule):
         """Says what the two folders are."""
         return {"f": "f", "g": "g", "normalise": "each"}
 
+    @classmethod
+    def load(cls, model_name_or_path: str, subfolder: str = "", **more: Any) -> "Towers":  # type: ignore[override]
+        """The module in a folder, for ``SentenceTransformer(path, trust_remote_code=True)``; ``more`` as it passes it.
+
+        f and g are read as ``sentemb.load`` reads them: no code of theirs runs.
+        """
+        import sentemb  # (by its name: what reads any checkpoint knows this module, and not the other way round)
+
+        where = {key: more[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in more}
+        folders = [cls.load_dir_path(model_name_or_path, str(Path(subfolder, name)), **where) for name in "fg"]
+        return cls(*(sentemb.load(str(folder), device="cpu") for folder in folders))
+
     def save(self, output_path: str, *given: Any, safe_serialization: bool = True, **more: Any) -> None:
         """Write f and g as folders of ``output_path``, each a SentenceTransformer."""
         for name, tower in (("f", self.f), ("g", self.g)):
             tower.save(str(Path(output_path) / name), create_model_card=False)
         self.save_config(output_path)
+
+
+def default_prompt(model: SentenceTransformer) -> str:
+    """What ``encode`` puts before each text; "" is nothing."""
+    return (model.prompts.get(model.default_prompt_name) or "") if model.default_prompt_name is not None else ""
 
 
 def towers_of(model: SentenceTransformer) -> list[SentenceTransformer]:

@@ -48,6 +48,7 @@ def fit(
     dev: str | None = None,
     resume: bool | Found = False,
     words: Words | None = None,
+    positive_tokens: Tokens | None = None,
     caller_files: Collection[str] = ("config.json",),
 ) -> int:
     """Train ``embedder.model`` in place; returns the number of updates done.
@@ -56,7 +57,8 @@ def fit(
         embedder: the training forward of a model, with its head and side task.
         objective: sees the views ``[n, d]`` of the global batch, gathered from all processes.
         pairs: what belongs together, as rows of ``tokens``.
-        tokens: the sentences' token ids.
+        tokens: the sentences' token ids, of the first side of each pair.
+        positive_tokens: of the second side and of hard negatives, where they have another prompt; None: the same.
         config: the settings.
         accelerator: device, precision, processes, trackers.
         run: run folder, new or empty; the main process writes ``log.jsonl``, ``checkpoints/``, ``best/`` and ``last/``
@@ -110,7 +112,8 @@ def fit(
         embedder.compile(dynamic=True)
     prepared, optimizer = accelerator.prepare(embedder, optimizer)
     world, rank = accelerator.num_processes, accelerator.process_index
-    source = Source(pairs, tokens, names, words, towers, config.seed, config.batch_size, world, rank, config.least)
+    cuts = (config.seed, config.batch_size, world, rank, config.least)
+    source = Source(pairs, tokens, names, words, towers, *cuts, positive_tokens)
 
     def save(step: int) -> None:
         for module in beside.values():

@@ -14,6 +14,7 @@ LEVELS = {
     "sentemb.heads": 0,
     "sentemb.machine": 0.1,
     "sentemb.towers": 0.1,
+    "sentemb.prompts": 0.2,
     "sentemb.mlm": 0.2,
     "sentemb.forward": 0.3,  # the training forward of encoders
     "sentemb.cache": 0.1,

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from sklearn.model_selection import train_test_split
 
 from eval.encoding import Encoder
-from eval.neighbours import HeldOut, neighbour_geometry, similarities
+from eval.neighbours import HeldOut, geometry_of, sides_of, similarities
 from eval.probe import SEED, Logistic, kfold
 from eval.reading import Data
 from eval.scoring import Settings, score
@@ -40,10 +40,11 @@ def measure(
     row: dict[str, Any] = {"dimension": model.get_embedding_dimension()}
     arrays: dict[str, np.ndarray] = {}
     protocols: dict[str, str] = {}
-    found = neighbour_geometry(encode, pairs)
+    sides = sides_of(model, encode)
+    found = geometry_of(sides, pairs)
     row |= {key: value for key, value in found.items() if isinstance(value, float)}
     row["potential"] = float(np.exp(found["uniformity"]))
-    arrays |= {key: np.array(value) for key, value in similarities(encode, pairs).items()}
+    arrays |= {key: np.array(value) for key, value in similarities(sides.first, pairs, other=sides.second).items()}
     rows = unit(torch.from_numpy(encode(list(dict.fromkeys(pairs.first + pairs.second)))))
     arrays["singular_values"] = torch.linalg.svdvals(rows.double()).numpy()
     if rows.shape[1] <= 3:

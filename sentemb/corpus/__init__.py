@@ -4,8 +4,8 @@
 parallel and restartably, ``store`` opens it, ``cleaning`` says which sentences are worth training on.
 """
 
-from sentemb.corpus.cleaning import CLEANINGS, clean_corpus
+from sentemb.corpus.cleaning import CLEANINGS, Cleaning, clean_corpus
 from sentemb.corpus.sources import CORPORA, open_corpus
 from sentemb.corpus.store import Corpus, Tokens
 
-__all__ = ["CLEANINGS", "CORPORA", "Corpus", "Tokens", "clean_corpus", "open_corpus"]
+__all__ = ["CLEANINGS", "CORPORA", "Cleaning", "Corpus", "Tokens", "clean_corpus", "open_corpus"]

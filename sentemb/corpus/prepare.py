@@ -257,8 +257,8 @@ def _assemble(sources: Sequence[Source], parts: Sequence[int], folder: Path, spe
 # ---- tokens
 
 
-def tokenize(corpus: Corpus, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the token ids of every sentence into ``folder``, where they are not there yet."""
+def tokenize(corpus: Corpus, tokenizer: Tokenizer, folder: Path, prompt: str = "") -> None:
+    """Write the token ids of every sentence, ``prompt`` before it, into ``folder``, where they are not there yet."""
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     dtype = np.dtype(np.uint16 if largest < 2**16 else np.int32)
     with making(
@@ -273,7 +273,8 @@ def tokenize(corpus: Corpus, tokenizer: Tokenizer, folder: Path) -> None:
         starts = range(0, len(corpus), step)
         text = tokenizer.to_str()
         light = replace(corpus, documents=corpus.documents[[0, -1]])  # (the jobs go through pipes)
-        jobs = [partial(_write_unit, light, text, slice(start, start + step), dtype, work) for start in starts]
+        units = [slice(start, start + step) for start in starts]
+        jobs = [partial(_write_unit, light, text, rows, dtype, work, prompt) for rows in units]
         bar = tqdm(
             total=len(corpus), desc="tokenizing", unit=" sentences", unit_scale=True, disable=not corpus.progress
         )
@@ -286,7 +287,7 @@ def tokenize(corpus: Corpus, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def _write_unit(
-    corpus: Corpus, tokenizer: str, rows: slice, dtype: np.dtype[Any], folder: Path,
+    corpus: Corpus, tokenizer: str, rows: slice, dtype: np.dtype[Any], folder: Path, prompt: str = "",
     tell: Callable[[int], Any] | None = None,
 ) -> int:  # fmt: skip
     """Tokenize some rows into one file of ids, of lengths and of keys; returns the rows that were not told of."""
@@ -299,6 +300,7 @@ def _write_unit(
     with temporary.open("wb") as file:
         for start in range(rows.start, rows.start + count, CHUNK):
             texts = corpus.sentences(slice(start, min(start + CHUNK, rows.start + count)))
+            texts = [prompt + text for text in texts] if prompt else texts
             if start == rows.start:
                 encoder.check(texts[:CHECKED])
             ids, counts = encoder.encode(texts)

@@ -22,21 +22,27 @@ class Tokens:
     """Token ids of every sentence, flat and memory-mapped."""
 
     def __init__(
-        self, ids: NDArray[Any], offsets: NDArray[np.int64], keys: NDArray[np.int64] | None = None, folder: Any = None
+        self,
+        ids: NDArray[Any],
+        offsets: NDArray[np.int64],
+        keys: NDArray[np.int64] | None = None,
+        folder: Any = None,
+        prompt_length: int = 0,
     ) -> None:
         """
         Args:
             ids: uint16 or int32 ``[total]``. offsets: ``[sentences + 1]``. keys: as :func:`keys_of` makes them.
             folder: where these are kept, if they are.
+            prompt_length: ids at the start of each sentence that are a prompt's, special tokens before it included.
         """
-        self.ids, self.offsets, self.folder = ids, offsets, folder
+        self.ids, self.offsets, self.folder, self.prompt_length = ids, offsets, folder, prompt_length
         self._flat, self._offsets = np.asarray(ids), np.asarray(offsets)  # a memmap is ten times as slow to slice
         self._keys = keys
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.folder is not None:  # another process maps the same files
-            return open_tokens, (self.folder,)
-        return Tokens, (self.ids, self.offsets, self._keys)
+            return open_tokens, (self.folder, self.prompt_length)
+        return Tokens, (self.ids, self.offsets, self._keys, None, self.prompt_length)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -68,6 +74,15 @@ class Tokens:
         return self._keys
 
 
+def _prompt_length(tokenizer: Tokenizer, prompt: str) -> int:
+    """Ids that a prompt takes, special ones before it included, one behind it not: as sentence-transformers counts."""
+    if not prompt:
+        return 0
+    ids = tokenizer.encode(prompt).ids
+    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    return len(ids) - (ids[-1:] != [] and ids[-1] in special)
+
+
 def keys_of(ids: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """64 bits of a hash of each sentence's tokens, ``[sentences]``; 0 where there is none."""
     out = np.zeros(len(offsets) - 1, dtype=np.uint64)
@@ -86,12 +101,12 @@ def keys_of(ids: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     return out.view(np.int64)
 
 
-def open_tokens(folder: Path) -> Tokens | None:
-    """Tokens kept in a folder; None if they are not there or not whole."""
+def open_tokens(folder: Path, prompt_length: int = 0) -> Tokens | None:
+    """Tokens kept in a folder; None if they are not there or not whole. ``prompt_length``: as of Tokens."""
     try:
         ids, offsets, keys = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "offsets", "keys"))
         whole = len(ids) and (len(keys), offsets[-1]) == (len(offsets) - 1, len(ids))
-        return Tokens(ids, offsets, keys, folder) if whole else None
+        return Tokens(ids, offsets, keys, folder, prompt_length) if whole else None
     except (OSError, ValueError, EOFError):
         return None
 
@@ -127,13 +142,15 @@ class Corpus:
         """Texts of these rows, in the order given. For looking: training reads tokens()."""
         return list(self._texts[rows if isinstance(rows, slice) else [int(row) for row in rows]]["text"])
 
-    def tokens(self, tokenizer: Tokenizer, max_length: int) -> Tokens:
+    def tokens(self, tokenizer: Tokenizer, max_length: int, prompt: str = "") -> Tokens:
         """Every sentence as the tokenizer encodes it, special tokens included, cut to ``max_length`` ids.
 
-        Kept beside the corpus for each tokenizer and length. The tokenizer's own padding and truncation are ignored.
+        Kept beside the corpus for each tokenizer, length and ``prompt``, which goes before each sentence. The
+        tokenizer's own padding and truncation are ignored.
 
         Raises:
-            InputError: ``max_length`` leaves no room beside the special tokens, or nothing was encoded at all.
+            InputError: ``max_length`` leaves no room beside the special tokens and the prompt, or nothing was encoded
+                at all.
         """
         from sentemb.corpus.prepare import tokenize
 
@@ -142,11 +159,15 @@ class Corpus:
         own.no_truncation()
         if max_length <= (special := own.num_special_tokens_to_add(False)):
             raise InputError(f"max-length must be more than the {special} special tokens, got {max_length}")
-        folder = self.folder / f"tokens-{key_of(own.to_str())}-{max_length}"
-        if (found := open_tokens(folder)) is None:
+        prompt_length = _prompt_length(own, prompt)
+        if prompt and max_length <= len(own.encode(prompt).ids):
+            raise InputError(f"max-length {max_length} leaves no room behind the prompt {prompt!r}; give a larger one")
+        key = key_of(own.to_str(), *([prompt] if prompt else []))
+        folder = self.folder / f"tokens-{key}-{max_length}"
+        if (found := open_tokens(folder, prompt_length)) is None:
             own.enable_truncation(max_length)
-            tokenize(self, own, folder)
-            found = open_tokens(folder)
+            tokenize(self, own, folder, prompt)
+            found = open_tokens(folder, prompt_length)
         if found is None:
             raise InputError(f"the tokenizer gives no token for any sentence of {self.name}")
         return found

@@ -47,6 +47,7 @@ class Objective(nn.Module):
     numbered = False  # whether sentences' ids have to be 0, 1, 2, ...: it keeps something for each
     one_space = False  # whether both sides' embeddings are kept in one place: two encoders' are not comparable
     normalise = True  # whether rows get unit length first
+    similarity = "cosine"  # or dot: how its scores compare embeddings, and so the saved model
 
     def forward(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> Tensor:
         """Scalar loss of partners ``x``, ``y`` ``[n, d]``, at least float32.

@@ -55,7 +55,8 @@ class InfoNCE(Objective):
         super().__init__()
         self.temperature = positive("temperature", temperature)
         self.symmetric, self.own_side = symmetric, own_side
-        self.normalise = choose("score", score, ("cosine", "dot")) == "cosine"
+        self.similarity = choose("score", score, ("cosine", "dot"))
+        self.normalise = score == "cosine"
         self.factor = nn.Parameter(torch.zeros(())) if learn else None  # log of the start's temperature over today's
         if not abs(hard_weight) <= 1e4:
             raise ValueError(f"the weight of hard negatives must be a number between -1e4 and 1e4, got {hard_weight}")

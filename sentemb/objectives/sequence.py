@@ -34,7 +34,8 @@ class JointInfoNCE(Objective):
     def __init__(self, temperature: float = 0.05, score: str = "cosine", diagonal: str = "out") -> None:
         super().__init__()
         self.temperature = positive("temperature", temperature)
-        self.normalise = choose("score", score, ("cosine", "dot")) == "cosine"
+        self.similarity = choose("score", score, ("cosine", "dot"))
+        self.normalise = score == "cosine"
         self.diagonal = choose("diagonal", diagonal, ("out", "zero", "in"))
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
