@@ -5,7 +5,6 @@ import hashlib
 import json
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from functools import partial
@@ -50,7 +49,7 @@ from sentemb.machine import keep_memory, use_threads
 from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Pairs, contiguous, joined, sample
-from sentemb.processes import on_main
+from sentemb.processes import Patience, on_main
 from sentemb.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.registry import InputError, build, check, choose
 from sentemb.source import usable
@@ -95,10 +94,9 @@ def run(
     keep_memory()
     folder = data_folder(Path(settings["data"]) if settings["data"] else None)
 
-    # One process prepares and the others of its machine wait, at a file's lock: collectives give up after some minutes.
-    if not accelerator.is_local_main_process:
-        time.sleep(1)  # the one that shows its progress comes first
-    corpus = open_corpus(settings["corpus"], progress=accelerator.is_local_main_process)
+    # The first process of a machine at a file's lock prepares, and the others wait there: collectives would give up.
+    patience = Patience()
+    corpus = open_corpus(settings["corpus"])
     train, _ = corpus.split()
     set_seed(config.seed)
     model = make_model(settings, corpus, train)
@@ -150,6 +148,7 @@ def run(
         "dropped": cleaned.dropped if cleaned else None,
     }
 
+    patience.wait()  # for other machines, which prepare for themselves
     with claimed(out, name, accelerator, anew=not kept) as out:
         done = bool(kept) and finished(out, steps, kept, settings)
         if kept:
@@ -201,7 +200,7 @@ def run(
             write_whole(out / "model", lambda partial: save_model(partial, model, settings, corpus, of))
             finish(out, untrained, model, tasks, retrieval_pairs, of)
             print(f"run folder: {out}")
-        accelerator.wait_for_everyone()
+        patience.wait()
         accelerator.end_training()
 
 
@@ -224,6 +223,8 @@ def check_settings(settings: dict[str, Any]) -> Any:
     choose("precision", settings["precision"], PRECISIONS)
     if settings["tasks"] is not None:
         named(part.strip() for part in settings["tasks"].split(",") if part.strip())
+    if not 0 < settings["timeout"] <= 10_000:
+        raise InputError(f"timeout must be minutes above 0 and at most 10,000, got {settings['timeout']}")
     if settings["compile"] and settings["attention"] == "packed":
         raise InputError("--compile and --attention packed exclude each other; leave one of them out")
     if settings["towers"] not in (1, 2):

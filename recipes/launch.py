@@ -25,14 +25,13 @@ def make_accelerator(settings: dict[str, Any]) -> Accelerator:
     launched = int(os.environ.get("WORLD_SIZE", 1))
     # Without a GPU accelerate takes processes started by torchrun for separate runs, unless told of the CPU.
     cpu = launched > 1 and not torch.accelerator.is_available()
-    # One process prepares or scores while the others wait; that may take longer than the ten minutes of NCCL.
-    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))
+    waiting = InitProcessGroupKwargs(timeout=timedelta(minutes=settings["timeout"]))
     # A tracker must be given a folder before the run has one; it is set to the run folder once that is claimed.
     precision = precision_of(settings)
     if precision == "fp16" and not torch.accelerator.is_available():
         raise InputError("precision fp16 needs a GPU; choose bf16 or no")
     accelerator = Accelerator(
-        cpu=cpu, mixed_precision=precision, log_with=track, project_dir="runs", kwargs_handlers=[patience]
+        cpu=cpu, mixed_precision=precision, log_with=track, project_dir="runs", kwargs_handlers=[waiting]
     )
     if accelerator.num_processes != launched:
         raise InputError(

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "tasks": None,
     "score": True,
     "threads": None,
+    "timeout": 10.0,
 }
 # What may differ when a run is resumed; the rest decides its result.
 MAY_CHANGE = {
@@ -69,6 +70,7 @@ MAY_CHANGE = {
     "threads",
     "select",
     "workers",
+    "timeout",
 }
 
 
@@ -185,6 +187,12 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
     add("--attention", "of transformers: auto (packed where it works), packed (no padding), padded, sdpa, eager")
     add("--compile", "torch.compile the forward: minutes of compiling first, and no packing", action="store_true")
     add("--threads", "CPU threads per process; default: all cores, shared by this machine's processes", type=int)
+    add(
+        "--timeout",
+        "minutes that the processes of a run wait for one that is dead or hangs, or scores or saves for longer; "
+        "preparing the corpus and the final scores may take any time",
+        type=float,
+    )
     add("--workers", "processes that make batches ahead; the same batches for any number", type=int)
     add("--force", "go on where a run is known to degenerate: dropout pairs without dropout", action="store_true")
     return made

@@ -46,8 +46,9 @@ def digest(path: Path, algorithm: str = "blake2b") -> str:
 def making(target: Path, whole: Callable[[Path], bool], what: str, progress: bool = True) -> Iterator[Path | None]:
     """A folder that becomes ``target`` if the block ends well, or None where ``target`` is whole already.
 
-    One process makes it, those that come meanwhile wait for it. What an interrupted block has left in the folder is
-    there again at the next call, so that it can go on; after an InputError nothing is left.
+    One process makes it, whichever gets the lock; those that come meanwhile wait for it, as long as it takes. What an
+    interrupted block has left in the folder is there again at the next call, so that it can go on; after an InputError
+    nothing is left.
 
     Raises:
         InputError: the cache cannot be written to, or its disk is full.
@@ -58,7 +59,7 @@ def making(target: Path, whole: Callable[[Path], bool], what: str, progress: boo
         try:
             held.acquire(timeout=0)
         except Timeout:
-            if progress:
+            if progress and speaks():
                 tqdm.write(f"waiting: another process is preparing {what}", file=sys.stderr)
             held.acquire()
     except (OSError, NotImplementedError) as error:
@@ -92,6 +93,11 @@ def making(target: Path, whole: Callable[[Path], bool], what: str, progress: boo
         raise
     finally:
         held.release()
+
+
+def speaks() -> bool:
+    """Whether this process is the one of a run on this machine that says what all of them do."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _why(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -44,6 +45,23 @@ def on_main(do: Callable[[], Result], accelerator: Accelerator) -> Result:
     if outcome[1] is not None:
         raise InputError(outcome[1])
     return outcome[0]
+
+
+class Patience:
+    """A place where processes wait for each other for as long as work of one of them takes: preparing, scoring.
+
+    Collectives of training give up after minutes, as a process that hangs would keep all others for ever. This one has
+    a group of its own, on the CPU, that waits half a day; a process that has died ends it at once, too. To be made by
+    all processes together.
+    """
+
+    def __init__(self, hours: float = 12) -> None:
+        self.group = dist.new_group(backend="gloo", timeout=timedelta(hours=hours)) if _several() else None
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.group is not None:
+            dist.barrier(group=self.group)
 
 
 def refuse_drift(module: nn.Module, accelerator: Accelerator) -> None:

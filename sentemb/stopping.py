@@ -114,6 +114,12 @@ def explained(error: BaseException, micro_batch: int = 0, batch_size: int = 0) -
     lost = isinstance(error, dist.DistError) or any(
         part in said.lower() for part in ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
     )
+    late = any(part in said.lower() for part in ("timed out", "timeout"))
+    if several and isinstance(error, RuntimeError) and lost and late:
+        return (
+            "another process of this run has not answered for as long as --timeout says: it hangs, or it scores or "
+            f"saves for longer, which a larger --timeout allows ({said[:200]})"
+        )
     if several and isinstance(error, RuntimeError) and lost:
         return f"another process of this run has ended, see what it said ({said[:200]})"
     return None

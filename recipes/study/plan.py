@@ -219,7 +219,7 @@ def _filled(value: Any, point: dict[str, Any], used: set[str]) -> Any:
 def _typed(key: str, value: Any, where: str) -> Any:
     """The value with the type that its flag takes; YAML reads 1e-3 as text."""
     default = DEFAULTS[key]
-    number = float if key in ("lr", "clip", "mlm", "weight_decay") else int if isinstance(default, int) else None
+    number = float if isinstance(default, float) else int if isinstance(default, int) else None
     if key in ("epochs", "max_steps", "max_pairs"):
         number = None if value is None else int
     if isinstance(default, bool):

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from sentemb.cache import cache_dir, digests, key_of
+from sentemb.cache import cache_dir, digests, key_of, speaks
 from sentemb.corpus.formats import (
     BOOKS,
     BOUNDARY,
@@ -65,7 +65,9 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
         InputError: no such name or path; not text; no sentence, or no document with two; the data cannot be fetched.
     """
     parts = weighted(spec)
-    sources, weights = [_source(part, progress) for part, _ in parts], [float(weight or 1) for _, weight in parts]
+    # (each process of a run looks at its sources; whichever then prepares them shows how far it is)
+    sources = [_source(part, progress and speaks()) for part, _ in parts]
+    weights = [float(weight or 1) for _, weight in parts]
     if min(weights) <= 0:
         raise InputError(f"a weight in {spec!r} is 0; leave that corpus out, or give it a weight above 0")
     if (len(sources) > 1 or weights != [1]) and any(source.labelled for source in sources):
