@@ -166,12 +166,12 @@ def _text_table(path: Path) -> tuple[Tokenizer, Tensor]:
 def _vocabulary(texts: Texts, size: int) -> Tokenizer:
     """Learned from the texts, or what was learned from the same ones before (a minute for 100 novels)."""
     if not isinstance(texts, KnownTexts):
-        return _learn_vocabulary(texts(), size)
+        return learn_vocabulary(texts(), size)
     folder = cache_dir() / "vocabularies" / key_of(texts.key, str(size), version("tokenizers"))
     with making(folder, lambda path: _kept(path) is not None, "a vocabulary") as work:
         if work is not None:
-            _learn_vocabulary(texts(), size).save(str(work / "tokenizer.json"))
-    return _kept(folder) or _learn_vocabulary(texts(), size)
+            learn_vocabulary(texts(), size).save(str(work / "tokenizer.json"))
+    return _kept(folder) or learn_vocabulary(texts(), size)
 
 
 def _kept(folder: Path) -> Tokenizer | None:
@@ -181,7 +181,7 @@ def _kept(folder: Path) -> Tokenizer | None:
         return None
 
 
-def _learn_vocabulary(texts: Iterable[str], size: int) -> Tokenizer:
+def learn_vocabulary(texts: Iterable[str], size: int) -> Tokenizer:
     """A byte-level BPE vocabulary of lower-cased text, learned from the corpus.
 
     Not WordPiece: its trainer numbers ``##`` pieces in the order of a hash map, another one in each run.

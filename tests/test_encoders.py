@@ -19,6 +19,7 @@ from sentemb.heads import HEADS
 from sentemb.loading import load
 from sentemb.registry import InputError, absolute_paths, build
 from tests.conftest import SENTENCES
+from tests.devices import DEVICE, DOUBLE, SINGLE, normal, numbers
 
 STOCK = [
     "rnn:hidden=16",
@@ -46,23 +47,28 @@ def trained_forward(model, sentences, max_length=12):
     rows = [np.array(encoded.ids) for encoded in tokenizer.encode_batch_fast(sentences)]
     model.eval()
     with torch.no_grad():
-        return Embedder(model)(collate(model, rows)).numpy()
+        features = {name: value.to(model.device) for name, value in collate(model, rows).items()}
+        return Embedder(model)(features).cpu().numpy()
 
 
+@numbers
 @pytest.mark.parametrize("spec", STOCK + GRU)
 def test_training_forward_equals_encode_and_the_saved_model(spec, encoder, tmp_path):
-    model = encoder(spec)
+    model = encoder(spec).to(DEVICE)
     expected = model.encode(SENTENCES)
     assert np.isfinite(expected).all() and len(expected) == len(SENTENCES)
-    assert np.abs(trained_forward(model, SENTENCES) - expected).max() < 1e-5
+    assert np.abs(trained_forward(model, SENTENCES) - expected).max() < SINGLE
     model.save(str(tmp_path / "model"))
-    assert np.abs(load(tmp_path / "model").encode(SENTENCES) - expected).max() < 1e-6
+    for device in {"cpu", str(DEVICE)}:  # 1e-6 on one machine: DESIGN's contract
+        again = load(tmp_path / "model", device=device).encode(SENTENCES)
+        assert np.abs(again - expected).max() < (1e-6 if device == str(DEVICE) else SINGLE)
 
 
-def test_long_sentences_are_cut_alike(encoder):
-    for spec in STOCK:
-        model = encoder(spec, max_length=5)
-        assert np.abs(trained_forward(model, SENTENCES, 5) - model.encode(SENTENCES)).max() < 1e-5, spec
+@numbers
+@pytest.mark.parametrize("spec", STOCK)
+def test_long_sentences_are_cut_alike(spec, encoder):
+    model = encoder(spec, max_length=5).to(DEVICE)
+    assert np.abs(trained_forward(model, SENTENCES, 5) - model.encode(SENTENCES)).max() < SINGLE
 
 
 def test_checkpoints_load_where_sentemb_cannot_be_imported(encoder, tmp_path):
@@ -83,20 +89,21 @@ def test_checkpoints_load_where_sentemb_cannot_be_imported(encoder, tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
 
 
+@numbers
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_dense_recurrence_equals_the_packed_one_and_so_do_gradients(kind, layers, bidirectional):
     torch.manual_seed(0)
-    net = getattr(torch.nn, kind)(5, 4, layers, batch_first=True, bidirectional=bidirectional).double()
-    x, lengths = torch.randn(6, 7, 5, dtype=torch.float64), torch.tensor([7, 1, 3, 7, 5, 2])
+    net = getattr(torch.nn, kind)(5, 4, layers, batch_first=True, bidirectional=bidirectional).double().to(DEVICE)
+    x, lengths = normal(6, 7, 5), torch.tensor([7, 1, 3, 7, 5, 2])
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     expected = torch.nn.utils.rnn.pad_packed_sequence(net(packed)[0], batch_first=True)[0]
-    mask = (torch.arange(7) < lengths[:, None])[:, :, None]
+    mask = (torch.arange(7) < lengths[:, None])[:, :, None].to(DEVICE)
     got = dense_recurrence(net, x, lengths) * mask
-    assert torch.allclose(got, expected, atol=1e-12)
+    assert torch.allclose(got, expected, atol=DOUBLE)
     slopes = [torch.autograd.grad(out.square().sum(), net.parameters()) for out in (got, expected)]
-    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(*slopes, strict=True))
+    assert all(torch.allclose(a, b, atol=DOUBLE) for a, b in zip(*slopes, strict=True))
 
 
 def test_pretrained_embeddings_are_frozen_and_random_ones_are_trained(encoder):

@@ -9,6 +9,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
+from benchmarks.shapes import bert_tokenizer
 from sentemb.encoders import has_dropout, towers
 from sentemb.forward import Embedder, collate, offset_of, packed_forward, tokenizer_of
 from sentemb.heads import HEADS
@@ -17,18 +18,18 @@ from sentemb.mlm import MaskedWords
 from sentemb.packing import Packing, attend, drop, seed_dropout
 from sentemb.registry import InputError, build
 from tests.conftest import SENTENCES
+from tests.devices import DEVICE, DOUBLE, SINGLE, normal, numbers, ones, tensor
 
 
 def features_of(model, sentences=SENTENCES, length=12):
     tokenizer = tokenizer_of(model)
     tokenizer.enable_truncation(length)
-    return collate(model, [np.array(encoded.ids) for encoded in tokenizer.encode_batch_fast(sentences)])
+    features = collate(model, [np.array(encoded.ids) for encoded in tokenizer.encode_batch_fast(sentences)])
+    return {name: value.to(DEVICE) for name, value in features.items()}
 
 
 def little(kind: str, tmp_path) -> SentenceTransformer:
     """A model of two layers with random weights, on MiniLM's tokenizer."""
-    from sentemb.embeddings import minilm_folder
-
     sizes: dict = dict(
         vocab_size=30522, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=32
     )
@@ -40,24 +41,25 @@ def little(kind: str, tmp_path) -> SentenceTransformer:
     else:
         inner = BertModel(BertConfig(**sizes, pad_token_id=0), add_pooling_layer=False)
     inner.save_pretrained(tmp_path / kind)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
-        (tmp_path / kind / name).write_bytes((minilm_folder() / name).read_bytes())
+    bert_tokenizer(SENTENCES).save_pretrained(tmp_path / kind)
     module = Transformer(str(tmp_path / kind), max_seq_length=16)
-    return SentenceTransformer(modules=[module, Pooling(24, "mean")], device="cpu")
+    return SentenceTransformer(modules=[module, Pooling(24, "mean")], device=str(DEVICE))
 
 
+@numbers
 def test_a_packing_puts_tokens_back_and_its_gradients_are_exact():
-    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]])
+    mask = tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]])
     packing = Packing.of(mask)
-    x = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
+    x = normal(6, 2).requires_grad_()
     padded = packing.padded(x)
     assert padded.shape == (3, 3, 2) and torch.equal(packing.packed(padded), x)
     assert (padded[mask == 0] == 0).all() and torch.equal(padded[mask == 1], x)
     assert torch.autograd.gradcheck(packing.padded, (x,))
-    assert torch.autograd.gradcheck(packing.packed, (torch.randn(3, 3, 2, dtype=torch.float64, requires_grad=True),))
-    assert Packing.of(torch.ones(2, 4)).bias is None
+    assert torch.autograd.gradcheck(packing.packed, (normal(3, 3, 2).requires_grad_(),))
+    assert Packing.of(ones(2, 4)).bias is None
 
 
+@numbers
 @pytest.mark.parametrize(("kind", "offset"), [("bert", 0), ("roberta", 2)])
 def test_packed_equals_padded_in_values_and_gradients(kind, offset, tmp_path):
     model = little(kind, tmp_path)
@@ -73,8 +75,8 @@ def test_packed_equals_padded_in_values_and_gradients(kind, offset, tmp_path):
         out.square().sum().backward()
         slopes.append((out, [p.grad.clone() for p in model.parameters() if p.grad is not None]))
     for out, found in slopes[1:]:
-        assert torch.allclose(out, slopes[0][0], atol=1e-10)
-        assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(found, slopes[0][1], strict=True))
+        assert torch.allclose(out, slopes[0][0], atol=DOUBLE)
+        assert all(torch.allclose(a, b, atol=DOUBLE) for a, b in zip(found, slopes[0][1], strict=True))
     assert model[0].auto_model.config._attn_implementation == "sdpa"  # as it was
 
 
@@ -98,11 +100,12 @@ def test_attention_is_an_option_of_transformers(encoder):
         Embedder(encoder("rnn:hidden=4"), attention="sdpa")
 
 
+@numbers
 @pytest.mark.parametrize("p", [0.1, 0.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_dropout_has_its_probability_scale_and_gradient(p, dtype):
     seed_dropout(0)
-    x = torch.ones(401, 503, dtype=dtype, requires_grad=True)
+    x = ones(401, 503, dtype=dtype, requires_grad=True)
     out = drop(x, p)
     share = (out == 0).double().mean().item()
     assert share == pytest.approx(p, abs=5 * (p * (1 - p) / x.numel()) ** 0.5 + 2**-16)
@@ -114,13 +117,15 @@ def test_dropout_has_its_probability_scale_and_gradient(p, dtype):
     assert torch.equal(again, out) and not torch.equal(drop(x, p), out)
 
 
+@numbers
 def test_dropout_masks_are_independent():
     seed_dropout(3)
-    kept = (drop(torch.ones(200_000), 0.5) > 0).double()
+    kept = (drop(ones(200_000), 0.5) > 0).double()
     for lag in (1, 2, 3, 4, 7, 64):
         assert abs(float(((kept[lag:] - 0.5) * (kept[:-lag] - 0.5)).mean()) * 4) < 0.02
 
 
+@numbers
 def test_training_with_dropout_is_noisy_seeded_and_right_on_average(tmp_path):
     model = little("bert", tmp_path)
     features = features_of(model, SENTENCES[:1] * 256)
@@ -137,37 +142,41 @@ def test_training_with_dropout_is_noisy_seeded_and_right_on_average(tmp_path):
     assert all("forward" not in vars(m) for m in model.modules())  # nothing of ours stays in the model
 
 
+@numbers
 def test_two_towers_are_f_and_g_each_of_unit_length_and_come_back(encoder, tmp_path):
-    f, g = encoder("rnn:hidden=4"), encoder("transformer")
+    f, g = encoder("rnn:hidden=4,embeddings=random"), encoder("transformer:name=TINY")
     with pytest.raises(InputError, match="side by side"):
         towers(f, g)
-    g = encoder("rnn:hidden=4")
+    g = encoder("rnn:hidden=4,embeddings=random")
     with torch.no_grad():
         for p in g.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    model = towers(f, g)
+    model = towers(f, g).to(DEVICE)
     u, v = (side / np.linalg.norm(side, axis=1, keepdims=True).clip(1e-12) for side in map(encode, (f, g)))
-    assert np.allclose(encode(model), np.concatenate([u, v], axis=1), atol=1e-6)
+    assert np.allclose(encode(model), np.concatenate([u, v], axis=1), atol=SINGLE)
     assert model.get_embedding_dimension() == 16
     model.save(str(tmp_path / "two"), create_model_card=False)
-    assert np.abs(encode(load(tmp_path / "two")) - encode(model)).max() < 1e-6
-    assert np.abs(encode(SentenceTransformer(str(tmp_path / "two" / "f"))) - encode(f)).max() < 1e-6
+    assert np.abs(encode(load(tmp_path / "two")) - encode(model)).max() < SINGLE
+    assert np.abs(encode(SentenceTransformer(str(tmp_path / "two" / "f"))) - encode(f)).max() < SINGLE
     assert [row["type"] for row in json.loads((tmp_path / "two" / "modules.json").read_text())] == [
         "sentemb.towers.Towers"
     ]
     features = features_of(model)
     x, y = Embedder(model.eval())(dict(features), dict(features)).chunk(2)
-    assert np.allclose(x.detach(), encode(f), atol=1e-5) and np.allclose(y.detach(), encode(g), atol=1e-5)
+    for found, tower in ((x, f), (y, g)):
+        assert np.allclose(found.detach().cpu(), encode(tower), atol=SINGLE)
 
 
 def encode(model):
     return model.encode(SENTENCES)
 
 
+@numbers
 @pytest.mark.parametrize("spec", ["mlp", "projection:hidden=7,out=5,layers=3", "projection:layers=1,out=5"])
 def test_heads(spec, encoder):
-    head = build(HEADS, spec, "head", dimension=8)
-    out = Embedder(encoder("rnn:hidden=4"), head)(features_of(encoder("rnn:hidden=4")))
+    head = build(HEADS, spec, "head", dimension=8).to(DEVICE)
+    model = encoder("rnn:hidden=4,embeddings=random").to(DEVICE)
+    out = Embedder(model, head)(features_of(model))
     assert out.shape == (6, 8 if spec == "mlp" else 5)
     assert spec != "mlp" or out.abs().max() <= 1
     with pytest.raises(InputError, match="at least 1"):
@@ -212,6 +221,7 @@ def test_a_kept_mlp_is_stock_and_comes_back(encoder, tmp_path):
     assert np.abs(encode(model)).max() <= 1 and np.abs(encode(again) - encode(model)).max() < 1e-6
 
 
+@numbers
 def test_packed_forward_gives_zero_at_padding(tmp_path):
     model = little("bert", tmp_path).eval()
     features = features_of(model)
@@ -219,15 +229,16 @@ def test_packed_forward_gives_zero_at_padding(tmp_path):
     assert (tokens[features["attention_mask"] == 0] == 0).all() and tokens.shape[:2] == features["input_ids"].shape
 
 
+@numbers
 def test_attention_of_a_window_is_not_packed():
-    packing = Packing.of(torch.tensor([[1, 1, 0], [1, 1, 1]]))
-    q = torch.randn(1, 2, 5, 4)
+    packing = Packing.of(tensor([[1, 1, 0], [1, 1, 1]]))
+    q = normal(1, 2, 5, 4, dtype=torch.float32)
     with pytest.raises(ValueError, match="cannot be packed"):
         attend(torch.nn.Identity(), q, q, q, None, packing=packing, sliding_window=64)
     out, _ = attend(torch.nn.Identity(), q, q, q, None, packing=packing)
     rows = [slice(0, 2), slice(2, 5)]
     slow = [torch.softmax(q[0, :, r] @ q[0, :, r].transpose(1, 2) / 2, dim=2) @ q[0, :, r] for r in rows]
-    assert torch.allclose(out[0].transpose(0, 1), torch.cat(slow, dim=1), atol=1e-6)
+    assert torch.allclose(out[0].transpose(0, 1), torch.cat(slow, dim=1), atol=SINGLE)
 
 
 def test_no_masked_word_gives_a_zero_with_a_gradient_for_each_weight(encoder):

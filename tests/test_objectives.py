@@ -14,14 +14,13 @@ from sentemb.objectives.sequence import follower
 from sentemb.pairs import contiguous
 from sentemb.registry import InputError, build
 from tests import references as slow
+from tests.devices import DEVICE, DOUBLE, arange, eye, normal, numbers, ones, tensor, zeros
+
+pytestmark = numbers
 
 IDS = [[0, 10, 20, 21], [1, 11, 22, 23], [2, 10, 0, 24], [0, 13, 25, 13], [4, 2, 26, 27], [5, 15, 28, 29]]
 POSITIONS = [3, 4, 5, 7, 8, 20]  # two documents and a lonely sentence
 LABELS = [0, 1, 0, 2, 0, 1]
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(params=["one tile", "many tiles"])
@@ -49,16 +48,16 @@ class Case:
         torch.manual_seed(0)
         objective = build(OBJECTIVES, self.spec, "objective")
         objective.prepare(4, 32)
-        return objective.double()
+        return objective.double().to(DEVICE)
 
 
 def rows(x):
     return x.tolist()
 
 
-ids = torch.tensor(IDS)
-HARD = random(6, 2, 4, seed=3)
-TARGETS = (random(6, 4, seed=4), random(6, 4, seed=5))
+ids = tensor(IDS)
+HARD = normal(6, 2, 4, seed=3)
+TARGETS = (normal(6, 4, seed=4), normal(6, 4, seed=5))
 U = slow.unit
 
 
@@ -89,7 +88,7 @@ def byol(x, y):
         out = [[slow.dot(w, row) + b for w, b in zip(rows(q.second.weight), rows(q.second.bias), strict=True)]
                for row in hidden]  # fmt: skip
         total += sum(
-            2 - 2 * slow.dot(a, b) for a, b in zip(U(torch.tensor(out, dtype=torch.float64)), rows(target), strict=True)
+            2 - 2 * slow.dot(a, b) for a, b in zip(U(tensor(out, dtype=torch.float64)), rows(target), strict=True)
         )
     return total / 6
 
@@ -107,9 +106,9 @@ def first_bank(x, y, tau=0.07):
 
 
 with_ids, with_hard = Extras(ids[:, :2]), Extras(ids, HARD)
-runs = Extras(torch.tensor([[0], [1], [2], [0], [4], [5]]), positions=torch.tensor(POSITIONS))
+runs = Extras(tensor([[0], [1], [2], [0], [4], [5]]), positions=tensor(POSITIONS))
 run_ids = [0, 1, 2, 0, 4, 5]
-identity = torch.eye(4).tolist()
+identity = eye(4).tolist()
 CASES = {
     case.spec + ("" if case.extras is None else " with extras"): case
     for case in [
@@ -129,14 +128,14 @@ CASES = {
         Case("cmc", lambda x, y: 2 * slow.contrast(U(x), U(y), 0.07, symmetric=True)),
         Case("supcon", lambda x, y: slow.supcon(U(x), U(y), 0.07, list(range(6)))),
         Case("supcon:temperature=0.5", lambda x, y: slow.supcon(U(x), U(y), 0.5, LABELS, [r[:2] for r in IDS]),
-             replace(with_ids, labels=torch.tensor(LABELS))),
-        Case("cross_entropy:classes=3", classified, Extras(labels=torch.tensor(LABELS))),
+             replace(with_ids, labels=tensor(LABELS))),
+        Case("cross_entropy:classes=3", classified, Extras(labels=tensor(LABELS))),
         *[Case(f"joint_infonce:temperature=0.4,diagonal={d}",
                lambda x, y, d=d: slow.joint(U(x), U(y), 0.4, d, POSITIONS, run_ids), runs)
           for d in ("out", "zero", "in")],
         Case("cpc", lambda x, y: slow.cpc(rows(x), rows(y), [identity])),
         Case("cpc:offsets=2", lambda x, y: slow.cpc(rows(x), rows(y), [identity] * 2, POSITIONS),
-             Extras(positions=torch.tensor(POSITIONS))),
+             Extras(positions=tensor(POSITIONS))),
         Case("align_uniform", lambda x, y: slow.align(U(x), U(y), 2) + both_uniform(x, y, 2, 0.5)),
         Case("align_uniform:alpha=1,t=5,weight=0.5,align=0.3,sides=sum",
              lambda x, y: 0.3 * slow.align(U(x), U(y), 1) + 0.5 * both_uniform(x, y, 5, 1)),
@@ -152,7 +151,7 @@ CASES = {
         Case("hard_simple:quantile=0.4", lambda x, y: slow.simple(U(x), U(y), 1, keep=keep(0.4))),
         Case("hard_simple:top=2,weight=2", lambda x, y: slow.simple(U(x), U(y), 2, IDS, lambda n: 2), with_ids),
         Case("moco", first_keys, Extras(targets=TARGETS)),
-        Case("memory_bank", first_bank, Extras(torch.arange(12).view(2, 6).T)),
+        Case("memory_bank", first_bank, Extras(arange(12).view(2, 6).T)),
         Case("byol:hidden=8", byol, Extras(targets=TARGETS)),
         Case("barlow_twins:off_diagonal=0.3", lambda x, y: slow.barlow(rows(x), rows(y), 0.3)),
         Case("vicreg", lambda x, y: slow.vicreg(rows(x), rows(y), 25, 25, 1)),
@@ -175,7 +174,7 @@ def test_every_objective_has_a_reference():
 @pytest.mark.parametrize("case", CASES)
 def test_loss_equals_the_papers_loops(case, views, tiles):
     case = CASES[case]
-    assert case.made()(*views, case.extras).item() == pytest.approx(case.slow(*views), abs=1e-10)
+    assert case.made()(*views, case.extras).item() == pytest.approx(case.slow(*views), abs=DOUBLE)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -187,16 +186,17 @@ def test_gradients_are_exact(case, views, tiles):
         fixed = Case(case.spec, None).made()
         fixed.remember(unit(x.detach()), unit(y.detach()), case.extras)
         objective = fixed
-    assert torch.autograd.gradcheck(lambda x, y, *_: objective(x, y, case.extras), (x, y, *weights))
+    loss = lambda x, y, *_: objective(x, y, case.extras)  # noqa: E731
+    assert torch.autograd.gradcheck(loss, (x, y, *weights), nondet_tol=DOUBLE)  # (a GPU adds up in any order)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_order_of_pairs_is_irrelevant_and_every_view_learns(case, views, tiles):
-    case, (x, y), order = CASES[case], views, torch.tensor([3, 1, 5, 0, 2, 4])
+    case, (x, y), order = CASES[case], views, tensor([3, 1, 5, 0, 2, 4])
     objective = case.made()
-    extras = case.extras or (Extras(positions=torch.arange(6)) if "runs" in objective.needs else None)
+    extras = case.extras or (Extras(positions=arange(6)) if "runs" in objective.needs else None)
     loss = objective(x, y, extras)
-    assert objective(x[order], y[order], permuted(extras, order)).item() == pytest.approx(loss.item(), abs=1e-12)
+    assert objective(x[order], y[order], permuted(extras, order)).item() == pytest.approx(loss.item(), abs=DOUBLE)
     loss.backward()
     assert x.grad.norm() > 0
     assert (y.grad is not None and y.grad.norm() > 0) or case.spec == "moco"  # whose y is seen by the twin only
@@ -206,7 +206,7 @@ def test_order_of_pairs_is_irrelevant_and_every_view_learns(case, views, tiles):
 @pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in ("moco", "byol")])  # (they need a twin)
 def test_both_ways_is_what_it_says(name, views):
     objective, (x, y) = Case(name, None).made(), views
-    same = objective(y, x).item() == pytest.approx(objective(x, y).item(), abs=1e-9)
+    same = objective(y, x).item() == pytest.approx(objective(x, y).item(), abs=DOUBLE)
     assert same == (objective.both_ways == "yes")
 
 
@@ -214,16 +214,16 @@ def test_both_ways_is_what_it_says(name, views):
 def test_length_of_rows_is_irrelevant(name, views):
     x, y = views
     objective = Case(name, None).made()
-    assert objective(7 * x, 0.1 * y).item() == pytest.approx(objective(x, y).item(), abs=1e-9)
+    assert objective(7 * x, 0.1 * y).item() == pytest.approx(objective(x, y).item(), abs=DOUBLE)
 
 
 @pytest.mark.parametrize("name", [n for n in OBJECTIVES if Case(n, None).made().contrastive and n != "hard"])
 def test_a_collapsed_batch_costs_what_guessing_does(name):
-    objective, one = Case(name, None).made(), torch.ones(6, 4, dtype=torch.float64)
-    assert objective(one, one).item() == pytest.approx(objective.reference(6), abs=1e-9)
+    objective, one = Case(name, None).made(), ones(6, 4, dtype=torch.float64)
+    assert objective(one, one).item() == pytest.approx(objective.reference(6), abs=DOUBLE)
     if "negatives" in objective.takes | objective.needs:
-        hard = Extras(negatives=torch.ones(6, 2, 4, dtype=torch.float64))
-        assert objective(one, one, hard).item() == pytest.approx(math.log(18), abs=1e-9)
+        hard = Extras(negatives=ones(6, 2, 4, dtype=torch.float64))
+        assert objective(one, one, hard).item() == pytest.approx(math.log(18), abs=DOUBLE)
     assert objective.candidates(6) == round(math.exp(objective.reference(6) / (2 if name == "cmc" else 1)))
 
 
@@ -234,13 +234,13 @@ def test_a_collapsed_batch_costs_what_guessing_does(name):
      ("joint_infonce:diagonal=zero", 0, True), ("joint_infonce:diagonal=in", 0, True)],
 )  # fmt: skip
 def test_the_reference_is_the_loss_of_rows_all_alike(spec, hard, runs):
-    one = torch.ones(8, 4, dtype=torch.float64)
+    one = ones(8, 4, dtype=torch.float64)
     extras = Extras(
-        negatives=torch.ones(8, hard, 4, dtype=torch.float64) if hard else None,
-        positions=torch.arange(8) if runs else None,
+        negatives=ones(8, hard, 4, dtype=torch.float64) if hard else None,
+        positions=arange(8) if runs else None,
     )
     objective = Case(spec, None).made()
-    assert objective(one, one, extras).item() == pytest.approx(objective.reference(8, hard, runs), abs=1e-9)
+    assert objective(one, one, extras).item() == pytest.approx(objective.reference(8, hard, runs), abs=DOUBLE)
     assert objective.reference(1) is not None
 
 
@@ -259,9 +259,9 @@ COLLAPSED = {
 
 @pytest.mark.parametrize("spec", COLLAPSED)
 def test_a_collapsed_batch_of_the_others(spec):
-    one = torch.ones(6, 4, dtype=torch.float64)
+    one = ones(6, 4, dtype=torch.float64)
     loss = Case(spec, None).made()(one, one).item()
-    assert 0 <= loss <= 8 if COLLAPSED[spec] is None else loss == pytest.approx(COLLAPSED[spec], abs=1e-9)
+    assert 0 <= loss <= 8 if COLLAPSED[spec] is None else loss == pytest.approx(COLLAPSED[spec], abs=DOUBLE)
 
 
 SPECS = [
@@ -278,19 +278,19 @@ SPECS = [
 @pytest.mark.parametrize("kind", ["identical", "zero", "one", "long", "partners equal"])
 @pytest.mark.parametrize("spec", SPECS)
 def test_losses_and_gradients_are_finite(spec, kind, dtype):
-    normal = random(8, 4, seed=1)
+    plain = normal(8, 4, seed=1)
     x, y = {
-        "identical": (torch.ones(8, 4), torch.ones(8, 4)),
-        "zero": (torch.zeros(8, 4), normal.clone()),
-        "one": (normal[:1].clone(), normal[1:2].clone()),
-        "long": (1e4 * normal, 10 * normal.roll(1, 0)),
-        "partners equal": (normal.clone(), normal.clone()),
+        "identical": (ones(8, 4), ones(8, 4)),
+        "zero": (zeros(8, 4), plain.clone()),
+        "one": (plain[:1].clone(), plain[1:2].clone()),
+        "long": (1e4 * plain, 10 * plain.roll(1, 0)),
+        "partners equal": (plain.clone(), plain.clone()),
     }[kind]
     if (spec, kind, dtype) == ("vicreg", "long", torch.float16):
         pytest.skip("its gradient is larger than float16 can hold: it grows with the third power of the length")
     for copied in (False, True):
         a, b = x.to(dtype).requires_grad_(), y.to(dtype).requires_grad_()
-        extras = Extras(torch.zeros(len(a), 2, dtype=torch.long) if copied else None)  # every sentence a copy of one
+        extras = Extras(zeros(len(a), 2, dtype=torch.long) if copied else None)  # every sentence a copy of one
         objective = build(OBJECTIVES, spec)
         for _ in range(2):  # with nothing remembered, and with something
             loss = objective(a, b, extras)
@@ -305,10 +305,10 @@ def test_losses_and_gradients_are_finite(spec, kind, dtype):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_autocast_changes_nothing(name):
-    x, y = random(2, 16, 8, seed=2).float()
+    x, y = normal(2, 16, 8, seed=2).float()
     objective = build(OBJECTIVES, name)
     plain = objective(x, y)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         assert torch.equal(objective(x, y), plain)
 
 
@@ -329,15 +329,15 @@ def test_impossible_options_are_refused_at_construction(spec):
 
 
 def test_no_offset_leads_from_one_document_to_the_next():
-    positions = torch.from_numpy(contiguous(np.array([[0, 4], [4, 8]])).positions[:])
+    positions = torch.from_numpy(contiguous(np.array([[0, 4], [4, 8]])).positions[:]).to(DEVICE)
     assert follower(positions, 1).tolist() == [1, 2, 3, -1, 5, 6, 7, -1]
     assert follower(positions, 3).tolist() == [3, -1, -1, -1, 7, -1, -1, -1]
-    assert follower(positions[torch.tensor([1, 0, 3, 2])], -1).tolist() == [1, -1, 3, 0]
+    assert follower(positions[tensor([1, 0, 3, 2])], -1).tolist() == [1, -1, 3, 0]
 
 
 def test_joint_of_a_run_without_neighbours_is_zero():
-    lonely = Extras(positions=torch.tensor([0, 5, 10]))
-    assert Case("joint_infonce", None).made()(torch.ones(3, 4), torch.ones(3, 4), lonely).item() == 0
+    lonely = Extras(positions=tensor([0, 5, 10]))
+    assert Case("joint_infonce", None).made()(ones(3, 4), ones(3, 4), lonely).item() == 0
 
 
 def test_the_learned_temperature_learns_and_is_told(views):
@@ -355,27 +355,27 @@ def test_the_learned_temperature_learns_and_is_told(views):
 
 def test_the_queue_holds_the_newest_keys_and_copies_in_it_are_no_negatives(views):
     (x, y), objective = views, Case("moco:queue=8,temperature=0.5", None).made()
-    keys = [unit(random(6, 4, seed=s)) for s in (6, 7)]
+    keys = [unit(normal(6, 4, seed=s)) for s in (6, 7)]
     for number, old in enumerate(keys):
-        extras = Extras(torch.arange(12).view(2, 6).T + 100 * (1 + number), targets=(old, old))
+        extras = Extras(arange(12).view(2, 6).T + 100 * (1 + number), targets=(old, old))
         objective.update(x, y, extras)
     by_first = lambda rows: rows[rows[:, 0].argsort()]  # noqa: E731
     assert torch.allclose(by_first(objective.queue), by_first(torch.cat(keys)[-8:])) and int(objective.filled) == 8
     queue, names = objective.queue.tolist(), objective.queue_ids.tolist()
-    copy = torch.arange(12).view(2, 6).T.clone()
+    copy = arange(12).view(2, 6).T.clone()
     copy[0, 0], copy[1, 1] = names[0], names[3]
     found, twins = 0.0, U(TARGETS[1])
     for i, a in enumerate(U(x)):
         wrong = [slow.dot(a, row) / 0.5 for row, name in zip(queue, names, strict=True) if name not in copy[i].tolist()]
         found += slow.pick(slow.dot(a, twins[i]) / 0.5, wrong)
-    assert objective(x, y, Extras(copy, targets=TARGETS)).item() == pytest.approx(found / 6, abs=1e-10)
+    assert objective(x, y, Extras(copy, targets=TARGETS)).item() == pytest.approx(found / 6, abs=DOUBLE)
     assert objective.candidates(6) == 9
 
 
 @pytest.mark.parametrize("batch", [False, True])
 def test_the_bank_is_a_running_mean_of_unit_length_and_its_entries_are_the_targets(batch, views, spec="memory_bank"):
     (x, y), objective = views, Case(f"{spec}:temperature=0.5,momentum=0.25,negatives=0,in_batch={batch}", None).made()
-    names = torch.tensor([[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [0, 11]])  # the first and the last share a sentence
+    names = tensor([[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [0, 11]])  # the first and the last share a sentence
     objective.update(x, y, Extras(names))
     first = unit((unit(x)[0] + unit(x)[5])[None])[0]
     assert torch.allclose(objective.bank[0], first) and torch.allclose(objective.bank[3], unit(y)[1])
@@ -392,7 +392,7 @@ def test_the_bank_is_a_running_mean_of_unit_length_and_its_entries_are_the_targe
             theirs = names[:, side].tolist() if batch else []
             wrong += [slow.dot(a[i], bank[k]) / 0.5 for j, k in enumerate(theirs) if j != i and k not in own]
             total += slow.pick(slow.dot(a[i], bank[own[side]]) / 0.5, wrong) / 12
-    assert objective(x, y, Extras(names)).item() == pytest.approx(total, abs=1e-10)
+    assert objective(x, y, Extras(names)).item() == pytest.approx(total, abs=DOUBLE)
 
 
 def test_byol_s_momentum_rises_to_one():

@@ -9,6 +9,9 @@ from scipy.stats import vonmises_fisher
 from sentemb.geometry import penalty_entropy, relative_penalty, uniformity, uniformity_optimum, unit
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
+from tests.devices import DEVICE, DOUBLE, arange, normal, numbers, ones
+
+pytestmark = numbers
 
 TAUS = [0.05, 0.1, 0.3, 1.0, 3.0]
 
@@ -16,13 +19,13 @@ TAUS = [0.05, 0.1, 0.3, 1.0, 3.0]
 def cloud(count: int, dimension: int, kappa: float, seed: int) -> torch.Tensor:
     """Points drawn from a von Mises-Fisher distribution."""
     mean = [1.0] + [0.0] * (dimension - 1)
-    return torch.from_numpy(vonmises_fisher(mean, kappa).rvs(count, random_state=seed))
+    return torch.from_numpy(vonmises_fisher(mean, kappa).rvs(count, random_state=seed)).to(DEVICE)
 
 
 def partners(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Points in five dimensions, concentrated, and their partners close by."""
     x = cloud(count, 5, 2.0, seed)
-    noise = torch.randn(count, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    noise = normal(count, 5, seed=seed)
     return x, unit(x + 0.2 * noise)
 
 
@@ -46,7 +49,7 @@ def test_theorem_1_the_loss_approaches_alignment_and_uniformity_as_negatives_gro
 
 @pytest.mark.parametrize(("dimension", "count", "t"), [(2, 64, 2.0), (2, 64, 5.0), (3, 100, 2.0)])
 def test_the_uniform_distribution_is_what_minimises_the_gaussian_potential(dimension, count, t):
-    x = torch.randn(count, dimension, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = normal(count, dimension, seed=0)
     x.requires_grad_()
     optimizer = torch.optim.Adam([x], lr=0.1)
     for step in range(250):
@@ -69,13 +72,13 @@ def test_the_uniform_distribution_is_what_minimises_the_gaussian_potential(dimen
 def test_the_gradients_of_negatives_add_up_to_that_of_the_partner(tau):
     x, y = partners(12, 3)
     scores = (x @ y.T).requires_grad_()
-    torch.nn.functional.cross_entropy(scores / tau, torch.arange(12), reduction="sum").backward()
+    torch.nn.functional.cross_entropy(scores / tau, arange(12), reduction="sum").backward()
     pull = scores.grad.diagonal().abs()
     push = scores.grad.clone().fill_diagonal_(0)
-    assert torch.allclose(push.sum(dim=1), pull, atol=1e-12)
+    assert torch.allclose(push.sum(dim=1), pull, atol=DOUBLE)
     r = relative_penalty(x, y, tau)
-    assert torch.allclose(push / pull[:, None], r, atol=1e-12)
-    assert torch.allclose(r.sum(dim=1), torch.ones(12, dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(push / pull[:, None], r, atol=DOUBLE)
+    assert torch.allclose(r.sum(dim=1), ones(12, dtype=torch.float64), atol=DOUBLE)
 
 
 def test_the_entropy_of_the_penalty_grows_with_the_temperature():
@@ -83,7 +86,7 @@ def test_the_entropy_of_the_penalty_grows_with_the_temperature():
     entropies = [penalty_entropy(x, y, tau) for tau in TAUS]
     for tau, found in zip(TAUS, entropies, strict=True):
         r = relative_penalty(x, y, tau)
-        assert torch.allclose(found, torch.special.entr(r).sum(dim=1), atol=1e-12)
+        assert torch.allclose(found, torch.special.entr(r).sum(dim=1), atol=DOUBLE)
     for colder, warmer in zip(entropies, entropies[1:], strict=False):
         assert (warmer > colder).all()
     assert (entropies[-1] < math.log(29)).all() and penalty_entropy(x, y, 1e4).mean() == pytest.approx(math.log(29))
@@ -116,4 +119,4 @@ def test_temperature_and_t_are_one_thing(tau):
     t = 1 / (2 * tau)
     scores = (x @ x.T / tau).fill_diagonal_(-math.inf)
     mean = scores.flatten().logsumexp(dim=0).item() - math.log(50 * 49)
-    assert mean == pytest.approx(1 / tau + uniformity(x, t).item(), abs=1e-9)
+    assert mean == pytest.approx(1 / tau + uniformity(x, t).item(), abs=DOUBLE)

@@ -15,7 +15,10 @@ from eval.logistic import Regressions
 from eval.mlp import optimiser
 from eval.probe import PROBES, Fold, Knn, Logistic, Mlp, kfold, nested, split, stratified
 from sentemb.registry import InputError, build
+from tests.devices import DEVICE, DOUBLE, numbers, tensor, zeros
 
+pytestmark = numbers
+DEVICE_NAME = str(DEVICE)
 GRID = Logistic().grid("nested")
 
 
@@ -52,7 +55,7 @@ def nested_by_loops(x: np.ndarray, y: np.ndarray, folds: int) -> tuple[float, fl
 @pytest.mark.parametrize("scale", [0.02, 1.0, 30.0])
 def test_nested_cross_validation_equals_scikit_learns(scale):
     x, y = features(300, 12, scale)
-    found = nested(Logistic(), x, y, folds=5)
+    found = nested(Logistic(DEVICE_NAME), x, y, folds=5)
     assert (found.acc, found.devacc, found.chosen, found.folds) == nested_by_loops(x, y, 5)
     assert 100 * (found.predicted == y).mean() == pytest.approx(found.acc, abs=0.5)
 
@@ -68,7 +71,7 @@ def test_cross_validation_on_train_then_test_equals_scikit_learns(classes):
         means.append(round(100 * float(np.mean([fit(x[a], y[a], c).score(x[b], y[b]) for a, b in inner])), 2))
     best = grid[int(np.argmax(means))]
     model = fit(x[train], y[train], best)
-    found = kfold(Logistic(), x, y, train, test, folds=5, seed=7)
+    found = kfold(Logistic(DEVICE_NAME), x, y, train, test, folds=5, seed=7)
     assert found.chosen == [best] and found.devacc == max(means)
     assert found.predicted.tolist() == model.predict(x[test]).tolist()
     assert found.acc == round(100 * model.score(x[test], y[test]), 2)
@@ -80,7 +83,7 @@ def test_train_dev_test_equals_scikit_learns(classes):
     train, dev, test = np.arange(200), np.arange(200, 300), np.arange(300, 400)
     means = [round(100 * fit(x[train], y[train], c).score(x[dev], y[dev]), 2) for c in GRID]
     best = GRID[int(np.argmax(means))]
-    found = split(Logistic(), x, y, train, dev, test)
+    found = split(Logistic(DEVICE_NAME), x, y, train, dev, test)
     assert (found.chosen, found.devacc) == ([best], max(means))
     assert found.predicted.tolist() == fit(x[train], y[train], best).predict(x[test]).tolist()
 
@@ -91,19 +94,19 @@ def test_train_dev_test_equals_scikit_learns(classes):
 def test_decision_values_equal_scikit_learns(n, d, c, classes):
     x, y = features(n, d, 0.5, classes)
     rows = np.random.default_rng(1).permutation(n)[: n * 3 // 4]
-    problem = Regressions(x, y, rows)
-    start = torch.zeros(problem.z.shape[1], problem.columns, 2, dtype=torch.float64)
+    problem = Regressions(x, y, rows, DEVICE_NAME)
+    start = zeros(problem.z.shape[1], problem.columns, 2, dtype=torch.float64)
     inverse = problem.inverse_hessian(start[..., :1], c)
-    both = [torch.from_numpy(rows)] * 2
-    weights, done = problem.solve(both, torch.tensor([c, c], dtype=torch.float64), start, inverse)
+    both = [torch.from_numpy(rows).to(DEVICE)] * 2
+    weights, done = problem.solve(both, tensor([c, c], dtype=torch.float64), start, inverse)
     assert done
-    got = problem._scores(weights).numpy()  # [n, k, 2]
+    got = problem._scores(weights).cpu().numpy()  # [n, k, 2]
     expected = fit(x[rows], y[rows], c).decision_function(x).reshape(n, -1)
     size = max(1, np.abs(expected[rows]).max())
     centred = got - got.mean(axis=1, keepdims=True) if classes > 2 else got
     expected = expected - expected.mean(axis=1, keepdims=True) if classes > 2 else expected
     assert np.abs(centred[rows, :, 0] - expected[rows]).max() < 1e-3 * size
-    assert np.array_equal(got[..., 0], got[..., 1])
+    assert np.abs(got[..., 0] - got[..., 1]).max() < DOUBLE * size  # (two columns of one product are summed apart)
     aside = np.setdiff1d(np.arange(n), rows)
     assert np.abs(centred[aside, :, 0] - expected[aside]).max() < 1e-3 * max(size, np.abs(expected[aside]).max())
 
@@ -111,16 +114,18 @@ def test_decision_values_equal_scikit_learns(n, d, c, classes):
 def test_many_fits_equal_each_alone(monkeypatch):
     x, y = features(200, 10, 1.0, 3)
     rows = [np.arange(0, 150), np.arange(50, 200), np.arange(0, 200, 2)]
-    together = Regressions(x, y, np.arange(200)).predict(rows, rows, GRID)
+    together = Regressions(x, y, np.arange(200), DEVICE_NAME).predict(rows, rows, GRID)
     monkeypatch.setattr("eval.logistic.BUDGET", 1)  # a fit a block
     monkeypatch.setattr("eval.logistic.LARGEST", 1)  # a Hessian a class
-    one_by_one = Regressions(x, y, np.arange(200)).predict(rows, rows, GRID)
+    one_by_one = Regressions(x, y, np.arange(200), DEVICE_NAME).predict(rows, rows, GRID)
     for row, a, b in zip(rows, together, one_by_one, strict=True):
-        alone = Regressions(x, y, row).predict([row], [row], GRID)[0]
+        alone = Regressions(x, y, row, DEVICE_NAME).predict([row], [row], GRID)[0]
         assert np.array_equal(a, b) and np.array_equal(a, alone)
 
 
-@pytest.mark.parametrize("probe", [Logistic(), Knn(3), Mlp(optim="adam,lr=0.1")])
+@pytest.mark.parametrize(
+    "probe", [Logistic(DEVICE_NAME), Knn(3, DEVICE_NAME), Mlp(optim="adam,lr=0.1", device=DEVICE_NAME)]
+)
 def test_collapsed_and_separable_features(probe):
     y = np.arange(100) % 2
     with warnings.catch_warnings():
@@ -130,7 +135,7 @@ def test_collapsed_and_separable_features(probe):
 
 
 def test_ties_choose_the_smallest_c():
-    assert set(nested(Logistic(), np.zeros((50, 2)), np.arange(50) % 2, folds=5).chosen) == {GRID[0]}
+    assert set(nested(Logistic(DEVICE_NAME), np.zeros((50, 2)), np.arange(50) % 2, folds=5).chosen) == {GRID[0]}
 
 
 @pytest.mark.parametrize("classes", [2, 6])
@@ -141,7 +146,7 @@ def test_features_of_any_scale_converge_to_the_same_objective(scale, classes):
     x = x * scale
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (found,) = Regressions(x, y, rows).predict([rows], [test], [0.25, 32.0])
+        (found,) = Regressions(x, y, rows, DEVICE_NAME).predict([rows], [test], [0.25, 32.0])
     if scale < 1e3:  # beyond that scikit-learn's own solvers do not converge
         for c, labels in zip([0.25, 32.0], found, strict=True):
             model = LogisticRegression(C=c, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(x[rows], y[rows])
@@ -152,7 +157,7 @@ def test_a_huge_column_does_not_hide_the_others():
     x, y = features(300, 3, 1.0)
     x = np.concatenate([x, 1e7 * np.random.default_rng(5).normal(size=(300, 1))], axis=1).astype(np.float32)
     rows, test = np.arange(200), np.arange(200, 300)
-    (found,) = Regressions(x, y, rows).predict([rows], [test], [1.0])
+    (found,) = Regressions(x, y, rows, DEVICE_NAME).predict([rows], [test], [1.0])
     small = fit(x[rows, :3], y[rows], 1.0).predict(x[test, :3])
     assert (found[0] == small).mean() >= 0.95
 
@@ -204,13 +209,14 @@ def upstream_mlp(
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_mlp_probe_equals_upstreams_fits_one_by_one(classes, nhid, dropout):
     x, y = features(150, 6, 1.0, classes)
-    probe = Mlp(nhid=nhid, dropout=dropout, batch_size=16, tenacity=1, epoch_size=2, max_epoch=12)
+    probe = Mlp(nhid, batch_size=16, tenacity=1, epoch_size=2, max_epoch=12, dropout=dropout, device=DEVICE_NAME)
     inner = [Fold(f.train, f.test, f.test) for f in stratified(y, np.arange(141), 4)]
     folds = [*inner, Fold(np.arange(100), np.arange(100, 150)), Fold(np.arange(20, 120), np.arange(20))]
     found = probe.predict(x, y, folds, [1e-5, 1e-2])
     for fold, labels in zip(folds, found, strict=True):
         for value, got in zip([1e-5, 1e-2], labels, strict=True):
-            assert got.tolist() == upstream_mlp(x, y, fold, value, nhid=nhid, dropout=dropout).tolist()
+            expected = upstream_mlp(x, y, fold, value, nhid=nhid, dropout=dropout)
+            assert (got != expected).sum() <= 1  # (in float32 a row on the border may fall to either side)
 
 
 @pytest.mark.parametrize("k", [1, 5, 1000])
@@ -218,7 +224,7 @@ def test_knn_equals_scikit_learns(k):
     x, y = features(150, 6, 1.0, 3)
     fold = Fold(np.arange(100), np.arange(100, 150))
     model = KNeighborsClassifier(min(k, 100), metric="cosine", algorithm="brute").fit(x[:100], y[:100])
-    assert Knn(k).predict(x, y, [fold], [0.0])[0][0].tolist() == model.predict(x[100:]).tolist()
+    assert Knn(k, DEVICE_NAME).predict(x, y, [fold], [0.0])[0][0].tolist() == model.predict(x[100:]).tolist()
 
 
 @pytest.mark.parametrize("spec", PROBES)
@@ -227,7 +233,7 @@ def test_random_states_are_left_alone_and_results_repeat(spec):
     np.random.seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     x, y = features(60, 4, 1.0)
-    first, second = (nested(build(PROBES, spec, "probe"), x, y, folds=3) for _ in range(2))
+    first, second = (nested(build(PROBES, spec, "probe", device=DEVICE_NAME), x, y, folds=3) for _ in range(2))
     assert first.predicted.tolist() == second.predicted.tolist() and first.acc == second.acc
     assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
 

@@ -21,6 +21,7 @@ from sentemb.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.registry import InputError
 from sentemb.source import Source
 from sentemb.towers import towers_of
+from tests.devices import DEVICE, SINGLE, numbers
 from tests.test_recipe import recipe  # noqa: F401
 from tests.test_train import records, steady
 
@@ -68,11 +69,12 @@ SPECS = [
 ]
 
 
+@numbers
 @pytest.mark.parametrize("included", [True, False])
 @pytest.mark.parametrize("prompts", [Prompts("say: ", "say: "), TWO, Prompts("", "passage: ")])
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_training_forward_equals_encode_with_its_prompt(spec, prompts, included, encoder, corpus):
-    model = encoder(spec, 34).eval()
+    model = encoder(spec, 34).to(DEVICE).eval()
     model.set_pooling_include_prompt(included)
     set_prompts(model, prompts)
     tokenizer = tokenizer_of(model)
@@ -80,16 +82,16 @@ def test_the_training_forward_equals_encode_with_its_prompt(spec, prompts, inclu
     pairs = neighbours(corpus.split()[0])
     batch = Source(pairs, sides[0], None, None, 1, 0, 16, 1, 0, positive_tokens=sides[1])[0]
     with torch.no_grad():
-        found = Embedder(model)(*batch.features(model, slice(0, 16), torch.device("cpu"))).numpy()
-        parts = [Embedder(model)(*batch.features(model, slice(n, n + 4), torch.device("cpu"))) for n in (0, 4, 8, 12)]
+        found = Embedder(model)(*batch.features(model, slice(0, 16), DEVICE)).cpu().numpy()
+        parts = [Embedder(model)(*batch.features(model, slice(n, n + 4), DEVICE)).cpu() for n in (0, 4, 8, 12)]
     rows = pairs.rows[batch.numbers]
     expected = [
         model.encode(corpus.sentences(column), prompt=text)
         for column, text in zip(rows.T, (prompts.anchor, prompts.positive), strict=True)
     ]
-    assert np.abs(found - np.concatenate(expected)).max() < 1e-5
+    assert np.abs(found - np.concatenate(expected)).max() < SINGLE
     in_parts = np.concatenate([np.concatenate([p.chunk(2)[side].numpy() for p in parts]) for side in (0, 1)])
-    assert np.abs(in_parts - np.concatenate(expected)).max() < 1e-5
+    assert np.abs(in_parts - np.concatenate(expected)).max() < SINGLE
     plain = np.concatenate([model.encode(corpus.sentences(column), prompt="") for column in rows.T])
     assert np.abs(found - plain).max() > 1e-3  # a prompt does something
 

@@ -1,5 +1,6 @@
 """Run by test_train under torch.distributed.run: three updates by the loop's own gradients, on two processes."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sentemb.source import Batch
 from sentemb.twin import Twin
 from sentemb.update import gradients
 
+GPU = os.environ.get("SENTEMB_TEST_DEVICE", "cpu") != "cpu"  # (a script sees no package of tests)
 SIZES = (8, 8, 7)  # pairs of the three batches; the last one is smaller, and two processes share it unevenly
 SENTENCES = 60
 
@@ -49,7 +51,7 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
     embedder, made = Embedder(model), build(OBJECTIVES, objective, "objective")
     made.prepare(embedder.dimension, SENTENCES)
     made.double()
-    twin = Twin(embedder) if "targets" in made.needs else None
+    twin = Twin(embedder).to(accelerator.device) if "targets" in made.needs else None
     prepared: torch.nn.Module = accelerator.prepare(embedder)
     weights = {name: p for module in (model, made) for name, p in module.named_parameters()}
     losses, config = [], FitConfig(micro_batch=micro_batch)
@@ -80,14 +82,14 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
 
 
 def main() -> None:
-    accelerator = Accelerator(cpu=True)
+    accelerator = Accelerator(cpu=not GPU)
     assert accelerator.num_processes == 2, f"world size {accelerator.num_processes}"
     for case in sys.argv[2:]:
         encoder, objective = case.split("|")
         found = trained(encoder, objective, accelerator)
         if accelerator.is_main_process:
             torch.save(found, Path(sys.argv[1]) / f"{hash_of(case)}.pt")
-    drifted = torch.nn.Linear(2, 2)
+    drifted = torch.nn.Linear(2, 2).to(accelerator.device)
     torch.nn.init.constant_(drifted.weight, accelerator.process_index)
     try:
         refuse_drift(drifted, accelerator)
