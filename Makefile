@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test check docs
+PART ?= tests
+
+.PHONY: install demo test test-all test-avx2 test-gpu check docs
 
 install: $(INSTALLED)  ## everything, the extras included
 
@@ -15,8 +17,17 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install  ## train on the built-in sample, score, write a page
 	$(BIN)/accelerate launch --config_file accelerate_config.yaml recipes/train_bookcorpus.py
 
-test: install  ## every test, on two cores
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: install  ## every test that is not slow, on two cores
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: test test-avx2  ## those, the tests of numbers as another processor computes them, and the slow ones
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+test-avx2: install  ## the tests of numbers as a processor without AVX-512 and AMX computes them
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n 2 --dist worksteal -m numbers
+
+test-gpu:  ## PART=tests|bench|train on a GPU, by the python at hand; installs nothing, and says so where there is none
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(PART)
 
 check: install  ## what a machine can see without running: style, types, import layering
 	$(BIN)/ruff check .

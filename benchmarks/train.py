@@ -22,9 +22,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from datasets import Dataset, disable_progress_bars
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import WordEmbeddings
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers.utils import logging
@@ -61,18 +59,27 @@ class Clock:
 
     def __exit__(self, *given: object) -> None:
         self.hook.remove()
+        before = time.perf_counter()
+        synchronize()  # what was given to a GPU and is not done yet
+        self.seconds += time.perf_counter() - before
 
     def step(self, *given: object) -> None:
         """A step has ended."""
         self.steps += 1
-        now = time.perf_counter()
         if self.steps == SKIPPED:
-            self.start = now
-        self.seconds = now - self.start
+            synchronize()
+            self.start = time.perf_counter()
+        self.seconds = time.perf_counter() - self.start
 
     def rate(self, batch: int) -> float:
         """Pairs a second."""
         return (self.steps - SKIPPED) * batch / self.seconds
+
+
+def synchronize() -> None:
+    """Wait for the GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def ours(spec: str, precision: str, pairs: Pairs, tokens: Tokens, options: argparse.Namespace) -> float:
@@ -86,8 +93,11 @@ def ours(spec: str, precision: str, pairs: Pairs, tokens: Tokens, options: argpa
     return clock.rate(options.batch_size)
 
 
-def theirs(spec: str, precision: str, data: Dataset, options: argparse.Namespace) -> float:
-    """Pairs a second of SentenceTransformerTrainer."""
+def theirs(spec: str, precision: str, data: Any, options: argparse.Namespace) -> float:
+    """Pairs a second of SentenceTransformerTrainer; ``data`` is a data set of ``anchor`` and ``positive``."""
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
     forget()
     model = made(spec, options.max_length)
     words: Any = getattr(model[0], "tokenizer", None)
@@ -101,6 +111,7 @@ def theirs(spec: str, precision: str, data: Dataset, options: argparse.Namespace
             per_device_train_batch_size=options.batch_size,
             learning_rate=2e-5,
             bf16=precision == "bf16",
+            fp16=precision == "fp16",
             use_cpu=not torch.accelerator.is_available(),
             save_strategy="no",
             logging_strategy="no",
@@ -124,8 +135,10 @@ def forget() -> None:
         state._shared_state.clear()
 
 
-def texts_of(corpus: Corpus, pairs: Pairs) -> Dataset:
+def texts_of(corpus: Corpus, pairs: Pairs) -> Any:
     """The same pairs as text, in an order of their own choosing."""
+    from datasets import Dataset
+
     columns = [corpus.sentences(column) for column in np.asarray(pairs.rows).T]
     return Dataset.from_dict({"anchor": columns[0], "positive": columns[1]})
 
@@ -140,6 +153,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="of each, in turn (default 3)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     options = parser.parse_args()
+    from datasets import disable_progress_bars
+
     logging.disable_progress_bar()
     disable_progress_bars()
     use_threads(None)

@@ -1,0 +1,131 @@
+"""On a GPU: fp16's scaler, losses as on the CPU, resume; and the parts of benchmarks/gpu.py, tried on the CPU."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.utils import GradScalerKwargs
+
+from benchmarks import faults, gpu
+from sentemb import train
+from sentemb.loading import load
+from tests.devices import COARSE, HALF, near
+from tests.test_train import records
+
+ROOT = Path(__file__).parents[1]
+SPECS = {
+    "static": "static:embeddings=random,dim=16,vocabulary=400",
+    "lstm": "rnn:hidden=16,layers=2,embeddings=random,dim=16,vocabulary=400",
+    "gru": "rnn:cell=gru,hidden=16,embeddings=random,dim=16,vocabulary=400",
+    "transformer": "transformer:name=TINY,dropout=0",
+}
+
+
+def options(device: str) -> argparse.Namespace:
+    return argparse.Namespace(device=device, max_length=24, batch_size=32, steps=12)
+
+
+@pytest.fixture(scope="module")
+def text() -> gpu.Text:
+    return gpu.Text.of(40)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_gpu_trains_as_the_cpu_does(kind, text, tiny, tmp_path):
+    spec, models, logs = SPECS[kind].replace("TINY", tiny), {}, {}
+    for device in ("cpu", "cuda"):
+        models[device] = gpu.Case(spec, "no", options(device), text).fit(tmp_path / device, 12)
+        logs[device] = records(tmp_path / device)
+    assert [r["batch"] for r in logs["cuda"]] == [r["batch"] for r in logs["cpu"]]
+    assert [r["loss"] for r in logs["cuda"]] == near([r["loss"] for r in logs["cpu"]], 10 * COARSE)
+    found = [models[device].to(device).encode(text.sentences[:50]) for device in ("cpu", "cuda")]
+    assert np.abs(found[0] - found[1]).max() < 50 * COARSE
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_a_run_on_a_gpu_resumes_and_its_model_loads_on_a_cpu(precision, text, tiny, tmp_path):
+    spec = SPECS["transformer"].replace("TINY", tiny)
+    case = gpu.Case(spec, precision, options("cuda"), text)
+    case.fit(tmp_path / "straight", 12, save_every=6)
+    case.fit(tmp_path / "cut", 12, save_every=6)
+    (tmp_path / "cut" / "checkpoints" / "step-12").rename(tmp_path / "lost")
+    model = case.fit(tmp_path / "cut", 12, resume=True, save_every=6)
+    straight, cut = records(tmp_path / "straight"), records(tmp_path / "cut")
+    assert [r["batch"] for r in cut] == [r["batch"] for r in straight]
+    assert [r["loss"] for r in cut] == near([r["loss"] for r in straight], COARSE if precision == "no" else HALF)
+    assert straight[-1]["peak_memory_mib"] == pytest.approx(torch.cuda.max_memory_allocated() / 2**20, rel=0.5)
+    back = load(tmp_path / "cut" / "checkpoints" / "step-12", device="cpu").encode(text.sentences[:20])
+    assert np.abs(back - model.encode(text.sentences[:20])).max() < COARSE
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_what_is_remembered_stands_still_where_fp16_overflows(text, tmp_path, monkeypatch):
+    """A scale of 2^60 overflows some updates until it has been halved often enough."""
+    made = lambda **given: Accelerator(**given, kwargs_handlers=[GradScalerKwargs(init_scale=2.0**60)])  # noqa: E731
+    monkeypatch.setattr("accelerate.Accelerator", made)
+    monkeypatch.setattr(train, "SKIPS", 100)
+    case = gpu.Case(SPECS["lstm"], "fp16", options("cuda"), text, "moco:queue=128,momentum=0.9")
+    case.fit(tmp_path / "a", 80, save_every=1, keep=0, log_every=1)
+    overflows = {r["step"] for r in records(tmp_path / "a") if r.get("overflow")}
+    assert overflows and len(overflows) < 80
+    saved = tmp_path / "a" / "checkpoints"
+    weights = {step: faults.weights(saved / f"step-{step}") for step in range(1, 81)}  # queue, twin, optimiser, too
+    assert {step for step in range(2, 81) if weights[step] == weights[step - 1]} == overflows - {1}
+
+
+# ---- the parts, without a GPU
+
+
+def test_without_a_gpu_each_part_says_so_and_is_no_failure():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    for part in gpu.PARTS:
+        done = subprocess.run(["make", "-s", "test-gpu", f"PART={part}", f"PYTHON={sys.executable}"],
+                              cwd=ROOT, capture_output=True, text=True, timeout=120)  # fmt: skip
+        assert done.returncode == 0 and done.stdout.startswith("skipped: torch "), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["train", "bench"])
+def test_a_part_does_what_it_does_on_a_gpu_on_the_cpu(part, tmp_path):
+    command = [sys.executable, "-m", "benchmarks.gpu", part, "--device", "cpu", "--steps", "12", "--batch-size", "16"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "SENTEMB_CACHE": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    lines = done.stdout.splitlines()
+    assert lines[-1].startswith(f"{part}: ok in ")
+    for kind in ("rnn/no", "transformer/bf16"):
+        assert any(line.startswith(f"{part} {kind}: ") for line in lines)
+
+
+def test_tests_that_need_a_gpu_say_so_where_there_is_none():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu or gpus",
+        "-rs",
+        "-p",
+        "no:cacheprovider",
+        "tests/test_gpu.py",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "needs 1 GPU(s); torch sees 0" in done.stdout, done.stdout
+
+
+def test_a_device_that_is_not_there_is_an_error():
+    command = [sys.executable, "-m", "pytest", "-m", "numbers", "-p", "no:cacheprovider", "tests/test_geometry.py"]
+    environment = os.environ | {"SENTEMB_TEST_DEVICE": "xpu"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 4 and "SENTEMB_TEST_DEVICE=xpu cannot be used here" in done.stderr + done.stdout
