@@ -17,6 +17,7 @@ import json
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 420  # seconds after which no further case begins: a part stays under eight minutes
+MARKED = re.compile(r"^(pytestmark = numbers|@numbers|@pytest\.mark\.gpus?)$", re.MULTILINE)  # in a file of tests
 LEARN = 40  # steps after which a loss has fallen
 MISSING = {  # what a package is for; the tests name those that they lack themselves
     "datasets": "corpora of files, sentence-transformers' trainer",
@@ -75,8 +77,7 @@ def tests(options: argparse.Namespace, end: float) -> bool:
     if importlib.util.find_spec("pytest") is None:
         print("missing: pytest, without which no test runs")
         return False
-    marks = ("numbers", "mark.gpu")
-    files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if any(m in path.read_text() for m in marks)]
+    files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if MARKED.search(path.read_text())]
     command = [sys.executable, "-m", "pytest", "-m", "numbers or gpu or gpus", "-rs", "-p", "no:cacheprovider"]
     if importlib.util.find_spec("xdist") is not None:
         command += ["-n", str(min(4, len(os.sched_getaffinity(0))))]

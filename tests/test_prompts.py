@@ -31,6 +31,7 @@ TWO = Prompts("query: ", "a passage, read aloud: ")
 
 @pytest.fixture
 def corpus(book_file, tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
     return open_corpus(str(book_file), progress=False)
 
