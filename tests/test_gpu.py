@@ -84,6 +84,7 @@ def test_on_a_gpu_what_is_remembered_stands_still_where_fp16_overflows(text, tmp
 # ---- the parts, without a GPU
 
 
+@pytest.mark.slow
 def test_without_a_gpu_each_part_says_so_and_is_no_failure():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -106,6 +107,7 @@ def test_a_part_does_what_it_does_on_a_gpu_on_the_cpu(part, tmp_path):
         assert any(line.startswith(f"{part} {kind}: ") for line in lines)
 
 
+@pytest.mark.slow
 def test_tests_that_need_a_gpu_say_so_where_there_is_none():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -124,6 +126,7 @@ def test_tests_that_need_a_gpu_say_so_where_there_is_none():
     assert done.returncode == 0 and "needs 1 GPU(s); torch sees 0" in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there_is_an_error():
     command = [sys.executable, "-m", "pytest", "-m", "numbers", "-p", "no:cacheprovider", "tests/test_geometry.py"]
     environment = os.environ | {"SENTEMB_TEST_DEVICE": "xpu"}

@@ -121,6 +121,7 @@ def test_the_page_counts_negatives_as_the_code_does(name):
         assert counted in (0, 8, 1, 4096)
 
 
+@pytest.mark.slow
 def test_the_scoring_commands_run(place, folder, capsys):  # noqa: F811
     for name in ("A", "B", "C", "runs/bookcorpus"):
         train_bookcorpus.main(["--corpus", "FILE", "--encoder", SMALL, *TINY, "--out", name])

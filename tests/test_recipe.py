@@ -428,6 +428,7 @@ def test_quick_thoughts_with_two_towers(recipe, book_file, tmp_path):
     assert "consecutive sentences" in json.loads((tmp_path / "q" / "config.json").read_text())["description"]
 
 
+@pytest.mark.slow
 def test_compiled_training_equals_plain(recipe, book_file, tmp_path):
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("torch.compile needs a C++ compiler")

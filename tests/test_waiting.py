@@ -46,6 +46,7 @@ def test_a_process_that_hangs_ends_the_others_after_the_timeout(tmp_path):
     assert "the last good checkpoint is" in said and "--resume" in said and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_machine_that_prepares_for_longer_than_the_timeout_is_waited_for(tmp_path, monkeypatch):
     """Two machines, as two caches; the first one's corpus is locked, as if it was being prepared, for 8 of 3 s."""
     given = begin(tmp_path, "--max-steps", "3", "--timeout", "0.05", "--eval-every", "0")
