@@ -105,8 +105,8 @@ class Text:
         for _ in range(documents):
             topic = draw.sample(words, 12)
             for _ in range(sentences):
-                said = [draw.choice(topic if draw.random() < 0.5 else words) for _ in range(draw.randint(6, 24))]
-                texts.append(" ".join(said) + ".")
+                words_here = [draw.choice(topic if draw.random() < 0.5 else words) for _ in range(draw.randint(6, 24))]
+                texts.append(" ".join(words_here) + ".")
         starts = np.arange(documents, dtype=np.int64) * sentences
         return cls(texts, np.stack([starts, starts + sentences], axis=1))
 
@@ -221,9 +221,9 @@ def train(options: argparse.Namespace, end: float) -> bool:
             again = _log(runs[1])
             apart = max(abs(a["loss"] - b["loss"]) for a, b in zip(log, again, strict=True))
             same = [r["batch"] for r in log] == [r["batch"] for r in again]
-            said = text.sentences[:64]
-            there = model.encode(said)
-            back = load(runs[0] / "checkpoints" / f"step-{done}", device="cpu").encode(said)
+            sample = text.sentences[:64]
+            there = model.encode(sample)
+            back = load(runs[0] / "checkpoints" / f"step-{done}", device="cpu").encode(sample)
             gap = float(np.abs(there - back).max()) if done == options.steps else math.nan
             tolerance = COARSE if precision == "no" else 0.05  # (bf16 and fp16 sums in any order)
             checks = {

@@ -147,8 +147,8 @@ def refuse_unwritable(output: Path) -> None:
     """InputError if ``output`` cannot become a file, or its suffix is none of SUFFIXES."""
     parent = output.resolve().parent
     if output.suffix.lower() not in SUFFIXES:
-        known = ", ".join(SUFFIXES)
-        raise InputError(f"--output {output} has no suffix that names a format; let it end in one of {known}")
+        suffixes = ", ".join(SUFFIXES)
+        raise InputError(f"--output {output} has no suffix that names a format; let it end in one of {suffixes}")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder; name a file in it")
     if not parent.is_dir() or not os.access(parent, os.W_OK):

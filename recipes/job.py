@@ -131,10 +131,8 @@ def run(
     if len(corpus.notes) > NOTES:
         notes.append(f"{len(corpus.notes) - NOTES} more of this kind; python -m sentemb.corpus tells them all")
     if prompts != Prompts():
-        said = (
-            repr(prompts.anchor) if prompts.alike else f"{prompts.anchor!r} (anchor), {prompts.positive!r} (positive)"
-        )
-        notes.append(f"prompts before the texts: {said}")
+        sides = [f"{prompts.anchor!r} (anchor)", f"{prompts.positive!r} (positive)"]
+        notes.append(f"prompts before the texts: {repr(prompts.anchor) if prompts.alike else ', '.join(sides)}")
     if mlm is not None and mlm.new:
         notes.append("the checkpoint has no masked-language-model head; a new one is trained along")
     notes += differences(config, kept, world, steps, len(pairs))
@@ -159,7 +157,7 @@ def run(
         # InputErrors, if there are files of others, or no checkpoint is whole; nothing is written then
         others = names_beside(out, accelerator)
         on_main(partial(refuse_foreign, out, bool(kept), others), accelerator)
-        found = newest_whole(out, accelerator) if kept else False
+        checkpoint = newest_whole(out, accelerator) if kept else False
         accelerator.project_configuration.project_dir = accelerator.project_configuration.logging_dir = str(out)
         accelerator.print(f"run folder: {out}")
         accelerator.print(about["description"])
@@ -182,7 +180,7 @@ def run(
                 out,
                 score=lambda encoder: dev_scores(encoder, retrieval_pairs, dev_data),
                 dev="stsb_dev_spearman" if dev_data else "retrieval_mrr",
-                resume=found,
+                resume=checkpoint,
                 words=Words.of(tokenizer) if pairs.noise else None,
                 positive_tokens=positive_tokens,
                 caller_files=names_beside(out, accelerator),

@@ -236,18 +236,20 @@ def settings_of(options: dict[str, Any], defaults: dict[str, Any], out: Path | N
             )
         return defaults | options
     content = read_config(out)
-    kept = absolute_settings(content["settings"])  # (earlier versions left paths inside of specs as they were given)
-    if kept.get("precision") == "auto":  # what it was then, whatever this machine would choose
-        kept["precision"] = content.get("precision", "auto")
+    begun_with = absolute_settings(
+        content["settings"]
+    )  # (earlier versions left paths inside of specs as they were given)
+    if begun_with.get("precision") == "auto":  # what it was then, whatever this machine would choose
+        begun_with["precision"] = content.get("precision", "auto")
     for name in ("precision", "dev"):  # what was found then holds
         if options.get(name) == "auto":
             del options[name]
     for name, value in options.items():
-        before = kept.get(name, defaults.get(name))  # (an earlier version had not all of them)
+        before = begun_with.get(name, defaults.get(name))  # (an earlier version had not all of them)
         if name not in MAY_CHANGE and before != value:
             flag = name.replace("_", "-")
             raise InputError(f"{out} was begun with --{flag} {before}, not {value}; leave --{flag} out to resume it")
-    return defaults | kept | options
+    return defaults | begun_with | options
 
 
 def read_config(out: Path) -> dict[str, Any]:

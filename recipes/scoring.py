@@ -51,12 +51,12 @@ def read_tasks(name: str, settings: dict[str, Any], folder: Path | None) -> list
 def dev_scores(model: SentenceTransformer, pairs: HeldOut, stsb: Data | None) -> dict[str, float]:
     """What the log keeps of the held-out pairs and of STS-B dev: geometry, retrieval, Spearman."""
     encode = Encoder(model)
-    found = geometry_of(sides_of(model, encode), pairs)
+    geometry = geometry_of(sides_of(model, encode), pairs)
     scores = {
-        "heldout_alignment": found["alignment"],
-        "heldout_uniformity": found["uniformity"],
-        "retrieval_mrr": found["retrieval_mrr"],
-        "retrieval_recall_at_1": found["retrieval_recall_at_1"],
+        "heldout_alignment": geometry["alignment"],
+        "heldout_uniformity": geometry["uniformity"],
+        "retrieval_mrr": geometry["retrieval_mrr"],
+        "retrieval_recall_at_1": geometry["retrieval_recall_at_1"],
     }
     return scores | (stsb_dev(stsb, encode) if stsb else {})
 

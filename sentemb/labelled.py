@@ -25,8 +25,8 @@ def labelled_rows(
     columns = [*_columns(texts, path, anchor, positive, negatives), *([label] if label else [])]
     # the fingerprint of a loaded data set follows its files and split
     key = key_of("labelled", data._fingerprint, *columns, *(["classes"] if label else []))
-    said = ", ".join(columns) + (", the last one classes" if label else "")
-    name = f"labelled {Path(path).name} ({len(data):,} rows of {said})"
+    described = ", ".join(columns) + (", the last one classes" if label else "")
+    name = f"labelled {Path(path).name} ({len(data):,} rows of {described})"
     return name, key, partial(_rows, data.select_columns(columns), columns, path)
 
 

@@ -203,14 +203,14 @@ def absolute_paths(table: Table, spec: str) -> str:
         return spec
     if not texts or not texts.keys() <= options.keys():
         return spec
-    found = dict(texts)
+    absolute_texts = dict(texts)
     for key, text in texts.items():
         names = _path_unless(annotation_of(table[name], options[key]))
         if names is not None and text not in names:
-            found[key] = absolute(text)
-    if found == texts:
+            absolute_texts[key] = absolute(text)
+    if absolute_texts == texts:
         return spec
-    return f"{name}:" + ",".join(f"{key}={quoted(text)}" for key, text in found.items())
+    return f"{name}:" + ",".join(f"{key}={quoted(text)}" for key, text in absolute_texts.items())
 
 
 def _path_unless(annotation: Any) -> tuple[str, ...] | None:

@@ -68,13 +68,13 @@ class Batch:
         rows = [column[part] for column in self.columns]
         lengths = list(self.prompt_lengths or [0] * len(rows))
         cut = 1 if len(towers_of(model)) > 1 else len(rows)
-        found: list[Features] = []
+        sides: list[Features] = []
         for columns, own in ((rows[:cut], lengths[:cut]), (rows[cut:], lengths[cut:])):
             if columns:
-                side = collate(model, [row for column in columns for row in column])
+                features = collate(model, [row for column in columns for row in column])
                 prompts = {"prompt_lengths": own} if any(own) else {}
-                found.append({name: value.to(device) for name, value in side.items()} | prompts)
-        return found
+                sides.append({name: value.to(device) for name, value in features.items()} | prompts)
+        return sides
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,9 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
 
 def weighted(spec: str) -> list[tuple[str, str]]:
     """The parts of ``A + B*0.5`` with their weights as they are written, "" where there is none."""
-    whole = there(spec) or spec.startswith("labelled:")  # (negatives=a + b)
+    single = there(spec) or spec.startswith("labelled:")  # (negatives=a + b)
     parts, start = [], 0
-    for separator in [*(() if whole else re.finditer(r" \+ ", outside_quotes(spec))), None]:
+    for separator in [*(() if single else re.finditer(r" \+ ", outside_quotes(spec))), None]:
         stop = separator.start() if separator else len(spec)
         part = spec[start:stop]
         weight = None if there(part.strip()) else WEIGHT.fullmatch(part)
