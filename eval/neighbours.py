@@ -17,7 +17,7 @@ from sentemb.registry import InputError
 from sentemb.towers import towers_of
 
 SEED, COUNT = 0, 1000  # of the pairs drawn: fixed, so that runs over one corpus compare
-ONE_SIDE = "one encoder"  # what most models have for both sides
+ONE_SIDE, TWO_TOWERS = "one encoder", "f against g"  # what most models have for both sides; what others have
 
 Encode = Callable[[list[str]], np.ndarray]  # texts to [n, d]
 
@@ -80,7 +80,7 @@ def sides_of(model: SentenceTransformer, encode: Encode, batch_size: int = 128, 
     towers = towers_of(model)
     if len(towers) > 1:
         f, g = (Encoder(tower, batch_size, progress) for tower in towers)
-        return Sides(f, g, score, "f against g")
+        return Sides(f, g, score, TWO_TOWERS)
     prompts = prompts_of(model)
     if prompts.alike:
         return Sides(encode, None, score)

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,15 +26,18 @@ from recipes.launch import make_accelerator
 from recipes.options import absolute_settings
 from recipes.resuming import (
     begun,
+    changed_meanings,
     claimed,
     differences,
     end_with_launcher,
     finished,
     on_processes,
+    prompts_begun_with,
     refuse_another_job,
     resume_command,
+    retrieval_before,
 )
-from recipes.scoring import dev_scores, finish, read_dev, read_tasks, selected
+from recipes.scoring import dev_scores, finish, read_dev, read_tasks, retrieval_of, selected
 from sentemb.augment import Words
 from sentemb.card import write_card
 from sentemb.checkpoint import FOLDERS, refuse_foreign
@@ -104,15 +107,16 @@ def run(
         part.similarity_fn_name = objective.similarity
     if settings["prompts"] is not None:
         set_prompts(model, parse_prompts(settings["prompts"]))
-    prompts = prompts_of(model)
+    prompts, retrieval = prompts_begun_with(kept, prompts_of(model)), retrieval_of(model)
     tokenizer, length = tokenizer_of(model), settings["max_length"]
     tokens = corpus.tokens(tokenizer, length, prompts.anchor)
     positive_tokens = None if prompts.alike else corpus.tokens(tokenizer, length, prompts.positive)
     plain = corpus.tokens(tokenizer, length) if prompts.anchor and cleaning != Cleaning() else tokens
     cleaned = clean_corpus(corpus, plain, cleaning, tokenizer.num_special_tokens_to_add(False), length)
     pairs = make_pairs(settings, corpus, train, tokens, cleaned.mask if cleaned else None)
-    refuse_misfit(objective, pairs, settings["towers"])
-    if pairs.runs and settings["towers"] == 1 and not prompts.alike:
+    count = len(towers_of(model))
+    refuse_misfit(objective, pairs, count)
+    if pairs.runs and count == 1 and not prompts.alike:
         raise InputError(
             "prompts of two kinds need pairs of two sides, and a sentence of --pairs contiguous is on both; give both "
             "sides one prompt, or --towers 2"
@@ -136,6 +140,7 @@ def run(
     if mlm is not None and mlm.new:
         notes.append("the checkpoint has no masked-language-model head; a new one is trained along")
     notes += differences(config, kept, world, steps, len(pairs))
+    notes += changed_meanings(kept, prompts, prompts_of(model), retrieval, retrieval_before(kept, count, pairs.runs))
     settings["dev"] = "stsb" if dev_data else "heldout"  # so that a resumed run is selected by the same score
     settings["data"] = str(folder.resolve()) if folder else None  # ... wherever it is resumed
     about = {
@@ -144,6 +149,8 @@ def run(
         "least": config.least or 2 * world,
         "pairs": len(pairs),
         "dropped": cleaned.dropped if cleaned else None,
+        "prompts": asdict(prompts),
+        "retrieval": retrieval,
     }
 
     patience.wait()  # for other machines, which prepare for themselves
@@ -184,6 +191,7 @@ def run(
                 words=Words.of(tokenizer) if pairs.noise else None,
                 positive_tokens=positive_tokens,
                 caller_files=names_beside(out, accelerator),
+                forget_best=not dev_data and retrieval != retrieval_before(kept, count, pairs.runs),
             )
         except Stopped as stopped:
             if main:
@@ -253,7 +261,10 @@ def make_model(settings: dict[str, Any], corpus: Corpus, train: np.ndarray) -> S
     f, g = one(), one()
     if len(towers_of(f)) > 1:
         raise InputError(f"{settings['init']} has two towers already; leave --towers out")
-    return towers(f, g)
+    both = towers(f, g)
+    if not (prompts := prompts_of(f)).alike:  # f has the anchor's, and g the positive's
+        set_prompts(both, prompts)
+    return both
 
 
 def tower_dimension(model: SentenceTransformer) -> int:
@@ -337,7 +348,7 @@ def write_config(
         "settings": settings,
         "command": kept.get("command", command),
         **({"resumed": [*kept.get("resumed", []), command]} if kept else {}),
-        **{name: about[name] for name in ("description", "steps", "least")},
+        **{name: about[name] for name in ("description", "steps", "least", "prompts", "retrieval")},
         "corpus": {
             "name": corpus.name,
             "fingerprint": corpus.fingerprint,

@@ -18,12 +18,14 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from filelock import Timeout
 
+from eval.neighbours import ONE_SIDE, TWO_TOWERS
 from recipes.options import read_config, refuse_used
 from sentemb.cache import lock_of
 from sentemb.checkpoint import newest
 from sentemb.config import FitConfig
 from sentemb.corpus import Corpus
 from sentemb.epoch import Updates
+from sentemb.prompts import Prompts
 from sentemb.registry import InputError
 from sentemb.whole import Damaged, verify
 
@@ -90,6 +92,45 @@ def differences(config: FitConfig, kept: dict[str, Any], world: int, steps: int,
         notes.append(
             f"planned for {planned} steps, now {steps}: from here on the learning rate falls to 0 at step {steps}, "
             f"which a run of {steps} steps from the start would have done from its warm-up on"
+        )
+    return notes
+
+
+def prompts_begun_with(kept: dict[str, Any], prompts: Prompts) -> Prompts:
+    """What a run trains with: ``prompts`` of its model, or those that a continued one was begun with."""
+    if not kept:
+        return prompts
+    return Prompts(**kept.get("prompts", {}))  # (earlier versions trained without any)
+
+
+def retrieval_before(kept: dict[str, Any], towers: int, runs: bool) -> dict[str, str] | None:
+    """How a continued run ranked held-out pairs when it was begun; None if none is continued."""
+    if not kept:
+        return None
+    # (earlier versions took cosines always, and [f; g] for both sides of consecutive sentences)
+    return kept.get("retrieval", {"score": "cosine", "sides": TWO_TOWERS if towers > 1 and not runs else ONE_SIDE})
+
+
+def changed_meanings(
+    kept: dict[str, Any],
+    prompts: Prompts,
+    default: Prompts,
+    retrieval: dict[str, str],
+    before: dict[str, str] | None,
+) -> list[str]:
+    """What means something else now than when a continued run was begun by an earlier version, a sentence each."""
+    notes = []
+    if kept and prompts != default:
+        notes.append(
+            f"the run was begun with the prompts {prompts.anchor!r} and {prompts.positive!r} and goes on with them; "
+            f"the model's are {default.anchor!r} and {default.positive!r}, with which it is scored; begin a new run "
+            "to train with those"
+        )
+    if before is not None and before != retrieval:
+        notes.append(
+            f"held-out pairs are ranked by {retrieval['score']} ({retrieval['sides']}) now, and were by "
+            f"{before['score']} ({before['sides']}) when the run was begun: these scores do not compare, and best/ is "
+            "chosen anew from here on"
         )
     return notes
 

@@ -61,6 +61,12 @@ def dev_scores(model: SentenceTransformer, pairs: HeldOut, stsb: Data | None) ->
     return scores | (stsb_dev(stsb, encode) if stsb else {})
 
 
+def retrieval_of(model: SentenceTransformer) -> dict[str, str]:
+    """How held-out pairs of a model are ranked: ``score``, between which ``sides``."""
+    sides = sides_of(model, Encoder(model))
+    return {"score": sides.score, "sides": sides.names}
+
+
 def selected(folder: Path) -> str:
     """Which step a best/ folder is of."""
     kept = json.loads((folder / "selected.json").read_text(encoding="utf-8"))

@@ -23,7 +23,8 @@ STOCK = """from sentence_transformers import SentenceTransformer
 model = SentenceTransformer(PATH)  # this folder, or its name on the hub"""
 OWN = """import sentemb  # {} no module of sentence-transformers
 
-model = sentemb.load(PATH)  # this folder"""
+model = sentemb.load(PATH)  # this folder
+# or, where sentemb is installed: SentenceTransformer(PATH, trust_remote_code=True)"""
 TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction", "sentemb"]
 GEOMETRY = {
     "alignment": ("alignment loss of partners (mean squared distance)", 4),

@@ -9,6 +9,7 @@ random numbers of every process are functions of (seed, step, rank), and so need
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import nn
 
 from sentemb.loading import read_model
 from sentemb.registry import InputError, in_a_line
-from sentemb.whole import MANIFEST, Damaged, free_name, recover, remove, unlisted, verify, write_whole
+from sentemb.whole import LEFT, MANIFEST, PARTIAL, Damaged, free_name, recover, remove, unlisted, verify, write_whole
 
 FOLDERS = ("checkpoints", "best", "last")  # of a run folder: what training writes and replaces
 WRITTEN = re.compile(r"(config|scores)\.json|log\.jsonl|report\.html|model|nonfinite-step-\d+\.json")  # the rest
@@ -139,7 +140,10 @@ def refuse_foreign(run: Path, resume: bool, caller_files: Collection[str] = ()) 
     """
     if run.exists() and not run.is_dir():
         raise InputError(f"{run} is a file; give a folder for the run")
-    entries = sorted(run.glob("[!.]*"))  # (killed writers leave hidden ones)
+    entries = sorted(run.glob("*"))
+    # (killed writers leave hidden ones, and training touches no other hidden ones; a new folder should be empty)
+    hidden = "." if resume else ()
+    entries = [p for p in entries if not (p.name.startswith(hidden) or LEFT.fullmatch(p.name) or PARTIAL in p.name)]
     entries = [path for path in entries if path.name not in caller_files or path.name in (*FOLDERS, "log.jsonl")]
     if entries and not resume:
         raise InputError(
@@ -157,8 +161,9 @@ def refuse_foreign(run: Path, resume: bool, caller_files: Collection[str] = ()) 
             foreign.append(path)
     if foreign:
         raise InputError(f"{foreign[0]} was not written by the run in {run}; move it out of that folder")
-    if (run / "log.jsonl").is_file() and not _is_log(run / "log.jsonl"):
-        raise InputError(f"{run / 'log.jsonl'} is not the log of a run, which would be continued in it; move it away")
+    log = run / "log.jsonl"
+    if (log.exists() or log.is_symlink()) and not (log.is_file() and _is_log(log)):
+        raise InputError(f"{log} is not the log of a run, which would be continued in it; move it away")
 
 
 def _is_log(path: Path) -> bool:
@@ -175,6 +180,16 @@ def prune(run: Path, keep: int) -> None:
     """Remove all but the newest ``keep`` checkpoints; 0: none."""
     for folder in all_of(run)[keep:] if keep else ():
         remove(folder)
+
+
+def discard(run: Path, names: Collection[str]) -> None:
+    """Remove these of the run's folders; what was not written by it stays, and so does the folder that it is in."""
+    for folder in (run / name for name in names):
+        for saved in sorted(folder.iterdir()) if folder.name == "checkpoints" and folder.is_dir() else [folder]:
+            if saved.is_dir():
+                remove(saved)
+        with suppress(OSError):  # (not there, or not empty)
+            folder.rmdir()
 
 
 def restore(folder: Path, embedder: Any, optimizer: torch.optim.Optimizer, beside: Modules) -> dict[str, Any]:

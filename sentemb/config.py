@@ -45,6 +45,9 @@ class FitConfig:
         for name in ("lr", "clip"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise InputError(f"{name} must be a positive number, got {getattr(self, name)}")
+        for name in ("weight_decay", "mlm"):
+            if not math.isfinite(getattr(self, name)):
+                raise InputError(f"{name.replace('_', '-')} must be a number, got {getattr(self, name)}")
 
     def steps(self, pairs: int, processes: int) -> int:
         """Updates of the whole run over ``pairs`` pairs; InputError if they are too few for one."""

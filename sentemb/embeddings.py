@@ -85,12 +85,14 @@ def resolve(embeddings: str) -> str:
 
 def table(texts: Texts, embeddings: str, vocabulary: int, dim: int) -> tuple[Tokenizer, Tensor]:
     """A tokenizer without special tokens and its ``[vocabulary, dim]`` table of embeddings."""
-    embeddings = resolve(embeddings)
+    written, embeddings = embeddings, resolve(embeddings)
     if embeddings == "random":
         at_least_one(vocabulary=vocabulary, dim=dim)
         tokenizer = _vocabulary(texts, vocabulary)
         return tokenizer, torch.randn(tokenizer.get_vocab_size(), dim) * dim**-0.5
-    path = minilm_folder() if embeddings == "minilm" else Path(embeddings).expanduser()
+    path = Path(embeddings).expanduser()
+    if embeddings == "minilm":
+        path = named_minilm() if written == "minilm" else minilm_folder()
     if path.is_dir():
         return _input_table(path)
     if path.is_file():

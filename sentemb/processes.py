@@ -51,7 +51,7 @@ class Patience:
     """A place where processes wait for each other for as long as work of one of them takes: preparing, scoring.
 
     Collectives of training give up after minutes, as a process that hangs would keep all others for ever. This one has
-    a group of its own, on the CPU, that waits half a day; a process that has died ends it at once, too. To be made by
+    a group of its own, on the CPU, that waits twelve hours; a process that has died ends it at once, too. To be made by
     all processes together.
     """
 

@@ -221,8 +221,15 @@ def _path_unless(annotation: Any) -> tuple[str, ...] | None:
 
 
 def absolute(path: str) -> str:
-    """The absolute path of a file or folder that is there; any other text as it is."""
-    return os.path.abspath(os.path.expanduser(path)) if there(path) else path
+    """The absolute path of a file or folder that is there, without links; any other text as it is.
+
+    A link stays one where the file behind it ends otherwise: the hub's cache keeps files by their digests, and the
+    ending says what is in a file.
+    """
+    if not there(path):
+        return path
+    straight, resolved = os.path.abspath(os.path.expanduser(path)), os.path.realpath(os.path.expanduser(path))
+    return resolved if os.path.splitext(resolved)[1] == os.path.splitext(straight)[1] else straight
 
 
 def there(path: str) -> bool:

@@ -38,6 +38,7 @@ class Log:
         done: int,
         seen: int,
         dev: str | None = None,
+        best: float = -math.inf,
         about: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> None:
@@ -61,7 +62,7 @@ class Log:
             desc="training",
         )
         self.file: TextIO | None = None
-        self.best = saved_best(run, done, dev)  # dev score of the model in best/
+        self.best = best  # dev score of the model in best/
         if main:
             self.file = (run / "log.jsonl").open("a", encoding="utf-8")
 

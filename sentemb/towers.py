@@ -13,6 +13,7 @@ from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 
 from sentemb.geometry import unit
+from sentemb.registry import InputError
 
 OF_G = "g_"  # before the names of g's features, where its texts have another prompt
 
@@ -45,7 +46,7 @@ class Towers(InputModule):
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **more: Any) -> dict[str, Any]:
         """Features of texts, for both; without a ``prompt`` each has its own default one, g's features then behind."""
-        of_f, of_g = (prompt or default_prompt(tower) for tower in (self.f, self.g))
+        of_f, of_g = (default_prompt(tower) if prompt is None else prompt for tower in (self.f, self.g))
         features = self.f.preprocess(inputs, prompt=of_f or None, **more)
         if of_f == of_g:
             return features
@@ -76,8 +77,12 @@ class Towers(InputModule):
         """
         import sentemb  # (by its name: what reads any checkpoint knows this module, and not the other way round)
 
+        names = [str(Path(subfolder, name)) for name in "fg"]
+        for name in names:
+            if Path(model_name_or_path).is_dir() and not Path(model_name_or_path, name).is_dir():
+                raise InputError(f"{Path(model_name_or_path, name)} is missing; copy the folder anew")
         where = {key: more[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in more}
-        folders = [cls.load_dir_path(model_name_or_path, str(Path(subfolder, name)), **where) for name in "fg"]
+        folders = [cls.load_dir_path(model_name_or_path, name, **where) for name in names]
         return cls(*(sentemb.load(str(folder), device="cpu") for folder in folders))
 
     def save(self, output_path: str, *given: Any, safe_serialization: bool = True, **more: Any) -> None:

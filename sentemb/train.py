@@ -24,7 +24,7 @@ from sentemb.objectives import NEEDS, OBJECTIVES, Objective
 from sentemb.pairs import Pairs
 from sentemb.processes import agree, any_of, on_main, refuse_drift
 from sentemb.registry import InputError
-from sentemb.runlog import Log, Scores, rewind
+from sentemb.runlog import Log, Scores, rewind, saved_best
 from sentemb.source import Batch, Source
 from sentemb.stopping import Halted, Signals, Stopped, explained
 from sentemb.towers import towers_of
@@ -50,6 +50,7 @@ def fit(
     words: Words | None = None,
     positive_tokens: Tokens | None = None,
     caller_files: Collection[str] = ("config.json",),
+    forget_best: bool = False,
 ) -> int:
     """Train ``embedder.model`` in place; returns the number of updates done.
 
@@ -69,6 +70,8 @@ def fit(
             :func:`newest_whole` has found.
         words: how token ids make words, where the pairs change some.
         caller_files: names in ``run`` that the caller has put there.
+        forget_best: the dev scores of the run that is resumed do not compare with those of now; ``best/`` is chosen
+            anew.
 
     Raises:
         FloatingPointError: loss, gradient or weights are no longer finite; step, batch and what to try are named.
@@ -80,6 +83,11 @@ def fit(
     """
     towers = len(towers_of(embedder.model))
     refuse_misfit(objective, pairs, towers)
+    if pairs.runs and towers == 1 and positive_tokens is not None:
+        raise InputError(
+            "positive_tokens are of the second side of pairs, and of consecutive sentences one encoder takes each but "
+            "once; leave them out, or train two towers"
+        )
     on_main(lambda: checkpoint.refuse_foreign(run, bool(resume), caller_files), accelerator)
     steps = config.steps(len(pairs), accelerator.num_processes)
     model, about = embedder.model, {"attention": embedder.attention, "compile": config.compile}
@@ -98,6 +106,7 @@ def fit(
     beside: dict[str, nn.Module] = {"objective": objective} | ({"twin": twin} if twin else {})  # saved and resumed, too
     found, told = newest_whole(run, accelerator) if resume is True else resume or (None, [])
     state = checkpoint.restore(found, embedder, optimizer, beside) if found else {}
+    state |= {"best": None} if forget_best else {}
     deciding = _deciding(config, accelerator.num_processes)
     for setting, value in state.get("settings", deciding).items():
         if deciding.get(setting) != value:
@@ -138,7 +147,8 @@ def fit(
         if accelerator.is_main_process:
             run.mkdir(parents=True, exist_ok=True)
             rewind(run, done)
-        log = at.log = Log(run, accelerator, steps, done, source.updates.seen(done), dev, about, state)
+        best = -math.inf if forget_best else saved_best(run, done, dev)
+        log = at.log = Log(run, accelerator, steps, done, source.updates.seen(done), dev, best, about, state)
         for warning in told:
             log.warn(warning)
         for step, batch in enumerate(source.batches(done, steps, config.workers), start=done + 1):

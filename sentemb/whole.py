@@ -20,8 +20,10 @@ from sentemb.registry import InputError
 
 MANIFEST = "manifest.json"
 MEND = "copy the folder anew, or use another"
+PARTIAL = ".partial-"  # in the name of what is being written; the number of its process is behind it
 OURS = ("training.json", "selected.json")  # say with "manifest": true that the folder was written with one
-LEFT = re.compile(r"\.DS_Store|\..+\.[0-9a-f]{32}")  # files of the system, and of writers that were killed
+# Of systems, of notebooks, and of writers that were killed: nobody's files.
+LEFT = re.compile(r"\.DS_Store|\._.+|\.nfs.+|\.ipynb_checkpoints|\..+\.[0-9a-f]{32}")
 
 
 class Damaged(InputError):
@@ -47,7 +49,7 @@ def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     recover(folder.parent, folder.name)
-    partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
+    partial = folder.parent / f".{folder.name}{PARTIAL}{os.getpid()}"
     partial.mkdir()
     try:
         write(partial)
@@ -67,8 +69,8 @@ def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
 
 def recover(parent: Path, name: str = "*") -> None:
     """Put in order what killed writers of ``parent/name`` have left: give the one they were replacing its name back."""
-    for leftover in parent.glob(f".{name}.partial-*"):
-        folder = parent / leftover.name[1:].rpartition(".partial-")[0]
+    for leftover in parent.glob(f".{name}{PARTIAL}*"):
+        folder = parent / leftover.name[1:].rpartition(PARTIAL)[0]
         if leftover.name.endswith("-replaced") and not folder.exists():  # killed between the two renames
             leftover.rename(folder)
         shutil.rmtree(leftover, ignore_errors=True)
@@ -93,7 +95,7 @@ def remove(folder: Path) -> None:
     """
     if unlisted(folder):
         return
-    gone = folder.parent / f".{folder.name}.partial-{os.getpid()}"
+    gone = folder.parent / f".{folder.name}{PARTIAL}{os.getpid()}"
     folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
@@ -146,11 +148,12 @@ def unlisted(folder: Path) -> list[Path]:
         return []
     else:
         listed = set()
-    names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    names = {path: path.relative_to(folder) for path in files}
     return [
         path
         for path, name in names.items()
-        if name not in listed | {MANIFEST, "README.md"} and not LEFT.fullmatch(path.name)
+        if name.as_posix() not in listed | {MANIFEST, "README.md"} and not any(map(LEFT.fullmatch, name.parts))
     ]
 
 

@@ -267,6 +267,11 @@ def test_a_built_in_name_wins_and_a_note_names_the_folder(tmp_path, monkeypatch)
     for spec in ("sample", "sample*2", "sample + sample*0.5"):
         assert sources.absolute_corpus(spec) == spec
     assert sources.absolute_corpus("./sample + here*2") == f"{tmp_path}/sample + {tmp_path}/here*2"
+    Path("here").rename("books")  # a name that means nothing alone is a path, with no note
+    assert opened("books").notes == () and sources.absolute_corpus("books") == f"{tmp_path}/books"
+    for spec in ("", "sample + ", " + books", "books +  + sample"):
+        with pytest.raises(InputError, match="a part of corpus .* is empty; write A . B"):
+            opened(spec)
 
 
 def test_paths_with_commas_and_plus_signs_in_quotes(tmp_path, monkeypatch):

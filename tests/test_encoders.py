@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from sentemb.embeddings import KnownTexts, minilm_folder
+from sentemb.embeddings import KnownTexts, _tell, minilm_folder
 from sentemb.encoders import ENCODERS, averaged
 from sentemb.forward import Embedder, collate, dense_recurrence, tokenizer_of
 from sentemb.heads import HEADS
@@ -266,5 +266,11 @@ def test_minilm_is_the_built_in_model_whatever_lies_here(tmp_path, monkeypatch, 
     assert (
         said.count("note: minilm is the model of the minilm extra, not the minilm in this folder; write ./minilm") == 1
     )
+    _tell.cache_clear()
+    build(ENCODERS, "rnn:embeddings=minilm,hidden=2", texts=list, max_length=8)
+    assert "note: minilm is the model of the minilm extra" in capsys.readouterr().err
+    _tell.cache_clear()
+    build(ENCODERS, "rnn:hidden=2", texts=list, max_length=8)  # which names none
+    assert capsys.readouterr().err == ""
     for spec in ("transformer:name=minilm", "rnn:embeddings=minilm"):
         assert absolute_paths(ENCODERS, spec) == spec

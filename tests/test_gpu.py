@@ -61,7 +61,8 @@ def test_a_run_on_a_gpu_resumes_and_its_model_loads_on_a_cpu(precision, text, ti
     straight, cut = records(tmp_path / "straight"), records(tmp_path / "cut")
     assert [r["batch"] for r in cut] == [r["batch"] for r in straight]
     assert [r["loss"] for r in cut] == near([r["loss"] for r in straight], COARSE if precision == "no" else HALF)
-    assert straight[-1]["peak_memory_mib"] == pytest.approx(torch.cuda.max_memory_allocated() / 2**20, rel=0.5)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20
+    assert 3 * weights < straight[-1]["peak_memory_mib"] < torch.cuda.mem_get_info()[1] / 2**20  # and AdamW's two
     back = load(tmp_path / "cut" / "checkpoints" / "step-12", device="cpu").encode(text.sentences[:20])
     assert np.abs(back - model.encode(text.sentences[:20])).max() < COARSE
 

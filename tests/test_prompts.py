@@ -23,7 +23,7 @@ from sentemb.source import Source
 from sentemb.towers import towers_of
 from tests.devices import DEVICE, SINGLE, numbers
 from tests.test_recipe import recipe  # noqa: F401
-from tests.test_train import records, steady
+from tests.test_train import job, records, steady  # noqa: F401
 
 RANDOM = "embeddings=random,dim=6,vocabulary=290"
 TWO = Prompts("query: ", "a passage, read aloud: ")
@@ -111,6 +111,16 @@ def test_two_towers_have_a_prompt_each(included, encoder, corpus, tmp_path):
     both = np.concatenate([side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides], axis=1)
     assert np.abs(model.encode(texts) - both).max() < 1e-6
     assert np.abs(model.encode(texts, prompt="x: ") - both).max() > 1e-3
+    without = [tower.encode(texts, prompt="") for tower in (f, g)]
+    without = np.concatenate([side / np.linalg.norm(side, axis=1, keepdims=True) for side in without], axis=1)
+    assert np.abs(model.encode(texts, prompt="") - without).max() < 1e-6
+    before = fingerprint(model)
+    for change in (lambda: g.set_pooling_include_prompt(not included), lambda: setattr(g, "max_seq_length", 7)):
+        change()
+        assert fingerprint(model) != before
+        before = fingerprint(model)
+    g.set_pooling_include_prompt(included)
+    g.max_seq_length = f.max_seq_length
     model.save(str(tmp_path / "two"), create_model_card=False)
     for again in (load(tmp_path / "two"), SentenceTransformer(str(tmp_path / "two"), trust_remote_code=True)):
         assert prompts_of(again) == TWO and np.abs(again.encode(texts) - both).max() < 1e-6
@@ -238,3 +248,56 @@ def test_pooling_excludes_what_sentence_transformers_counts(encoder, corpus):
         counted = model[0].preprocess(["hello"], prompt=prompt)["prompt_length"]
         assert corpus.tokens(tokenizer_of(model), 20, prompt).prompt_length == counted
     assert isinstance(model[1], Pooling)
+
+
+def test_a_run_begun_without_its_models_default_prompt_goes_on_without(
+    recipe,  # noqa: F811
+    encoder,
+    book_file,
+    tmp_path,
+    capsys,
+):
+    """Earlier versions trained so, and their config.json says nothing of prompts."""
+    model = encoder("transformer:name=TINY", 30)
+    model.save(str(tmp_path / "plain"))
+    model.prompts["query"], model.default_prompt_name = "query: ", "query"
+    model.save(str(tmp_path / "prompted"))
+    for name in ("plain", "prompted"):
+        flags = [*TRAIN, "--save-every", "1", "--keep", "0", "--select", "last"]
+        recipe(["--corpus", str(book_file), "--init", name, *flags, "--out", f"{name}-run"])
+    run = tmp_path / "prompted-run"
+    for path in (run / "report.html", run / "log.jsonl"):
+        path.unlink()
+    for name in ("checkpoints", "best", "last", "model"):
+        (run / name).rename(tmp_path / f"of-{name}")
+    config = json.loads((run / "config.json").read_text())
+    assert config.pop("prompts") == {"anchor": "query: ", "positive": "query: "}
+    (run / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    for _ in range(2):  # and when it is resumed once more, by what is written down then
+        recipe(["--resume", "--out", str(run)])
+        assert "begun with the prompts '' and '' and goes on with them; the model's are 'query: '" in (
+            capsys.readouterr().out
+        )
+        losses, plain = ([r["loss"] for r in records(path)] for path in (run, tmp_path / "plain-run"))
+        assert losses == pytest.approx(plain, rel=1e-6)
+        assert json.loads((run / "config.json").read_text())["prompts"] == {"anchor": "", "positive": ""}
+        (run / "report.html").unlink()
+
+
+def test_an_encoder_of_two_prompts_becomes_two_towers_of_one_each(recipe, book_file, tmp_path):  # noqa: F811
+    start = ["--corpus", str(book_file), *TRAIN]
+    recipe([*start, "--encoder", f"static:{RANDOM}", "--prompts", "anchor=a: ,positive=b: ", "--out", "one"])
+    recipe([*start, "--init", "one", "--towers", "2", "--out", "two"])
+    f, g = towers_of(load(tmp_path / "two"))
+    assert prompts_of(load(tmp_path / "two")) == Prompts("a: ", "b: ")
+    assert np.array_equal(g.encode("hello"), g.encode("hello", prompt="b: "))
+    # consecutive sentences are on both sides, which two towers have a prompt each for, however they were made
+    two_sided = ["--pairs", "contiguous", "--objective", "joint_infonce", "--prompts", "anchor=c: ,positive=d: "]
+    recipe([*start, "--init", "two", *two_sided, "--out", "three"])
+    assert prompts_of(load(tmp_path / "three")) == Prompts("c: ", "d: ")
+
+
+def test_consecutive_sentences_of_one_encoder_have_one_side(job):  # noqa: F811
+    with pytest.raises(InputError, match="positive_tokens are of the second side of pairs"):
+        job("a", pairs="contiguous", objective="joint_infonce", max_steps=2, positive_prompt="x: ")

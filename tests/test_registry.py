@@ -110,6 +110,10 @@ def test_paths_in_a_spec_become_absolute(tmp_path, monkeypatch):
         ("source:path=text,column=text", f"source:path={here}/text,column=text"),
     ):
         assert absolute_paths(table, spec) == expected
+    (tmp_path / "link").symlink_to("c")
+    (tmp_path / "link.csv").symlink_to("c")  # as the hub's cache has them: what it is stands in the ending
+    assert absolute_paths(table, "source:path=link") == f"source:path={here}/c"
+    assert absolute_paths(table, "source:path=link.csv") == f"source:path={here}/link.csv"
     for same in ("source:path=hub/name", "source", "other:path=c", "source:path=c,wrong=c", "source:path"):
         assert absolute_paths(table, same) == same
 

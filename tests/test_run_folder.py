@@ -9,8 +9,8 @@ from accelerate import Accelerator
 from recipes import train_bookcorpus
 from sentemb.loading import load
 from sentemb.registry import InputError
-from sentemb.runlog import Log
-from sentemb.whole import remove, verify, write_whole
+from sentemb.runlog import Log, saved_best
+from sentemb.whole import remove, unlisted, verify, write_whole
 from tests.test_recipe import TINY, recipe  # noqa: F401
 from tests.test_train import job, records  # noqa: F401
 
@@ -30,7 +30,16 @@ def dev(model) -> dict[str, float]:
     return {"dev": 0.5}
 
 
-FOREIGN = ["notes.txt", "best/model.bin", "last/weights/a", "checkpoints/step-1/x", "log.jsonl", "best", "model/x"]
+FOREIGN = [
+    ".git/HEAD",
+    "notes.txt",
+    "best/model.bin",
+    "last/weights/a",
+    "checkpoints/step-1/x",
+    "log.jsonl",
+    "best",
+    "model/x",
+]
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -80,16 +89,24 @@ def test_a_resumed_run_leaves_what_only_bears_a_runs_names(job, tmp_path):  # no
         assert (tmp_path / "a" / name).read_text() == "mine\n"
         (tmp_path / "a" / name).unlink()
     (tmp_path / "a" / "best").rmdir()
+    log = tmp_path / "a" / "log.jsonl"
+    for make in (log.mkdir, lambda: log.symlink_to(tmp_path / "gone")):
+        make()
+        with pytest.raises(InputError, match="log.jsonl is not the log of a run"):
+            job("a", **STEPS, score=dev, resume=True)
+        log.rmdir() if log.is_dir() else log.unlink()
+    write(tmp_path / "a" / ".git" / "HEAD")  # training touches no hidden files
     job("a", **STEPS, score=dev, resume=True)  # nothing there yet: from step 0
+    assert (tmp_path / "a" / ".git" / "HEAD").read_text() == "mine"
 
 
 def test_a_logger_removes_nothing(job, tmp_path):  # noqa: F811
     run = job("a", **STEPS, score=dev)
     before = bytes_of(run)
     for done in (0, 2, 4):
-        log = Log(run, Accelerator(cpu=True), 4, done, 0, "dev")
-        log.close()
-        assert log.best == (0.5 if done else -float("inf")) and bytes_of(run) == before
+        best = saved_best(run, done, "dev")
+        Log(run, Accelerator(cpu=True), 4, done, 0, "dev", best).close()
+        assert best == (0.5 if done else -float("inf")) and bytes_of(run) == before
     write(run / "best" / "selected.json", json.dumps({"step": 2, "dev": 0.7}))
     Log(run, Accelerator(cpu=True), 4, 0, 0, "dev").close()
     assert json.loads((run / "best" / "selected.json").read_text()) == {"step": 2, "dev": 0.7}
@@ -119,7 +136,12 @@ def test_a_folder_with_files_of_others_is_neither_removed_nor_replaced(tmp_path)
         verify(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     write(folder / "README.md", "edited")  # a card is ours, whatever it says
-    write(folder / ".DS_Store")
+    for name in (".DS_Store", "._a", "sub/.nfs0001", ".ipynb_checkpoints/a-checkpoint"):
+        write(folder / name)
+    (tmp_path / "others").mkdir()
+    (folder / "link").symlink_to(tmp_path / "others")
+    assert unlisted(folder) == [folder / "link"]
+    (folder / "link").unlink()
     for number, name in ((1, "model-replaced"), (2, "model-replaced-2")):
         write(folder / "sub" / "mine.txt", str(number))
         remove(folder)
@@ -155,3 +177,11 @@ def test_a_command_leaves_files_beside_a_runs_own_alone_and_refuses_those_inside
     train_bookcorpus.main(["--resume", "--out", "a"])  # model/ is made anew, the other one kept
     assert (run / "model-replaced" / "scores-of-mine.json").is_file()
     assert load(run, device="cpu").encode("hello").shape == (12,) and records(run)[-1]["step"] == 5
+
+
+def test_dev_scores_that_no_longer_compare_are_forgotten(job, tmp_path):  # noqa: F811
+    for name, forget in (("a", False), ("b", True)):
+        job(name, **STEPS, score=lambda model: {"dev": 0.9})
+        job(name, **STEPS | {"max_steps": 6}, score=lambda model: {"dev": 0.2}, resume=True, forget_best=forget)
+        selected = json.loads((tmp_path / name / "best" / "selected.json").read_text())
+        assert selected["step"] == (6 if forget else 0)

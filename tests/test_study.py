@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,13 @@ from recipes.study import statistics
 from recipes.study.measure import measure
 from recipes.study.plan import DEFAULTS, Place, described, read_study, shipped
 from recipes.study.results import collect, conclude
-from recipes.study.runner import lost
+from recipes.study.runner import asked, lost, refuse_others
 from recipes.train_bookcorpus import main as train
+from sentemb.checkpoint import FOLDERS, discard
 from sentemb.corpus import open_corpus
 from sentemb.loading import load
+from sentemb.registry import InputError
+from sentemb.whole import write_whole
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
@@ -353,8 +357,8 @@ def test_a_killed_study_goes_on_with_nothing_run_twice(small, data, tmp_path, mo
 
     # each encoder is what the recipe alone makes of its settings
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    asked = json.loads((out / "planned" / "align+uniform.json").read_text())["asked"]
-    train(["--corpus", asked["corpus"], "--encoder", SMALL, "--objective", "align_uniform", "--max-steps", "4",
+    begun_with = json.loads((out / "planned" / "align+uniform.json").read_text())["asked"]
+    train(["--corpus", begun_with["corpus"], "--encoder", SMALL, "--objective", "align_uniform", "--max-steps", "4",
            "--warmup", "1", "--batch-size", "16", "--lr", "0.01", "--dev", "heldout", "--no-score", "--threads", "1",
            "--out", str(tmp_path / "alone")])  # fmt: skip
     last = json.loads((tmp_path / "alone" / "log.jsonl").read_text().splitlines()[-1])
@@ -408,3 +412,34 @@ def test_a_process_that_dies_is_a_failed_row_with_its_reason(tmp_path):
     row = lost(Place(tmp_path), planned, -9)
     assert row["status"] == "failed" and "SIGKILL, for want of memory mostly" in row["reason"]
     assert Place(tmp_path).row(planned) == row
+
+
+def test_a_study_that_an_earlier_version_began_goes_on(tmp_path, monkeypatch):
+    """Settings that it had not are at their defaults, and those that decide nothing are not compared."""
+    (tmp_path / "a.csv").write_text("text\nOne.\n")
+    monkeypatch.chdir(tmp_path)
+    study = read_study(str(plan(tmp_path, encoders=[{}])))
+    (planned,), place = study.encoders, Place(tmp_path / "out")
+    planned = replace(planned, settings=planned.settings | {"corpus": f"table:path={tmp_path}/a.csv"})
+    study = replace(study, encoders=[planned])
+    place.run(planned).mkdir(parents=True)
+    place.planned(planned).parent.mkdir()
+    before = asked(planned) | {"timeout": 3.0, "corpus": "table:path=a.csv"}
+    for name in ("weight_decay", "prompts"):
+        del before[name]
+    place.planned(planned).write_text(json.dumps({"asked": before}))
+    refuse_others(place, study)
+    place.planned(planned).write_text(json.dumps({"asked": before | {"weight_decay": 0.1}}))
+    with pytest.raises(InputError, match="was begun with weight_decay 0.1, and now it is 0.0"):
+        refuse_others(place, study)
+
+
+def test_what_a_run_has_not_written_stays_where_a_study_clears_up(tmp_path):
+    for name in ("best", "last", "checkpoints/step-1", "checkpoints/damaged-step-2"):
+        write_whole(tmp_path / name, lambda partial: (partial / "weights").write_text("1"))
+    for name in ("last/mine", "checkpoints/notes.txt"):
+        (tmp_path / name).write_text("mine")
+    discard(tmp_path, FOLDERS)
+    discard(tmp_path, ["model"])  # not there
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["checkpoints/notes.txt", "last/manifest.json", "last/mine", "last/weights"]

@@ -15,7 +15,7 @@ from sentemb.corpus import open_corpus
 from sentemb.encoders import towers
 from sentemb.loading import load
 from sentemb.objectives import OBJECTIVES
-from sentemb.registry import build
+from sentemb.registry import InputError, build
 from sentemb.towers import towers_of
 from tests.test_recipe import recipe  # noqa: F401
 from tests.test_train import records
@@ -140,3 +140,15 @@ def test_a_model_that_only_encodes_is_one_encoder():
     pairs = HeldOut(["a", "bbb"], ["aa", "bbbb"], "-")
     sides = sides_of(Plain(), Encoder(Plain()))
     assert geometry_of(sides, pairs)["retrieval_sides"] == "one encoder"
+
+
+@pytest.mark.parametrize("name", ["f", "g"])
+def test_a_missing_tower_is_named_and_not_looked_for_on_the_hub(name, encoder, tmp_path):
+    towers(encoder(f"static:{RANDOM}"), encoder(f"static:{RANDOM}")).save(
+        str(tmp_path / "two"), create_model_card=False
+    )
+    for path in (tmp_path / "two").rglob(name):
+        path.rename(tmp_path / "gone")
+    for again in (load, lambda path: SentenceTransformer(str(path), trust_remote_code=True)):
+        with pytest.raises(InputError, match=rf"/{name} is missing; copy the folder anew"):
+            again(tmp_path / "two")

@@ -124,6 +124,8 @@ def job(book_file, encoder, tmp_path, monkeypatch):
         resume: bool = False,
         score=None,
         dev=None,
+        forget_best: bool = False,
+        positive_prompt: str | None = None,
         **settings,
     ):
         model = towers(encoder(spec), encoder(spec)) if two else encoder(spec)
@@ -148,6 +150,8 @@ def job(book_file, encoder, tmp_path, monkeypatch):
             score=score,
             dev=dev,
             resume=resume,
+            forget_best=forget_best,
+            positive_tokens=None if positive_prompt is None else corpus.tokens(tokenizer, 12, positive_prompt),
             words=Words.of(tokenizer),
         )
         model.save(str(folder / "model"), create_model_card=False)
@@ -401,7 +405,17 @@ def test_steps_and_learning_rate():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"batch_size": 1}, {"lr": 0}, {"lr": math.nan}, {"epochs": 0}, {"warmup": -1}, {"max_steps": 0}]
+    "wrong",
+    [
+        {"batch_size": 1},
+        {"lr": 0},
+        {"lr": math.nan},
+        {"epochs": 0},
+        {"warmup": -1},
+        {"max_steps": 0},
+        {"weight_decay": math.inf},
+        {"mlm": math.nan},
+    ],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong)).replace("_", "-")):

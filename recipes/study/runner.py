@@ -16,9 +16,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from recipes.options import DEFAULTS
 from recipes.study.plan import ENCODERS, LOGS, PLANNED, ROW, Place, Planned, Study, described
+from sentemb.corpus.sources import absolute_corpus
 from sentemb.registry import InputError, choose
 from sentemb.whole import write_text
+
+DECIDE_NOTHING = ("threads", "data", "save_every", "keep", "log_every", "timeout")  # settings
 
 
 def refuse_others(place: Place, study: Study) -> None:
@@ -28,23 +32,21 @@ def refuse_others(place: Place, study: Study) -> None:
             continue
         now, mend = asked(planned), f"delete {place.run(planned)} to have it run anew, or choose another --out"
         try:
-            before = dict(json.loads(place.planned(planned).read_text(encoding="utf-8"))["asked"])
+            before = DEFAULTS | json.loads(place.planned(planned).read_text(encoding="utf-8"))["asked"]
+            before["corpus"] = absolute_corpus(str(before["corpus"]))  # (earlier versions left paths in specs relative)
         except (OSError, ValueError, KeyError, TypeError):
             raise InputError(f"{place.planned(planned)}, which says what it was, cannot be read; {mend}") from None
-        for key in sorted(before | now):
-            if before.get(key) != now.get(key):
+        for key, value in sorted(now.items()):  # (an earlier version had not all of them: then the default)
+            if before.get(key) != value:
                 raise InputError(
-                    f"encoder {planned.name} was begun with {key} {before.get(key)!r}, and now it is "
-                    f"{now.get(key)!r}; {mend}"
+                    f"encoder {planned.name} was begun with {key} {before.get(key)!r}, and now it is {value!r}; {mend}"
                 )
 
 
 def asked(planned: Planned) -> dict[str, Any]:
     """What decides an encoder's result, as it is written down."""
-    kept = {
-        k: v for k, v in planned.settings.items() if k not in ("threads", "data", "save_every", "keep", "log_every")
-    }
-    return json.loads(json.dumps(kept | {"trained": planned.trained}))
+    deciding = {k: v for k, v in planned.settings.items() if k not in DECIDE_NOTHING}
+    return json.loads(json.dumps(deciding | {"trained": planned.trained}))
 
 
 def run_all(study: Study, place: Place, fingerprint: str, jobs: int, threads: int, folds: int, gpus: int = 0) -> bool:

@@ -24,7 +24,7 @@ from recipes.scoring import selected
 from recipes.study.measure import measure
 from recipes.study.plan import ARRAYS, ROW, Planned
 from sentemb.card import read_config, write_card
-from sentemb.checkpoint import newest_whole, refuse_foreign
+from sentemb.checkpoint import FOLDERS, discard, newest_whole, refuse_foreign
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.loading import load
 from sentemb.registry import InputError, in_a_line
@@ -65,9 +65,8 @@ def work(planned: Planned, out: Path, log: Path, keep: str, fingerprint: str, fo
         row["seconds"] = round(time.perf_counter() - start, 2)
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / ROW, json.dumps(row, indent=1) + "\n")
-        for name in ("checkpoints", "best", "last", *([MODEL] if keep == "none" else [])):
-            if keep != "all" and row["status"] != "failed":
-                shutil.rmtree(out / name, ignore_errors=True)
+        if keep != "all" and row["status"] != "failed":
+            discard(out, [*FOLDERS, *([MODEL] if keep == "none" else [])])
 
 
 def _train(planned: Planned, out: Path, corpus: Corpus) -> None:

@@ -65,6 +65,8 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
         InputError: no such name or path; not text; no sentence, or no document with two; the data cannot be fetched.
     """
     parts = weighted(spec)
+    if not all(part for part, _ in parts):
+        raise InputError(f"a part of corpus {spec!r} is empty; write A + B, each a name or a path")
     # (each process of a run looks at its sources; whichever then prepares them shows how far it is)
     sources = [_source(part, progress and speaks()) for part, _ in parts]
     weights = [float(weight or 1) for _, weight in parts]
@@ -80,7 +82,7 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
         found = open_folder(folder, name, key, tuple(weights), progress)
     if found is None:
         raise InputError(f"the prepared corpus in {folder} cannot be read back; remove that folder and try again")
-    notes = [note for part, _ in parts if part in CORPORA and (note := shadowed(part, "the built-in corpus"))]
+    notes = [note for part, _ in parts if built_in(part) and (note := shadowed(part, "the built-in corpus"))]
     first = sources[0]  # (what is labelled stands alone)
     return replace(
         found, labelled=first.labelled, classes=first.classes, one_book=first.one_book, notes=(*notes, *found.notes)
