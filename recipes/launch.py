@@ -37,6 +37,8 @@ def make_accelerator(settings: dict[str, Any]) -> Accelerator:
         raise InputError(
             f"{launched} processes were started but accelerate sees {accelerator.num_processes}; use torchrun"
         )
+    # A process that refuses the settings and exits while another one still connects would end that one by an error.
+    accelerator.wait_for_everyone()
     if track is not None and not accelerator.log_with:
         raise InputError(f"--track {track} needs its package; pip install {track}")
     return accelerator
