@@ -33,6 +33,7 @@ check: install  ## what a machine can see without running: style, types, import 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest tests/test_layering.py
 
 docs: install  ## the site, into site/; a broken link or anchor is an error

@@ -28,7 +28,7 @@ from safetensors import numpy as arrays
 
 from benchmarks.fuzz import fuzz
 from sentemb.cache import digest
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 SPAWN = multiprocessing.get_context("forkserver")  # forks of one process that has imported torch
 VARIES = {"seconds", "pairs_per_second", "peak_memory_mib"}  # of the log, from run to run

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 
 @contextlib.contextmanager

@@ -32,8 +32,8 @@ from eval.reading import Data, read
 from eval.tasks import GROUPS, choose_tasks, data_folder
 from sentemb.cache import cache_dir
 from sentemb.embeddings import minilm_folder
+from sentemb.errors import InputError
 from sentemb.loading import load
-from sentemb.registry import InputError
 
 
 def random_features(x: np.ndarray, width: int) -> np.ndarray:

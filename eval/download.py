@@ -29,7 +29,7 @@ from tqdm import tqdm
 from eval.sources import File, files_of
 from eval.tasks import GROUPS
 from sentemb.cache import digest
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 try:
     import fcntl

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 from sentemb.towers import towers_of
 
 

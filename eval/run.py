@@ -19,8 +19,9 @@ from eval.scoring import Settings, measure
 from eval.senteval import SUFFIXES
 from eval.tables import RENDER, as_csv, compare, tables
 from sentemb.corpus import open_corpus
+from sentemb.errors import InputError
 from sentemb.loading import is_folder, load, model_folder
-from sentemb.registry import InputError, build, choose
+from sentemb.registry import build, choose
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn", "numpy")
 FORMATS = ("text", "markdown", "latex", "csv", "json")

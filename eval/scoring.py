@@ -17,8 +17,8 @@ from eval.probe import SEED, Logistic, Probe, kfold, nested, split
 from eval.reading import Data, Part
 from eval.similarity import Regression, Similarity, aggregate, correlate, cosines, regress
 from eval.tasks import GROUPS, METRICS, Task, kind_of
+from sentemb.errors import InputError
 from sentemb.geometry import alignment, effective_rank, mean_cosine, tolerance, uniformity, uniformity_optimum, unit
-from sentemb.registry import InputError
 
 Encode = Callable[[Sequence[str]], np.ndarray]  # n sentences to [n, d], all finite
 

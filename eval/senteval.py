@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.reading import Data, read
 from eval.tasks import GROUPS, TASKS, Task, choose_tasks, data_folder
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 if TYPE_CHECKING:
     from eval.compat import SE, SentEvalEvaluator

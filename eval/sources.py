@@ -7,7 +7,7 @@ gone. The copies named here are in public repositories, each at one commit, so t
 from dataclasses import dataclass
 
 from eval.tasks import GROUPS, TASKS, named
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sentemb.registry import InputError, choose
+from sentemb.errors import InputError
+from sentemb.registry import choose
 
 Scheme = Literal["nested", "kfold", "split", "similarity", "regression"]
 Form = Literal[

@@ -124,7 +124,7 @@ def data() -> Line:
     """SentEval's files and the sample."""
     from eval.tasks import choose_tasks, data_folder
     from sentemb.cache import cache_dir
-    from sentemb.registry import InputError
+    from sentemb.errors import InputError
 
     sample = "the sample is in the cache" if (cache_dir() / "sample").is_dir() else "the sample is not fetched yet"
     folder = data_folder(None)

@@ -45,6 +45,7 @@ from sentemb.config import FitConfig
 from sentemb.corpus import CLEANINGS, Cleaning, Corpus, Tokens, clean_corpus, open_corpus
 from sentemb.embeddings import KnownTexts
 from sentemb.encoders import ENCODERS, freeze_unused, has_dropout, towers
+from sentemb.errors import InputError, Stopped
 from sentemb.forward import ATTENTIONS, Embedder, tokenizer_of
 from sentemb.heads import HEADS
 from sentemb.loading import load
@@ -54,9 +55,9 @@ from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Pairs, contiguous, joined, sample
 from sentemb.processes import Patience, on_main
 from sentemb.prompts import Prompts, parse_prompts, prompts_of, set_prompts
-from sentemb.registry import InputError, build, check, choose
+from sentemb.registry import build, check, choose
 from sentemb.source import usable
-from sentemb.stopping import Stopped, tell
+from sentemb.stopping import tell
 from sentemb.towers import towers_of
 from sentemb.train import describe, fit, newest_whole, refuse_misfit
 from sentemb.whole import write_text, write_whole

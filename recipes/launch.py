@@ -10,9 +10,10 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import InitProcessGroupKwargs
 
+from sentemb.errors import InputError
 from sentemb.loading import is_folder, model_folder
 from sentemb.machine import bf16_units
-from sentemb.registry import InputError, choose
+from sentemb.registry import choose
 from sentemb.trust import read_json, refuse_unsafe
 from sentemb.whole import verify
 

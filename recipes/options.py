@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentemb.registry import InputError, absolute, absolute_paths, choose
+from sentemb.errors import InputError
+from sentemb.registry import absolute, absolute_paths, choose
 
 PRESETS = Path(__file__).with_name("presets.toml")
 DEFAULTS: dict[str, Any] = {
@@ -336,7 +337,8 @@ def command(
         )
         sys.exit(130)
     except Exception as error:
-        from sentemb.stopping import Halted, explained
+        from sentemb.errors import Halted
+        from sentemb.stopping import explained
 
         why = str(error) if isinstance(error, Halted) else explained(error)
         if why is None:

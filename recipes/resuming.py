@@ -25,9 +25,9 @@ from sentemb.checkpoint import newest
 from sentemb.config import FitConfig
 from sentemb.corpus import Corpus
 from sentemb.epoch import Updates
+from sentemb.errors import Damaged, InputError
 from sentemb.prompts import Prompts
-from sentemb.registry import InputError
-from sentemb.whole import Damaged, verify
+from sentemb.whole import verify
 
 SCORING = ("select", "tasks", "score", "data")  # settings that are about a finished training
 

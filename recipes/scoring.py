@@ -16,7 +16,7 @@ from eval.tables import format_table
 from eval.tasks import choose_tasks
 from sentemb.card import read_config, write_card
 from sentemb.encoders import averaged
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 from sentemb.report import write_report
 from sentemb.towers import towers_of
 from sentemb.whole import write_text

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.study.plan import STUDY, Place, Study, read_study, shipped
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 
 def parser() -> argparse.ArgumentParser:

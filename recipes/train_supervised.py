@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from recipes.options import command
-from sentemb.registry import InputError, absolute, quoted
+from sentemb.errors import InputError
+from sentemb.registry import absolute, quoted
 
 DEFAULTS = {
     "corpus": None,

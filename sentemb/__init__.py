@@ -7,10 +7,11 @@ if TYPE_CHECKING:
     from sentemb.config import FitConfig
     from sentemb.corpus import CORPORA, Corpus, open_corpus
     from sentemb.encoders import ENCODERS
+    from sentemb.errors import InputError
     from sentemb.loading import load
     from sentemb.objectives import OBJECTIVES
     from sentemb.pairs import PAIRS
-    from sentemb.registry import InputError, build
+    from sentemb.registry import build
     from sentemb.train import fit
 
 # Imported when they are asked for: torch and sentence-transformers take seconds, which --help should not.

@@ -16,7 +16,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from sentemb.registry import InputError, Unfinished
+from sentemb.errors import InputError, Unfinished
 
 FORMAT = "2"  # of all that is prepared here and of how text is read; raise it when either changes
 

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
+from sentemb.errors import Damaged, InputError, in_a_line
 from sentemb.loading import read_model
-from sentemb.registry import InputError, in_a_line
-from sentemb.whole import LEFT, MANIFEST, PARTIAL, Damaged, free_name, recover, remove, unlisted, verify, write_whole
+from sentemb.whole import LEFT, MANIFEST, PARTIAL, free_name, recover, remove, unlisted, verify, write_whole
 
 FOLDERS = ("checkpoints", "best", "last")  # of a run folder: what training writes and replaces
 WRITTEN = re.compile(r"(config|scores)\.json|log\.jsonl|report\.html|model|nonfinite-step-\d+\.json")  # the rest

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 from sentemb.epoch import Updates
-from sentemb.registry import InputError, choose
+from sentemb.errors import InputError
+from sentemb.registry import choose
 
 
 @dataclass(frozen=True)

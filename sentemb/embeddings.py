@@ -18,7 +18,8 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
 from sentemb.cache import cache_dir, key_of, making
-from sentemb.registry import InputError, shadowed
+from sentemb.errors import InputError
+from sentemb.registry import shadowed
 
 Texts = Callable[[], Iterable[str]]  # the corpus, read only where a vocabulary is learned from it
 

@@ -24,10 +24,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from sentemb.embeddings import Texts, at_least_one, named_minilm, resolve, sizes_of, table
+from sentemb.errors import InputError, in_a_line
 from sentemb.forward import tokenizer_of
 from sentemb.gru import GRU
 from sentemb.loading import OFFLINE, fetched, refuse_missing_weights
-from sentemb.registry import InputError, PathUnless, choose, in_a_line
+from sentemb.registry import PathUnless, choose
 from sentemb.towers import Towers, towers_of
 from sentemb.trust import refuse_unsafe
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 LONGEST_LINE = 1_000_000  # characters; a longer line is no sentence
 

@@ -19,10 +19,11 @@ from sentence_transformers.sentence_transformer.modules import (
 from tokenizers import Tokenizer, processors
 from torch import Tensor, nn
 
+from sentemb.errors import InputError
 from sentemb.gru import GRU
 from sentemb.mlm import MaskedWords
 from sentemb.packing import NAME, Packing, quick_dropout, using
-from sentemb.registry import InputError, choose
+from sentemb.registry import choose
 from sentemb.towers import towers_of
 
 ATTENTIONS = ("auto", "packed", "padded", "sdpa", "eager")

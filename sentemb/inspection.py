@@ -33,10 +33,11 @@ from sentemb.corpus.formats import cut
 from sentemb.corpus.store import CHUNK
 from sentemb.corpus.words import CHECKED, Encoder
 from sentemb.embeddings import resolve, table
+from sentemb.errors import InputError
 from sentemb.machine import bf16_units, keep_memory, use_threads
 from sentemb.order import Numbers, Selection
 from sentemb.pairs import Pairs, draw, labelled, neighbours, sample
-from sentemb.registry import InputError, build, check
+from sentemb.registry import build, check
 from sentemb.runfiles import duration
 
 AT_ONCE = 1_000_000  # sentences whose numbers are looked at together, or that a vocabulary is learned from

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.cache import cache_dir, key_of
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 from sentemb.text import clean
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}

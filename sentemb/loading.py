@@ -17,8 +17,9 @@ from sentence_transformers.sentence_transformer.modules import Dropout, Pooling,
 from torch import nn
 
 from sentemb.embeddings import named_minilm
+from sentemb.errors import InputError, in_a_line
 from sentemb.gru import GRU
-from sentemb.registry import InputError, choose, in_a_line
+from sentemb.registry import choose
 from sentemb.towers import Towers
 from sentemb.trust import read_json, refuse_unsafe
 from sentemb.whole import MANIFEST, MEND, verify

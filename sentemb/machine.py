@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 
 def use_threads(wanted: int | None) -> None:

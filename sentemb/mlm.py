@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling
 from transformers.utils import logging
 
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 from sentemb.towers import towers_of
 
 

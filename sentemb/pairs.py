@@ -10,8 +10,9 @@ from functools import partial
 import numpy as np
 
 from sentemb.augment import AUGMENTATIONS, Noise
+from sentemb.errors import InputError
 from sentemb.order import Lazy, Numbers, Permutation
-from sentemb.registry import InputError, choose
+from sentemb.registry import choose
 
 GAP = 1000  # how much further apart the positions of two documents are, so that no offset leads from one to the other
 

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 Result = TypeVar("Result")
 

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from sentemb.errors import InputError
+
 Table = Mapping[str, Callable[..., Any]]
 _QUOTES = "\"'"
 _IN_QUOTES = re.compile(r"""=\s*(?:"(?:[^"]|"")*"|'(?:[^']|'')*')""")
@@ -29,22 +31,6 @@ class PathUnless:
 
 
 PathText = Annotated[str, PathUnless()]  # a path, or a name of the hub
-
-
-class InputError(ValueError):
-    """Something the user gave cannot be used. Its text is one sentence: what, where, how to mend it.
-
-    Commands print it and exit with code 2; nothing has been written by then.
-    """
-
-
-class Unfinished(InputError):
-    """Work that stopped on its way: what was done is kept, and the same command goes on."""
-
-
-def in_a_line(error: BaseException) -> str:
-    """An error's text in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def choose(what: str, given: str, valid: Iterable[str]) -> str:

@@ -21,8 +21,8 @@ import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 
+from sentemb.errors import InputError
 from sentemb.figures import histogram_figure, image, loss_figure, path_figure, retrieval_figure, stsb_figure
-from sentemb.registry import InputError
 from sentemb.runfiles import Record, Run, as_dict, as_list, duration, number, plain, read_run, safe, show
 
 HIGHER, LOWER = 1, -1  # which end of a measure is better

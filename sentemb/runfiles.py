@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 Record = dict[str, Any]
 Series = NDArray[np.float64]

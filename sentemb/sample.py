@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sentemb.cache import cache_dir, digest, making
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 from sentemb.text import clean, split_sentences
 
 SNIPPETS = ("amazonReview", "movieReview", "nytEditorial")

@@ -12,20 +12,9 @@ from typing import Any, TextIO
 import torch
 import torch.distributed as dist
 
-from sentemb.whole import disk_full
+from sentemb.errors import disk_full
 
 AGAIN = 0.5  # seconds; what comes sooner is the same request, which a launcher has passed on
-
-
-class Halted(RuntimeError):
-    """Training cannot go on. Its text says why, what is kept and how to go on; commands exit with 1."""
-
-
-class Stopped(Exception):
-    """A signal ended the run after a whole step, which is saved; commands exit with 0."""
-
-    def __init__(self, step: int, steps: int, folder: Any) -> None:
-        super().__init__(f"after step {step} of {steps}, saved in {folder}")
 
 
 class Signals:

@@ -7,8 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
+from sentemb.errors import InputError
 from sentemb.files import clean, reading
-from sentemb.registry import InputError
 
 
 def _version() -> str:

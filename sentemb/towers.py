@@ -12,8 +12,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 
+from sentemb.errors import InputError
 from sentemb.geometry import unit
-from sentemb.registry import InputError
 
 OF_G = "g_"  # before the names of g's features, where its texts have another prompt
 

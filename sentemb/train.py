@@ -19,14 +19,14 @@ from sentemb.augment import Words
 from sentemb.card import read_config, write_card
 from sentemb.config import FitConfig
 from sentemb.corpus import Tokens
+from sentemb.errors import Halted, InputError, Stopped
 from sentemb.forward import Embedder
 from sentemb.objectives import NEEDS, OBJECTIVES, Objective
 from sentemb.pairs import Pairs
 from sentemb.processes import agree, any_of, on_main, refuse_drift
-from sentemb.registry import InputError
 from sentemb.runlog import Log, Scores, rewind, saved_best
 from sentemb.source import Batch, Source
-from sentemb.stopping import Halted, Signals, Stopped, explained
+from sentemb.stopping import Signals, explained
 from sentemb.towers import towers_of
 from sentemb.twin import Twin
 from sentemb.update import gradients

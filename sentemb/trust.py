@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 OWN = ("sentemb.gru.GRU", "sentemb.towers.Towers")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")

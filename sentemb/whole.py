@@ -4,7 +4,6 @@ A folder is written under another name, with a manifest of its files (``manifest
 synced to the disk, and then renamed. Who reads it later compares it with its manifest.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from sentemb.cache import digest
-from sentemb.registry import InputError
+from sentemb.errors import Damaged
 
 MANIFEST = "manifest.json"
 MEND = "copy the folder anew, or use another"
@@ -24,10 +23,6 @@ PARTIAL = ".partial-"  # in the name of what is being written; the number of its
 OURS = ("training.json", "selected.json")  # say with "manifest": true that the folder was written with one
 # Of systems, of notebooks, and of writers that were killed: nobody's files.
 LEFT = re.compile(r"\.DS_Store|\._.+|\.nfs.+|\.ipynb_checkpoints|\..+\.[0-9a-f]{32}")
-
-
-class Damaged(InputError):
-    """A folder is not what its manifest says. Its text names the file."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -169,17 +164,6 @@ def _written_with_one(path: Path) -> bool:
         return False
     except (OSError, ValueError, AttributeError, RecursionError):  # damaged, too
         return True
-
-
-def disk_full(error: BaseException) -> bool:
-    """Whether an error, or one behind it, says that the disk is full."""
-    seen: BaseException | None = error
-    while seen is not None:
-        full = isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if full or "No space left on device" in str(seen) or "os error 28" in str(seen):  # (safetensors' own class)
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
 
 
 def _manifest(folder: Path) -> str:

@@ -15,7 +15,7 @@ from eval.compat import UPSTREAM, Parameters
 from eval.probe import Logistic, Mlp
 from eval.senteval import SE, SentEvalEvaluator
 from eval.tasks import TASKS
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 from tests.test_senteval import TINY, TINY_PAIRS, TINY_SPLIT, TINY_STS, folder  # noqa: F401
 
 STAND_INS = {"MR": TINY, "SST5": TINY_SPLIT, "MRPC": TINY_PAIRS, "STS12": TINY_STS}

@@ -20,7 +20,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from sentemb import sample as sample_module
 from sentemb.cache import cache_dir, digest
 from sentemb.corpus import Corpus, open_corpus, prepare, sources
-from sentemb.registry import InputError, quoted
+from sentemb.errors import InputError
+from sentemb.registry import quoted
 from sentemb.sample import sample_files
 from sentemb.text import SPLITTER, split_sentences
 

@@ -15,7 +15,7 @@ from eval import download as module
 from eval.download import download, main
 from eval.sources import FILES, File, files_of
 from eval.tasks import GROUPS
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 GOOD = b"a fine film .\nthe rain went on .\nno newline at the end ?"
 NAME = "downstream/MR/rt-polarity.pos"

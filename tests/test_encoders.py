@@ -14,10 +14,11 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb.embeddings import KnownTexts, _tell, minilm_folder
 from sentemb.encoders import ENCODERS, averaged
+from sentemb.errors import InputError
 from sentemb.forward import Embedder, collate, dense_recurrence, tokenizer_of
 from sentemb.heads import HEADS
 from sentemb.loading import load
-from sentemb.registry import InputError, absolute_paths, build
+from sentemb.registry import absolute_paths, build
 from tests.conftest import SENTENCES
 from tests.devices import DEVICE, DOUBLE, SINGLE, normal, numbers
 

@@ -23,11 +23,10 @@ from recipes import doctor, train_bookcorpus, train_supervised
 from recipes.resuming import claimed, differences, on_processes
 from sentemb import checkpoint, train
 from sentemb.config import FitConfig
+from sentemb.errors import Halted, InputError, Stopped
 from sentemb.loading import load
 from sentemb.objectives import OBJECTIVES
 from sentemb.objectives.contrastive import InfoNCE
-from sentemb.registry import InputError
-from sentemb.stopping import Halted, Stopped
 from sentemb.whole import verify
 from tests.test_train import SMALL, job, records, steady  # noqa: F401 (job is a fixture)
 

@@ -11,12 +11,13 @@ from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from benchmarks.shapes import bert_tokenizer
 from sentemb.encoders import has_dropout, towers
+from sentemb.errors import InputError
 from sentemb.forward import Embedder, collate, offset_of, packed_forward, tokenizer_of
 from sentemb.heads import HEADS
 from sentemb.loading import load
 from sentemb.mlm import MaskedWords
 from sentemb.packing import Packing, attend, drop, seed_dropout
-from sentemb.registry import InputError, build
+from sentemb.registry import build
 from tests.conftest import SENTENCES
 from tests.devices import DEVICE, DOUBLE, SINGLE, normal, numbers, ones, tensor
 

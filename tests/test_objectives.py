@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from sentemb import blockwise
+from sentemb.errors import InputError
 from sentemb.geometry import relative_penalty, unit
 from sentemb.objectives import OBJECTIVES, Extras
 from sentemb.objectives.sequence import follower
 from sentemb.pairs import contiguous
-from sentemb.registry import InputError, build
+from sentemb.registry import build
 from tests import references as slow
 from tests.devices import DEVICE, DOUBLE, arange, eye, normal, numbers, ones, tensor, zeros
 

@@ -7,8 +7,8 @@ from tokenizers.models import WordPiece
 
 from sentemb.augment import AUGMENTATIONS, Noise, Words
 from sentemb.corpus import Tokens
+from sentemb.errors import InputError
 from sentemb.pairs import PAIRS, Pairs, augment, contiguous, draw, dropout, joined, labelled, neighbours, sample
-from sentemb.registry import InputError
 from sentemb.source import usable
 
 

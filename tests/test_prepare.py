@@ -21,8 +21,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from sentemb.cache import cache_dir, digests, making
 from sentemb.corpus import Corpus, cleaning, formats, open_corpus, prepare, store, words
 from sentemb.corpus.formats import is_boundary
+from sentemb.errors import InputError
 from sentemb.files import LONGEST_LINE, clean
-from sentemb.registry import InputError
 
 WORDS = ["the", "old", "house", "stood", "at", "end", "of", "lane", "where", "nobody", "had", "lived", "for", "twenty",
          "years", "and", "then", "he", "heard", "a", "step"]  # fmt: skip

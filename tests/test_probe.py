@@ -14,7 +14,8 @@ from torch import nn
 from eval.logistic import Regressions
 from eval.mlp import optimiser
 from eval.probe import PROBES, Fold, Knn, Logistic, Mlp, kfold, nested, split, stratified
-from sentemb.registry import InputError, build
+from sentemb.errors import InputError
+from sentemb.registry import build
 from tests.devices import DEVICE, DOUBLE, numbers, tensor, zeros
 
 pytestmark = numbers

@@ -14,11 +14,11 @@ from recipes import train_bookcorpus
 from sentemb.augment import Words
 from sentemb.corpus import open_corpus
 from sentemb.encoders import towers
+from sentemb.errors import InputError
 from sentemb.forward import Embedder, tokenizer_of
 from sentemb.loading import load
 from sentemb.pairs import augment, contiguous, neighbours
 from sentemb.prompts import Prompts, parse_prompts, prompts_of, set_prompts
-from sentemb.registry import InputError
 from sentemb.source import Source
 from sentemb.towers import towers_of
 from tests.devices import DEVICE, SINGLE, numbers

@@ -7,7 +7,7 @@ import pytest
 
 from eval.reading import read
 from eval.tasks import GROUPS, SAMPLE, STSB, TASKS, File, Task, choose_tasks, data_folder, named
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 LINES = Task(
     "LINES",

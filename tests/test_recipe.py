@@ -18,9 +18,9 @@ from recipes import train_bookcorpus, train_simcse, train_supervised
 from recipes.job import check_settings
 from recipes.options import DEFAULTS, presets, with_preset
 from sentemb.corpus import sources
+from sentemb.errors import InputError
 from sentemb.loading import load
 from sentemb.objectives import OBJECTIVES
-from sentemb.registry import InputError
 from tests.test_train import records, steady, torchrun
 
 ROOT = Path(__file__).parents[1]

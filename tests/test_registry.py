@@ -7,7 +7,8 @@ from typing import Literal, Optional
 
 import pytest
 
-from sentemb.registry import InputError, PathText, absolute_paths, build, check, parse, quoted
+from sentemb.errors import InputError
+from sentemb.registry import PathText, absolute_paths, build, check, parse, quoted
 
 
 def recipe(width: int, rate: float = 0.5, deep: bool = False, name: str = "a", place: Path = Path(), extra: int = 0):

@@ -15,7 +15,7 @@ import pytest
 from matplotlib.image import imread
 
 from sentemb import report
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 from sentemb.report import write_report
 
 SCRIPT = "<script>alert('x')</script>"

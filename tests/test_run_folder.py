@@ -7,8 +7,8 @@ import pytest
 from accelerate import Accelerator
 
 from recipes import train_bookcorpus
+from sentemb.errors import InputError
 from sentemb.loading import load
-from sentemb.registry import InputError
 from sentemb.runlog import Log, saved_best
 from sentemb.whole import remove, unlisted, verify, write_whole
 from tests.test_recipe import TINY, recipe  # noqa: F401

@@ -32,8 +32,8 @@ from recipes.study.runner import asked, lost, refuse_others
 from recipes.train_bookcorpus import main as train
 from sentemb.checkpoint import FOLDERS, discard
 from sentemb.corpus import open_corpus
+from sentemb.errors import InputError
 from sentemb.loading import load
-from sentemb.registry import InputError
 from sentemb.whole import write_whole
 
 ROOT = Path(__file__).parents[1]

@@ -19,8 +19,8 @@ from recipes.study.planes import plane_figure
 from recipes.study.reading import best_with_repeats, chosen, complete, is_temperature_study, read_results
 from recipes.study.shapes import effective_rank_of
 from recipes.study.spheres import on_circle, potential, spread_out, synthetic, vmf_density
+from sentemb.errors import InputError
 from sentemb.geometry import uniformity_optimum
-from sentemb.registry import InputError
 
 NASTY = "x<script>alert('x')</script>\"&$a_b$"
 TASKS = ("MR", "CR")

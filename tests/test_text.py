@@ -13,8 +13,8 @@ import pytest
 
 from sentemb import files
 from sentemb import text as module
+from sentemb.errors import InputError
 from sentemb.files import lines, reading
-from sentemb.registry import InputError
 from sentemb.text import book_text, paragraphs, read_book, split_sentences
 
 # each case is its sentences: joined by a space they are the paragraph

@@ -17,6 +17,7 @@ from sentemb.augment import Words
 from sentemb.config import FitConfig
 from sentemb.corpus import open_corpus
 from sentemb.encoders import towers
+from sentemb.errors import InputError
 from sentemb.forward import Embedder, tokenizer_of
 from sentemb.heads import HEADS
 from sentemb.loading import load
@@ -24,7 +25,7 @@ from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
 from sentemb.packing import seed_dropout
 from sentemb.pairs import PAIRS, Pairs
-from sentemb.registry import InputError, build
+from sentemb.registry import build
 from sentemb.runlog import Watch
 from sentemb.source import Batch, usable
 from sentemb.towers import towers_of

@@ -15,8 +15,9 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb import sample
 from sentemb.encoders import ENCODERS
+from sentemb.errors import InputError
 from sentemb.loading import FETCHED, PINNED, load
-from sentemb.registry import InputError, build
+from sentemb.registry import build
 from sentemb.trust import refuse_unsafe
 
 ROOT = Path(__file__).parents[1]

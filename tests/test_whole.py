@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sentemb.whole import MANIFEST, Damaged, disk_full, recover, remove, verify, write_text, write_whole
+from sentemb.errors import Damaged, disk_full
+from sentemb.whole import MANIFEST, recover, remove, verify, write_text, write_whole
 
 
 @pytest.fixture

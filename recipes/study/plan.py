@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from recipes.options import DEFAULTS
-from sentemb.registry import InputError, check, choose, in_a_line, options_of
+from sentemb.errors import InputError, in_a_line
+from sentemb.registry import check, choose, options_of
 
 STUDY, LOGS, ENCODERS, PLANNED = "study.json", "logs", "encoders", "planned"  # in a study's folder
 ROW, ARRAYS = "row.json", "measured.npz"  # in an encoder's

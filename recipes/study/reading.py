@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 from sentemb.runfiles import Record, Series, as_dict, as_list, number, plain
 
 TEXTS = (

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recipes.study.plan import ENCODERS, PLANNED, STUDY, read_row
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 from sentemb.whole import write_text
 
 ROWS = "results"

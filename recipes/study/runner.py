@@ -19,7 +19,8 @@ from tqdm import tqdm
 from recipes.options import DEFAULTS
 from recipes.study.plan import ENCODERS, LOGS, PLANNED, ROW, Place, Planned, Study, described
 from sentemb.corpus.sources import absolute_corpus
-from sentemb.registry import InputError, choose
+from sentemb.errors import InputError
+from sentemb.registry import choose
 from sentemb.whole import write_text
 
 DECIDE_NOTHING = ("threads", "data", "save_every", "keep", "log_every", "timeout")  # settings

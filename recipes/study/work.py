@@ -26,10 +26,10 @@ from recipes.study.plan import ARRAYS, ROW, Planned
 from sentemb.card import read_config, write_card
 from sentemb.checkpoint import FOLDERS, discard, newest_whole, refuse_foreign
 from sentemb.corpus import Corpus, open_corpus
+from sentemb.errors import Damaged, Halted, InputError, in_a_line
 from sentemb.loading import load
-from sentemb.registry import InputError, in_a_line
-from sentemb.stopping import Halted, explained
-from sentemb.whole import Damaged, verify, write_text, write_whole
+from sentemb.stopping import explained
+from sentemb.whole import verify, write_text, write_whole
 
 MODEL = "model"
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept

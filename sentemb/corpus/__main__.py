@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sentemb.registry import InputError
+from sentemb.errors import InputError
 
 if TYPE_CHECKING:
     from sentemb.inspection import Section

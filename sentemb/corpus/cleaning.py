@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from sentemb.cache import key_of, making
 from sentemb.corpus.store import Corpus, Tokens
+from sentemb.errors import InputError
 from sentemb.order import mix
-from sentemb.registry import InputError, choose
+from sentemb.registry import choose
 
 SCRIPTS = ("any", "arabic", "armenian", "cyrillic", "devanagari", "greek", "han", "hangul", "hebrew", "latin", "thai")
 AT_ONCE = 100_000  # sentences looked at

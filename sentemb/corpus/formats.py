@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sentemb.corpus.prepare import Reader, Skip
+from sentemb.errors import InputError
 from sentemb.files import clean, encoding_of, lines, packing_of, reading
 from sentemb.labelled import FORMATS
-from sentemb.registry import InputError
 from sentemb.text import paragraphs, read_book, split_sentences
 
 PART = 8_000_000  # bytes of files read as one part, at least

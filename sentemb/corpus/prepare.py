@@ -22,7 +22,7 @@ from tqdm import tqdm
 from sentemb.cache import FORMAT, making
 from sentemb.corpus.store import CHUNK, Corpus, keys_of, open_folder, open_tokens
 from sentemb.corpus.words import CHECKED, Encoder
-from sentemb.registry import InputError, Unfinished
+from sentemb.errors import InputError, Unfinished
 from sentemb.text import SPLITTER
 
 SHARD = 32_000_000  # characters of text in the first shard of a part; later ones are larger, so that they stay few

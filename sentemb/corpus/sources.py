@@ -27,12 +27,11 @@ from sentemb.corpus.formats import (
 )
 from sentemb.corpus.prepare import Reader, Skip, Source, prepare
 from sentemb.corpus.store import Corpus, open_folder
+from sentemb.errors import InputError, Unfinished
 from sentemb.files import packing_of
 from sentemb.labelled import FORMATS, labelled_rows, load_data
 from sentemb.registry import (
-    InputError,
     PathText,
-    Unfinished,
     absolute,
     absolute_paths,
     build,

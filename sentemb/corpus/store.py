@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from sentemb.cache import key_of
+from sentemb.errors import InputError
 from sentemb.order import mix
-from sentemb.registry import InputError
 
 CHUNK = 10_000  # sentences written, read or tokenized at a time
 

@@ -1,0 +1,46 @@
+"""What a user did wrong, and why a run ended: the exceptions that commands turn into one sentence and an exit code."""
+
+import errno
+from typing import Any
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used. Its text is one sentence: what, where, how to mend it.
+
+    Commands print it and exit with code 2; nothing has been written by then.
+    """
+
+
+class Unfinished(InputError):
+    """Work that stopped on its way: what was done is kept, and the same command goes on."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """An error's text in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+class Damaged(InputError):
+    """A folder is not what its manifest says. Its text names the file."""
+
+
+class Halted(RuntimeError):
+    """Training cannot go on. Its text says why, what is kept and how to go on; commands exit with 1."""
+
+
+class Stopped(Exception):
+    """A signal ended the run after a whole step, which is saved; commands exit with 0."""
+
+    def __init__(self, step: int, steps: int, folder: Any) -> None:
+        super().__init__(f"after step {step} of {steps}, saved in {folder}")
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error, or one behind it, says that the disk is full."""
+    seen: BaseException | None = error
+    while seen is not None:
+        full = isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if full or "No space left on device" in str(seen) or "os error 28" in str(seen):  # (safetensors' own class)
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
