@@ -27,8 +27,8 @@ import numpy as np
 from safetensors import numpy as arrays
 
 from benchmarks.fuzz import fuzz
-from sentemb.cache import digest
 from sentemb.errors import InputError
+from sentemb.storage import digest
 
 SPAWN = multiprocessing.get_context("forkserver")  # forks of one process that has imported torch
 VARIES = {"seconds", "pairs_per_second", "peak_memory_mib"}  # of the log, from run to run
@@ -150,7 +150,7 @@ def kills(count: int = 100, most: float = 2.0, seed: int = 0) -> tuple[int, int,
     """SIGKILL at random moments of a run that saves at each step: is all that is there whole, and does it go on?"""
     from sentemb.checkpoint import all_of
     from sentemb.loading import load
-    from sentemb.whole import verify
+    from sentemb.storage import verify
 
     draw, right, inside, newest = random.Random(seed), 0, 0, 0
     with tempfile.TemporaryDirectory() as name:

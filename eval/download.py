@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from eval.sources import File, files_of
 from eval.tasks import GROUPS
-from sentemb.cache import digest
 from sentemb.errors import InputError
+from sentemb.storage import digest
 
 try:
     import fcntl

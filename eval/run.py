@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from sentemb.corpus import open_corpus
 from sentemb.errors import InputError
 from sentemb.loading import is_folder, load, model_folder
 from sentemb.registry import build, choose
+from sentemb.storage import write_text
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn", "numpy")
 FORMATS = ("text", "markdown", "latex", "csv", "json")
@@ -89,12 +89,9 @@ def run(options: argparse.Namespace, tasks: Sequence[Data], failed: dict[str, st
     print(render(options.format, results, comparison))
     if options.output:
         kind = SUFFIXES[options.output.suffix.lower()]
-        partial = options.output.with_name(f"{options.output.name}.{os.getpid()}.partial")
         try:
-            partial.write_text(render(kind, results, comparison) + "\n", encoding="utf-8")
-            partial.replace(options.output)
+            write_text(options.output, render(kind, results, comparison) + "\n")
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise InputError(f"{options.output} cannot be written ({error.strerror}); the scores are above") from None
     return 2 if lost else 0
 

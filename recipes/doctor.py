@@ -79,7 +79,7 @@ def memory() -> Line:
 
 def disk() -> Line:
     """Room where text is prepared and where runs go."""
-    from sentemb.cache import cache_dir
+    from sentemb.storage import cache_dir
 
     parts, low, closed = [], False, False
     for what, path in (("cache", cache_dir()), ("runs", Path("runs").absolute())):
@@ -123,8 +123,8 @@ def _reached(url: str, otherwise: str) -> Line:
 def data() -> Line:
     """SentEval's files and the sample."""
     from eval.tasks import choose_tasks, data_folder
-    from sentemb.cache import cache_dir
     from sentemb.errors import InputError
+    from sentemb.storage import cache_dir
 
     sample = "the sample is in the cache" if (cache_dir() / "sample").is_dir() else "the sample is not fetched yet"
     folder = data_folder(None)

@@ -58,9 +58,9 @@ from sentemb.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.registry import build, check, choose
 from sentemb.source import usable
 from sentemb.stopping import tell
+from sentemb.storage import write_text, write_whole
 from sentemb.towers import towers_of
 from sentemb.train import describe, fit, newest_whole, refuse_misfit
-from sentemb.whole import write_text, write_whole
 
 SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in runs of so many
 NOTES = 5  # on the corpus that are printed

@@ -14,8 +14,8 @@ from sentemb.errors import InputError
 from sentemb.loading import is_folder, model_folder
 from sentemb.machine import bf16_units
 from sentemb.registry import choose
+from sentemb.storage import verify
 from sentemb.trust import read_json, refuse_unsafe
-from sentemb.whole import verify
 
 
 def make_accelerator(settings: dict[str, Any]) -> Accelerator:

@@ -20,14 +20,13 @@ from filelock import Timeout
 
 from eval.neighbours import ONE_SIDE, TWO_TOWERS
 from recipes.options import read_config, refuse_used
-from sentemb.cache import lock_of
 from sentemb.checkpoint import newest
 from sentemb.config import FitConfig
 from sentemb.corpus import Corpus
 from sentemb.epoch import Updates
 from sentemb.errors import Damaged, InputError
 from sentemb.prompts import Prompts
-from sentemb.whole import verify
+from sentemb.storage import lock_of, verify
 
 SCORING = ("select", "tasks", "score", "data")  # settings that are about a finished training
 

@@ -18,8 +18,8 @@ from sentemb.card import read_config, write_card
 from sentemb.encoders import averaged
 from sentemb.errors import InputError
 from sentemb.report import write_report
+from sentemb.storage import write_text
 from sentemb.towers import towers_of
-from sentemb.whole import write_text
 
 
 def read_dev(dev: str, folder: Path | None) -> Data | None:

@@ -81,7 +81,7 @@ def _run(study: Study, options: argparse.Namespace) -> None:
 
     from filelock import Timeout
 
-    from sentemb.cache import lock_of
+    from sentemb.storage import lock_of
 
     held = lock_of(place.out)
     try:
@@ -106,7 +106,7 @@ def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
     from sentemb.corpus import open_corpus
     from sentemb.corpus.sources import absolute_corpus
     from sentemb.machine import usable_cores
-    from sentemb.whole import write_text
+    from sentemb.storage import write_text
 
     folder = data_folder(options.data)
     folder = folder.resolve() if folder else None

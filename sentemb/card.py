@@ -16,7 +16,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from sentemb.loading import is_stock
 from sentemb.prompts import SIDES
 from sentemb.runfiles import as_dict, number, plain
-from sentemb.whole import write_text
+from sentemb.storage import write_text
 
 STOCK = """from sentence_transformers import SentenceTransformer
 

@@ -2,8 +2,8 @@
 
 ``checkpoints/step-N`` is a SentenceTransformer folder with ``training.safetensors`` (the optimiser's tensors, and what
 is learned or remembered beside the model: head, side task, objective, averaged twin), ``training.json`` (the step, the
-best score so far, the loss scaler) and a manifest (:mod:`sentemb.whole`). No pickle. Learning rate, data order and the
-random numbers of every process are functions of (seed, step, rank), and so need no saved state.
+best score so far, the loss scaler) and a manifest (:mod:`sentemb.storage.manifest`). No pickle. Learning rate, data
+order and the random numbers of every process are functions of (seed, step, rank), and so need no saved state.
 """
 
 import json
@@ -20,7 +20,7 @@ from torch import nn
 
 from sentemb.errors import Damaged, InputError, in_a_line
 from sentemb.loading import read_model
-from sentemb.whole import LEFT, MANIFEST, PARTIAL, free_name, recover, remove, unlisted, verify, write_whole
+from sentemb.storage import LEFT, MANIFEST, PARTIAL, free_name, recover, remove, unlisted, verify, write_whole
 
 FOLDERS = ("checkpoints", "best", "last")  # of a run folder: what training writes and replaces
 WRITTEN = re.compile(r"(config|scores)\.json|log\.jsonl|report\.html|model|nonfinite-step-\d+\.json")  # the rest

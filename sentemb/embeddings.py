@@ -17,9 +17,9 @@ from tokenizers.models import BPE, WordLevel
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
-from sentemb.cache import cache_dir, key_of, making
 from sentemb.errors import InputError
 from sentemb.registry import shadowed
+from sentemb.storage import cache_dir, key_of, making
 
 Texts = Callable[[], Iterable[str]]  # the corpus, read only where a vocabulary is learned from it
 

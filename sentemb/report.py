@@ -8,9 +8,7 @@ Alignment, uniformity and the plane they are drawn in: Wang & Isola 2020, arXiv 
 """
 
 import argparse
-import contextlib
 import math
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from matplotlib.figure import Figure
 from sentemb.errors import InputError
 from sentemb.figures import histogram_figure, image, loss_figure, path_figure, retrieval_figure, stsb_figure
 from sentemb.runfiles import Record, Run, as_dict, as_list, duration, number, plain, read_run, safe, show
+from sentemb.storage import write_text
 
 HIGHER, LOWER = 1, -1  # which end of a measure is better
 
@@ -69,14 +68,9 @@ def write_report(run: Path) -> Path:
             written.
     """
     page = run / "report.html"
-    content = _page(read_run(run)).encode("utf-8", "replace")  # a lone surrogate in a path becomes "?"
-    temporary = run / f".report.html.{os.getpid()}"
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, page)
+        write_text(page, _page(read_run(run)))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {page}: {error.strerror}; make {run} writable") from error
     return page
 

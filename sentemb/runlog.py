@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from sentemb.geometry import alignment, mean_cosine, spread, uniformity, uniformity_optimum, unit
 from sentemb.stopping import Lasting
-from sentemb.whole import verify, write_text
+from sentemb.storage import verify, write_text
 
 Scores = Callable[[SentenceTransformer], dict[str, float]]
 MARGIN = 0.01  # share of the best dev score that may be lost before it is said

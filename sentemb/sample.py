@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sentemb.cache import cache_dir, digest, making
 from sentemb.errors import InputError
+from sentemb.storage import cache_dir, digest, making
 from sentemb.text import clean, split_sentences
 
 SNIPPETS = ("amazonReview", "movieReview", "nytEditorial")

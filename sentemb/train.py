@@ -27,10 +27,10 @@ from sentemb.processes import agree, any_of, on_main, refuse_drift
 from sentemb.runlog import Log, Scores, rewind, saved_best
 from sentemb.source import Batch, Source
 from sentemb.stopping import Signals, explained
+from sentemb.storage import write_text
 from sentemb.towers import towers_of
 from sentemb.twin import Twin
 from sentemb.update import gradients
-from sentemb.whole import write_text
 
 Found = tuple[Path | None, list[str]]  # a checkpoint, and what was said of those that are not whole
 SKIPS = 20  # updates without a finite gradient, one after another, that --on-nan skip bears

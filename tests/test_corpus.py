@@ -18,11 +18,11 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from sentemb import sample as sample_module
-from sentemb.cache import cache_dir, digest
 from sentemb.corpus import Corpus, open_corpus, prepare, sources
 from sentemb.errors import InputError
 from sentemb.registry import quoted
 from sentemb.sample import sample_files
+from sentemb.storage import cache_dir, digest
 from sentemb.text import SPLITTER, split_sentences
 
 USER_CACHE = cache_dir() / "tests"  # the sample is fetched once, whatever a test does with SENTEMB_CACHE

@@ -27,7 +27,7 @@ from sentemb.errors import Halted, InputError, Stopped
 from sentemb.loading import load
 from sentemb.objectives import OBJECTIVES
 from sentemb.objectives.contrastive import InfoNCE
-from sentemb.whole import verify
+from sentemb.storage import verify
 from tests.test_train import SMALL, job, records, steady  # noqa: F401 (job is a fixture)
 
 STEPS = {"max_steps": 8, "save_every": 2, "log_every": 1, "lr": 1e-3}

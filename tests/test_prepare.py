@@ -18,11 +18,11 @@ import pytest
 from filelock import FileLock
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from sentemb.cache import cache_dir, digests, making
 from sentemb.corpus import Corpus, cleaning, formats, open_corpus, prepare, store, words
 from sentemb.corpus.formats import is_boundary
 from sentemb.errors import InputError
 from sentemb.files import LONGEST_LINE, clean
+from sentemb.storage import cache_dir, digests, making
 
 WORDS = ["the", "old", "house", "stood", "at", "end", "of", "lane", "where", "nobody", "had", "lived", "for", "twenty",
          "years", "and", "then", "he", "heard", "a", "step"]  # fmt: skip
@@ -404,7 +404,7 @@ def test_the_hash_of_a_file_is_kept_until_it_is_touched(tmp_path, monkeypatch):
     os.utime(path, (1, 1))
     first = digests([path])
     with monkeypatch.context() as patch:
-        patch.setattr("sentemb.cache.digest", None)
+        patch.setattr("sentemb.storage.cache.digest", None)
         assert digests([path]) == first
     put(path, "x\nz\n")
     os.utime(path, (1, 1))  # the size and this time are as before

@@ -10,7 +10,7 @@ from recipes import train_bookcorpus
 from sentemb.errors import InputError
 from sentemb.loading import load
 from sentemb.runlog import Log, saved_best
-from sentemb.whole import remove, unlisted, verify, write_whole
+from sentemb.storage import remove, unlisted, verify, write_whole
 from tests.test_recipe import TINY, recipe  # noqa: F401
 from tests.test_train import job, records  # noqa: F401
 

@@ -34,7 +34,7 @@ from sentemb.checkpoint import FOLDERS, discard
 from sentemb.corpus import open_corpus
 from sentemb.errors import InputError
 from sentemb.loading import load
-from sentemb.whole import write_whole
+from sentemb.storage import write_whole
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)

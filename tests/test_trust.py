@@ -60,7 +60,7 @@ CLASSES = [
     "sentence_transformers.base.model.pickle",
     "sentence_transformers.nothing.Here",
     "sentence_transformers",
-    "sentemb.whole.remove",
+    "sentemb.storage.atomic.remove",
     7,
     None,
 ]

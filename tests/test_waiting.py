@@ -12,10 +12,10 @@ import torch.distributed as dist
 
 from benchmarks import faults
 from recipes import train_bookcorpus
-from sentemb.cache import lock_of
 from sentemb.corpus import open_corpus
 from sentemb.processes import Patience
 from sentemb.stopping import explained
+from sentemb.storage import lock_of
 from tests.test_recipe import recipe  # noqa: F401
 from tests.test_train import records
 

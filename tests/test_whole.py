@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sentemb.errors import Damaged, disk_full
-from sentemb.whole import MANIFEST, recover, remove, verify, write_text, write_whole
+from sentemb.storage import MANIFEST, recover, remove, verify, write_text, write_whole
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_errors_of_a_full_disk_are_known_however_they_are_wrapped():
 def test_a_killed_writer_leaves_the_old_folder_or_the_new_one(tmp_path):
     """SIGKILL in the midst of writing, ten times: what stands under the name is whole."""
     code = (
-        "import sys, pathlib\nfrom sentemb.whole import write_whole\nn = 0\n"
+        "import sys, pathlib\nfrom sentemb.storage.atomic import write_whole\nn = 0\n"
         "def write(place):\n    for i in range(20):\n        (place / f'{i}').write_text(str(n) * 5000)\n"
         "while True:\n    n += 1\n    write_whole(pathlib.Path(sys.argv[1]), write)\n    print(n, flush=True)\n"
     )

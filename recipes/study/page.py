@@ -17,7 +17,7 @@ from recipes.study.figures import Drawn, draw
 from recipes.study.reading import Results, read_results
 from sentemb.report import CSS, POLICY
 from sentemb.runfiles import Record, as_dict, as_list, duration, number, plain, safe
-from sentemb.whole import write_text
+from sentemb.storage import write_text
 
 BROAD = ("similarities", "circle", "sphere")  # figures with panels side by side get a row of their own
 OWN_CSS = """
@@ -99,7 +99,7 @@ def write_page(study: Path) -> Path:
     results = read_results(study)
     page = study / "study.html"
     content = _page(results, draw(results))
-    write_text(page, content.encode("utf-8", "replace").decode())  # a lone surrogate becomes "?"
+    write_text(page, content)
     return page
 
 

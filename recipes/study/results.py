@@ -9,7 +9,7 @@ import pandas as pd
 
 from recipes.study.plan import ENCODERS, PLANNED, STUDY, read_row
 from sentemb.errors import InputError
-from sentemb.whole import write_text
+from sentemb.storage import replacing, write_text
 
 ROWS = "results"
 
@@ -34,9 +34,8 @@ def write_table(out: Path) -> pd.DataFrame:
     """OUT/results.parquet and OUT/results.csv of what is done."""
     table = collect(out)
     for ending, write in ((".parquet", table.to_parquet), (".csv", table.to_csv)):
-        partial = out / f".{ROWS}{ending}.partial"
-        write(partial, index=False)
-        partial.replace(out / f"{ROWS}{ending}")
+        with replacing(out / f"{ROWS}{ending}") as partial:
+            write(partial, index=False)
     return table
 
 

@@ -21,7 +21,7 @@ from recipes.study.plan import ENCODERS, LOGS, PLANNED, ROW, Place, Planned, Stu
 from sentemb.corpus.sources import absolute_corpus
 from sentemb.errors import InputError
 from sentemb.registry import choose
-from sentemb.whole import write_text
+from sentemb.storage import write_text
 
 DECIDE_NOTHING = ("threads", "data", "save_every", "keep", "log_every", "timeout")  # settings
 

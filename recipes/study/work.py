@@ -29,7 +29,7 @@ from sentemb.corpus import Corpus, open_corpus
 from sentemb.errors import Damaged, Halted, InputError, in_a_line
 from sentemb.loading import load
 from sentemb.stopping import explained
-from sentemb.whole import verify, write_text, write_whole
+from sentemb.storage import replacing, verify, write_text, write_whole
 
 MODEL = "model"
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
@@ -103,12 +103,8 @@ def _scored(planned: Planned, out: Path, corpus: Corpus, folds: int) -> dict[str
         last = json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
         row |= {"steps": last["step"], "loss": last["loss"], "pairs_seen": last["pairs_seen"]}
         row["training_seconds"] = round(last["seconds"], 2)
-    partial = out / f".{ARRAYS}.partial"
-    with partial.open("wb") as file:
+    with replacing(out / ARRAYS) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(out / ARRAYS)
     trained = selected(out / "best") if settings["select"] == "best" else f"{row.get('steps', 0)} steps"
     scored = {task: {"acc": row[f"{task}_acc"], "protocol": how} for task, how in protocols.items()}
     config = read_config(out) or {"settings": settings}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sentemb.errors import InputError
+from sentemb.storage import write_text
 
 if TYPE_CHECKING:
     from sentemb.inspection import Section
@@ -135,13 +136,9 @@ def write_page(page: Path, sections: Sequence["Section"]) -> None:
 </body>
 </html>
 """
-    partial = page.with_name(f".{page.name}.{os.getpid()}")
     try:
-        partial.write_text(content, encoding="utf-8", errors="replace")
-        partial.replace(page)
+        write_text(page, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {page}: {error.strerror}; give another --page") from error
 
 

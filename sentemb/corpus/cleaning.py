@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sentemb.cache import key_of, making
 from sentemb.corpus.store import Corpus, Tokens
 from sentemb.errors import InputError
 from sentemb.order import mix
 from sentemb.registry import choose
+from sentemb.storage import key_of, making
 
 SCRIPTS = ("any", "arabic", "armenian", "cyrillic", "devanagari", "greek", "han", "hangul", "hebrew", "latin", "thai")
 AT_ONCE = 100_000  # sentences looked at

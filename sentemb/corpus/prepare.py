@@ -12,17 +12,16 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from sentemb.cache import FORMAT, making
 from sentemb.corpus.store import CHUNK, Corpus, keys_of, open_folder, open_tokens
 from sentemb.corpus.words import CHECKED, Encoder
 from sentemb.errors import InputError, Unfinished
+from sentemb.storage import FORMAT, making, partial_path, replacing, write_bytes, write_text
 from sentemb.text import SPLITTER
 
 SHARD = 32_000_000  # characters of text in the first shard of a part; later ones are larger, so that they stay few
@@ -144,7 +143,8 @@ class _Shard:
         from datasets.arrow_writer import ArrowWriter
 
         self.index = index
-        self._path, self._partial = folder / f"{part:05}-{index:05}.arrow", folder / f".{uuid4().hex}"
+        self._path = folder / f"{part:05}-{index:05}.arrow"
+        self._partial = partial_path(self._path)
         self._limit = SHARD * (16 + index) // 16
         self._writer = ArrowWriter(features=Features({"text": Value("string")}), path=str(self._partial))
         self._batch: list[str] = []
@@ -176,13 +176,12 @@ class _Shard:
         """Make it whole, with what its reader left out; ``last`` of its part."""
         self._flush()
         self._writer.finalize()
-        ends = self._path.with_suffix(".npy")
-        _save(self._partial.with_suffix(".npy"), np.unique(np.array(self._ends, dtype=np.int64)))
-        self._partial.with_suffix(".npy").replace(ends)
+        with replacing(self._path.with_suffix(".npy"), sync=False) as partial:
+            _save(partial, np.unique(np.array(self._ends, dtype=np.int64)))
         content = {"file": self._path.name, "sentences": self._written, "bytes": self._partial.stat().st_size}
         content |= {"characters": self._characters, "notes": list(notes), "last": last}
         self._partial.replace(self._path)
-        _write_whole(self._path.with_suffix(".json"), json.dumps(content))
+        write_text(self._path.with_suffix(".json"), json.dumps(content), sync=False)
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
@@ -190,12 +189,6 @@ def _save(path: Path, array: NDArray[Any]) -> None:
     with path.open("wb") as file:
         _npy_header(file, array.dtype, len(array))
         file.write(array.tobytes())
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{uuid4().hex}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _shards(folder: Path, part: int) -> list[dict[str, Any]]:
@@ -251,7 +244,7 @@ def _assemble(sources: Sequence[Source], parts: Sequence[int], folder: Path, spe
     meta = {"name": " + ".join(source.name for source in sources), "source": spec, "sentences": count}
     meta |= {"documents": len(offsets) - 1, "bounds": bounds, "shards": shards, "notes": list(dict.fromkeys(notes))}
     meta |= {"splitter": SPLITTER, "format": FORMAT}
-    _write_whole(folder / "meta.json", json.dumps(meta, indent=2))
+    write_text(folder / "meta.json", json.dumps(meta, indent=2), sync=False)
 
 
 # ---- tokens
@@ -296,25 +289,23 @@ def _write_unit(
     if _unit_whole(whole, count, dtype):
         return count
     encoder, lengths, keys, untold = _encoder(tokenizer), [], [], 0
-    temporary = folder / f".{uuid4().hex}"
-    with temporary.open("wb") as file:
-        for start in range(rows.start, rows.start + count, CHUNK):
-            texts = corpus.sentences(slice(start, min(start + CHUNK, rows.start + count)))
-            texts = [prompt + text for text in texts] if prompt else texts
-            if start == rows.start:
-                encoder.check(texts[:CHECKED])
-            ids, counts = encoder.encode(texts)
-            file.write(ids.astype(dtype).tobytes())
-            lengths.append(counts.astype(np.int32))
-            keys.append(keys_of(ids, np.concatenate([[0], np.cumsum(counts)])))
-            untold += len(texts)
-            if tell is not None:
-                tell(untold)
-                untold = 0
-    for suffix, arrays in ((".keys", keys), (".lengths", lengths)):
-        temporary.with_suffix(suffix).write_bytes(np.concatenate(arrays).tobytes())
-        temporary.with_suffix(suffix).replace(whole.with_suffix(suffix))
-    temporary.replace(whole.with_suffix(".ids"))
+    with replacing(whole.with_suffix(".ids"), sync=False) as partial:  # last, so that it says that the others are there
+        with partial.open("wb") as file:
+            for start in range(rows.start, rows.start + count, CHUNK):
+                texts = corpus.sentences(slice(start, min(start + CHUNK, rows.start + count)))
+                texts = [prompt + text for text in texts] if prompt else texts
+                if start == rows.start:
+                    encoder.check(texts[:CHECKED])
+                ids, counts = encoder.encode(texts)
+                file.write(ids.astype(dtype).tobytes())
+                lengths.append(counts.astype(np.int32))
+                keys.append(keys_of(ids, np.concatenate([[0], np.cumsum(counts)])))
+                untold += len(texts)
+                if tell is not None:
+                    tell(untold)
+                    untold = 0
+        for suffix, arrays in ((".keys", keys), (".lengths", lengths)):
+            write_bytes(whole.with_suffix(suffix), np.concatenate(arrays).tobytes(), sync=False)
     return untold
 
 

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from sentemb.cache import cache_dir, digests, key_of, speaks
 from sentemb.corpus.formats import (
     BOOKS,
     BOUNDARY,
@@ -42,6 +41,7 @@ from sentemb.registry import (
     there,
 )
 from sentemb.sample import SAMPLE, sample_documents, sample_files
+from sentemb.storage import cache_dir, digests, key_of, speaks
 from sentemb.text import SPLITTER
 
 FORMS = ["a folder of .txt books", "a file with a sentence a line", "a .parquet, .jsonl, .csv or .tsv file"]

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from sentemb.cache import key_of
 from sentemb.errors import InputError
 from sentemb.order import mix
+from sentemb.storage import key_of
 
 CHUNK = 10_000  # sentences written, read or tokenized at a time
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from sentemb.errors import InputError, Unfinished
+from sentemb.storage.atomic import partial_path, write_text
+from sentemb.storage.digest import digest
 
 FORMAT = "2"  # of all that is prepared here and of how text is read; raise it when either changes
 
@@ -31,15 +32,6 @@ def cache_dir() -> Path:
 def key_of(*parts: str) -> str:
     """Hex digest of FORMAT and the parts: a name in the cache."""
     return hashlib.blake2b("\0".join((FORMAT, *parts)).encode(), digest_size=16).hexdigest()
-
-
-def digest(path: Path, algorithm: str = "blake2b") -> str:
-    """Hex digest of a file's bytes; InputError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, algorithm).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
 
 
 @contextmanager
@@ -73,7 +65,7 @@ def making(target: Path, whole: Callable[[Path], bool], what: str, progress: boo
             leftover.unlink(missing_ok=True)
         yield work
         if target.exists():  # damaged
-            damaged = target.with_name(f".{target.name}.{uuid4().hex}")
+            damaged = partial_path(target)
             target.rename(damaged)
             shutil.rmtree(damaged, ignore_errors=True)
         work.rename(target)
@@ -132,9 +124,7 @@ def digests(paths: Sequence[Path]) -> list[str]:
         # A file changed in this very moment could be changed again without its times telling.
         if all(time.time() - path.stat().st_mtime > 2 for path in paths):
             known.parent.mkdir(parents=True, exist_ok=True)
-            partial = known.with_name(f".{uuid4().hex}")
-            partial.write_text(json.dumps({"states": now, "digests": found}), encoding="utf-8")
-            partial.replace(known)
+            write_text(known, json.dumps({"states": now, "digests": found}), sync=False)
     return found
 
 

@@ -1,98 +1,20 @@
-"""Files and folders that are whole or not there, and folders that can be told from damaged ones.
-
-A folder is written under another name, with a manifest of its files (``manifest.json``: bytes and sha256 of each),
-synced to the disk, and then renamed. Who reads it later compares it with its manifest.
-"""
+"""Manifests of folders: which files a folder of ours holds, their sizes and sha256, compared before it is used."""
 
 import hashlib
 import json
-import os
 import re
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from sentemb.cache import digest
 from sentemb.errors import Damaged
+from sentemb.storage.digest import digest
 
 MANIFEST = "manifest.json"
+PARTIAL = ".partial-"  # in the name of a folder that is being written; the number of its process is behind it
 MEND = "copy the folder anew, or use another"
-PARTIAL = ".partial-"  # in the name of what is being written; the number of its process is behind it
 OURS = ("training.json", "selected.json")  # say with "manifest": true that the folder was written with one
 # Of systems, of notebooks, and of writers that were killed: nobody's files.
 LEFT = re.compile(r"\.DS_Store|\._.+|\.nfs.+|\.ipynb_checkpoints|\..+\.[0-9a-f]{32}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, over one that is there."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        _sync(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a folder under another name, add its manifest, sync it, then give it its name.
-
-    One that has the name already is replaced; if it holds files that are not of ours (:func:`unlisted`), it is kept
-    under the name ``NAME-replaced-N``. Two processes must not write one folder at once.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    recover(folder.parent, folder.name)
-    partial = folder.parent / f".{folder.name}{PARTIAL}{os.getpid()}"
-    partial.mkdir()
-    try:
-        write(partial)
-        (partial / MANIFEST).write_text(_manifest(partial), encoding="utf-8")
-        for path in [*partial.rglob("*"), partial]:
-            _sync(path)
-        if folder.exists():
-            folder.rename(free_name(folder, "-replaced") if unlisted(folder) else _replaced(partial))
-        partial.rename(folder)
-        _sync(folder.parent)
-    finally:
-        if not folder.exists() and _replaced(partial).exists():
-            _replaced(partial).rename(folder)
-        for leftover in (partial, _replaced(partial)):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def recover(parent: Path, name: str = "*") -> None:
-    """Put in order what killed writers of ``parent/name`` have left: give the one they were replacing its name back."""
-    for leftover in parent.glob(f".{name}{PARTIAL}*"):
-        folder = parent / leftover.name[1:].rpartition(PARTIAL)[0]
-        if leftover.name.endswith("-replaced") and not folder.exists():  # killed between the two renames
-            leftover.rename(folder)
-        shutil.rmtree(leftover, ignore_errors=True)
-    for leftover in parent.glob(f".{name}.*"):
-        if re.fullmatch(r"[0-9a-f]{32}", leftover.suffix[1:]) and leftover.is_file():  # of write_text
-            leftover.unlink(missing_ok=True)
-
-
-def free_name(folder: Path, suffix: str) -> Path:
-    """A name beside ``folder`` that nothing has: NAME + suffix, then -2, -3, ... behind it."""
-    number, free = 1, folder.with_name(folder.name + suffix)
-    while free.exists():
-        number += 1
-        free = folder.with_name(f"{folder.name}{suffix}-{number}")
-    return free
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder that we wrote; a process that is killed meanwhile leaves no part of it under its name.
-
-    One with files that are not of ours (:func:`unlisted`) stays.
-    """
-    if unlisted(folder):
-        return
-    gone = folder.parent / f".{folder.name}{PARTIAL}{os.getpid()}"
-    folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
 
 
 def verify(folder: Path) -> None:
@@ -166,7 +88,8 @@ def _written_with_one(path: Path) -> bool:
         return True
 
 
-def _manifest(folder: Path) -> str:
+def manifest_of(folder: Path) -> str:
+    """The text of a folder's manifest, as its files are now."""
     return _text(
         {name: {"bytes": p.stat().st_size, "sha256": digest(p, "sha256")} for name, p in _files(folder).items()}
     )
@@ -185,17 +108,3 @@ def _files(folder: Path) -> dict[str, Path]:
     hidden = {name for name in found if any(part.startswith(".") for part in name.parts)}
     aside = {Path(MANIFEST), Path("README.md")}
     return {name.as_posix(): path for name, path in found.items() if name not in hidden | aside}
-
-
-def _replaced(partial: Path) -> Path:
-    return partial.with_name(partial.name + "-replaced")
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt":  # which opens no folders, and syncs none
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
