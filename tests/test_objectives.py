@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from sentemb import blockwise
 from sentemb.errors import InputError
-from sentemb.geometry import relative_penalty, unit
+from sentemb.geometry import tiled_scores, unit
+from sentemb.geometry.metrics import relative_penalty
 from sentemb.objectives import OBJECTIVES, Extras
 from sentemb.objectives.sequence import follower
 from sentemb.pairs import contiguous
@@ -28,9 +28,9 @@ LABELS = [0, 1, 0, 2, 0, 1]
 def tiles(request, monkeypatch):
     """Everything once in one tile and once in tiles of four."""
     if request.param == "many tiles":
-        monkeypatch.setattr(blockwise, "BLOCK", 4)
-        monkeypatch.setattr(blockwise, "WHOLE", 8)
-        monkeypatch.setattr(blockwise, "ROWS", 2)
+        monkeypatch.setattr(tiled_scores, "BLOCK", 4)
+        monkeypatch.setattr(tiled_scores, "WHOLE", 8)
+        monkeypatch.setattr(tiled_scores, "ROWS", 2)
 
 
 def keep(share: float):

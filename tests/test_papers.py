@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy.stats import vonmises_fisher
 
-from sentemb.geometry import penalty_entropy, relative_penalty, uniformity, uniformity_optimum, unit
+from sentemb.geometry import penalty_entropy, uniformity, uniformity_optimum, unit
+from sentemb.geometry.metrics import relative_penalty
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
 from tests.devices import DEVICE, DOUBLE, arange, normal, numbers, ones

@@ -23,7 +23,7 @@ Needs: `runs` are batches of consecutive sentences (`--pairs contiguous`); `nega
 embeddings, which the loop makes. What an objective needs and does not get is an error before step 1. `infonce` and
 `dpr` take hard negatives where there are some; `cpc` takes runs, and needs them for more than one offset.
 
-Beyond 2,048 pairs scores are worked out a tile at a time (`sentemb/blockwise.py`): no objective holds n x n numbers,
+Beyond 2,048 pairs scores are worked out a tile at a time (`sentemb/geometry/tiled_scores.py`): no objective holds n x n numbers,
 and the exact gradient works them out once more. `benchmarks/objectives.py` measures time and memory. `memory_bank`
 holds 4 d bytes for each sentence that is trained on, in memory and in each checkpoint; `moco` and `byol` hold the
 encoder twice. With two encoders `memory_bank` and a symmetric `moco`, which keep both sides in one place, are refused.

@@ -1,12 +1,12 @@
 """Losses that take the contrastive loss apart: what its temperature does, and what its hardest negatives do.
 
-Source: Wang & Liu 2021, arXiv 2012.09740. Its diagnostics (relative penalty, entropy) are in :mod:`sentemb.geometry`.
+Source: Wang & Liu 2021, arXiv 2012.09740. Its diagnostics (relative penalty, entropy) are in :mod:`sentemb.geometry.metrics`.
 """
 
 import torch
 from torch import Tensor
 
-from sentemb.blockwise import LeftOut, log_sum_exp, nearest, sum_above
+from sentemb.geometry import LeftOut, log_sum_exp, nearest, sum_above
 from sentemb.objectives.base import Extras, Objective, copied, count, order, positive, share
 
 

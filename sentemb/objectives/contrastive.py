@@ -1,6 +1,6 @@
 """Contrastive objectives: pick the partner among candidates, -log(exp(s_ii) / sum_j exp(s_ij)), in its many forms.
 
-Sums over candidates are worked out a tile at a time (:mod:`sentemb.blockwise`). A candidate that is a copy of the
+Sums over candidates are worked out a tile at a time (:mod:`sentemb.geometry.tiled_scores`). A candidate that is a copy of the
 anchor or of its partner is no negative of it.
 """
 
@@ -9,8 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sentemb.blockwise import LeftOut, log_sum_exp, log_sum_exp_both
-from sentemb.geometry import penalty_entropy
+from sentemb.geometry import LeftOut, log_sum_exp, log_sum_exp_both, penalty_entropy
 from sentemb.objectives.base import Extras, Objective, copied, mean_of, order, positive
 from sentemb.registry import choose
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sentemb.blockwise import LeftOut, log_sum_exp
+from sentemb.geometry import LeftOut, log_sum_exp
 from sentemb.objectives.base import Extras, Objective, copied, count, mean_of, order, positive
 from sentemb.registry import choose
 

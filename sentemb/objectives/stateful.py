@@ -8,8 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sentemb.blockwise import LeftOut, log_sum_exp
-from sentemb.geometry import unit
+from sentemb.geometry import LeftOut, log_sum_exp, unit
 from sentemb.objectives.base import Extras, Objective, count, order, positive, share
 from sentemb.objectives.contrastive import joined
 from sentemb.objectives.decorrelation import standardised

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from sentemb import blockwise
-from sentemb.blockwise import LeftOut, log_sum_exp, log_sum_exp_both, nearest, sum_above
+from sentemb.geometry import LeftOut, log_sum_exp, log_sum_exp_both, nearest, sum_above, tiled_scores
 from tests.devices import DOUBLE, arange, eye, normal, numbers, ones, zeros
 
 pytestmark = numbers
@@ -16,9 +15,9 @@ SHAPES = [(1, 1), (1, 5), (7, 4), (9, 9), (12, 30)]
 
 @pytest.fixture(params=[3, 4, 100], autouse=True)
 def tiles(request, monkeypatch):
-    monkeypatch.setattr(blockwise, "BLOCK", request.param)
-    monkeypatch.setattr(blockwise, "WHOLE", 1)
-    monkeypatch.setattr(blockwise, "ROWS", request.param)
+    monkeypatch.setattr(tiled_scores, "BLOCK", request.param)
+    monkeypatch.setattr(tiled_scores, "WHOLE", 1)
+    monkeypatch.setattr(tiled_scores, "ROWS", request.param)
 
 
 def rows(n: int, seed: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from scipy.special import hyp0f1
 from torch import Tensor
 
-from sentemb.blockwise import LeftOut, log_sum_exp
+from sentemb.geometry.tiled_scores import LeftOut, log_sum_exp
 
 
 def unit(x: Tensor) -> Tensor:
