@@ -11,7 +11,7 @@ from sentemb.errors import InputError
 from sentemb.geometry import tiled_scores, unit
 from sentemb.geometry.metrics import relative_penalty
 from sentemb.objectives import OBJECTIVES, Extras
-from sentemb.objectives.sequence import follower
+from sentemb.objectives.contiguous import follower
 from sentemb.pairs import contiguous
 from sentemb.registry import build
 from tests import references as slow

@@ -5,14 +5,16 @@ pair. Rows need not have unit length. What else an objective may take is in Extr
 that says what it is, and a line in OBJECTIVES. ``python -m sentemb.objectives`` prints the table of docs/objectives.md.
 """
 
+from sentemb.objectives.align_uniform import AlignUniform, Mix
 from sentemb.objectives.base import NEEDS, Extras, Objective
-from sentemb.objectives.behaviour import Hard, HardSimple, Simple
+from sentemb.objectives.byol import BYOL
+from sentemb.objectives.contiguous import CPC, JointInfoNCE
 from sentemb.objectives.contrastive import CMC, DCL, DPR, HardNegatives, InfoNCE, NTXent, SupCon
+from sentemb.objectives.cross_entropy import CrossEntropy
 from sentemb.objectives.decorrelation import BarlowTwins, VICReg
-from sentemb.objectives.sequence import CPC, JointInfoNCE
-from sentemb.objectives.sphere import AlignUniform, Mix
-from sentemb.objectives.stateful import BYOL, MemoryBank, MoCo
-from sentemb.objectives.supervised import CrossEntropy
+from sentemb.objectives.hard_contrastive import Hard, HardSimple, Simple
+from sentemb.objectives.memory_bank import MemoryBank
+from sentemb.objectives.moco import MoCo
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "infonce": InfoNCE,
@@ -37,4 +39,29 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "vicreg": VICReg,
 }
 
-__all__ = ["NEEDS", "OBJECTIVES", "Extras", "Objective"]
+__all__ = [
+    "BYOL",
+    "CMC",
+    "CPC",
+    "DCL",
+    "DPR",
+    "NEEDS",
+    "OBJECTIVES",
+    "AlignUniform",
+    "BarlowTwins",
+    "CrossEntropy",
+    "Extras",
+    "Hard",
+    "HardNegatives",
+    "HardSimple",
+    "InfoNCE",
+    "JointInfoNCE",
+    "MemoryBank",
+    "Mix",
+    "MoCo",
+    "NTXent",
+    "Objective",
+    "Simple",
+    "SupCon",
+    "VICReg",
+]

@@ -1,7 +1,7 @@
 """Contrastive objectives: pick the partner among candidates, -log(exp(s_ii) / sum_j exp(s_ij)), in its many forms.
 
-Sums over candidates are worked out a tile at a time (:mod:`sentemb.geometry.tiled_scores`). A candidate that is a copy of the
-anchor or of its partner is no negative of it.
+Sums over candidates are worked out a tile at a time (:mod:`sentemb.geometry.tiled_scores`). A candidate that is
+a copy of the anchor or of its partner is no negative of it.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Losses that take the contrastive loss apart: what its temperature does, and what its hardest negatives do.
 
-Source: Wang & Liu 2021, arXiv 2012.09740. Its diagnostics (relative penalty, entropy) are in :mod:`sentemb.geometry.metrics`.
+Source: Wang & Liu 2021, arXiv 2012.09740. Its diagnostics (relative penalty, entropy) are in
+:mod:`sentemb.geometry`.
 """
 
 import torch

@@ -1,0 +1,106 @@
+"""Pick the partner's key among the keys of past batches, which a queue remembers: momentum contrast.
+
+What the queue holds is saved and resumed. It depends on the global batch alone, so it is the same on every process.
+"""
+
+import torch
+from torch import Tensor
+
+from sentemb.geometry import LeftOut, log_sum_exp
+from sentemb.objectives.base import Extras, Objective, count, order, positive, share
+from sentemb.objectives.contrastive import joined
+
+
+class MoCo(Objective):
+    """Pick the partner's key among the keys of past batches: keys are made by a slowly moving average of the encoder.
+
+    While the queue is empty (the first step) the batch's other keys stand in. Keys of copies are no negatives.
+
+    Args:
+        temperature: tau, > 0.
+        queue: keys kept, the newest ones; the paper has 65,536.
+        momentum: share of the averaged encoder that stays in each update, in [0, 1].
+        in_batch: the other keys of the batch are candidates, too (ESimCSE).
+        symmetric: the mean of both directions; else x is the query and y the key.
+
+    Source: He et al. 2020, arXiv 1911.05722, eqs. 1, 2 and algorithm 1; for sentences: Wu et al. 2021 (ESimCSE,
+    arXiv 2109.04380), momentum 0.995 and a queue of 2.5 batches.
+    """
+
+    formula = "mean_i -log(exp x_i.k_i / (exp x_i.k_i + sum over the queue of exp x_i.k)), k = twin(y), over tau"
+    contrasted = "queue + in_batch * (n - 1)"
+    both_ways = "option symmetric"
+    source = "He et al. 2020, eqs. 1, 2"
+    needs = frozenset({"targets"})
+    contrastive = True
+    queue: Tensor  # [size, d] keys
+    queue_ids: Tensor  # int64 [size], -1 for no sentence known
+    filled: Tensor  # int64 [], keys there
+    place: Tensor  # int64 [], where the next one goes
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        queue: int = 4096,
+        momentum: float = 0.999,
+        in_batch: bool = False,
+        symmetric: bool = False,
+    ) -> None:
+        super().__init__()
+        self.temperature, self.size = positive("temperature", temperature), count("queue", queue)
+        self.rate, self.in_batch = share("momentum", momentum), in_batch
+        self.symmetric = self.one_space = symmetric
+
+    def prepare(self, dimension: int, sentences: int = 0) -> None:
+        """The queue."""
+        if not hasattr(self, "queue"):
+            self.register_buffer("queue", torch.zeros(self.size, dimension))
+            self.register_buffer("queue_ids", torch.full((self.size,), -1))
+            self.register_buffer("filled", torch.tensor(0))
+            self.register_buffer("place", torch.tensor(0))
+
+    def momentum(self, done: float) -> float:
+        """Constant."""
+        return self.rate
+
+    def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
+        """InfoNCE over keys."""
+        keys_x, keys_y = extras.targets or (x.detach(), y.detach())
+        loss = self._direction(x, keys_y, extras.ids, 1)
+        return (loss + self._direction(y, keys_x, extras.ids, 0)) / 2 if self.symmetric else loss
+
+    def _direction(self, queries: Tensor, keys: Tensor, ids: Tensor | None, side: int) -> Tensor:
+        filled, scaled = int(self.filled), queries / self.temperature
+        kin = None if ids is None else ids[:, :2]
+        partner = (scaled * keys).sum(dim=1)
+        parts = [partner]
+        if filled:
+            known = None if kin is None else LeftOut(kin, self.queue_ids[:filled])
+            parts.append(log_sum_exp(scaled, self.queue[:filled], known))
+        if self.in_batch or not filled:
+            known = LeftOut(kin, ids[:, side] if ids is not None else None, itself=order(keys)[:, None])
+            parts.append(log_sum_exp(scaled, keys, known))
+        return (joined(parts) - partner).mean()
+
+    def remember(self, x: Tensor, y: Tensor, extras: Extras) -> None:
+        """Put the batch's keys in the place of the oldest ones."""
+        keys_x, keys_y = extras.targets or (x, y)
+        of_x, of_y = torch.full((2, len(y)), -1, device=y.device) if extras.ids is None else extras.ids[:, :2].T
+        keys, ids = keys_y, of_y
+        if self.symmetric:
+            keys, ids = torch.cat([keys_y, keys_x]), torch.cat([of_y, of_x])
+        keys, ids = keys[-self.size :], ids[-self.size :]
+        places = (self.place + order(keys)) % self.size
+        self.queue[places], self.queue_ids[places] = keys.to(self.queue.dtype), ids
+        self.place.copy_((self.place + len(keys)) % self.size)
+        self.filled.copy_((self.filled + len(keys)).clamp(max=self.size))
+
+    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
+        """The partner, the queue as it is now, the batch."""
+        filled = int(getattr(self, "filled", 0))
+        return 1 + filled + (n - 1) * (self.in_batch or not filled)
+
+    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+        """Of the queue."""
+        also = f" and {n - 1} of the batch" if self.in_batch else ""
+        return f"up to {self.size} keys of past batches{also} as negatives per anchor (copies of a sentence are none)"

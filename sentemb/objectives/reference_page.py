@@ -1,0 +1,51 @@
+"""The page docs/objectives.md, made from what the objectives say of themselves."""
+
+from sentemb.objectives import OBJECTIVES, Objective
+from sentemb.registry import options_of
+
+HEAD = """# Objectives
+
+`--objective NAME` or `--objective NAME:option=value,option=value` in every recipe; `build(OBJECTIVES, "NAME:...")` in
+Python. This page is printed by `python -m sentemb.objectives`; a test keeps it equal to the code.
+
+x and y are the two views of a batch of n pairs, from all processes; h is the number of hard negatives a pair has.
+Unless a row says otherwise, views are brought to unit length and s_ij = x_i . y_j / temperature. Sums run over all
+candidates; a copy of the anchor or of its partner is no negative of it, whatever the objective. `twin` is an average of
+the encoder over past updates, which the training loop keeps. `--head mlp` or `--head projection:hidden=,out=,layers=`
+puts a projection head (SimCLR's) before any of them and leaves it out of the model.
+
+| name | formula | negatives per anchor | x and y may change places | needs | options | source |
+|---|---|---|---|---|---|---|
+"""
+TAIL = """
+Needs: `runs` are batches of consecutive sentences (`--pairs contiguous`); `negatives` are columns of hard negatives and
+`labels` a column of classes of a labelled corpus (`--corpus labelled:path=FILE,label=COLUMN`); `targets` are the twin's
+embeddings, which the loop makes. What an objective needs and does not get is an error before step 1. `infonce` and
+`dpr` take hard negatives where there are some; `cpc` takes runs, and needs them for more than one offset.
+
+Beyond 2,048 pairs scores are worked out a tile at a time (`sentemb/geometry/tiled_scores.py`): no objective holds n x n
+numbers, and the exact gradient works them out once more. `benchmarks/objectives.py` measures time and memory.
+`memory_bank` holds 4 d bytes for each sentence that is trained on, in memory and in each checkpoint; `moco` and `byol`
+hold the encoder twice. With two encoders `memory_bank` and a symmetric `moco`, which keep both sides in one place, are
+refused.
+
+To add one: a class with a `loss` (and `prepare`, `remember`, `momentum` where it learns or remembers something) that
+says what it is, and a line in `OBJECTIVES`.
+"""
+
+
+def page() -> str:
+    """docs/objectives.md: each objective's formula, negatives, needs, options with defaults, and source."""
+    return HEAD + "".join(_row(name, kind) for name, kind in OBJECTIVES.items()) + TAIL
+
+
+def _row(name: str, kind: type[Objective]) -> str:
+    options = ", ".join(f"{key}={_shown(p.default)}" for key, p in options_of(kind).items())
+    needs = ", ".join(sorted(kind.needs)) or "-"
+    formula = kind.formula.replace("|", "\\|")
+    cells = (f"`{name}`", formula, kind.contrasted, kind.both_ways, needs, f"`{options}`", kind.source)
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
