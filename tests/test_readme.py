@@ -11,7 +11,7 @@ import pytest
 from eval import senteval
 from recipes import sweep, train_bookcorpus, train_simcse, train_supervised
 from recipes.study.plan import read_study, shipped
-from sentemb.objectives import OBJECTIVES
+from sentemb.objectives import OBJECTIVES, reference_page
 from tests.test_recipe import nli  # noqa: F401 (a fixture)
 from tests.test_senteval import folder  # noqa: F401 (a fixture)
 
@@ -101,8 +101,8 @@ def test_the_studies_of_the_readme_are_there(capsys):
 
 
 def test_the_page_of_objectives_is_that_of_the_code():
-    page = README_FOLDER / "docs" / "objectives.md"
-    assert page.read_text(encoding="utf-8") == page(), "run: python -m sentemb.objectives > docs/objectives.md"
+    text = (README_FOLDER / "docs" / "objectives.md").read_text(encoding="utf-8")
+    assert text == reference_page.page(), "run: python -m sentemb.objectives > docs/objectives.md"
     for name, kind in OBJECTIVES.items():
         assert kind.formula and kind.source and kind.both_ways.split()[0] in ("yes", "no", "option"), name
 
