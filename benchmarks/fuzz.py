@@ -130,7 +130,7 @@ def corpus_files(folder: Path) -> tuple[Any, Callable[[Any], None]]:
     import pyarrow.parquet
     from hypothesis import strategies as st
 
-    from sentemb.corpus.sources import _source
+    from sentemb.corpus import source_of
 
     text = "Mr. Smith came in. “Who is there?” he said.\n\nCHAPTER I.\n\nIt was… dark. Naïve, isn’t it?\n"
     rows = [{"text": line, "book": str(n % 2)} for n, line in enumerate(text.split("\n"))]
@@ -178,7 +178,7 @@ def corpus_files(folder: Path) -> tuple[Any, Callable[[Any], None]]:
             (place / f"file{suffix}").write_bytes(content)
             for spec in (str(place / f"file{suffix}"), *([str(place)] if ".txt" in suffix else [])):
                 with contextlib.suppress(InputError):
-                    for read in _source(spec, False).parts():
+                    for read in source_of(spec, False).parts():
                         for sentence in read(lambda said: None):
                             assert sentence is None or (sentence and "\n" not in sentence and "\0" not in sentence)
         finally:

@@ -121,11 +121,10 @@ class Text:
 
 def encoded(text: Text, tokenizer: Any, max_length: int) -> Any:
     """The sentences' tokens, in memory."""
-    from sentemb.corpus import Tokens
-    from sentemb.corpus.words import CHECKED, Encoder
+    from sentemb.corpus import CHECKED, Tokens, WordwiseTokenizer
 
     tokenizer.enable_truncation(max_length)
-    encoder = Encoder(tokenizer)
+    encoder = WordwiseTokenizer(tokenizer)
     encoder.check(text.sentences[:CHECKED])
     ids, counts = encoder.encode(text.sentences)
     return Tokens(ids, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]))

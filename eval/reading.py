@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from eval.tasks import File, Task
+from sentemb.corpus import sample_files
 from sentemb.errors import InputError
-from sentemb.sample import sample_files
 
 Row = tuple[str, str, float]  # first sentence, second one ("" where there is none), label or gold score
 

@@ -278,7 +278,7 @@ def _empty(out: Path) -> bool:
 
 def absolute_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings whose paths are absolute: a run is read, scored and resumed from other folders, too."""
-    from sentemb.corpus.sources import absolute_corpus
+    from sentemb.corpus import absolute_corpus
     from sentemb.encoders import ENCODERS  # torch and the rest, seconds
 
     changed = dict(settings)

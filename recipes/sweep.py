@@ -103,8 +103,7 @@ def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
     from eval.tasks import choose_tasks, data_folder
     from recipes.study.results import conclude
     from recipes.study.runner import prepare, refuse_others, run_all
-    from sentemb.corpus import open_corpus
-    from sentemb.corpus.sources import absolute_corpus
+    from sentemb.corpus import absolute_corpus, open_corpus
     from sentemb.machine import usable_cores
     from sentemb.storage import write_text
 

@@ -27,11 +27,22 @@ from tokenizers import Tokenizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from tqdm import tqdm
 
-from sentemb.corpus import CLEANINGS, Corpus, Tokens, clean_corpus, open_corpus
-from sentemb.corpus.cleaning import SORTED, Cleaning, Kept, duplicates, letter_rules
-from sentemb.corpus.formats import cut
-from sentemb.corpus.store import CHUNK
-from sentemb.corpus.words import CHECKED, Encoder
+from sentemb.corpus import (
+    CHECKED,
+    CHUNK,
+    CLEANINGS,
+    SORTED,
+    Cleaning,
+    Corpus,
+    Kept,
+    Tokens,
+    WordwiseTokenizer,
+    clean_corpus,
+    cut,
+    duplicates,
+    letter_rules,
+    open_corpus,
+)
 from sentemb.embeddings import resolve, table
 from sentemb.errors import InputError
 from sentemb.machine import bf16_units, keep_memory, use_threads
@@ -210,7 +221,7 @@ def length_counts(text: Text) -> tuple[NDArray[np.float64], int, int]:
         counts += np.bincount(found, minlength=len(counts))
         full[part] = found == limit
     counts[limit] = 0
-    chosen, encoder = Selection(full), Encoder(text.tokenizer)
+    chosen, encoder = Selection(full), WordwiseTokenizer(text.tokenizer)
     rows = _spread(chosen, LONG)
     for part in _slices(len(rows), CHUNK, "long sentences"):
         texts = text.corpus.sentences(rows[part])
@@ -385,7 +396,7 @@ def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
         model = build(cast(Any, ENCODERS), spec, "encoder", **given)
         tokenizer = tokenizer_of(model)
         tokenizer.enable_truncation(text.max_length)
-        encoder = Encoder(tokenizer)
+        encoder = WordwiseTokenizer(tokenizer)
         encoder.check(said[:CHECKED])
         ids, counts = encoder.encode(said)
         tokens = Tokens(ids, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]))

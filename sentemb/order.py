@@ -7,19 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sentemb.corpus import mix
+
 Numbers = NDArray[np.int64]
 
 ROUNDS = 8  # of the Feistel network
 SMALL = 1 << 16  # below it a table costs nothing, and a network of so few bits mixes less well
-_ODD = np.uint64(0x9E3779B97F4A7C15)
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-
-
-def mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A 64-bit number for each, as good as random: splitmix64's last step (Steele, Lea & Flood 2014)."""
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * _MIX[0]
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * _MIX[1]
-    return numbers ^ (numbers >> np.uint64(31))
 
 
 class Permutation:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.corpus import book, vocabulary, write_books, write_sentences
-from sentemb.text import paragraphs
+from sentemb.corpus.books import paragraphs
 
 SIZE = 2_000_000
 

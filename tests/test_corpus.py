@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from sentemb import sample as sample_module
-from sentemb.corpus import Corpus, open_corpus, prepare, sources
+from sentemb.corpus import Corpus, open_corpus, sample_files, sources
+from sentemb.corpus import sample as sample_module
+from sentemb.corpus.prepare import shards, tokenize
+from sentemb.corpus.sentences import SPLITTER, split_sentences
 from sentemb.errors import InputError
 from sentemb.registry import quoted
-from sentemb.sample import sample_files
 from sentemb.storage import cache_dir, digest
-from sentemb.text import SPLITTER, split_sentences
 
 USER_CACHE = cache_dir() / "tests"  # the sample is fetched once, whatever a test does with SENTEMB_CACHE
 
@@ -332,7 +332,7 @@ def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
 def test_second_opening_neither_reads_nor_splits_again(tmp_path, monkeypatch):
     put(tmp_path / "books" / "a.txt", BOOK)
     first = opened(tmp_path / "books")
-    monkeypatch.setattr(prepare, "_write_part", None)
+    monkeypatch.setattr(shards, "_write_part", None)
     again = opened(tmp_path / "books")
     assert again.fingerprint == first.fingerprint and again.sentences(slice(None)) == SENTENCES
     meta = json.loads((first.folder / "meta.json").read_text())
@@ -393,7 +393,7 @@ def bert_like(special: bool = True) -> Tokenizer:
 @pytest.mark.parametrize("special", [True, False])
 @pytest.mark.parametrize("max_length", [4, 100])
 def test_tokens_are_the_tokenizers_own_with_truncation(special, max_length, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "CHUNK", 3)
+    monkeypatch.setattr(tokenize, "CHUNK", 3)
     put(tmp_path / "books" / "a.txt", BOOK)
     tokenizer = bert_like(special)
     tokenizer.enable_padding()  # must not matter, and must still be on afterwards
@@ -416,7 +416,7 @@ def test_tokens_are_kept_for_each_tokenizer_and_length(tmp_path, monkeypatch):
     padded.enable_padding(length=8)
     padded.enable_truncation(3)
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "tokenize", None)  # a second encoding would fail
+        patch.setattr("sentemb.corpus.corpus.tokenize_sentences", None)  # a second encoding would fail
         assert corpus.tokens(padded, 8).ids.filename == first.ids.filename  # type: ignore[attr-defined]
     assert corpus.tokens(bert_like(), 3).lengths().tolist() == [3, 3]
     assert corpus.tokens(bert_like(special=False), 8).lengths().tolist() == [3, 2]

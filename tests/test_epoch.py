@@ -137,7 +137,7 @@ def test_each_pair_of_sentences_is_encoded_once_an_epoch(world):
 def test_tokens_of_a_folder_are_mapped_again_and_not_copied_by_another_process(tmp_path: Path):
     import pickle
 
-    from sentemb.corpus.store import open_tokens
+    from sentemb.corpus.tokens import open_tokens
 
     for name, values in (("ids", np.arange(6)), ("offsets", np.array([0, 2, 6])), ("keys", np.array([7, 8]))):
         np.save(tmp_path / f"{name}.npy", values)

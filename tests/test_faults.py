@@ -25,8 +25,7 @@ from sentemb import checkpoint, train
 from sentemb.config import FitConfig
 from sentemb.errors import Halted, InputError, Stopped
 from sentemb.loading import load
-from sentemb.objectives import OBJECTIVES
-from sentemb.objectives.contrastive import InfoNCE
+from sentemb.objectives import OBJECTIVES, InfoNCE
 from sentemb.storage import verify
 from tests.test_train import SMALL, job, records, steady  # noqa: F401 (job is a fixture)
 

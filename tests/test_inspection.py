@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from sentemb import inspection
-from sentemb.corpus import CLEANINGS, clean_corpus, open_corpus
+from sentemb.corpus import CLEANINGS, clean_corpus, cut, open_corpus
 from sentemb.corpus.__main__ import as_text, main
-from sentemb.corpus.formats import cut
 from sentemb.errors import InputError
 from sentemb.inspection import Section, Text, inspect
 from sentemb.registry import build

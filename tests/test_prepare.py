@@ -18,10 +18,14 @@ import pytest
 from filelock import FileLock
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from sentemb.corpus import Corpus, cleaning, formats, open_corpus, prepare, store, words
-from sentemb.corpus.formats import is_boundary
+from sentemb.corpus import Corpus, cleaning, open_corpus
+from sentemb.corpus import tokens as token_arrays
+from sentemb.corpus.prepare import shards, tokenize, word_cache
+from sentemb.corpus.readers import text_files
+from sentemb.corpus.readers.boundaries import is_boundary
+from sentemb.corpus.readers.text_files import LONGEST_LINE
+from sentemb.corpus.sentences import clean
 from sentemb.errors import InputError
-from sentemb.files import LONGEST_LINE, clean
 from sentemb.storage import cache_dir, digests, making
 
 WORDS = ["the", "old", "house", "stood", "at", "end", "of", "lane", "where", "nobody", "had", "lived", "for", "twenty",
@@ -75,11 +79,13 @@ def content(corpus: Corpus) -> dict[str, bytes]:
 SMALL = """
 import sys
 from pathlib import Path
-from sentemb.corpus import formats, open_corpus, prepare
+from sentemb.corpus import open_corpus
+from sentemb.corpus.prepare import parallel, shards, tokenize
+from sentemb.corpus.readers import text_files
 from tests.test_prepare import content
-prepare.WORTH, formats.PART, prepare.UNIT = 0, 30_000, 500
+parallel.WORTH, text_files.PART, tokenize.UNIT = 0, 30_000, 500
 if not Path(sys.argv[1]).is_dir():  # (it is prepared in this very process)
-    prepare.SHARD, prepare.CHUNK = 10_000, 100
+    shards.SHARD, shards.CHUNK, tokenize.CHUNK = 10_000, 100, 100
 content(open_corpus(sys.argv[1], progress=False))
 """
 
@@ -87,15 +93,16 @@ content(open_corpus(sys.argv[1], progress=False))
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many parts and units of little text."""
-    monkeypatch.setattr(formats, "PART", 30_000)
-    monkeypatch.setattr(prepare, "UNIT", 500)
+    monkeypatch.setattr(text_files, "PART", 30_000)
+    monkeypatch.setattr(tokenize, "UNIT", 500)
 
 
 @pytest.fixture
-def shards(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def many_shards(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several shards in a part, too."""
-    monkeypatch.setattr(prepare, "SHARD", 10_000)
-    monkeypatch.setattr(prepare, "CHUNK", 100)
+    monkeypatch.setattr(shards, "SHARD", 10_000)
+    monkeypatch.setattr(shards, "CHUNK", 100)
+    monkeypatch.setattr(tokenize, "CHUNK", 100)
 
 
 def start(spec: Path, cache: Path) -> subprocess.Popen[str]:
@@ -130,7 +137,7 @@ def test_a_killed_preparation_of_several_processes_goes_on_to_what_one_makes(tmp
     assert content(opened(books)) == expected
 
 
-def test_a_killed_preparation_of_one_packed_file_goes_on_to_the_same_result(tmp_path, shards, cache, monkeypatch):
+def test_a_killed_preparation_of_one_packed_file_goes_on_to_the_same_result(tmp_path, many_shards, cache, monkeypatch):
     path = tmp_path / "lines.gz"
     path.write_bytes(gzip.compress("\n".join(some_sentences(20_000)).encode()))
     expected = content(opened(path))
@@ -142,7 +149,7 @@ def test_a_killed_preparation_of_one_packed_file_goes_on_to_the_same_result(tmp_
 
 def test_what_was_whole_is_not_made_again(tmp_path, small, monkeypatch, cache):
     books, made = some_books(tmp_path / "books"), []
-    write = prepare._write_part
+    write = shards._write_part
 
     def interrupted(reader, number, folder, tell=None):
         if number == 2:
@@ -150,11 +157,11 @@ def test_what_was_whole_is_not_made_again(tmp_path, small, monkeypatch, cache):
         return write(reader, number, folder, tell)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(prepare, "_write_part", interrupted)
+        patch.setattr(shards, "_write_part", interrupted)
         opened(books)
     (work,) = (cache / "corpora").iterdir()
     times = {path: path.stat().st_mtime_ns for path in work.glob("*.arrow")}
-    monkeypatch.setattr(prepare, "_Shard", type("Told", (prepare._Shard,), {"close": told(made)}))
+    monkeypatch.setattr(shards, "_Shard", type("Told", (shards._Shard,), {"close": told(made)}))
     corpus = opened(books)
     assert times and all((corpus.folder / path.name).stat().st_mtime_ns == then for path, then in times.items())
     assert made and min(made) == 2 and not list((cache / "corpora").glob(".*"))
@@ -201,12 +208,12 @@ def test_a_full_disk_is_one_sentence_and_the_rest_is_used_later(tmp_path, small,
     books = some_books(tmp_path / "books")
     corpus = opened(books)
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "_write_whole", full_after(3, prepare._write_whole))
+        patch.setattr(shards, "write_text", full_after(3, shards.write_text))
         put(books / "more.txt", "One more. And another one.")
         with pytest.raises(InputError, match="disk of .* is full.*make room.*goes on"):
             opened(books)
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "_join", full_after(0, prepare._join))
+        patch.setattr(tokenize, "_join", full_after(0, tokenize._join))
         with pytest.raises(InputError, match="disk of .* is full"):
             corpus.tokens(tokenizer(), 12)
     assert len(opened(books)) == len(corpus) + 2 and len(corpus.tokens(tokenizer(), 12)) == len(corpus)
@@ -215,11 +222,11 @@ def test_a_full_disk_is_one_sentence_and_the_rest_is_used_later(tmp_path, small,
 def full_after(times: int, write):
     left = [times]
 
-    def full(*arguments):
+    def full(*arguments, **more):
         left[0] -= 1
         if left[0] < 0:
             raise OSError(28, "No space left on device")
-        return write(*arguments)
+        return write(*arguments, **more)
 
     return full
 
@@ -246,7 +253,7 @@ def test_half_written_parts_are_made_anew(damage, tmp_path, small, monkeypatch, 
     expected = content(opened(books))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setenv("SENTEMB_CACHE", str(tmp_path / "other"))
-        patch.setattr(prepare, "_assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(shards, "_assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         opened(books)
     (work,) = (tmp_path / "other" / "corpora").iterdir()
     for number, path in enumerate(sorted(work.iterdir())):
@@ -318,15 +325,15 @@ def test_damaged_files_are_one_sentence(name, content, message, tmp_path, cache)
 
 
 def test_a_plain_file_is_read_in_parallel_ranges_that_lose_and_repeat_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "PART", 1000)
+    monkeypatch.setattr(text_files, "PART", 1000)
     rng = random.Random(0)
     for end in ("\n", "\r\n", "\r"):
         rows = [row if rng.random() > 0.05 else "" for row in some_sentences(600)]
         rows[300] = "Zoë " * 500
         path = put(tmp_path / f"lines-{len(end)}{ord(end[0])}", end.join(rows))
-        parts = formats.line_parts(path, False)
+        parts = text_files.line_parts(path, False)
         assert len(parts) > 10
-        whole = list(formats.every_line(path, False, print))
+        whole = list(text_files.every_line(path, False, print))
         assert [text for part in parts for text in part(print)] == whole
         assert [text for text in whole if text] == [row.strip() for row in rows if row]
 
@@ -446,9 +453,9 @@ def test_words_looked_up_are_sentences_encoded(kind, limit, special, monkeypatch
         ids = [(name, made.token_to_id(name)) for name in special]
         made.post_processor = processors.TemplateProcessing(" ".join(["[CLS] $A", *special[1:]]), special_tokens=ids)
     made.enable_truncation(limit)
-    assert words.by_words(made)
-    monkeypatch.setattr(words, "KEPT", 100)  # forgotten and learned again
-    encoder = words.Encoder(made)
+    assert word_cache.by_words(made)
+    monkeypatch.setattr(word_cache, "KEPT", 100)  # forgotten and learned again
+    encoder = word_cache.WordwiseTokenizer(made)
     encoder.check(texts)
     assert encoder.trusted
     for part in (texts[:5], texts, texts[100:]):
@@ -460,24 +467,24 @@ def test_words_looked_up_are_sentences_encoded(kind, limit, special, monkeypatch
 def test_tokenizers_that_look_beyond_a_word_encode_whole_sentences():
     made = tokenizer()
     made.pre_tokenizer = pre_tokenizers.Metaspace()
-    assert not words.by_words(made)
+    assert not word_cache.by_words(made)
     made = tokenizer()
     made.add_tokens(["old house"])
-    assert not words.by_words(made)
+    assert not word_cache.by_words(made)
     for step in (pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.Punctuation(), None):
         made = tokenizer()
         if step is None:
             made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(), pre_tokenizers.WhitespaceSplit()])
         else:
             made.pre_tokenizer = step
-        assert not words.by_words(made)
+        assert not word_cache.by_words(made)
 
 
 def test_a_tokenizer_that_does_not_keep_its_promise_is_found_out(monkeypatch):
     made = tokenizer()
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    monkeypatch.setattr(words, "by_words", lambda _: True)
-    encoder = words.Encoder(made)
+    monkeypatch.setattr(word_cache, "by_words", lambda _: True)
+    encoder = word_cache.WordwiseTokenizer(made)
     texts = some_sentences(50)
     encoder.check(texts)
     ids, _ = encoder.encode(texts)
@@ -490,10 +497,10 @@ def test_a_tokenizer_that_does_not_keep_its_promise_is_found_out(monkeypatch):
 
 
 def test_keys_are_equal_for_the_same_tokens_only(monkeypatch):
-    monkeypatch.setattr(store, "CHUNK", 7)
+    monkeypatch.setattr(token_arrays, "CHUNK", 7)
     rng = np.random.default_rng(0)
     rows = [rng.integers(0, 3, rng.integers(0, 5)).tolist() for _ in range(500)]
-    tokens = store.Tokens(np.array(sum(rows, []), dtype=np.uint16), np.cumsum([0, *map(len, rows)]))
+    tokens = token_arrays.Tokens(np.array(sum(rows, []), dtype=np.uint16), np.cumsum([0, *map(len, rows)]))
     same = tokens.distinct()[:, None] == tokens.distinct()
     assert (same == np.array([[a == b for b in rows] for a in rows])).all()
 

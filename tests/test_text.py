@@ -11,11 +11,11 @@ from pathlib import Path
 import pyarrow
 import pytest
 
-from sentemb import files
-from sentemb import text as module
+from sentemb.corpus.books import book_text, paragraphs
+from sentemb.corpus.readers import text_files
+from sentemb.corpus.readers.text_files import lines, read_book, reading
+from sentemb.corpus.sentences import LONGEST, split_sentences
 from sentemb.errors import InputError
-from sentemb.files import lines, reading
-from sentemb.text import book_text, paragraphs, read_book, split_sentences
 
 # each case is its sentences: joined by a space they are the paragraph
 PLACES = {
@@ -236,11 +236,11 @@ def ordinary() -> float:
 def test_time_is_linear_in_the_length_of_a_paragraph(kind):
     text = HARD[kind] * (SIZE // len(HARD[kind]))
     assert min(seconds(text) for _ in range(2)) < 15 * ordinary() + 0.05  # (quadratic: hundreds of times)
-    assert max(map(len, split_sentences(text)), default=0) <= module.LONGEST
+    assert max(map(len, split_sentences(text)), default=0) <= LONGEST
 
 
 @pytest.mark.parametrize("kind", [*HARD, "ordinary"])
-@pytest.mark.parametrize("length", [100, 1000, module.LONGEST - 1, 3 * module.LONGEST])
+@pytest.mark.parametrize("length", [100, 1000, LONGEST - 1, 3 * LONGEST])
 def test_no_word_is_lost_and_order_is_kept(kind, length):
     text = (HARD.get(kind, ORDINARY) * length)[:length]
     found, kept = iter("".join(text.split())), "".join("".join(split_sentences(text)).split())
@@ -315,19 +315,19 @@ def test_book_is_the_sentences_of_its_paragraphs(tmp_path):
 
 @pytest.mark.parametrize("between", ["\n\n", "\n", " ", "x"])
 def test_large_book_is_read_in_portions(between, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "PORTION", 5000)
+    monkeypatch.setattr(text_files, "PORTION", 5000)
     inner = between.join(f"Nobody saw number {i} of the many houses by the river." for i in range(1000))
     path = put(
         tmp_path / "book", (FRONT + STARTS[0] + "\n\n" + inner + "\n\n" + STOPS[0] + "\n\nLicence. " * 40).encode()
     )
     sizes = []
-    monkeypatch.setattr(module, "paragraphs", lambda text: sizes.append(len(text)) or paragraphs(text))
+    monkeypatch.setattr(text_files, "paragraphs", lambda text: sizes.append(len(text)) or paragraphs(text))
     found = "".join("".join(read_book(path)).split())
     assert found == "".join(inner.split()) and len(sizes) > 5 and max(sizes) <= 10_000
 
 
 def test_line_too_long_for_a_sentence_is_left_out_and_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LONGEST_LINE", 100)
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 100)
     path = put(tmp_path / "lines", b"one\n" + b"x" * 100 + b"\n\n" + b"y" * 101 + b"\n" + b"z" * 500 + b"\nlast")
     told: list[str] = []
     with reading(path) as text:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from sentemb import sample
+from sentemb.corpus import sample
 from sentemb.encoders import ENCODERS
 from sentemb.errors import InputError
 from sentemb.loading import FETCHED, PINNED, load

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from recipes.options import DEFAULTS
 from recipes.study.plan import ENCODERS, LOGS, PLANNED, ROW, Place, Planned, Study, described
-from sentemb.corpus.sources import absolute_corpus
+from sentemb.corpus import absolute_corpus
 from sentemb.errors import InputError
 from sentemb.registry import choose
 from sentemb.storage import write_text

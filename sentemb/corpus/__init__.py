@@ -1,11 +1,40 @@
-"""Any text -> sentences in documents, prepared once and opened memory-mapped.
+"""Any text as sentences in documents, prepared once and opened memory-mapped.
 
-``sources`` says what a corpus can be made of (table CORPORA), ``formats`` reads files, ``prepare`` writes the cache in
-parallel and restartably, ``store`` opens it, ``cleaning`` says which sentences are worth training on.
+``readers/`` turn files of every kind into sentences, ``sources`` says what a corpus can be made of (table CORPORA),
+``prepare/`` writes the cache in parallel and restartably, ``corpus`` and ``tokens`` open it, ``cleaning`` says which
+sentences are worth training on.
 """
 
-from sentemb.corpus.cleaning import CLEANINGS, Cleaning, clean_corpus
-from sentemb.corpus.sources import CORPORA, open_corpus
-from sentemb.corpus.store import Corpus, Tokens
+from sentemb.corpus.cleaning import CLEANINGS, SORTED, Cleaning, Kept, clean_corpus, duplicates, letter_rules
+from sentemb.corpus.corpus import Corpus
+from sentemb.corpus.hashing import mix
+from sentemb.corpus.prepare import CHECKED, WordwiseTokenizer
+from sentemb.corpus.readers import FORMATS, cut
+from sentemb.corpus.sample import sample_files
+from sentemb.corpus.sources import CORPORA, absolute_corpus, open_corpus, source_of
+from sentemb.corpus.text_source import TextSource
+from sentemb.corpus.tokens import CHUNK, Tokens
 
-__all__ = ["CLEANINGS", "CORPORA", "Cleaning", "Corpus", "Tokens", "clean_corpus", "open_corpus"]
+__all__ = [
+    "CHECKED",
+    "CHUNK",
+    "CLEANINGS",
+    "CORPORA",
+    "FORMATS",
+    "SORTED",
+    "Cleaning",
+    "Corpus",
+    "Kept",
+    "TextSource",
+    "Tokens",
+    "WordwiseTokenizer",
+    "absolute_corpus",
+    "clean_corpus",
+    "cut",
+    "duplicates",
+    "letter_rules",
+    "mix",
+    "open_corpus",
+    "sample_files",
+    "source_of",
+]

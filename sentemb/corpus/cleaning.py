@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sentemb.corpus.store import Corpus, Tokens
+from sentemb.corpus.corpus import Corpus
+from sentemb.corpus.hashing import mix
+from sentemb.corpus.tokens import Tokens
 from sentemb.errors import InputError
-from sentemb.order import mix
 from sentemb.registry import choose
 from sentemb.storage import key_of, making
 

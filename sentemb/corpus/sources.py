@@ -1,7 +1,7 @@
 """What a corpus can be made of, and ``open_corpus``.
 
-To add a kind: a function that returns a Source (its readers give sentences in order and None after each document), and
-a line in CORPORA.
+To add a kind: a function that returns a TextSource (its readers give sentences in order and None after each document),
+and a line in CORPORA.
 """
 
 import os
@@ -12,23 +12,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from sentemb.corpus.formats import (
+from sentemb.corpus.corpus import Corpus, open_folder
+from sentemb.corpus.prepare import prepare_sentences
+from sentemb.corpus.readers import (
     BOOKS,
     BOUNDARY,
+    FORMATS,
     books,
+    check_columns,
     complaining,
     file_rows,
     grouped,
-    in_short,
+    hub_rows,
+    identity_of,
+    labelled_rows,
     line_parts,
-    rows,
+    load_data,
+    packing_of,
     stream,
 )
-from sentemb.corpus.prepare import Reader, Skip, Source, prepare
-from sentemb.corpus.store import Corpus, open_folder
-from sentemb.errors import InputError, Unfinished
-from sentemb.files import packing_of
-from sentemb.labelled import FORMATS, labelled_rows, load_data
+from sentemb.corpus.sample import SAMPLE, sample_documents, sample_files
+from sentemb.corpus.sentences import SPLITTER
+from sentemb.corpus.text_source import Reader, Skip, TextSource
+from sentemb.errors import InputError
 from sentemb.registry import (
     PathText,
     absolute,
@@ -40,9 +46,7 @@ from sentemb.registry import (
     shadowed,
     there,
 )
-from sentemb.sample import SAMPLE, sample_documents, sample_files
 from sentemb.storage import cache_dir, digests, key_of, speaks
-from sentemb.text import SPLITTER
 
 FORMS = ["a folder of .txt books", "a file with a sentence a line", "a .parquet, .jsonl, .csv or .tsv file"]
 WEIGHT = re.compile(r"(.+)\*(\d+(?:\.\d*)?|\.\d+)\s*")
@@ -67,7 +71,7 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
     if not all(part for part, _ in parts):
         raise InputError(f"a part of corpus {spec!r} is empty; write A + B, each a name or a path")
     # (each process of a run looks at its sources; whichever then prepares them shows how far it is)
-    sources = [_source(part, progress and speaks()) for part, _ in parts]
+    sources = [source_of(part, progress and speaks()) for part, _ in parts]
     weights = [float(weight or 1) for _, weight in parts]
     if min(weights) <= 0:
         raise InputError(f"a weight in {spec!r} is 0; leave that corpus out, or give it a weight above 0")
@@ -77,7 +81,7 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
     folder, name = cache_dir() / "corpora" / key, " + ".join(source.name for source in sources)
     found = open_folder(folder, name, key, tuple(weights), progress)
     if found is None:
-        prepare(sources, key, folder, spec, progress)
+        prepare_sentences(sources, folder, spec, progress)
         found = open_folder(folder, name, key, tuple(weights), progress)
     if found is None:
         raise InputError(f"the prepared corpus in {folder} cannot be read back; remove that folder and try again")
@@ -122,12 +126,13 @@ def built_in(spec: str) -> bool:
     return bool(colon) or not there(spec) or all(option.default is not option.empty for option in options)
 
 
-def _source(spec: str, progress: bool) -> Source:
+def source_of(spec: str, progress: bool) -> TextSource:
+    """What a spec without weights names: a built-in corpus, or the file or folder of that path."""
     if built_in(spec):
         given: dict[str, Any] = {"progress": progress}
         if "progress" not in options_of(CORPORA[spec.partition(":")[0].strip()]):  # (there is none to show)
             given = {}
-        return cast(Source, build(CORPORA, spec, "corpus", **given))
+        return cast(TextSource, build(CORPORA, spec, "corpus", **given))
     path = Path(spec).expanduser()
     if os.path.isdir(path):
         return folder_of_books(spec)
@@ -137,7 +142,7 @@ def _source(spec: str, progress: bool) -> Source:
     raise InputError(f"corpus {spec!r} is neither a file nor a folder; valid: {', '.join(FORMS)}")  # a device, say
 
 
-def folder_of_books(path: PathText, keep_matter: bool = False) -> Source:
+def folder_of_books(path: PathText, keep_matter: bool = False) -> TextSource:
     """Raw books: each .txt file in a folder or below it (also .txt.gz, .txt.zst, .txt.xz), in order of their names.
 
     Args:
@@ -157,10 +162,10 @@ def folder_of_books(path: PathText, keep_matter: bool = False) -> Source:
     name = f"{kind} {folder.resolve().name} ({len(files)} book{'s' if len(files) > 1 else ''})"
     parts = [partial(books, group, len(files) == 1, keep_matter) for group in grouped(files, sizes)]
     key = key_of("books", SPLITTER, str(keep_matter), *keys)
-    return Source(name, key, lambda: parts, sum(sizes), one_book=folder.is_file())
+    return TextSource(name, key, lambda: parts, sum(sizes), one_book=folder.is_file())
 
 
-def lines_of(path: PathText, boundaries: bool = False) -> Source:
+def lines_of(path: PathText, boundaries: bool = False) -> TextSource:
     """A file with a sentence a line and blank lines between documents; plain, .gz, .zst or .xz.
 
     Args:
@@ -174,12 +179,12 @@ def lines_of(path: PathText, boundaries: bool = False) -> Source:
         raise InputError(f"{file} is a packed table; unpack it first, and give {file.stem}")
     (key,) = digests([file])
     key = key_of("lines", key, _cuts(boundaries))
-    return Source(f"file {file.name}", key, partial(line_parts, file, boundaries), file.stat().st_size)
+    return TextSource(f"file {file.name}", key, partial(line_parts, file, boundaries), file.stat().st_size)
 
 
 def table(
     path: PathText, column: str = "text", document: str = "", whole: bool = False, boundaries: bool = False
-) -> Source:
+) -> TextSource:
     """A column of a .parquet, .jsonl, .json, .csv or .tsv file: a row is a sentence, a blank row ends a document.
 
     Args:
@@ -196,18 +201,18 @@ def table(
 
     def parts() -> list[Reader]:
         with complaining(file):
-            _check_columns(stream(file, column, document), str(file), column, document)
+            check_columns(stream(file, column, document), str(file), column, document)
         return [partial(file_rows, file, column, document, whole, boundaries)]
 
     key = key_of("table", key, file.suffix.lower(), column, document, _cuts(boundaries), _splits(whole, document))
-    return Source(f"file {file.name} ({column})", key, parts)
+    return TextSource(f"file {file.name} ({column})", key, parts)
 
 
-def sample(progress: bool = True) -> Source:
+def sample(progress: bool = True) -> TextSource:
     """Film dialogue, plot summaries and editorials of the built-in sample; never its review snippets."""
     folder = sample_files(progress)
     reader = partial(_unskipped, partial(sample_documents, folder))
-    return Source("sample (film dialogue, plots, editorials)", key_of(SPLITTER, SAMPLE), lambda: [reader])
+    return TextSource("sample (film dialogue, plots, editorials)", key_of(SPLITTER, SAMPLE), lambda: [reader])
 
 
 def _unskipped(read: Callable[[], Iterator[str | None]], skip: Skip) -> Iterator[str | None]:
@@ -217,7 +222,7 @@ def _unskipped(read: Callable[[], Iterator[str | None]], skip: Skip) -> Iterator
 def hub(
     name: PathText, config: str = "", split: str = "train", column: str = "text", document: str = "",
     whole: bool = False, boundaries: bool = False, streaming: bool = False, rows: int = 0, progress: bool = True,
-) -> Source:  # fmt: skip
+) -> TextSource:  # fmt: skip
     """A data set of the Hugging Face hub (or a local path that `datasets` loads): a row is a sentence.
 
     A blank row separates documents; without any, the whole is one document.
@@ -235,11 +240,11 @@ def hub(
     if rows < 0:
         raise ValueError(f"rows must be at least 0, got {rows}")
     data = load_data(name, progress, config, split, streaming)
-    _check_columns(data, name, column, document)
+    check_columns(data, name, column, document)
     options = (column, document, _cuts(boundaries), str(rows), _splits(whole, document))
-    reader = partial(_rows_of, data, name, column, document, whole, boundaries, rows)
-    key = key_of("hub", _identity(data, name, config, split), *options)
-    return Source(f"hub {name} ({split})", key, lambda: [reader])
+    reader = partial(hub_rows, data, name, column, document, whole, boundaries, rows)
+    key = key_of("hub", identity_of(data, name, config, split), *options)
+    return TextSource(f"hub {name} ({split})", key, lambda: [reader])
 
 
 def _splits(whole: bool, document: str) -> str:
@@ -252,51 +257,7 @@ def _cuts(boundaries: bool) -> str:
     return BOUNDARY.pattern if boundaries else ""
 
 
-def _rows_of(data: Any, name: str, *arguments: Any) -> Iterator[str | None]:
-    try:
-        yield from rows(data, *arguments)
-    except InputError:
-        raise
-    except Exception as error:  # of the network, of files: each library has its own
-        raise Unfinished(
-            f"data set {name!r} could not be read to its end ({in_short(error)}); the same command goes on from there"
-        ) from error
-
-
-def _identity(data: Any, name: str, config: str, split: str) -> str:
-    """What changes if a data set's content does."""
-    if hasattr(data, "_fingerprint"):  # it follows files and split: hashing 5 GB at each start would be slow
-        return str(data._fingerprint)
-    import datasets
-
-    try:
-        builder = datasets.load_dataset_builder(name, config or None)
-    except Exception as error:  # of the network
-        raise InputError(f"data set {name!r} could not be loaded ({in_short(error)}); check its name") from error
-    files = [str(file) for file in (builder.config.data_files or {}).get(split.partition("[")[0], [])]
-    local = [Path(file) for file in files if Path(file).is_file()]
-    return key_of(builder.hash or name, split, *files, *digests(local))  # (addresses on the hub hold the commit)
-
-
-def _check_columns(data: Any, name: str, column: str, document: str) -> None:
-    """InputError if a data set lacks a column of text."""
-    if data.features is not None:
-        kinds = {key: str(getattr(kind, "dtype", kind)) for key, kind in data.features.items()}
-    else:  # of a stream that is not typed: by its first rows
-        kinds = {key: _kind(values) for key, values in next(data.iter(1000), {}).items()}
-    listed = ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
-    if kinds.get(column) not in ("string", "large_string"):
-        raise InputError(f"data set {name!r} has no text column {column!r}; its columns: {listed or 'none'}")
-    if document and document not in kinds:
-        raise InputError(f"data set {name!r} has no column {document!r}; its columns: {listed}")
-
-
-def _kind(values: list[Any]) -> str:
-    found = next((value for value in values if value is not None), "")
-    return "string" if isinstance(found, str) else type(found).__name__
-
-
-def bookcorpus(boundaries: bool = False, streaming: bool = False, rows: int = 0, progress: bool = True) -> Source:
+def bookcorpus(boundaries: bool = False, streaming: bool = False, rows: int = 0, progress: bool = True) -> TextSource:
     """BookCorpus from the hub: 74 million sentences, lower case, in order; about 5 GB, and no mark between its books.
 
     Args:
@@ -317,7 +278,7 @@ def labelled(
     label: str = "",
     split: str = "train",
     progress: bool = True,
-) -> Source:
+) -> TextSource:
     """A labelled data set: each row (anchor, positive and any hard negatives) becomes a document of as many sentences.
 
     Args:
@@ -333,10 +294,10 @@ def labelled(
         InputError: it cannot be loaded, has no such columns, or a cell is empty; the row is named.
     """
     name, key, read = labelled_rows(path, anchor, positive, negatives, label, split, progress)
-    return Source(name, key, lambda: [partial(_unskipped, read)], labelled=True, classes=bool(label))
+    return TextSource(name, key, lambda: [partial(_unskipped, read)], labelled=True, classes=bool(label))
 
 
-CORPORA: dict[str, Callable[..., Source]] = {
+CORPORA: dict[str, Callable[..., TextSource]] = {
     "sample": sample,
     "books": folder_of_books,
     "lines": lines_of,

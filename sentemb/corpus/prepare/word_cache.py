@@ -40,7 +40,7 @@ def _steps(part: dict[str, Any] | None, inside: str) -> list[dict[str, Any]]:
     return [step for each in part[inside] for step in _steps(each, inside)] if part["type"] == "Sequence" else [part]
 
 
-class Encoder:
+class WordwiseTokenizer:
     """Sentences to token ids, as the tokenizer's own ``encode_batch``, but faster."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -104,7 +104,7 @@ class _Words(dict[str, int]):
         self._known, self._new = known, []
 
     def encode(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """As :meth:`Encoder.encode`."""
+        """As :meth:`WordwiseTokenizer.encode`."""
         if len(self) > KEPT:
             self._forget()
         split = [text.split() for text in texts]  # (a corpus has single spaces, and no other white space)

@@ -1,0 +1,120 @@
+"""A prepared corpus and its tokens, opened memory-mapped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from sentemb.corpus.prepare import tokenize_sentences
+from sentemb.corpus.stored_sentences import StoredSentences, open_stored
+from sentemb.corpus.tokens import Tokens, open_tokens, prompt_length_of
+from sentemb.errors import InputError
+from sentemb.storage import key_of
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Sentences in documents, prepared once, opened memory-mapped."""
+
+    name: str  # what it truly is, for outputs: "folder books (100 books)"
+    fingerprint: str  # hex, of the source's content, of how it is read, and FORMAT
+    stored: StoredSentences = field(repr=False)  # its texts, and where they are cached
+    documents: NDArray[np.int64] = field(repr=False)  # [n_documents + 1], offsets into the sentences
+    bounds: tuple[int, ...] = (0,)  # first document of each of its sources
+    weights: tuple[float, ...] = (1.0,)  # of its sources: how often their pairs are seen in an epoch
+    notes: tuple[str, ...] = ()  # what was left out or found in preparing it, a sentence each
+    progress: bool = field(default=True, repr=False)  # whether to show a bar while tokenizing
+    labelled: bool = False  # whether its documents are the rows of a labelled data set
+    classes: bool = False  # whether the last sentence of each of its documents is a class
+    one_book: bool = False  # whether it is a single book
+
+    def __len__(self) -> int:
+        """Number of sentences."""
+        return int(self.documents[-1])
+
+    @property
+    def folder(self) -> Path:
+        """Where it is cached, and what is made of it."""
+        return self.stored.folder
+
+    def sentences(self, rows: slice | Sequence[int] | NDArray[Any]) -> list[str]:
+        """Texts of these rows, in the order given. For looking: training reads tokens()."""
+        return self.stored[rows]
+
+    def tokens(self, tokenizer: Tokenizer, max_length: int, prompt: str = "") -> Tokens:
+        """Every sentence as the tokenizer encodes it, special tokens included, cut to ``max_length`` ids.
+
+        Kept beside the corpus for each tokenizer, length and ``prompt``, which goes before each sentence. The
+        tokenizer's own padding and truncation are ignored.
+
+        Raises:
+            InputError: ``max_length`` leaves no room beside the special tokens and the prompt, or nothing was encoded
+                at all.
+        """
+        own = Tokenizer.from_str(tokenizer.to_str())
+        own.no_padding()
+        own.no_truncation()
+        if max_length <= (special := own.num_special_tokens_to_add(False)):
+            raise InputError(f"max-length must be more than the {special} special tokens, got {max_length}")
+        prompt_length = prompt_length_of(own, prompt)
+        if prompt and max_length <= len(own.encode(prompt).ids):
+            raise InputError(f"max-length {max_length} leaves no room behind the prompt {prompt!r}; give a larger one")
+        key = key_of(own.to_str(), *([prompt] if prompt else []))
+        folder = self.folder / f"tokens-{key}-{max_length}"
+        if (found := open_tokens(folder, prompt_length)) is None:
+            own.enable_truncation(max_length)
+            tokenize_sentences(self.stored, own, folder, prompt, f"the tokens of {self.name}", self.progress)
+            found = open_tokens(folder, prompt_length)
+        if found is None:
+            raise InputError(f"the tokenizer gives no token for any sentence of {self.name}")
+        return found
+
+    def split(self, held_out: float = 0.1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Documents for training and held-out, as ranges of sentence rows ``[n, 2]`` (start, stop).
+
+        Held out is the last share of the documents (at least one) of each source, moved just so far that both sides
+        have a neighbour pair. If only one document has two sentences, it is the end of that one (at least two
+        sentences), and below four sentences there is nothing to hold out: both sides are then the same.
+
+        Raises:
+            ValueError: ``held_out`` is not between 0 and 1.
+        """
+        if not 0 < held_out < 1:
+            raise ValueError(f"held_out must lie between 0 and 1, got {held_out}")
+        ranges = np.stack([self.documents[:-1], self.documents[1:]], axis=1)  # [n, 2]
+        parts = [_split(part, held_out) for part in np.split(ranges, self.bounds[1:])]
+        training, held = (np.concatenate(side) for side in zip(*parts, strict=True))
+        return training, held
+
+    def by_source(self, ranges: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Ranges of rows ``[n, 2]`` in order, as those of each source."""
+        return np.split(ranges, np.searchsorted(ranges[:, 0], self.documents[list(self.bounds[1:])]))
+
+
+def _split(ranges: NDArray[np.int64], held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    paired = np.flatnonzero(np.diff(ranges, axis=1) >= 2)
+    if len(paired) >= 2:
+        wanted = len(ranges) - max(1, round(held_out * len(ranges)))
+        cut = min(max(wanted, int(paired[0]) + 1), int(paired[-1]))
+        return ranges[:cut], ranges[cut:]
+    if not len(paired):
+        return ranges, ranges[:0]
+    start, stop = (int(row) for row in ranges[paired[0]])
+    if stop - start < 4:
+        return ranges, ranges
+    middle = stop - min(max(2, round(held_out * (stop - start))), stop - start - 2)
+    ranges = ranges.copy()
+    ranges[paired[0], 1] = middle
+    return ranges, np.array([[middle, stop]], dtype=np.int64)
+
+
+def open_folder(folder: Path, name: str, key: str, weights: tuple[float, ...], progress: bool) -> Corpus | None:
+    """The prepared corpus in a folder; None if it is missing or damaged."""
+    stored = open_stored(folder, len(weights))
+    if stored is None:
+        return None
+    return Corpus(name, key, stored.sentences, stored.documents, stored.bounds, weights, stored.notes, progress)

@@ -1,0 +1,26 @@
+"""How text of every kind becomes sentences, with ``None`` after each document."""
+
+from sentemb.corpus.readers.boundaries import BOUNDARY, cut
+from sentemb.corpus.readers.hub import hub_rows, identity_of, load_data
+from sentemb.corpus.readers.labelled import labelled_rows
+from sentemb.corpus.readers.tables import FORMATS, check_columns, complaining, file_rows, stream
+from sentemb.corpus.readers.text_files import BOOKS, books, grouped, line_parts, packing_of
+
+__all__ = [
+    "BOOKS",
+    "BOUNDARY",
+    "FORMATS",
+    "books",
+    "check_columns",
+    "complaining",
+    "cut",
+    "file_rows",
+    "grouped",
+    "hub_rows",
+    "identity_of",
+    "labelled_rows",
+    "line_parts",
+    "load_data",
+    "packing_of",
+    "stream",
+]

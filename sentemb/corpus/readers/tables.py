@@ -1,0 +1,125 @@
+"""Tables (.parquet, .jsonl, .csv, .tsv) as sentences of a column, with ``None`` after each document."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sentemb.corpus.books import paragraphs
+from sentemb.corpus.readers.boundaries import cut
+from sentemb.corpus.sentences import clean, split_sentences
+from sentemb.corpus.text_source import Skip
+from sentemb.errors import InputError
+
+FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+def rows(
+    data: Any, column: str, document: str, whole: bool, boundaries: bool, limit: int, skip: Skip
+) -> Iterator[str | None]:
+    """The cells of a data set's column, as :func:`sentemb.corpus.table` describes it."""
+    yield from cut(_cells(data, column, document, whole, limit), boundaries)
+
+
+def _cells(data: Any, column: str, document: str, whole: bool, limit: int) -> Iterator[str | None]:
+    before, number = None, 0
+    for batch in data.iter(1000):
+        names = batch[document] if document else [None] * len(batch[column])
+        for text, name in zip(batch[column], names, strict=True):
+            if limit and number >= limit:
+                return
+            if number and name != before:
+                yield None
+            before, number = name, number + 1
+            if whole:
+                for paragraph in paragraphs(text or ""):
+                    yield from split_sentences(paragraph)
+                if not document:
+                    yield None
+            else:
+                yield clean(text or "") or None
+
+
+def file_rows(
+    path: Path, column: str, document: str, whole: bool, boundaries: bool, skip: Skip
+) -> Iterator[str | None]:
+    """The same of a file of FORMATS, which is read as a stream."""
+    with complaining(path):
+        yield from rows(stream(path, column, document), column, document, whole, boundaries, 0, skip)
+
+
+@contextmanager
+def complaining(path: Path) -> Iterator[None]:
+    """The errors of reading a file of FORMATS, as an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # of pyarrow, pandas, the file system: each has its own
+        kind = FORMATS[path.suffix.lower()]
+        raise InputError(f"{path} cannot be read as {kind} ({in_short(error)}); make it anew") from error
+
+
+class _Parquet:
+    """As a data set of ``datasets``, whose own reader holds large parts of such a file in memory."""
+
+    features = None
+
+    def __init__(self, path: Path, columns: list[str]) -> None:
+        self._path, self._columns = path, columns
+
+    def iter(self, size: int) -> Iterator[dict[str, list[Any]]]:
+        """Rows as lists of each column; all columns where one that was asked for is not there."""
+        from pyarrow.parquet import ParquetFile
+
+        with ParquetFile(self._path, pre_buffer=False) as file:
+            there = set(self._columns) <= set(file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=size, columns=self._columns if there else None):
+                yield batch.to_pydict()
+
+
+def stream(path: Path, *columns: str) -> Any:
+    """A file of FORMATS as a data set that is read from its beginning, without a copy in a cache."""
+    kind = FORMATS[path.suffix.lower()]
+    if kind == "parquet":
+        return _Parquet(path, [column for column in columns if column])
+    import datasets  # over a second to import, needed only for such corpora
+
+    logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # (what is wrong is said once, by us)
+    return datasets.load_dataset(kind, data_files=str(path), split="train", streaming=True, **options_of_format(path))
+
+
+def options_of_format(path: Path) -> dict[str, Any]:
+    """What ``datasets.load_dataset`` must be told of a file of FORMATS beside its kind."""
+    options: dict[str, Any] = {}
+    if FORMATS[path.suffix.lower()] == "csv":
+        options["keep_default_na"] = False  # "None" and "NA" are words
+    if path.suffix.lower() == ".tsv":
+        options["sep"] = "\t"
+    return options
+
+
+def in_short(error: BaseException) -> str:
+    """The first line of what an error says."""
+    if isinstance(error, StopIteration):
+        return "it holds no row"
+    return (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def check_columns(data: Any, name: str, column: str, document: str) -> None:
+    """InputError if a data set lacks a column of text."""
+    if data.features is not None:
+        kinds = {key: str(getattr(kind, "dtype", kind)) for key, kind in data.features.items()}
+    else:  # of a stream that is not typed: by its first rows
+        kinds = {key: _kind(values) for key, values in next(data.iter(1000), {}).items()}
+    listed = ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
+    if kinds.get(column) not in ("string", "large_string"):
+        raise InputError(f"data set {name!r} has no text column {column!r}; its columns: {listed or 'none'}")
+    if document and document not in kinds:
+        raise InputError(f"data set {name!r} has no column {document!r}; its columns: {listed}")
+
+
+def _kind(values: list[Any]) -> str:
+    found = next((value for value in values if value is not None), "")
+    return "string" if isinstance(found, str) else type(found).__name__
