@@ -276,8 +276,8 @@ def alone(options: argparse.Namespace) -> dict[str, float]:
 
 def iterate(options: argparse.Namespace) -> dict[str, float]:
     """Pairs per second in batches of 512 neighbouring pairs, ready to be padded, and how long the first one takes."""
-    from sentemb.pairs import neighbours
-    from sentemb.source import Source, usable
+    from sentemb.pairs import neighbours, usable
+    from sentemb.source import Source
 
     corpus, tokenizer, _ = opened(options)
     start = time.perf_counter()

@@ -153,9 +153,8 @@ class Case:
         from sentemb.encoders import ENCODERS
         from sentemb.forward import Embedder, tokenizer_of
         from sentemb.objectives import OBJECTIVES
-        from sentemb.pairs import neighbours
+        from sentemb.pairs import neighbours, usable
         from sentemb.registry import build
-        from sentemb.source import usable
         from sentemb.train import fit
 
         forget()

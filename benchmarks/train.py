@@ -33,9 +33,8 @@ from sentemb.encoders import ENCODERS
 from sentemb.forward import Embedder, tokenizer_of
 from sentemb.machine import keep_memory, use_threads
 from sentemb.objectives import InfoNCE
-from sentemb.pairs import Pairs, neighbours, sample
+from sentemb.pairs import Pairs, neighbours, sample, usable
 from sentemb.registry import build
-from sentemb.source import usable
 from sentemb.train import fit
 
 CASES = {

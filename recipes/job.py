@@ -38,7 +38,6 @@ from recipes.resuming import (
     retrieval_before,
 )
 from recipes.scoring import dev_scores, finish, read_dev, read_tasks, retrieval_of, selected
-from sentemb.augment import Words
 from sentemb.card import write_card
 from sentemb.checkpoint import FOLDERS, refuse_foreign
 from sentemb.config import FitConfig
@@ -52,11 +51,10 @@ from sentemb.loading import load
 from sentemb.machine import keep_memory, use_threads
 from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
-from sentemb.pairs import PAIRS, Pairs, contiguous, joined, sample
+from sentemb.pairs import PAIRS, Pairs, Words, contiguous, joined, sample, usable
 from sentemb.processes import Patience, on_main
 from sentemb.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.registry import build, check, choose
-from sentemb.source import usable
 from sentemb.stopping import tell
 from sentemb.storage import write_text, write_whole
 from sentemb.towers import towers_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sentemb.order import Numbers, Permutation
+from sentemb.pairs import Numbers, Permutation
 
 WINDOW = 64  # batches whose pairs are sorted by length together
 
@@ -50,7 +50,7 @@ class Updates:
 class Order:
     """The pairs of each update, as indices.
 
-    Pairs are shuffled (:class:`sentemb.order.Permutation`), then sorted by length within windows of 64 batches, so that
+    Pairs are shuffled (:class:`sentemb.pairs.Permutation`), then sorted by length within windows of 64 batches, so that
     a batch pads little, then the batches are shuffled within their window. A smaller or larger last batch of an epoch
     stays last.
     """

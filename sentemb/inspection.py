@@ -46,8 +46,7 @@ from sentemb.corpus import (
 from sentemb.embeddings import resolve, table
 from sentemb.errors import InputError
 from sentemb.machine import bf16_units, keep_memory, use_threads
-from sentemb.order import Numbers, Selection
-from sentemb.pairs import Pairs, draw, labelled, neighbours, sample
+from sentemb.pairs import Numbers, Pairs, Selection, draw, labelled, neighbours, sample
 from sentemb.registry import build, check
 from sentemb.runfiles import duration
 
@@ -360,7 +359,7 @@ def _boundaries(text: Text) -> list[tuple[str, str]]:
 
 def timing(text: Text, specs: Sequence[str], seed: int) -> Section:
     """Train a few updates with each encoder, and what an epoch of them would take."""
-    from sentemb.source import usable
+    from sentemb.pairs import usable
 
     mask, train = text.kept.mask if text.kept else None, text.corpus.split()[0]
     sources = [train] if set(text.corpus.weights) == {1.0} else text.corpus.by_source(train)

@@ -11,41 +11,14 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sentemb.augment import Words
 from sentemb.corpus import Tokens
 from sentemb.epoch import Order, Runs, Updates, counts, share
 from sentemb.forward import Features, collate
-from sentemb.order import Numbers, Selection
-from sentemb.pairs import Pairs
+from sentemb.pairs import Numbers, Pairs, Words
 from sentemb.stopping import ignore_signals
 from sentemb.towers import towers_of
 
-AT_ONCE = 1_000_000  # pairs looked at
-
-
-def usable(pairs: Pairs, tokens: Tokens, kept: np.ndarray | None = None) -> Pairs:
-    """The rows worth training on: every side has a token and is kept, and no sentence is paired with a copy of itself.
-
-    (Where both sides are one sentence by intent, ``views``, only empty ones are left out.)
-
-    Args:
-        pairs: of sentence rows. tokens: of the sentences.
-        kept: bool ``[sentences]``, which are worth training on (:mod:`sentemb.corpus.cleaning`); None: all.
-    """
-    keep = np.empty(len(pairs), dtype=bool)
-    same = tokens.distinct()
-    for start in range(0, len(pairs), AT_ONCE):
-        rows = pairs.rows[start : start + AT_ONCE]
-        here = (tokens.lengths(rows) > 0).all(axis=1)
-        if kept is not None:
-            here &= kept[rows].all(axis=1)
-        if not (pairs.runs or pairs.views):
-            here &= same[rows[:, 0]] != same[rows[:, 1]]
-        keep[start : start + len(rows)] = here
-    if keep.all():
-        return pairs
-    selection = Selection(keep)
-    return pairs.only(len(selection), selection.__getitem__)
+AT_ONCE = 1_000_000  # sentences looked at
 
 
 @dataclass(frozen=True)

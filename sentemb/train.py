@@ -15,14 +15,13 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from sentemb import checkpoint
-from sentemb.augment import Words
 from sentemb.card import read_config, write_card
 from sentemb.config import FitConfig
 from sentemb.corpus import Tokens
 from sentemb.errors import Halted, InputError, Stopped
 from sentemb.forward import Embedder
 from sentemb.objectives import NEEDS, OBJECTIVES, Objective
-from sentemb.pairs import Pairs
+from sentemb.pairs import Pairs, Words
 from sentemb.processes import agree, any_of, on_main, refuse_drift
 from sentemb.runlog import Log, Scores, rewind, saved_best
 from sentemb.source import Batch, Source

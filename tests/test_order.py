@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from sentemb.order import SMALL, Lazy, Permutation, Selection
+from sentemb.pairs import Permutation, Selection
+from sentemb.pairs.lazy import SMALL, Lazy
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5, 1000, SMALL, SMALL + 1, 70_001, 2**17, 2**17 + 1, 300_007])

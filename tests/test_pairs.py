@@ -5,11 +5,11 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
-from sentemb.augment import AUGMENTATIONS, Noise, Words
 from sentemb.corpus import Tokens
 from sentemb.errors import InputError
-from sentemb.pairs import PAIRS, Pairs, augment, contiguous, draw, dropout, joined, labelled, neighbours, sample
-from sentemb.source import usable
+from sentemb.pairs import PAIRS, Pairs, Words, augment, contiguous, draw, joined, labelled, neighbours, sample, usable
+from sentemb.pairs.augment import AUGMENTATIONS, Noise
+from sentemb.pairs.builders import dropout
 
 
 def listed(pairs: Pairs) -> list[list[int]]:

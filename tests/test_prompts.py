@@ -11,13 +11,12 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from eval.encoding import Encoder, fingerprint
 from eval.neighbours import geometry_of, held_out, sides_of
 from recipes import train_bookcorpus
-from sentemb.augment import Words
 from sentemb.corpus import open_corpus
 from sentemb.encoders import towers
 from sentemb.errors import InputError
 from sentemb.forward import Embedder, tokenizer_of
 from sentemb.loading import load
-from sentemb.pairs import augment, contiguous, neighbours
+from sentemb.pairs import Words, augment, contiguous, neighbours
 from sentemb.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.source import Source
 from sentemb.towers import towers_of

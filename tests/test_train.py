@@ -13,7 +13,6 @@ import torch
 from accelerate import Accelerator
 
 from sentemb import checkpoint
-from sentemb.augment import Words
 from sentemb.config import FitConfig
 from sentemb.corpus import open_corpus
 from sentemb.encoders import towers
@@ -24,10 +23,10 @@ from sentemb.loading import load
 from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
 from sentemb.packing import seed_dropout
-from sentemb.pairs import PAIRS, Pairs
+from sentemb.pairs import PAIRS, Pairs, Words, usable
 from sentemb.registry import build
 from sentemb.runlog import Watch
-from sentemb.source import Batch, usable
+from sentemb.source import Batch
 from sentemb.towers import towers_of
 from sentemb.train import describe, fit, refuse_misfit
 from sentemb.update import gradients, loss_of, seed_of

@@ -9,11 +9,15 @@ from functools import partial
 
 import numpy as np
 
-from sentemb.augment import AUGMENTATIONS, Noise
+from sentemb.corpus import Tokens
 from sentemb.errors import InputError
-from sentemb.order import Lazy, Numbers, Permutation
+from sentemb.pairs import Selection
+from sentemb.pairs.augment import AUGMENTATIONS, Noise
+from sentemb.pairs.lazy import Lazy, Numbers
+from sentemb.pairs.permutation import Permutation
 from sentemb.registry import choose
 
+AT_ONCE = 1_000_000  # pairs looked at
 GAP = 1000  # how much further apart the positions of two documents are, so that no offset leads from one to the other
 
 
@@ -253,3 +257,28 @@ def draw(pairs: np.ndarray | Lazy, count: int, seed: int) -> np.ndarray:
     """``count`` of the pairs (all, if there are fewer), drawn without replacement with a fixed seed, in order."""
     chosen = np.random.default_rng(seed).choice(len(pairs), size=min(count, len(pairs)), replace=False)
     return pairs[np.sort(chosen)]
+
+
+def usable(pairs: Pairs, tokens: Tokens, kept: np.ndarray | None = None) -> Pairs:
+    """The rows worth training on: every side has a token and is kept, and no sentence is paired with a copy of itself.
+
+    (Where both sides are one sentence by intent, ``views``, only empty ones are left out.)
+
+    Args:
+        pairs: of sentence rows. tokens: of the sentences.
+        kept: bool ``[sentences]``, which are worth training on (:mod:`sentemb.corpus.cleaning`); None: all.
+    """
+    keep = np.empty(len(pairs), dtype=bool)
+    same = tokens.distinct()
+    for start in range(0, len(pairs), AT_ONCE):
+        rows = pairs.rows[start : start + AT_ONCE]
+        here = (tokens.lengths(rows) > 0).all(axis=1)
+        if kept is not None:
+            here &= kept[rows].all(axis=1)
+        if not (pairs.runs or pairs.views):
+            here &= same[rows[:, 0]] != same[rows[:, 1]]
+        keep[start : start + len(rows)] = here
+    if keep.all():
+        return pairs
+    selection = Selection(keep)
+    return pairs.only(len(selection), selection.__getitem__)
