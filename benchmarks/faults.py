@@ -148,8 +148,8 @@ def resume(kinds: Sequence[str] = tuple(KINDS), worlds: Sequence[int] = (1, 2), 
 
 def kills(count: int = 100, most: float = 2.0, seed: int = 0) -> tuple[int, int, str]:
     """SIGKILL at random moments of a run that saves at each step: is all that is there whole, and does it go on?"""
-    from sentemb.checkpoint import all_of
     from sentemb.loading import load
+    from sentemb.runs import RunFolder
     from sentemb.storage import verify
 
     draw, right, inside, newest = random.Random(seed), 0, 0, 0
@@ -164,14 +164,17 @@ def kills(count: int = 100, most: float = 2.0, seed: int = 0) -> tuple[int, int,
             began = newest
             while newest <= began and process.is_alive():  # it has gone on by a step at least
                 time.sleep(0.02)
-                newest = max((int(path.name[5:]) for path in all_of(out)), default=0)
+                newest = max((int(path.name[5:]) for path in RunFolder(out).all_checkpoints()), default=0)
             went_on = process.is_alive()
             time.sleep(draw.uniform(0, most))
             process.kill()
             process.join()
             inside += any(path.name.startswith(".") for place in (out, out / "checkpoints") for path in place.iterdir())
-            there = [*all_of(out), *(out / kind for kind in ("best", "last") if (out / kind).exists())]
-            whole = bool(all_of(out))
+            there = [
+                *RunFolder(out).all_checkpoints(),
+                *(out / kind for kind in ("best", "last") if (out / kind).exists()),
+            ]
+            whole = bool(RunFolder(out).all_checkpoints())
             for path in there:
                 try:
                     verify(path)
@@ -179,17 +182,19 @@ def kills(count: int = 100, most: float = 2.0, seed: int = 0) -> tuple[int, int,
                 except InputError as error:
                     whole = False
                     print(f"kills: {error}")
-            step = int(all_of(out)[0].name[5:]) if all_of(out) else 0
+            step = int(RunFolder(out).all_checkpoints()[0].name[5:]) if RunFolder(out).all_checkpoints() else 0
             right += whole and went_on and step >= newest
             newest = max(newest, step)
             if not (whole and went_on):
                 print(f"kills: number {number + 1} at step {step}: {(folder / 'said-0').read_text()[-1500:]}")
         (process,) = start(["--resume", "--out", str(out)], folder)  # ends by SIGTERM, saved
-        while process.is_alive() and (not all_of(out) or int(all_of(out)[0].name[5:]) <= newest):
+        while process.is_alive() and (
+            not RunFolder(out).all_checkpoints() or int(RunFolder(out).all_checkpoints()[0].name[5:]) <= newest
+        ):
             time.sleep(0.05)
         process.terminate()
         process.join()
-        last = int(all_of(out)[0].name[5:])
+        last = int(RunFolder(out).all_checkpoints()[0].name[5:])
         straight = folder / "straight"
         finish(start([*given, "--out", str(straight), "--eval-every", "0", "--save-every", "0"], folder, stop=last),
                folder, killed=True)  # fmt: skip

@@ -19,8 +19,9 @@ from eval.senteval import SUFFIXES
 from eval.tables import RENDER, as_csv, compare, tables
 from sentemb.corpus import open_corpus
 from sentemb.errors import InputError
-from sentemb.loading import is_folder, load, model_folder
+from sentemb.loading import is_folder, load
 from sentemb.registry import build, choose
+from sentemb.runs import RunFolder, model_folder
 from sentemb.storage import write_text
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn", "numpy")
@@ -33,9 +34,8 @@ def corpus_of(checkpoint: Path) -> str | None:
         return None  # a hub name, which says nothing about the folder we are in
     for folder in (checkpoint, *checkpoint.resolve().parents[:2]):
         try:
-            settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
-            return str(settings["corpus"])
-        except (OSError, ValueError, KeyError, TypeError):  # no run's: a transformer has a config.json too
+            return str(RunFolder(folder).read_settings()["settings"]["corpus"])
+        except (InputError, KeyError):  # no run's: a transformer has a config.json too
             continue
     return None
 

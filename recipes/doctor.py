@@ -29,6 +29,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
+from sentemb.runs import RunFolder
+
 Line = tuple[str, str]  # "ok", "note" or "FAIL", and what was found
 TIMEOUT = 5  # seconds without an answer
 
@@ -168,11 +170,11 @@ def self_test() -> Line:
             train_bookcorpus.main([*arguments, "--log-every", "1", "--precision", "no", "--eval-every", "0"])
         except SystemExit:
             return "FAIL", " ".join(said.getvalue().split())[-500:]
-        log = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text("utf-8").splitlines()]
-        rows = json.loads((folder / "run" / "scores.json").read_text(encoding="utf-8"))["rows"]
+        log = [json.loads(line) for line in RunFolder(folder / "run").log.read_text("utf-8").splitlines()]
+        rows = json.loads(RunFolder(folder / "run").scores.read_text(encoding="utf-8"))["rows"]
         before, after = (row["retrieval_mrr"] for row in rows[:2])
         text = "The miller of Ashford saw the river."
-        apart = abs(load(folder / "run").encode(text) - load(folder / "run" / "last").encode(text)).max()
+        apart = abs(load(folder / "run").encode(text) - load(RunFolder(folder / "run").last).encode(text)).max()
     done = (
         f"{log[-1]['step']} steps: loss {log[0]['loss']:.2f} to {log[-1]['loss']:.2f}, MRR {before:.3f} to {after:.3f}"
     )

@@ -38,8 +38,6 @@ from recipes.resuming import (
     retrieval_before,
 )
 from recipes.scoring import dev_scores, finish, read_dev, read_tasks, retrieval_of, selected
-from sentemb.card import write_card
-from sentemb.checkpoint import FOLDERS, refuse_foreign
 from sentemb.config import FitConfig
 from sentemb.corpus import CLEANINGS, Cleaning, Corpus, Tokens, clean_corpus, open_corpus
 from sentemb.embeddings import KnownTexts
@@ -55,6 +53,7 @@ from sentemb.pairs import PAIRS, Pairs, Words, contiguous, joined, sample, usabl
 from sentemb.processes import Patience, on_main
 from sentemb.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.registry import build, check, choose
+from sentemb.runs import TRAINED_FOLDERS, RunFolder, refuse_foreign, write_card
 from sentemb.stopping import tell
 from sentemb.storage import write_text, write_whole
 from sentemb.towers import towers_of
@@ -84,7 +83,9 @@ def run(
     try:
         config = FitConfig(**{f.name: settings[f.name] for f in fields(FitConfig) if f.name in settings})
     except TypeError as error:  # of a run's config.json; argparse has looked at flags
-        raise InputError(f"the settings in {out}/config.json are damaged ({error}); begin a new run") from None
+        raise InputError(
+            f"the settings in {RunFolder(out or Path()).config} are damaged ({error}); begin a new run"
+        ) from None
     objective = check_settings(settings)
     cleaning = build(CLEANINGS, settings["clean"], "clean")
     accelerator = make_accelerator(settings)
@@ -158,7 +159,7 @@ def run(
         if kept:
             refuse_another_job(out, kept, corpus, accelerator, done)
         if done:
-            accelerator.print(f"{out} is finished: {out / 'model'}, {out / 'report.html'}")
+            accelerator.print(f"{out} is finished: {RunFolder(out).model}, {RunFolder(out).report}")
             return
         # InputErrors, if there are files of others, or no checkpoint is whole; nothing is written then
         others = names_beside(out, accelerator)
@@ -170,7 +171,7 @@ def run(
         for note in notes:
             accelerator.print(f"note: {note}")
         if main:
-            (out / "report.html").unlink(missing_ok=True)  # the mark of a finished run, which this is not yet
+            RunFolder(out).report.unlink(missing_ok=True)  # the mark of a finished run, which this is not yet
             write_config(out, settings, corpus, model, accelerator, about, kept)
         if settings["track"]:
             accelerator.init_trackers("sentemb", config={k: v for k, v in settings.items() if v is not None})
@@ -198,11 +199,12 @@ def run(
             accelerator.end_training()
             return
         if main:
+            run_folder = RunFolder(out)
             model.to("cpu")
             of = f"{trained} steps"
             if settings["select"] == "best":
-                model, of = load(out / "best", device="cpu"), selected(out / "best")
-            write_whole(out / "model", lambda partial: save_model(partial, model, settings, corpus, of))
+                model, of = load(run_folder.best, device="cpu"), selected(run_folder.best)
+            write_whole(run_folder.model, lambda partial: save_model(partial, model, settings, corpus, of))
             finish(out, untrained, model, tasks, retrieval_pairs, of)
             print(f"run folder: {out}")
         patience.wait()
@@ -211,7 +213,7 @@ def run(
 
 def names_beside(out: Path, accelerator: Accelerator) -> list[str]:
     """Names in a run folder that training does not write: of this recipe, of trackers, and of what people put there."""
-    return on_main(lambda: [path.name for path in out.iterdir() if path.name not in FOLDERS], accelerator)
+    return on_main(lambda: [path.name for path in out.iterdir() if path.name not in TRAINED_FOLDERS], accelerator)
 
 
 def check_settings(settings: dict[str, Any]) -> Any:
@@ -368,7 +370,7 @@ def write_config(
         "threads": torch.get_num_threads(),
         "versions": {package: version(package) for package in (*PACKAGES, "accelerate", "datasets", "sentemb")},
     }
-    write_text(out / "config.json", json.dumps(content, indent=2) + "\n")
+    write_text(RunFolder(out).config, json.dumps(content, indent=2) + "\n")
 
 
 def save_model(

@@ -11,9 +11,10 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import InitProcessGroupKwargs
 
 from sentemb.errors import InputError
-from sentemb.loading import is_folder, model_folder
+from sentemb.loading import is_folder
 from sentemb.machine import bf16_units
 from sentemb.registry import choose
+from sentemb.runs import model_folder
 from sentemb.storage import verify
 from sentemb.trust import read_json, refuse_unsafe
 

@@ -1,7 +1,6 @@
 """The recipes' command line: flags, defaults, presets. Nothing heavy is imported, so that --help answers at once."""
 
 import argparse
-import json
 import os
 import sys
 import tomllib
@@ -11,6 +10,7 @@ from typing import Any
 
 from sentemb.errors import InputError
 from sentemb.registry import absolute, absolute_paths, choose
+from sentemb.runs import RunFolder
 
 PRESETS = Path(__file__).with_name("presets.toml")
 DEFAULTS: dict[str, Any] = {
@@ -229,14 +229,14 @@ def settings_of(options: dict[str, Any], defaults: dict[str, Any], out: Path | N
     if not resume:
         return defaults | options
     assert out is not None
-    if not (out / "config.json").is_file():
+    if not RunFolder(out).config.is_file():
         if not options or (out.exists() and not _empty(out)):
             raise InputError(
                 f"{out} is no run that could be continued (it has no config.json); check the path, or say what a new "
                 "run there is of (--corpus and the like)"
             )
         return defaults | options
-    content = read_config(out)
+    content = RunFolder(out).read_settings()
     begun_with = absolute_settings(
         content["settings"]
     )  # (earlier versions left paths inside of specs as they were given)
@@ -253,19 +253,9 @@ def settings_of(options: dict[str, Any], defaults: dict[str, Any], out: Path | N
     return defaults | begun_with | options
 
 
-def read_config(out: Path) -> dict[str, Any]:
-    """OUT/config.json; InputError if it is not one of ours."""
-    try:
-        content = json.loads((out / "config.json").read_text(encoding="utf-8"))
-        dict(content["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{out / 'config.json'} cannot be read; this run cannot be resumed") from error
-    return content
-
-
 def refuse_used(out: Path) -> None:
     """InputError if ``out`` already holds something."""
-    if (out / "config.json").exists():
+    if RunFolder(out).config.exists():
         raise InputError(f"{out} is already a run; choose another --out, or continue it with --resume")
     if out.exists() and not _empty(out):
         raise InputError(f"{out} is there and not an empty folder; choose another --out")
@@ -367,7 +357,7 @@ def newest_run(name: str) -> Path:
         others = ", ".join(sorted(str(path.parent) for path in Path("runs").glob("*/config.json"))[:5])
         there = f" (there is {others})" if others else ""
         raise InputError(f"--resume finds no run in runs/{name}; name the run folder to continue with --out{there}")
-    out = max(found, key=lambda path: (path / "config.json").stat().st_mtime)
+    out = max(found, key=lambda path: RunFolder(path).config.stat().st_mtime)
     if os.environ.get("RANK", "0") == "0":
         print(f"resuming {out}", file=sys.stderr)
     return out

@@ -1,7 +1,6 @@
 """Run folders: whose one is, whether what is resumed is the run that was begun, and how to go on with it."""
 
 import ctypes
-import json
 import os
 import shlex
 import signal
@@ -19,13 +18,13 @@ from accelerate.utils import broadcast_object_list
 from filelock import Timeout
 
 from eval.neighbours import ONE_SIDE, TWO_TOWERS
-from recipes.options import read_config, refuse_used
-from sentemb.checkpoint import newest
+from recipes.options import refuse_used
 from sentemb.config import FitConfig
 from sentemb.corpus import Corpus
 from sentemb.epoch import Updates
 from sentemb.errors import Damaged, InputError
 from sentemb.prompts import Prompts
+from sentemb.runs import MODULES, RunFolder
 from sentemb.storage import lock_of, verify
 
 SCORING = ("select", "tasks", "score", "data")  # settings that are about a finished training
@@ -33,7 +32,7 @@ SCORING = ("select", "tasks", "score", "data")  # settings that are about a fini
 
 def begun(out: Path | None, resume: bool) -> dict[str, Any]:
     """config.json of the run that is continued; empty if none is."""
-    return read_config(out) if resume and out is not None and (out / "config.json").is_file() else {}
+    return RunFolder(out).read_settings() if resume and out is not None and RunFolder(out).config.is_file() else {}
 
 
 def on_processes(config: FitConfig, kept: dict[str, Any], world: int, elastic: bool) -> FitConfig:
@@ -136,6 +135,7 @@ def changed_meanings(
 
 def refuse_another_job(out: Path, kept: dict[str, Any], corpus: Corpus, accelerator: Accelerator, done: bool) -> None:
     """InputError if what is resumed would not be the run in ``out`` continued; ``done``: it is finished."""
+    run = RunFolder(out)
     now = {"corpus": corpus.fingerprint, "precision": accelerator.mixed_precision}
     for name, value in now.items():
         before = kept.get(name, value)
@@ -144,7 +144,7 @@ def refuse_another_job(out: Path, kept: dict[str, Any], corpus: Corpus, accelera
             raise InputError(
                 f"{out} was begun with {name} {before}, now it is {value}; give it what it had, or a new --out"
             )
-    if newest(out) is None and (out / "model").exists() and not done:
+    if run.newest_checkpoint() is None and run.model.exists() and not done:
         raise InputError(
             f"{out} is finished and has no checkpoint to go on from; begin a new --out, or score it with python -m "
             "eval.senteval"
@@ -205,12 +205,13 @@ def finished(out: Path, steps: int, kept: dict[str, Any], settings: dict[str, An
     """Whether the run in ``out`` has its whole model, scored as asked for now, and no step of ``steps`` is left."""
     if any(kept.get("settings", {}).get(name) != settings[name] for name in SCORING):
         return False
-    if not (out / "model" / "modules.json").is_file() or not (out / "report.html").is_file():
+    run = RunFolder(out)
+    if not (run.model / MODULES).is_file() or not run.report.is_file():
         return False
     try:
-        verify(out / "model")
-        return json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"] >= steps
-    except (Damaged, OSError, ValueError, KeyError, IndexError, TypeError):
+        verify(run.model)
+        return run.last_record().get("step", -1) >= steps
+    except (Damaged, OSError, TypeError):
         return False
 
 

@@ -14,10 +14,10 @@ from eval.reading import Data, read
 from eval.scoring import evaluate, stsb_dev
 from eval.tables import format_table
 from eval.tasks import choose_tasks
-from sentemb.card import read_config, write_card
 from sentemb.encoders import averaged
 from sentemb.errors import InputError
 from sentemb.report import write_report
+from sentemb.runs import RunFolder, read_selected, write_card
 from sentemb.storage import write_text
 from sentemb.towers import towers_of
 
@@ -69,8 +69,7 @@ def retrieval_of(model: SentenceTransformer) -> dict[str, str]:
 
 def selected(folder: Path) -> str:
     """Which step a best/ folder is of."""
-    kept = json.loads((folder / "selected.json").read_text(encoding="utf-8"))
-    return f"{kept['step']} steps (the best by the dev score)"
+    return f"{read_selected(folder)['step']} steps (the best by the dev score)"
 
 
 def finish(
@@ -106,9 +105,10 @@ def finish(
     for name in ("untrained", "trained"):
         sides = sides_of(encoders[name], Encoder(encoders[name]))
         histograms[name] = similarities(sides.first, pairs, other=sides.second)
+    run = RunFolder(out)
     content = json.dumps({"rows": rows, "histograms": histograms}, indent=1)
-    write_text(out / "scores.json", content + "\n")
-    write_card(out / "model", read_config(out), trained, results["trained"])
+    write_text(run.scores, content + "\n")
+    write_card(run.model, run.read_config(), trained, results["trained"])
     write_report(out)
     print(format_table(results))
-    print(f"model: {out / 'model'}   report: {out / 'report.html'}")
+    print(f"model: {run.model}   report: {run.report}")

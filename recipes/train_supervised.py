@@ -16,6 +16,7 @@ from typing import Any
 from recipes.options import command
 from sentemb.errors import InputError
 from sentemb.registry import absolute, quoted
+from sentemb.runs import RunFolder
 
 DEFAULTS = {
     "corpus": None,
@@ -31,7 +32,7 @@ DEFAULTS = {
 def prepare(options: dict[str, Any]) -> None:
     """A plain file is labelled rows; without any there is nothing to train on."""
     corpus = options.get("corpus")
-    begun = options.get("resume") and "out" in options and (options["out"] / "config.json").is_file()
+    begun = options.get("resume") and "out" in options and RunFolder(options["out"]).config.is_file()
     if corpus is None and not begun:
         raise InputError("--corpus is needed: a .jsonl, .csv, .tsv or .parquet file, or labelled:path=HUB_NAME")
     if corpus is not None and not corpus.startswith("labelled:"):

@@ -7,9 +7,7 @@ order and the random numbers of every process are functions of (seed, step, rank
 """
 
 import json
-import re
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,8 @@ from torch import nn
 
 from sentemb.errors import Damaged, InputError, in_a_line
 from sentemb.loading import read_model
-from sentemb.storage import LEFT, MANIFEST, PARTIAL, free_name, recover, remove, unlisted, verify, write_whole
-
-FOLDERS = ("checkpoints", "best", "last")  # of a run folder: what training writes and replaces
-WRITTEN = re.compile(r"(config|scores)\.json|log\.jsonl|report\.html|model|nonfinite-step-\d+\.json")  # the rest
+from sentemb.runs import MODULES, SELECTED, RunFolder
+from sentemb.storage import free_name, recover, remove, verify, write_whole
 
 Modules = Mapping[str, nn.Module]
 Card = Callable[[Path], object]
@@ -75,7 +71,7 @@ def save_model(folder: Path, model: SentenceTransformer, about: dict[str, Any], 
 
     def write(partial: Path) -> None:
         model.save(str(partial), create_model_card=False)
-        (partial / "selected.json").write_text(json.dumps({**about, "manifest": True}) + "\n", encoding="utf-8")
+        (partial / SELECTED).write_text(json.dumps({**about, "manifest": True}) + "\n", encoding="utf-8")
         if card:
             card(partial)
 
@@ -88,17 +84,6 @@ def _asides(embedder: Any) -> dict[str, nn.Module]:
     return {name: module for name, module in found.items() if module is not None}
 
 
-def all_of(run: Path) -> list[Path]:
-    """The checkpoints of ``run``, the newest first."""
-    found = [p for p in run.glob("checkpoints/step-*") if p.name[5:].isdigit() and p.is_dir()]
-    return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
-
-
-def newest(run: Path) -> Path | None:
-    """The checkpoint of ``run`` with the most steps, or None."""
-    return next(iter(all_of(run)), None)
-
-
 def newest_whole(run: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint of ``run`` that is what its manifest says, and what was said of those that are not.
 
@@ -107,89 +92,33 @@ def newest_whole(run: Path) -> tuple[Path | None, list[str]]:
     Raises:
         InputError: there are some and none is whole; all are left where they were.
     """
-    recover(run)
-    if (run / "checkpoints").is_dir():
-        recover(run / "checkpoints")
+    folder = RunFolder(run)
+    for parent in (run, folder.checkpoints):
+        if parent.is_dir():
+            recover(parent)
     wrong: list[tuple[Path, str]] = []
-    for folder in (found := all_of(run)):
+    for checkpoint in (found := folder.all_checkpoints()):
         try:
-            verify(folder)
+            verify(checkpoint)
         except Damaged as error:
-            wrong.append((folder, str(error)))
+            wrong.append((checkpoint, str(error)))
         else:
             break
     if wrong and len(wrong) == len(found):
         raise InputError(f"no checkpoint of {run} is whole: {wrong[0][1]}; or begin a new --out")
     told, used = [], found[len(wrong)] if found else None
-    for folder, why in wrong:
-        aside = free_name(folder.with_name(f"damaged-{folder.name}"), "")
-        folder.rename(aside)
+    for checkpoint, why in wrong:
+        aside = free_name(checkpoint.with_name(f"damaged-{checkpoint.name}"), "")
+        checkpoint.rename(aside)
         what = why.rpartition("; ")[0]  # (what to do about it is done here)
         told.append(f"{what}; it is set aside as {aside}, and the run goes on from the checkpoint before, {used}")
     return used, told
 
 
-def refuse_foreign(run: Path, resume: bool, caller_files: Collection[str] = ()) -> None:
-    """InputError where training into ``run`` could overwrite or remove what was not written by a run in it.
-
-    Args:
-        run: the run folder; it need not be there.
-        resume: whether the run in it is continued. Then it may hold what runs write: their files, and folders that
-            hold just what their manifests name.
-        caller_files: names in ``run`` that the caller answers for, ``config.json`` say.
-    """
-    if run.exists() and not run.is_dir():
-        raise InputError(f"{run} is a file; give a folder for the run")
-    entries = sorted(run.glob("*"))
-    # (killed writers leave hidden ones, and training touches no other hidden ones; a new folder should be empty)
-    hidden = "." if resume else ()
-    entries = [p for p in entries if not (p.name.startswith(hidden) or LEFT.fullmatch(p.name) or PARTIAL in p.name)]
-    entries = [path for path in entries if path.name not in caller_files or path.name in (*FOLDERS, "log.jsonl")]
-    if entries and not resume:
-        raise InputError(
-            f"{run} holds {entries[0].name}, which this run has not written; give a new folder, or continue the run "
-            "that is in it (resume)"
-        )
-    foreign: list[Path] = []
-    for path in entries:
-        if path.name == "checkpoints" and path.is_dir():
-            for saved in sorted(path.glob("[!.]*")):
-                foreign += unlisted(saved) if saved.is_dir() else [saved]
-        elif path.is_dir() and (path.name in FOLDERS or (path / MANIFEST).is_file()) and path.name != "model":
-            foreign += unlisted(path)
-        elif not WRITTEN.fullmatch(path.name):
-            foreign.append(path)
-    if foreign:
-        raise InputError(f"{foreign[0]} was not written by the run in {run}; move it out of that folder")
-    log = run / "log.jsonl"
-    if (log.exists() or log.is_symlink()) and not (log.is_file() and _is_log(log)):
-        raise InputError(f"{log} is not the log of a run, which would be continued in it; move it away")
-
-
-def _is_log(path: Path) -> bool:
-    """Whether the first line of a file is a record of a run's log; an empty file will do."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        line = file.readline()
-    try:
-        return not line or "step" in dict(json.loads(line))
-    except (ValueError, TypeError, RecursionError):
-        return "\n" not in line  # cut by a kill
-
-
 def prune(run: Path, keep: int) -> None:
     """Remove all but the newest ``keep`` checkpoints; 0: none."""
-    for folder in all_of(run)[keep:] if keep else ():
+    for folder in RunFolder(run).all_checkpoints()[keep:] if keep else ():
         remove(folder)
-
-
-def discard(run: Path, names: Collection[str]) -> None:
-    """Remove these of the run's folders; what was not written by it stays, and so does the folder that it is in."""
-    for folder in (run / name for name in names):
-        for saved in sorted(folder.iterdir()) if folder.name == "checkpoints" and folder.is_dir() else [folder]:
-            if saved.is_dir():
-                remove(saved)
-        with suppress(OSError):  # (not there, or not empty)
-            folder.rmdir()
 
 
 def restore(folder: Path, embedder: Any, optimizer: torch.optim.Optimizer, beside: Modules) -> dict[str, Any]:
@@ -204,7 +133,7 @@ def restore(folder: Path, embedder: Any, optimizer: torch.optim.Optimizer, besid
     try:
         state = dict(json.loads(file.read_text(encoding="utf-8")))
         state["step"] = int(state["step"])
-        file = folder / "modules.json"
+        file = folder / MODULES
         embedder.model.load_state_dict(read_model(folder).state_dict())
         file = folder / "training.safetensors"
         tensors = load_file(file)

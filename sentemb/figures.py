@@ -11,7 +11,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sentemb.runfiles import Record, Run, Series, as_dict, as_list, number, safe
+from sentemb.runs import Record, Run, Series, as_dict, as_list, number, safe
 
 BLUE, ORANGE, GREEN, VERMILLION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b6b6b"  # Okabe & Ito 2008
 SVG_POINTS = 2000  # a longer line is drawn as a PNG

@@ -48,7 +48,7 @@ from sentemb.errors import InputError
 from sentemb.machine import bf16_units, keep_memory, use_threads
 from sentemb.pairs import Numbers, Pairs, Selection, draw, labelled, neighbours, sample
 from sentemb.registry import build, check
-from sentemb.runfiles import duration
+from sentemb.runs import duration
 
 AT_ONCE = 1_000_000  # sentences whose numbers are looked at together, or that a vocabulary is learned from
 SAMPLE, RUN, LONG = 100_000, 500, 10_000  # sentences whose text is looked at; in runs; tokenized again without a limit

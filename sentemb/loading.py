@@ -4,8 +4,6 @@ A folder of ours is compared with its manifest (:mod:`sentemb.storage.manifest`)
 could run code (:mod:`sentemb.trust`). Weights are read from safetensors only.
 """
 
-import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,8 @@ from sentemb.embeddings import named_minilm
 from sentemb.errors import InputError, in_a_line
 from sentemb.gru import GRU
 from sentemb.registry import choose
-from sentemb.storage import MANIFEST, MEND, verify
+from sentemb.runs import MODULES, model_folder
+from sentemb.storage import MEND, verify
 from sentemb.towers import Towers
 from sentemb.trust import read_json, refuse_unsafe
 
@@ -66,7 +65,7 @@ def is_folder(name: str) -> bool:
 def read_model(folder: Path, device: str | None = "cpu") -> SentenceTransformer:
     """The model in a folder that is taken to be whole. Raises as :func:`load`."""
     refuse_unsafe(folder)
-    rows = read_json(folder / "modules.json") if (folder / "modules.json").exists() else []
+    rows = read_json(folder / MODULES) if (folder / MODULES).exists() else []
     try:
         if any(row["type"].startswith("sentemb.") for row in rows):
             return SentenceTransformer(modules=_modules(folder, rows), device=device, **_settings(folder))
@@ -108,26 +107,6 @@ def fetched(name: str, revision: str = "") -> Path:
     pinned = revision or PINNED.get(name)
     skipped = ["onnx/*", "openvino/*"]
     return Path(snapshot_download(name, revision=pinned, allow_patterns=FETCHED, ignore_patterns=skipped))
-
-
-def model_folder(path: Path) -> Path:
-    """The model's folder in a run folder or model folder: itself, ``model/``, or the newest checkpoint or ``last/``.
-
-    Raises:
-        InputError: there is none.
-    """
-    steps = {p: int(p.name[5:]) for p in path.glob("checkpoints/step-*") if p.name[5:].isdigit()}
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        steps[path / "last"] = int(json.loads((path / "last" / "selected.json").read_text("utf-8"))["step"])
-    for folder in (path, path / "model", *sorted(steps, key=steps.__getitem__, reverse=True)):
-        if (folder / "modules.json").is_file() or (folder / MANIFEST).is_file():
-            return folder
-    raise InputError(f"{path} is no checkpoint: there is no modules.json in it, in its model/ or in its checkpoints/")
-
-
-def is_stock(folder: Path) -> bool:
-    """Whether a model folder has no module of ours, so that sentence-transformers alone can load it."""
-    return not any(row["type"].startswith("sentemb.") for row in read_json(folder / "modules.json"))
 
 
 def _modules(folder: Path, rows: list[dict[str, Any]]) -> list[nn.Module]:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from sentemb.errors import InputError
 from sentemb.figures import histogram_figure, image, loss_figure, path_figure, retrieval_figure, stsb_figure
-from sentemb.runfiles import Record, Run, as_dict, as_list, duration, number, plain, read_run, safe, show
+from sentemb.runs import Record, Run, RunFolder, as_dict, as_list, duration, number, plain, read_run, safe, show
 from sentemb.storage import write_text
 
 HIGHER, LOWER = 1, -1  # which end of a measure is better
@@ -67,7 +67,7 @@ def write_report(run: Path) -> Path:
         InputError: no config.json or log.jsonl, a config.json that is not a JSON object, or a page that cannot be
             written.
     """
-    page = run / "report.html"
+    page = RunFolder(run).report
     try:
         write_text(page, _page(read_run(run)))
     except OSError as error:

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sentemb.geometry import alignment, mean_cosine, spread, uniformity, uniformity_optimum, unit
+from sentemb.runs import RunFolder, read_selected
 from sentemb.stopping import Lasting
 from sentemb.storage import verify, write_text
 
@@ -64,7 +65,7 @@ class Log:
         self.file: TextIO | None = None
         self.best = best  # dev score of the model in best/
         if main:
-            self.file = (run / "log.jsonl").open("a", encoding="utf-8")
+            self.file = RunFolder(run).log.open("a", encoding="utf-8")
 
     def state(self) -> dict[str, Any]:
         """What a resumed run must know; the log is on the disk by then."""
@@ -246,9 +247,10 @@ def _kept(path: Path, done: int) -> list[dict[str, Any]]:
 
 def rewind(run: Path, done: int) -> None:
     """Take the log's records after ``done`` steps back, those of a resumed run that it makes again."""
-    if (run / "log.jsonl").exists():
-        records = _kept(run / "log.jsonl", done)
-        write_text(run / "log.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    log = RunFolder(run).log
+    if log.exists():
+        records = _kept(log, done)
+        write_text(log, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def saved_best(run: Path, done: int, dev: str | None) -> float:
@@ -257,9 +259,10 @@ def saved_best(run: Path, done: int, dev: str | None) -> float:
     (Such a folder stays until the next score, which replaces it.)
     """
     try:
-        verify(run / "best")
-        about = json.loads((run / "best" / "selected.json").read_text(encoding="utf-8"))
-        return float(about[dev]) if 0 <= about["step"] <= done and done else -math.inf
+        best = RunFolder(run).best
+        verify(best)
+        about = read_selected(best)
+        return float(about[dev or ""]) if 0 <= about["step"] <= done and done else -math.inf
     except (OSError, ValueError, KeyError, TypeError):
         return -math.inf
 

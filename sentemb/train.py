@@ -15,7 +15,6 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from sentemb import checkpoint
-from sentemb.card import read_config, write_card
 from sentemb.config import FitConfig
 from sentemb.corpus import Tokens
 from sentemb.errors import Halted, InputError, Stopped
@@ -24,6 +23,7 @@ from sentemb.objectives import NEEDS, OBJECTIVES, Objective
 from sentemb.pairs import Pairs, Words
 from sentemb.processes import agree, any_of, on_main, refuse_drift
 from sentemb.runlog import Log, Scores, rewind, saved_best
+from sentemb.runs import CONFIG, RunFolder, refuse_foreign, write_card
 from sentemb.source import Batch, Source
 from sentemb.stopping import Signals, explained
 from sentemb.storage import write_text
@@ -48,7 +48,7 @@ def fit(
     resume: bool | Found = False,
     words: Words | None = None,
     positive_tokens: Tokens | None = None,
-    caller_files: Collection[str] = ("config.json",),
+    caller_files: Collection[str] = (CONFIG,),
     forget_best: bool = False,
 ) -> int:
     """Train ``embedder.model`` in place; returns the number of updates done.
@@ -76,18 +76,18 @@ def fit(
         FloatingPointError: loss, gradient or weights are no longer finite; step, batch and what to try are named.
         Halted: the disk or the memory is full, or another process has died; how to go on is said.
         InputError: fewer than two pairs a process, pairs and objective that do not fit, no checkpoint that does, or a
-            folder with files that the run has not written (:func:`sentemb.checkpoint.refuse_foreign`); nothing has
+            folder with files that the run has not written (:func:`sentemb.runs.folder.refuse_foreign`); nothing has
             been written by then.
         Stopped: SIGTERM or SIGINT asked for it; the step at hand is finished and saved.
     """
-    towers = len(towers_of(embedder.model))
+    folder, towers = RunFolder(run), len(towers_of(embedder.model))
     refuse_misfit(objective, pairs, towers)
     if pairs.runs and towers == 1 and positive_tokens is not None:
         raise InputError(
             "positive_tokens are of the second side of pairs, and of consecutive sentences one encoder takes each but "
             "once; leave them out, or train two towers"
         )
-    on_main(lambda: checkpoint.refuse_foreign(run, bool(resume), caller_files), accelerator)
+    on_main(lambda: refuse_foreign(run, bool(resume), caller_files), accelerator)
     steps = config.steps(len(pairs), accelerator.num_processes)
     model, about = embedder.model, {"attention": embedder.attention, "compile": config.compile}
     about |= {"precision": accelerator.mixed_precision, "threads": torch.get_num_threads()}
@@ -130,9 +130,7 @@ def fit(
             state = {"step": step, "skipped": skipped, "settings": deciding, **log.state()}
             state["scaler"] = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
             try:
-                checkpoint.save(
-                    run / "checkpoints" / f"step-{step}", embedder, optimizer, beside, state, _card(run, step, log)
-                )
+                checkpoint.save(folder.checkpoint(step), embedder, optimizer, beside, state, _card(run, step, log))
             except FloatingPointError as error:
                 raise FloatingPointError(f"step {step}: {error}, so it is not saved; {_mend(run, config)}") from None
             checkpoint.prune(run, config.keep)
@@ -202,7 +200,7 @@ def fit(
                 with log.paused():
                     save(step)
             if ends:
-                raise Stopped(step, steps, run / "checkpoints" / f"step-{step}")
+                raise Stopped(step, steps, folder.checkpoint(step))
     model.eval()
     return max(done, steps)
 
@@ -258,7 +256,7 @@ def _explained(run: Path, micro_batch: int, batch_size: int) -> Iterator[_Place]
 
 def _kept(run: Path) -> str:
     """What a run that fails now goes on from."""
-    newest = checkpoint.newest(run)
+    newest = RunFolder(run).newest_checkpoint()
     if newest is None:
         return "no checkpoint was saved yet (--save-every)"
     return f"the last good checkpoint is {newest}, and --resume --out {run} goes on from it"
@@ -283,7 +281,7 @@ def _batch_file(
 ) -> str:
     """Write down which pairs an update without a finite gradient saw; returns a clause that says where."""
     assert batch.numbers is not None
-    path, numbers = run / f"nonfinite-step-{step}.json", batch.numbers.tolist()
+    path, numbers = RunFolder(run).nonfinite(step), batch.numbers.tolist()
     if accelerator.is_main_process:
         content = {"step": step, **{name: str(value) for name, value in about.items()}, "pairs": numbers}
         content["sentences"] = pairs.rows[batch.numbers].tolist()  # rows of the corpus
@@ -306,7 +304,7 @@ def _score(log: Log, score: Scores | None, model: SentenceTransformer, run: Path
 def _card(run: Path, step: int, log: Log) -> checkpoint.Card:
     """Writes the card of the model after ``step`` into a folder, with its dev scores."""
     scores = {name.removeprefix("heldout_"): value for name, value in log.scores.items()}
-    return lambda folder: write_card(folder, read_config(run), f"{step} steps", scores)
+    return lambda folder: write_card(folder, RunFolder(run).read_config(), f"{step} steps", scores)
 
 
 def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1) -> None:

@@ -7,9 +7,10 @@ import pytest
 from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
-from sentemb.card import read_config, write_card
 from sentemb.encoders import towers
 from sentemb.loading import load
+from sentemb.runs import write_card
+from sentemb.runs.folder import read_config
 from tests.conftest import SENTENCES
 
 CONFIG = {

@@ -26,6 +26,7 @@ from sentemb.config import FitConfig
 from sentemb.errors import Halted, InputError, Stopped
 from sentemb.loading import load
 from sentemb.objectives import OBJECTIVES, InfoNCE
+from sentemb.runs import RunFolder
 from sentemb.storage import verify
 from tests.test_train import SMALL, job, records, steady  # noqa: F401 (job is a fixture)
 
@@ -135,7 +136,7 @@ def test_sigterm_saves_exits_0_and_prints_the_command_to_go_on(tmp_path):
     process.terminate()
     process.join(60)
     said = (tmp_path / "said-0").read_text()
-    step = checkpoint.newest(tmp_path / "run")
+    step = RunFolder(tmp_path / "run").newest_checkpoint()
     assert process.exitcode == 0 and step is not None, said
     assert re.search(
         rf"stopped after step {step.name[5:]} of 100000, .*go on with\n +\S+ .* --resume --out \S+run", said
@@ -154,14 +155,14 @@ def test_a_rank_that_dies_ends_the_others_with_its_reason(tmp_path):
     given = ["--corpus", str(faults.write_corpus(tmp_path / "text.txt")), "--encoder", faults.KINDS["static"]]
     given += ["--batch-size", "8", "--max-steps", "100000", "--no-score", "--save-every", "2", "--out"]
     processes = faults.start([*given, str(tmp_path / "run")], tmp_path, world=2)
-    wait_for(lambda: checkpoint.newest(tmp_path / "run"), *processes)
+    wait_for(lambda: RunFolder(tmp_path / "run").newest_checkpoint(), *processes)
     processes[1].kill()
     processes[0].join(60)
     said = (tmp_path / "said-0").read_text()
     assert processes[0].exitcode == 1 and "stopped: step" in said, said
     assert "another process of this run has ended" in said and "the last good checkpoint is" in said
     assert "Traceback" not in said
-    verify(checkpoint.newest(tmp_path / "run"))
+    verify(RunFolder(tmp_path / "run").newest_checkpoint())
 
 
 # ---- other numbers of processes

@@ -14,7 +14,8 @@ from sentence_transformers import SentenceTransformer
 
 from eval import senteval
 from recipes import train_bookcorpus
-from sentemb.loading import is_stock, load
+from sentemb.loading import load
+from sentemb.runs import is_stock
 from sentemb.storage import verify
 from tests.test_senteval import folder  # noqa: F401
 from tests.test_train import records

@@ -30,10 +30,11 @@ from recipes.study.plan import DEFAULTS, Place, described, read_study, shipped
 from recipes.study.results import collect, conclude
 from recipes.study.runner import asked, lost, refuse_others
 from recipes.train_bookcorpus import main as train
-from sentemb.checkpoint import FOLDERS, discard
 from sentemb.corpus import open_corpus
 from sentemb.errors import InputError
 from sentemb.loading import load
+from sentemb.runs import discard
+from sentemb.runs.folder import TRAINED_FOLDERS
 from sentemb.storage import write_whole
 
 ROOT = Path(__file__).parents[1]
@@ -439,7 +440,7 @@ def test_what_a_run_has_not_written_stays_where_a_study_clears_up(tmp_path):
         write_whole(tmp_path / name, lambda partial: (partial / "weights").write_text("1"))
     for name in ("last/mine", "checkpoints/notes.txt"):
         (tmp_path / name).write_text("mine")
-    discard(tmp_path, FOLDERS)
+    discard(tmp_path, TRAINED_FOLDERS)
     discard(tmp_path, ["model"])  # not there
     left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["checkpoints/notes.txt", "last/manifest.json", "last/mine", "last/weights"]

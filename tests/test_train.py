@@ -26,6 +26,7 @@ from sentemb.packing import seed_dropout
 from sentemb.pairs import PAIRS, Pairs, Words, usable
 from sentemb.registry import build
 from sentemb.runlog import Watch
+from sentemb.runs import RunFolder
 from sentemb.source import Batch
 from sentemb.towers import towers_of
 from sentemb.train import describe, fit, refuse_misfit
@@ -333,7 +334,7 @@ def test_every_checkpoint_is_a_model_and_nothing_half_written_stays(job):
     run = job("a", max_steps=6, save_every=3)
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-3", "step-6"]
     assert np.array_equal(load(run / "checkpoints" / "step-6").encode("hello"), load(run / "model").encode("hello"))
-    assert checkpoint.newest(run) == run / "checkpoints" / "step-6"
+    assert RunFolder(run).newest_checkpoint() == run / "checkpoints" / "step-6"
 
 
 def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path):

@@ -10,7 +10,7 @@ from recipes.study.planes import colour_range
 from recipes.study.reading import compared, is_temperature_study, usable
 from recipes.study.spheres import BANDWIDTH, CIRCLE_KAPPA, SHOWN, SPHERE_KAPPA
 from sentemb.geometry import uniformity_optimum
-from sentemb.runfiles import show
+from sentemb.runs import show
 
 NAMED = 12  # encoders that a caption names before it counts the others
 

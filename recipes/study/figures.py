@@ -23,7 +23,7 @@ from recipes.study.shapes import similarities_figure, spectrum_figure
 from recipes.study.spheres import circle_figure, potential, potentials_figure, sphere_figure
 from sentemb.figures import image
 from sentemb.report import LOOK
-from sentemb.runfiles import Series, number, show
+from sentemb.runs import Series, number, show
 
 STYLE = ["default", LOOK, {"figure.dpi": 150}]  # also the resolution of what is rastered inside an SVG
 CIRCLES, SPHERES = 6, 4  # encoders that such a figure shows at most

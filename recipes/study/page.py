@@ -16,7 +16,7 @@ import pandas as pd
 from recipes.study.figures import Drawn, draw
 from recipes.study.reading import Results, read_results
 from sentemb.report import CSS, POLICY
-from sentemb.runfiles import Record, as_dict, as_list, duration, number, plain, safe
+from sentemb.runs import Record, as_dict, as_list, duration, number, plain, safe
 from sentemb.storage import write_text
 
 BROAD = ("similarities", "circle", "sphere")  # figures with panels side by side get a row of their own

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from recipes.study.reading import compared, usable
 from sentemb.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
-from sentemb.runfiles import Series, safe, show
+from sentemb.runs import Series, safe, show
 
 MARKERS = "osD^vPX*<>"
 COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "#000000", GREY)  # Okabe & Ito 2008

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sentemb.errors import InputError
-from sentemb.runfiles import Record, Series, as_dict, as_list, number, plain
+from sentemb.runs import Record, RunFolder, Series, as_dict, as_list, number, plain
 
 TEXTS = (
     "name",
@@ -59,7 +59,7 @@ class Results:
         """Records of an encoder's log, steps ascending; empty without one."""
         records: list[Record] = []
         with suppress(OSError, ValueError):
-            for line in (self._run(name) / "log.jsonl").read_text("utf-8", errors="replace").splitlines():
+            for line in RunFolder(self._run(name)).log.read_text("utf-8", errors="replace").splitlines():
                 with suppress(ValueError, RecursionError):
                     records.append(as_dict(json.loads(line)))
         return sorted((r for r in records if np.isfinite(number(r.get("step")))), key=lambda r: number(r["step"]))

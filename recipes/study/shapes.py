@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from recipes.study.planes import COLOURS
 from sentemb.figures import BLUE, ORANGE, VERMILLION, labelled_axes, legend_below
-from sentemb.runfiles import Series, show
+from sentemb.runs import Series, show
 
 Arrays = Mapping[str, Series]
 SHARES = (("strangers", ORANGE, "--"), ("hardest", VERMILLION, ":"), ("partners", BLUE, "-"))

@@ -14,7 +14,7 @@ from scipy.special import i0e, ive
 
 from sentemb.figures import BLUE, GREY, VERMILLION, labelled_axes, legend_below
 from sentemb.geometry import uniformity, uniformity_optimum
-from sentemb.runfiles import Series
+from sentemb.runs import Series
 
 CIRCLE_KAPPA, SPHERE_KAPPA = 50.0, 30.0  # of the von Mises-Fisher kernels
 BANDWIDTH = 0.08  # of the Gaussian kernel in the plane of the circle

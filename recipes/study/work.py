@@ -23,15 +23,14 @@ from recipes.job import check_settings, make_model, run, save_model
 from recipes.scoring import selected
 from recipes.study.measure import measure
 from recipes.study.plan import ARRAYS, ROW, Planned
-from sentemb.card import read_config, write_card
-from sentemb.checkpoint import FOLDERS, discard, newest_whole, refuse_foreign
+from sentemb.checkpoint import newest_whole
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.errors import Damaged, Halted, InputError, in_a_line
 from sentemb.loading import load
+from sentemb.runs import MODEL, MODULES, TRAINED_FOLDERS, RunFolder, discard, refuse_foreign, write_card
 from sentemb.stopping import explained
 from sentemb.storage import replacing, verify, write_text, write_whole
 
-MODEL = "model"
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
 
 
@@ -66,13 +65,13 @@ def work(planned: Planned, out: Path, log: Path, keep: str, fingerprint: str, fo
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / ROW, json.dumps(row, indent=1) + "\n")
         if keep != "all" and row["status"] != "failed":
-            discard(out, [*FOLDERS, *([MODEL] if keep == "none" else [])])
+            discard(out, [*TRAINED_FOLDERS, *([MODEL] if keep == "none" else [])])
 
 
 def _train(planned: Planned, out: Path, corpus: Corpus) -> None:
     """Make ``out``/model, unless it is there whole."""
     with suppress(Damaged, OSError, InputError):
-        if (out / MODEL / "modules.json").is_file():
+        if (out / MODEL / MODULES).is_file():
             verify(out / MODEL)
             return
     if out.exists() and newest_whole(out)[0] is None:  # killed before its first checkpoint
@@ -81,7 +80,7 @@ def _train(planned: Planned, out: Path, corpus: Corpus) -> None:
     settings = dict(planned.settings)
     if planned.trained:
         run("bookcorpus", settings, out, resume=out.exists(), finish=lambda *given: None)
-        if not (out / MODEL / "modules.json").is_file():  # a signal
+        if not (out / MODEL / MODULES).is_file():  # a signal
             sys.exit(INTERRUPTED)
         return
     check_settings(settings)
@@ -99,15 +98,15 @@ def _scored(planned: Planned, out: Path, corpus: Corpus, folds: int) -> dict[str
     pairs = held_out(corpus)
     found, arrays, protocols = measure(model, tasks, pairs, folds)
     row = {"status": "ok", "reason": ""} | found
-    with suppress(OSError, ValueError, IndexError):
-        last = json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    with suppress(KeyError):
+        last = RunFolder(out).last_record()
         row |= {"steps": last["step"], "loss": last["loss"], "pairs_seen": last["pairs_seen"]}
         row["training_seconds"] = round(last["seconds"], 2)
     with replacing(out / ARRAYS) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    trained = selected(out / "best") if settings["select"] == "best" else f"{row.get('steps', 0)} steps"
+    trained = selected(RunFolder(out).best) if settings["select"] == "best" else f"{row.get('steps', 0)} steps"
     scored = {task: {"acc": row[f"{task}_acc"], "protocol": how} for task, how in protocols.items()}
-    config = read_config(out) or {"settings": settings}
+    config = RunFolder(out).read_config() or {"settings": settings}
     write_card(out / MODEL, config, trained, {"tasks": scored, "geometry": found | {"source": pairs.source}})
     return row
 

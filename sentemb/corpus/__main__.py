@@ -115,7 +115,7 @@ def write_page(page: Path, sections: Sequence["Section"]) -> None:
     from matplotlib import style
 
     from sentemb.report import CSS, LOOK, POLICY
-    from sentemb.runfiles import safe
+    from sentemb.runs import safe
 
     with style.context(["default", LOOK]):
         body = "\n".join(map(_as_html, sections))
@@ -146,7 +146,7 @@ def _as_html(section: "Section") -> str:
     from matplotlib.figure import Figure
 
     from sentemb.figures import BLUE, image
-    from sentemb.runfiles import safe
+    from sentemb.runs import safe
 
     parts = [f"<p class='note'>{safe(note)}</p>" for note in section.notes]
     if section.bars:

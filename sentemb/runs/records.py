@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentemb.errors import InputError
+from sentemb.runs.folder import RunFolder
 
 Record = dict[str, Any]
 Series = NDArray[np.float64]
@@ -50,10 +51,11 @@ class Run:
 
 def read_run(run: Path) -> Run:
     """The files of a run folder; InputError without a config.json (an object) or a log.jsonl."""
-    config = _object(_text(run / "config.json"))
+    folder = RunFolder(run)
+    config = _object(_text(folder.config))
     if config is None:
-        raise InputError(f"{run / 'config.json'} is not a JSON object; give the folder of a training run")
-    lines = [line for line in _text(run / "log.jsonl").split("\n") if line.strip()]
+        raise InputError(f"{folder.config} is not a JSON object; give the folder of a training run")
+    lines = [line for line in _text(folder.log).split("\n") if line.strip()]
     objects = [_object(line) for line in lines]
     by_step: dict[float, Record] = {}
     for r in objects:
@@ -62,8 +64,8 @@ def read_run(run: Path) -> Run:
     found = Run(config, [by_step[step] for step in sorted(by_step)], {})
     if broken := sum(r is None for r in objects[:-1]):
         found.notes.append(f"{broken} line(s) of log.jsonl could not be read and are left out.")
-    if (run / "scores.json").exists():
-        found.scores = _object(_text(run / "scores.json")) or {}
+    if folder.scores.exists():
+        found.scores = _object(_text(folder.scores)) or {}
         if not found.rows():
             found.notes.append("scores.json is there but holds no rows that can be read.")
     loss = found.series("loss")

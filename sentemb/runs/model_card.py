@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
 
-from sentemb.loading import is_stock
-from sentemb.prompts import SIDES
-from sentemb.runfiles import as_dict, number, plain
+from sentemb.errors import InputError, in_a_line
+from sentemb.runs.folder import MODULES
+from sentemb.runs.records import as_dict, number, plain
 from sentemb.storage import write_text
 
 STOCK = """from sentence_transformers import SentenceTransformer
@@ -45,6 +44,8 @@ def write_card(folder: Path, config: Mapping[str, Any], trained: str, result: Ma
         folder: a saved model. config: what the run's config.json holds (or the part of it that there is).
         trained: how much it was trained, in words. result: of :func:`eval.scoring.evaluate`, or scores by name.
     """
+    from huggingface_hub import ModelCardData  # a third of a second to import
+
     settings, corpus = as_dict(config.get("settings")), as_dict(config.get("corpus"))
     tasks, geometry = _tasks(result or {}), as_dict((result or {}).get("geometry")) or dict(result or {})
     name = plain(corpus.get("name", settings.get("corpus", "a corpus")))
@@ -76,14 +77,6 @@ def write_card(folder: Path, config: Mapping[str, Any], trained: str, result: Ma
     return folder / "README.md"
 
 
-def read_config(run: Path) -> dict[str, Any]:
-    """config.json of a run folder; empty where there is none that can be read."""
-    try:
-        return as_dict(json.loads((run / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
 def _loading(folder: Path) -> str:
     if is_stock(folder):
         return STOCK
@@ -99,7 +92,7 @@ def _prompts(folder: Path) -> str:
             return ""
         return f"f puts the prompt {_code(of_f)} before each text, and g {_code(of_g)}, as in training."
     prompts, default = _named(folder)
-    anchor, positive = (prompts.get(side) for side in SIDES)
+    anchor, positive = (prompts.get(side) for side in ("anchor", "positive"))
     if anchor is not None and positive is not None and anchor != positive:
         return (
             f"It was trained with {_code(anchor)} before first texts (anchors) and {_code(positive)} before second "
@@ -153,7 +146,10 @@ def _code(value: object) -> str:
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
-def _listed(task: str, metric: str, value: float) -> EvalResult:
+def _listed(task: str, metric: str, value: float) -> Any:
+    """The result as huggingface_hub's EvalResult."""
+    from huggingface_hub import EvalResult
+
     kind = "text-classification" if metric == "accuracy" else "sentence-similarity"
     return EvalResult(
         task_type=kind,
@@ -162,3 +158,16 @@ def _listed(task: str, metric: str, value: float) -> EvalResult:
         metric_type=metric,
         metric_value=value,
     )
+
+
+def is_stock(folder: Path) -> bool:
+    """Whether a model folder has no module of ours, so that sentence-transformers alone can load it.
+
+    Raises:
+        InputError: its modules.json cannot be read.
+    """
+    try:
+        rows = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+        return not any(row["type"].startswith("sentemb.") for row in rows)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(f"{folder / MODULES} cannot be read ({in_a_line(error)}); copy it anew") from None
