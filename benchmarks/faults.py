@@ -148,7 +148,7 @@ def resume(kinds: Sequence[str] = tuple(KINDS), worlds: Sequence[int] = (1, 2), 
 
 def kills(count: int = 100, most: float = 2.0, seed: int = 0) -> tuple[int, int, str]:
     """SIGKILL at random moments of a run that saves at each step: is all that is there whole, and does it go on?"""
-    from sentemb.loading import load
+    from sentemb.encoders import load
     from sentemb.runs import RunFolder
     from sentemb.storage import verify
 
@@ -287,7 +287,7 @@ def corruptions(count: int = 200, kinds: Sequence[str] = ("rnn", "static", "tran
                 specs: dict[str, str] | None = None, seed: int = 0) -> tuple[int, int, str]:  # fmt: skip
     """Damage a file of the newest checkpoint: is it refused by name, set aside, and the one before used?"""
     from sentemb.checkpoint import newest_whole
-    from sentemb.loading import load
+    from sentemb.encoders import load
 
     draw, right = random.Random(seed), 0
     with tempfile.TemporaryDirectory() as name:

@@ -79,8 +79,7 @@ def registries() -> tuple[Any, Callable[[Any], None]]:
 
     from eval.probe import PROBES
     from sentemb.corpus import CLEANINGS, CORPORA
-    from sentemb.encoders import ENCODERS
-    from sentemb.heads import HEADS
+    from sentemb.encoders import ENCODERS, HEADS
     from sentemb.objectives import OBJECTIVES
     from sentemb.pairs import PAIRS
     from sentemb.registry import build, check, options_of

@@ -150,8 +150,8 @@ class Case:
 
         from benchmarks.train import SKIPPED, Clock, forget
         from sentemb.config import FitConfig
-        from sentemb.encoders import ENCODERS
-        from sentemb.forward import Embedder, tokenizer_of
+        from sentemb.encoders import ENCODERS, tokenizer_of
+        from sentemb.forward import Embedder
         from sentemb.objectives import OBJECTIVES
         from sentemb.pairs import neighbours, usable
         from sentemb.registry import build
@@ -178,12 +178,13 @@ class Case:
 
     def embeddings(self, model: Any, sentences: list[str]) -> np.ndarray:
         """``[n, d]`` float32 of the training forward, without dropout, on the CPU."""
-        from sentemb.forward import Embedder, collate, tokenizer_of
+        from sentemb.encoders import tokenizer_of
+        from sentemb.forward import Embedder, collate_tokens
 
         tokens = encoded(Text(sentences, np.empty((0, 2))), tokenizer_of(model), self.options.max_length)
         model.to("cpu").eval()
         with torch.no_grad():
-            return Embedder(model)(collate(model, tokens.rows(np.arange(len(sentences))))).float().numpy()
+            return Embedder(model)(collate_tokens(model, tokens.rows(np.arange(len(sentences))))).float().numpy()
 
     def rate(self) -> float:
         """Pairs a second of the last training."""
@@ -236,7 +237,7 @@ def train(options: argparse.Namespace, end: float) -> bool:
 
 def trained(case: Case, folder: Path) -> tuple[str, list[str]]:
     """What one training gave, in a line, and what is wrong with it."""
-    from sentemb.loading import load
+    from sentemb.encoders import load
 
     runs, steps = [folder / kind for kind in ("straight", "cut", "timed")], case.options.steps
     half = max(1, steps // 2)

@@ -30,9 +30,8 @@ from eval.encoding import EmbeddingCache, Encoder
 from eval.probe import Fold, Logistic, Result, kfold, nested, split, stratified
 from eval.reading import Data, read
 from eval.tasks import GROUPS, choose_tasks, data_folder
-from sentemb.embeddings import minilm_folder
+from sentemb.encoders import load, minilm_folder
 from sentemb.errors import InputError
-from sentemb.loading import load
 from sentemb.storage import cache_dir
 
 

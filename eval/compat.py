@@ -23,8 +23,8 @@ from eval.reading import Data, read
 from eval.scoring import Scored, Settings, measure, score
 from eval.similarity import correlate
 from eval.tasks import TASKS, choose_tasks, data_folder
+from sentemb.encoders import refuse_missing_device
 from sentemb.errors import InputError
-from sentemb.loading import refuse_missing_device
 from sentemb.registry import build, choose
 
 Batcher = Callable[[Any, list[list[str]]], Any]  # (params, sentences as lists of tokens) -> [n, d]

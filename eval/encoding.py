@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from sentemb.encoders import towers_of
 from sentemb.errors import InputError
-from sentemb.towers import towers_of
 
 
 class Encoder:

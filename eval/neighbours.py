@@ -10,11 +10,10 @@ from sentence_transformers import SentenceTransformer
 
 from eval.encoding import Encoder
 from sentemb.corpus import Corpus
+from sentemb.encoders import prompts_of, towers_of
 from sentemb.errors import InputError
 from sentemb.geometry import alignment, effective_rank, mean_cosine, retrieval, uniformity, uniformity_optimum, unit
 from sentemb.pairs import draw, labelled, neighbours
-from sentemb.prompts import prompts_of
-from sentemb.towers import towers_of
 
 SEED, COUNT = 0, 1000  # of the pairs drawn: fixed, so that runs over one corpus compare
 ONE_SIDE, TWO_TOWERS = "one encoder", "f against g"  # what most models have for both sides; what others have

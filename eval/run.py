@@ -18,8 +18,8 @@ from eval.scoring import Settings, measure
 from eval.senteval import SUFFIXES
 from eval.tables import RENDER, as_csv, compare, tables
 from sentemb.corpus import open_corpus
+from sentemb.encoders import is_folder, load
 from sentemb.errors import InputError
-from sentemb.loading import is_folder, load
 from sentemb.registry import build, choose
 from sentemb.runs import RunFolder, model_folder
 from sentemb.storage import write_text

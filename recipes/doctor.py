@@ -153,7 +153,7 @@ def self_test() -> Line:
         folder = Path(name)
         (folder / "text.txt").write_text("\n\n".join("\n".join(d) for d in _documents()), encoding="utf-8")
         from recipes import train_bookcorpus
-        from sentemb.loading import load
+        from sentemb.encoders import load
 
         small = "rnn:hidden=32,embeddings=random,dim=32,vocabulary=400"
         arguments = [

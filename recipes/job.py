@@ -40,23 +40,31 @@ from recipes.resuming import (
 from recipes.scoring import dev_scores, finish, read_dev, read_tasks, retrieval_of, selected
 from sentemb.config import FitConfig
 from sentemb.corpus import CLEANINGS, Cleaning, Corpus, Tokens, clean_corpus, open_corpus
-from sentemb.embeddings import KnownTexts
-from sentemb.encoders import ENCODERS, freeze_unused, has_dropout, towers
+from sentemb.encoders import (
+    ENCODERS,
+    HEADS,
+    KnownTexts,
+    Prompts,
+    freeze_unused,
+    has_dropout,
+    load,
+    parse_prompts,
+    prompts_of,
+    set_prompts,
+    tokenizer_of,
+    towers,
+    towers_of,
+)
 from sentemb.errors import InputError, Stopped
-from sentemb.forward import ATTENTIONS, Embedder, tokenizer_of
-from sentemb.heads import HEADS
-from sentemb.loading import load
+from sentemb.forward import ATTENTIONS, Embedder, MaskedWords
 from sentemb.machine import keep_memory, use_threads
-from sentemb.mlm import MaskedWords
 from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Pairs, Words, contiguous, joined, sample, usable
 from sentemb.processes import Patience, on_main
-from sentemb.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.registry import build, check, choose
 from sentemb.runs import TRAINED_FOLDERS, RunFolder, refuse_foreign, write_card
 from sentemb.stopping import tell
 from sentemb.storage import write_text, write_whole
-from sentemb.towers import towers_of
 from sentemb.train import describe, fit, newest_whole, refuse_misfit
 
 SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in runs of so many

@@ -10,13 +10,12 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import InitProcessGroupKwargs
 
+from sentemb.encoders import is_folder, read_json, refuse_unsafe
 from sentemb.errors import InputError
-from sentemb.loading import is_folder
 from sentemb.machine import bf16_units
 from sentemb.registry import choose
 from sentemb.runs import model_folder
 from sentemb.storage import verify
-from sentemb.trust import read_json, refuse_unsafe
 
 
 def make_accelerator(settings: dict[str, Any]) -> Accelerator:

@@ -21,9 +21,9 @@ from eval.neighbours import ONE_SIDE, TWO_TOWERS
 from recipes.options import refuse_used
 from sentemb.config import FitConfig
 from sentemb.corpus import Corpus
+from sentemb.encoders import Prompts
 from sentemb.epoch import Updates
 from sentemb.errors import Damaged, InputError
-from sentemb.prompts import Prompts
 from sentemb.runs import MODULES, RunFolder
 from sentemb.storage import lock_of, verify
 

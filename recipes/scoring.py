@@ -14,12 +14,11 @@ from eval.reading import Data, read
 from eval.scoring import evaluate, stsb_dev
 from eval.tables import format_table
 from eval.tasks import choose_tasks
-from sentemb.encoders import averaged
+from sentemb.encoders import averaged, towers_of
 from sentemb.errors import InputError
 from sentemb.report import write_report
 from sentemb.runs import RunFolder, read_selected, write_card
 from sentemb.storage import write_text
-from sentemb.towers import towers_of
 
 
 def read_dev(dev: str, folder: Path | None) -> Data | None:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sentemb.config import FitConfig
     from sentemb.corpus import CORPORA, Corpus, open_corpus
-    from sentemb.encoders import ENCODERS
+    from sentemb.encoders import ENCODERS, load
     from sentemb.errors import InputError
-    from sentemb.loading import load
     from sentemb.objectives import OBJECTIVES
     from sentemb.pairs import PAIRS
     from sentemb.registry import build

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
+from sentemb.encoders import read_model
 from sentemb.errors import Damaged, InputError, in_a_line
-from sentemb.loading import read_model
 from sentemb.runs import MODULES, SELECTED, RunFolder
 from sentemb.storage import free_name, recover, remove, verify, write_whole
 

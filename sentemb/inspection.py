@@ -43,7 +43,7 @@ from sentemb.corpus import (
     letter_rules,
     open_corpus,
 )
-from sentemb.embeddings import resolve, table
+from sentemb.encoders import resolve, table
 from sentemb.errors import InputError
 from sentemb.machine import bf16_units, keep_memory, use_threads
 from sentemb.pairs import Numbers, Pairs, Selection, draw, labelled, neighbours, sample
@@ -157,8 +157,7 @@ def tokenizer_named(name: str, corpus: Corpus) -> tuple[str, Tokenizer]:
             return name, Tokenizer.from_file(str(file))
         except Exception as error:  # tokenizers raises nothing narrower
             raise InputError(f"{file} is no tokenizer ({error}); copy the file anew") from error
-    from sentemb.forward import tokenizer_of
-    from sentemb.loading import load
+    from sentemb.encoders import load, tokenizer_of
 
     return name, tokenizer_of(load(name, device="cpu"))
 
@@ -376,8 +375,8 @@ def timing(text: Text, specs: Sequence[str], seed: int) -> Section:
 def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
     """Pairs a second that are trained: two and two of these sentences, first updates not counted."""
     from sentemb.config import FitConfig
-    from sentemb.encoders import ENCODERS
-    from sentemb.forward import Embedder, tokenizer_of
+    from sentemb.encoders import ENCODERS, tokenizer_of
+    from sentemb.forward import Embedder
     from sentemb.objectives import InfoNCE
     from sentemb.train import fit
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sentemb.corpus import Tokens
+from sentemb.encoders import towers_of
 from sentemb.epoch import Order, Runs, Updates, counts, share
-from sentemb.forward import Features, collate
+from sentemb.forward import Features, collate_tokens
 from sentemb.pairs import Numbers, Pairs, Words
 from sentemb.stopping import ignore_signals
-from sentemb.towers import towers_of
 
 AT_ONCE = 1_000_000  # sentences looked at
 
@@ -44,7 +44,7 @@ class Batch:
         sides: list[Features] = []
         for columns, own in ((rows[:cut], lengths[:cut]), (rows[cut:], lengths[cut:])):
             if columns:
-                features = collate(model, [row for column in columns for row in column])
+                features = collate_tokens(model, [row for column in columns for row in column])
                 prompts = {"prompt_lengths": own} if any(own) else {}
                 sides.append({name: value.to(device) for name, value in features.items()} | prompts)
         return sides

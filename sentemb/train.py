@@ -17,6 +17,7 @@ from torch import nn
 from sentemb import checkpoint
 from sentemb.config import FitConfig
 from sentemb.corpus import Tokens
+from sentemb.encoders import towers_of
 from sentemb.errors import Halted, InputError, Stopped
 from sentemb.forward import Embedder
 from sentemb.objectives import NEEDS, OBJECTIVES, Objective
@@ -27,7 +28,6 @@ from sentemb.runs import CONFIG, RunFolder, refuse_foreign, write_card
 from sentemb.source import Batch, Source
 from sentemb.stopping import Signals, explained
 from sentemb.storage import write_text
-from sentemb.towers import towers_of
 from sentemb.twin import Twin
 from sentemb.update import gradients
 

@@ -13,8 +13,8 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from sentemb.config import FitConfig
+from sentemb.forward import seed_dropout
 from sentemb.objectives import Extras, Objective
-from sentemb.packing import seed_dropout
 from sentemb.processes import gather, gather_plain
 from sentemb.source import Batch
 from sentemb.twin import Twin

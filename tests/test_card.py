@@ -7,8 +7,7 @@ import pytest
 from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
-from sentemb.encoders import towers
-from sentemb.loading import load
+from sentemb.encoders import load, towers
 from sentemb.runs import write_card
 from sentemb.runs.folder import read_config
 from tests.conftest import SENTENCES

@@ -252,8 +252,7 @@ def specs(given: dict[str, object]) -> None:
     from eval.probe import PROBES
     from eval.tasks import named
     from sentemb.corpus import CLEANINGS
-    from sentemb.encoders import ENCODERS
-    from sentemb.heads import HEADS
+    from sentemb.encoders import ENCODERS, HEADS
     from sentemb.objectives import OBJECTIVES
     from sentemb.pairs import PAIRS
     from sentemb.registry import check, choose

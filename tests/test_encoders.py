@@ -12,12 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from sentemb.embeddings import KnownTexts, _tell, minilm_folder
-from sentemb.encoders import ENCODERS, averaged
+from sentemb.encoders import ENCODERS, HEADS, KnownTexts, averaged, load, minilm_folder, tokenizer_of
+from sentemb.encoders.word_embeddings import _tell
 from sentemb.errors import InputError
-from sentemb.forward import Embedder, collate, dense_recurrence, tokenizer_of
-from sentemb.heads import HEADS
-from sentemb.loading import load
+from sentemb.forward import Embedder, collate_tokens
+from sentemb.forward.recurrent import dense_recurrence
 from sentemb.registry import absolute_paths, build
 from tests.conftest import SENTENCES
 from tests.devices import DEVICE, DOUBLE, SINGLE, normal, numbers
@@ -48,7 +47,7 @@ def trained_forward(model, sentences, max_length=12):
     rows = [np.array(encoded.ids) for encoded in tokenizer.encode_batch_fast(sentences)]
     model.eval()
     with torch.no_grad():
-        features = {name: value.to(model.device) for name, value in collate(model, rows).items()}
+        features = {name: value.to(model.device) for name, value in collate_tokens(model, rows).items()}
         return Embedder(model)(features).cpu().numpy()
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from eval.encoding import EmbeddingCache, Encoder, fingerprint
+from sentemb.encoders import load
 from sentemb.errors import InputError
-from sentemb.loading import load
 
 
 class Counting:

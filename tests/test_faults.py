@@ -23,8 +23,8 @@ from recipes import doctor, train_bookcorpus, train_supervised
 from recipes.resuming import claimed, differences, on_processes
 from sentemb import checkpoint, train
 from sentemb.config import FitConfig
+from sentemb.encoders import load
 from sentemb.errors import Halted, InputError, Stopped
-from sentemb.loading import load
 from sentemb.objectives import OBJECTIVES, InfoNCE
 from sentemb.runs import RunFolder
 from sentemb.storage import verify

@@ -10,13 +10,11 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from benchmarks.shapes import bert_tokenizer
-from sentemb.encoders import has_dropout, towers
+from sentemb.encoders import HEADS, has_dropout, load, tokenizer_of, towers
 from sentemb.errors import InputError
-from sentemb.forward import Embedder, collate, offset_of, packed_forward, tokenizer_of
-from sentemb.heads import HEADS
-from sentemb.loading import load
-from sentemb.mlm import MaskedWords
-from sentemb.packing import Packing, attend, drop, seed_dropout
+from sentemb.forward import Embedder, MaskedWords, collate_tokens, seed_dropout
+from sentemb.forward.dropout import drop
+from sentemb.forward.packed import Packing, attend, offset_of, packed_forward
 from sentemb.registry import build
 from tests.conftest import SENTENCES
 from tests.devices import DEVICE, DOUBLE, SINGLE, normal, numbers, ones, tensor
@@ -25,7 +23,7 @@ from tests.devices import DEVICE, DOUBLE, SINGLE, normal, numbers, ones, tensor
 def features_of(model, sentences=SENTENCES, length=12):
     tokenizer = tokenizer_of(model)
     tokenizer.enable_truncation(length)
-    features = collate(model, [np.array(encoded.ids) for encoded in tokenizer.encode_batch_fast(sentences)])
+    features = collate_tokens(model, [np.array(encoded.ids) for encoded in tokenizer.encode_batch_fast(sentences)])
     return {name: value.to(DEVICE) for name, value in features.items()}
 
 
@@ -160,7 +158,7 @@ def test_two_towers_are_f_and_g_each_of_unit_length_and_come_back(encoder, tmp_p
     assert np.abs(encode(load(tmp_path / "two")) - encode(model)).max() < SINGLE
     assert np.abs(encode(SentenceTransformer(str(tmp_path / "two" / "f"))) - encode(f)).max() < SINGLE
     assert [row["type"] for row in json.loads((tmp_path / "two" / "modules.json").read_text())] == [
-        "sentemb.towers.Towers"
+        "sentemb.encoders.two_tower.Towers"
     ]
     features = features_of(model)
     x, y = Embedder(model.eval())(dict(features), dict(features)).chunk(2)

@@ -15,7 +15,7 @@ from accelerate.utils import GradScalerKwargs
 from benchmarks import faults, gpu
 from benchmarks.shapes import OLD
 from sentemb import train
-from sentemb.loading import load
+from sentemb.encoders import load
 from tests.devices import COARSE, HALF, near
 from tests.test_train import records
 

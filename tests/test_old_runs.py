@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from eval import senteval
 from recipes import train_bookcorpus
-from sentemb.loading import load
+from sentemb.encoders import load
 from sentemb.runs import is_stock
 from sentemb.storage import verify
 from tests.test_senteval import folder  # noqa: F401

@@ -12,14 +12,11 @@ from eval.encoding import Encoder, fingerprint
 from eval.neighbours import geometry_of, held_out, sides_of
 from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
-from sentemb.encoders import towers
+from sentemb.encoders import Prompts, load, parse_prompts, prompts_of, set_prompts, tokenizer_of, towers, towers_of
 from sentemb.errors import InputError
-from sentemb.forward import Embedder, tokenizer_of
-from sentemb.loading import load
+from sentemb.forward import Embedder
 from sentemb.pairs import Words, augment, contiguous, neighbours
-from sentemb.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.source import Source
-from sentemb.towers import towers_of
 from tests.devices import DEVICE, SINGLE, numbers
 from tests.test_recipe import recipe  # noqa: F401
 from tests.test_train import job, records, steady  # noqa: F401

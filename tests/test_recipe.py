@@ -18,8 +18,8 @@ from recipes import train_bookcorpus, train_simcse, train_supervised
 from recipes.job import check_settings
 from recipes.options import DEFAULTS, presets, with_preset
 from sentemb.corpus import sources
+from sentemb.encoders import load
 from sentemb.errors import InputError
-from sentemb.loading import load
 from sentemb.objectives import OBJECTIVES
 from tests.test_train import records, steady, torchrun
 

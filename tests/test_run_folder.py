@@ -7,8 +7,8 @@ import pytest
 from accelerate import Accelerator
 
 from recipes import train_bookcorpus
+from sentemb.encoders import load
 from sentemb.errors import InputError
-from sentemb.loading import load
 from sentemb.runlog import Log, saved_best
 from sentemb.storage import remove, unlisted, verify, write_whole
 from tests.test_recipe import TINY, recipe  # noqa: F401

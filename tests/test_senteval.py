@@ -20,8 +20,8 @@ from eval.scoring import Settings, evaluate, measure, score, stsb_geometry
 from eval.senteval import format_table
 from eval.tasks import TASKS, File, Task
 from sentemb.corpus import open_corpus
+from sentemb.encoders import load
 from sentemb.errors import InputError
-from sentemb.loading import load
 from tests.test_encoding import Counting as Letters
 
 ROWS = {"train": 60, "dev": 30, "test": 40}

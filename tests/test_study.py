@@ -31,10 +31,9 @@ from recipes.study.results import collect, conclude
 from recipes.study.runner import asked, lost, refuse_others
 from recipes.train_bookcorpus import main as train
 from sentemb.corpus import open_corpus
+from sentemb.encoders import load
 from sentemb.errors import InputError
-from sentemb.loading import load
-from sentemb.runs import discard
-from sentemb.runs.folder import TRAINED_FOLDERS
+from sentemb.runs import TRAINED_FOLDERS, discard
 from sentemb.storage import write_whole
 
 ROOT = Path(__file__).parents[1]

@@ -12,12 +12,10 @@ from eval.scoring import evaluate
 from recipes import train_bookcorpus
 from recipes.scoring import dev_scores
 from sentemb.corpus import open_corpus
-from sentemb.encoders import towers
+from sentemb.encoders import load, towers, towers_of
 from sentemb.errors import InputError
-from sentemb.loading import load
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
-from sentemb.towers import towers_of
 from tests.test_recipe import recipe  # noqa: F401
 from tests.test_train import records
 

@@ -15,20 +15,15 @@ from accelerate import Accelerator
 from sentemb import checkpoint
 from sentemb.config import FitConfig
 from sentemb.corpus import open_corpus
-from sentemb.encoders import towers
+from sentemb.encoders import HEADS, load, tokenizer_of, towers, towers_of
 from sentemb.errors import InputError
-from sentemb.forward import Embedder, tokenizer_of
-from sentemb.heads import HEADS
-from sentemb.loading import load
-from sentemb.mlm import MaskedWords
+from sentemb.forward import Embedder, MaskedWords, seed_dropout
 from sentemb.objectives import OBJECTIVES
-from sentemb.packing import seed_dropout
 from sentemb.pairs import PAIRS, Pairs, Words, usable
 from sentemb.registry import build
 from sentemb.runlog import Watch
 from sentemb.runs import RunFolder
 from sentemb.source import Batch
-from sentemb.towers import towers_of
 from sentemb.train import describe, fit, refuse_misfit
 from sentemb.update import gradients, loss_of, seed_of
 from tests.devices import DEVICE, DOUBLE, GPU, SINGLE, near, numbers

@@ -14,11 +14,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from sentemb.corpus import sample
-from sentemb.encoders import ENCODERS
+from sentemb.encoders import ENCODERS, load, refuse_unsafe
+from sentemb.encoders.loading import FETCHED, PINNED
 from sentemb.errors import InputError
-from sentemb.loading import FETCHED, PINNED, load
 from sentemb.registry import build
-from sentemb.trust import refuse_unsafe
 
 ROOT = Path(__file__).parents[1]
 
@@ -165,7 +164,7 @@ def test_a_transformer_with_code_of_its_own_is_refused_without_a_question(encode
 
 
 def test_code_for_masked_words_is_not_run_either(encoder, tmp_path, monkeypatch):
-    from sentemb.mlm import MaskedWords
+    from sentemb.forward import MaskedWords
 
     encoder("transformer:name=TINY").save(str(tmp_path / "t"), create_model_card=False)
     config = json.loads((tmp_path / "t" / "config.json").read_text())

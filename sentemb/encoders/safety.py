@@ -13,7 +13,13 @@ from torch import nn
 
 from sentemb.errors import InputError
 
-OWN = ("sentemb.gru.GRU", "sentemb.towers.Towers")
+OWN_MODULES = {  # classes of ours that a checkpoint may name, by their places of today and of version 0.1
+    "sentemb.encoders.gru.GRU": "sentemb.encoders.gru.GRU",
+    "sentemb.gru.GRU": "sentemb.encoders.gru.GRU",
+    "sentemb.encoders.two_tower.Towers": "sentemb.encoders.two_tower.Towers",
+    "sentemb.towers.Towers": "sentemb.encoders.two_tower.Towers",
+}
+TWO_TOWERS = "sentemb.encoders.two_tower.Towers"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # what is read where it is there, and not a pickle
 NO_PICKLE = re.compile(r"openvino|training_args|optimizer|scheduler|rng_state|scaler")  # never read as weights
@@ -86,7 +92,7 @@ def _refuse_path(inside: Any, where: Path) -> None:
 
 def _refuse_class(name: Any, where: Path) -> None:
     """A module's class must be a torch module of sentence-transformers, or ours."""
-    if name in OWN:
+    if name in OWN_MODULES:
         return
     if isinstance(name, str) and re.fullmatch(r"sentence_transformers(\.[A-Za-z_]\w*)+", name):
         from sentence_transformers.util import import_from_string

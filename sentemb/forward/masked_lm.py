@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling
 from transformers.utils import logging
 
+from sentemb.encoders import towers_of
 from sentemb.errors import InputError
-from sentemb.towers import towers_of
 
 
 class MaskedWords(nn.Module):

@@ -1,0 +1,39 @@
+"""Encoders as SentenceTransformers: made from a spec (table ENCODERS), or loaded from a checkpoint, checked before."""
+
+from sentemb.encoders.factory import ENCODERS, averaged, freeze_unused, has_dropout, towers
+from sentemb.encoders.gru import GRU
+from sentemb.encoders.heads import HEADS
+from sentemb.encoders.loading import is_folder, load, read_model, refuse_missing_device
+from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_prompts
+from sentemb.encoders.safety import read_json, refuse_unsafe
+from sentemb.encoders.tokenizers import tokenizer_of
+from sentemb.encoders.two_tower import Towers, towers_of
+from sentemb.encoders.word_embeddings import KnownTexts, learn_vocabulary, minilm_folder, resolve, table
+
+__all__ = [
+    "ENCODERS",
+    "GRU",
+    "HEADS",
+    "KnownTexts",
+    "Prompts",
+    "Towers",
+    "averaged",
+    "freeze_unused",
+    "has_dropout",
+    "is_folder",
+    "learn_vocabulary",
+    "load",
+    "minilm_folder",
+    "parse_prompts",
+    "prompts_of",
+    "read_json",
+    "read_model",
+    "refuse_missing_device",
+    "refuse_unsafe",
+    "resolve",
+    "set_prompts",
+    "table",
+    "tokenizer_of",
+    "towers",
+    "towers_of",
+]

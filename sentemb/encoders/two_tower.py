@@ -1,0 +1,102 @@
+"""Two encoders f and g side by side (Quick-Thoughts, DPR): trained on the two sides of a pair, used as [f; g].
+
+Checkpoints with it load with ``sentemb.load``; its two folders f and g are models of their own.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import InputModule
+from torch import Tensor
+
+from sentemb.encoders.loading import load
+from sentemb.errors import InputError
+from sentemb.geometry import unit
+
+OF_G = "g_"  # before the names of g's features, where its texts have another prompt
+
+
+class Towers(InputModule):
+    """Module with two SentenceTransformers of one tokenizer; its embedding is both of theirs, each of unit length.
+
+    Source: Logeswaran & Lee 2018 (arXiv 1803.02893), section 4, and its code (use_norm), for [f; g] at evaluation.
+    """
+
+    config_file_name: str = "towers_config.json"
+
+    def __init__(self, f: SentenceTransformer, g: SentenceTransformer) -> None:
+        super().__init__()
+        self.f, self.g = f, g
+
+    @property
+    def tokenizer(self) -> Any:  # type: ignore[override]
+        """That of f; g has the same."""
+        return self.f.tokenizer
+
+    @property
+    def max_seq_length(self) -> Any:
+        """Of f and g, in tokens."""
+        return self.f.max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: Any) -> None:
+        self.f.max_seq_length = self.g.max_seq_length = value
+
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **more: Any) -> dict[str, Any]:
+        """Features of texts, for both; without a ``prompt`` each has its own default one, g's features then behind."""
+        of_f, of_g = (default_prompt(tower) if prompt is None else prompt for tower in (self.f, self.g))
+        features = self.f.preprocess(inputs, prompt=of_f or None, **more)
+        if of_f == of_g:
+            return features
+        other = self.g.preprocess(inputs, prompt=of_g or None, **more)
+        return features | {OF_G + name: value for name, value in other.items()}
+
+    def forward(self, features: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """Adds ``sentence_embedding`` ``[n, d_f + d_g]``."""
+        other = {name.removeprefix(OF_G): value for name, value in features.items() if name.startswith(OF_G)}
+        shared = {name: value for name, value in features.items() if not name.startswith(OF_G)}
+        inputs = ((self.f, shared), (self.g, other or shared))
+        sides: list[Tensor] = [unit(tower(dict(own))["sentence_embedding"]) for tower, own in inputs]
+        return features | {"sentence_embedding": torch.cat(sides, dim=1)}
+
+    def get_embedding_dimension(self) -> int:
+        """Of [f; g]."""
+        return sum(int(tower.get_embedding_dimension() or 0) for tower in (self.f, self.g))
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Says what the two folders are."""
+        return {"f": "f", "g": "g", "normalise": "each"}
+
+    @classmethod
+    def load(cls, model_name_or_path: str, subfolder: str = "", **more: Any) -> "Towers":  # type: ignore[override]
+        """The module in a folder, for ``SentenceTransformer(path, trust_remote_code=True)``; ``more`` as it passes it.
+
+        f and g are read as ``sentemb.load`` reads them: no code of theirs runs.
+        """
+        names = [str(Path(subfolder, name)) for name in "fg"]
+        for name in names:
+            if Path(model_name_or_path).is_dir() and not Path(model_name_or_path, name).is_dir():
+                raise InputError(f"{Path(model_name_or_path, name)} is missing; copy the folder anew")
+        where = {key: more[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in more}
+        folders = [cls.load_dir_path(model_name_or_path, name, **where) for name in names]
+        return cls(*(load(str(folder), device="cpu") for folder in folders))
+
+    def save(self, output_path: str, *given: Any, safe_serialization: bool = True, **more: Any) -> None:
+        """Write f and g as folders of ``output_path``, each a SentenceTransformer."""
+        for name, tower in (("f", self.f), ("g", self.g)):
+            tower.save(str(Path(output_path) / name), create_model_card=False)
+        self.save_config(output_path)
+
+
+def default_prompt(model: SentenceTransformer) -> str:
+    """What ``encode`` puts before each text; "" is nothing."""
+    return (model.prompts.get(model.default_prompt_name) or "") if model.default_prompt_name is not None else ""
+
+
+def towers_of(model: SentenceTransformer) -> list[SentenceTransformer]:
+    """[f, g] of a model with two towers, else the model alone."""
+    first = next(iter(model), None)
+    return [first.f, first.g] if isinstance(first, Towers) else [model]
