@@ -60,17 +60,17 @@ def recipe(arguments: Sequence[str], folder: str, rank: int, world: int, port: i
     said = os.open(f"{folder}/said-{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1), os.dup2(said, 2)
     from recipes import train_bookcorpus
-    from sentemb import train
+    from sentemb.training import loop
 
     if stop is not None:
-        before = train.gradients
+        before = loop.gradients
 
         def gradients(*given: Any) -> Any:
             if given[5] == stop + 1:  # the step: all of the one before is done, and saved where it is to be
                 os.kill(os.getpid(), signal.SIGKILL)
             return before(*given)
 
-        train.gradients = gradients
+        loop.gradients = gradients
     train_bookcorpus.main([*arguments, "--threads", "1"])  # (threads of so small a model wait for each other)
 
 
@@ -286,8 +286,8 @@ def _members(folder: Path) -> list[Path]:
 def corruptions(count: int = 200, kinds: Sequence[str] = ("rnn", "static", "transformer"),
                 specs: dict[str, str] | None = None, seed: int = 0) -> tuple[int, int, str]:  # fmt: skip
     """Damage a file of the newest checkpoint: is it refused by name, set aside, and the one before used?"""
-    from sentemb.checkpoint import newest_whole
     from sentemb.encoders import load
+    from sentemb.training import newest_whole
 
     draw, right = random.Random(seed), 0
     with tempfile.TemporaryDirectory() as name:
@@ -350,9 +350,9 @@ def _watched(arguments: Sequence[str], folder: str, steps: int) -> None:
     """As :func:`recipe`, memory and time noted a hundred times."""
     import psutil
 
-    from sentemb import train
+    from sentemb.training import loop
 
-    own, before, each = psutil.Process(), train.gradients, max(1, steps // 200)
+    own, before, each = psutil.Process(), loop.gradients, max(1, steps // 200)
     times = [(time.perf_counter(), time.process_time())]
 
     def gradients(*given: Any) -> Any:
@@ -364,7 +364,7 @@ def _watched(arguments: Sequence[str], folder: str, steps: int) -> None:
             times.clear()
         return before(*given)
 
-    train.gradients = gradients
+    loop.gradients = gradients
     recipe(arguments, folder, 0, 1, 0, None)
 
 

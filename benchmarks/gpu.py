@@ -149,13 +149,12 @@ class Case:
         from accelerate import Accelerator
 
         from benchmarks.train import SKIPPED, Clock, forget
-        from sentemb.config import FitConfig
         from sentemb.encoders import ENCODERS, tokenizer_of
         from sentemb.forward import Embedder
         from sentemb.objectives import OBJECTIVES
         from sentemb.pairs import neighbours, usable
         from sentemb.registry import build
-        from sentemb.train import fit
+        from sentemb.training import FitConfig, fit
 
         forget()
         torch.manual_seed(0)

@@ -3,7 +3,7 @@
     python benchmarks/train.py --corpus BOOKS                # minutes on two cores; nothing else may run meanwhile
 
 Both train the same first weights on the same pairs of neighbouring sentences with in-batch softmax at temperature 0.05:
-ours by sentemb.train.fit, theirs by SentenceTransformerTrainer with MultipleNegativesRankingLoss (cosine, scale 20),
+ours by sentemb.fit, theirs by SentenceTransformerTrainer with MultipleNegativesRankingLoss (cosine, scale 20),
 its defaults otherwise. Text is tokenized beforehand by us (the corpus cache) and on the way by them, as each does for
 its users. Runs take turns; the figure of each is the median of its runs, and the whole of a run counts but its first
 steps. Last lines: `ratio NAME VALUE`, ours over theirs.
@@ -27,15 +27,13 @@ from sentence_transformers.sentence_transformer.modules import WordEmbeddings
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers.utils import logging
 
-from sentemb.config import FitConfig
 from sentemb.corpus import Corpus, Tokens, open_corpus
 from sentemb.encoders import ENCODERS, tokenizer_of
 from sentemb.forward import Embedder
-from sentemb.machine import keep_memory, use_threads
 from sentemb.objectives import InfoNCE
 from sentemb.pairs import Pairs, neighbours, sample, usable
 from sentemb.registry import build
-from sentemb.train import fit
+from sentemb.training import FitConfig, fit, keep_memory, use_threads
 
 CASES = {
     "minilm-float32": ("transformer:name=minilm", "no"),
@@ -82,7 +80,7 @@ def synchronize() -> None:
 
 
 def ours(spec: str, precision: str, pairs: Pairs, tokens: Tokens, options: argparse.Namespace) -> float:
-    """Pairs a second of sentemb.train.fit."""
+    """Pairs a second of sentemb.training.loop.fit."""
     forget()
     embedder = Embedder(made(spec, options.max_length))
     config = FitConfig(max_steps=options.steps, batch_size=options.batch_size, lr=2e-5, warmup=0, log_every=10**6)

@@ -1,1 +1,1 @@
-"""Training recipes: each chooses, builds, fits, saves and scores; the loop is in sentemb.train."""
+"""Training recipes: each chooses, builds, fits, saves and scores; the loop is in sentemb.training.loop."""

@@ -59,7 +59,7 @@ def devices() -> Line:
     """What torch computes on."""
     import torch
 
-    from sentemb.machine import bf16_units, usable_cores
+    from sentemb.training import bf16_units, usable_cores
 
     fast = "with bf16 units" if bf16_units() else "without bf16 units"
     if torch.accelerator.is_available():

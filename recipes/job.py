@@ -38,7 +38,6 @@ from recipes.resuming import (
     retrieval_before,
 )
 from recipes.scoring import dev_scores, finish, read_dev, read_tasks, retrieval_of, selected
-from sentemb.config import FitConfig
 from sentemb.corpus import CLEANINGS, Cleaning, Corpus, Tokens, clean_corpus, open_corpus
 from sentemb.encoders import (
     ENCODERS,
@@ -57,15 +56,23 @@ from sentemb.encoders import (
 )
 from sentemb.errors import InputError, Stopped
 from sentemb.forward import ATTENTIONS, Embedder, MaskedWords
-from sentemb.machine import keep_memory, use_threads
 from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Pairs, Words, contiguous, joined, sample, usable
-from sentemb.processes import Patience, on_main
 from sentemb.registry import build, check, choose
 from sentemb.runs import TRAINED_FOLDERS, RunFolder, refuse_foreign, write_card
-from sentemb.stopping import tell
 from sentemb.storage import write_text, write_whole
-from sentemb.train import describe, fit, newest_whole, refuse_misfit
+from sentemb.training import (
+    FitConfig,
+    Patience,
+    agreed_checkpoint,
+    describe,
+    fit,
+    keep_memory,
+    on_main,
+    refuse_misfit,
+    tell,
+    use_threads,
+)
 
 SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in runs of so many
 NOTES = 5  # on the corpus that are printed
@@ -172,7 +179,7 @@ def run(
         # InputErrors, if there are files of others, or no checkpoint is whole; nothing is written then
         others = names_beside(out, accelerator)
         on_main(partial(refuse_foreign, out, bool(kept), others), accelerator)
-        checkpoint = newest_whole(out, accelerator) if kept else False
+        checkpoint = agreed_checkpoint(out, accelerator) if kept else False
         accelerator.project_configuration.project_dir = accelerator.project_configuration.logging_dir = str(out)
         accelerator.print(f"run folder: {out}")
         accelerator.print(about["description"])
@@ -212,7 +219,7 @@ def run(
             of = f"{trained} steps"
             if settings["select"] == "best":
                 model, of = load(run_folder.best, device="cpu"), selected(run_folder.best)
-            write_whole(run_folder.model, lambda partial: save_model(partial, model, settings, corpus, of))
+            write_whole(run_folder.model, lambda partial: save_trained_model(partial, model, settings, corpus, of))
             finish(out, untrained, model, tasks, retrieval_pairs, of)
             print(f"run folder: {out}")
         patience.wait()
@@ -381,7 +388,7 @@ def write_config(
     write_text(RunFolder(out).config, json.dumps(content, indent=2) + "\n")
 
 
-def save_model(
+def save_trained_model(
     folder: Path, model: SentenceTransformer, settings: dict[str, Any], corpus: Corpus, trained: str
 ) -> None:
     """The model and its card, which has no scores yet."""

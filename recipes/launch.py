@@ -12,10 +12,10 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from sentemb.encoders import is_folder, read_json, refuse_unsafe
 from sentemb.errors import InputError
-from sentemb.machine import bf16_units
 from sentemb.registry import choose
 from sentemb.runs import model_folder
 from sentemb.storage import verify
+from sentemb.training import bf16_units
 
 
 def make_accelerator(settings: dict[str, Any]) -> Accelerator:

@@ -328,7 +328,7 @@ def command(
         sys.exit(130)
     except Exception as error:
         from sentemb.errors import Halted
-        from sentemb.stopping import explained
+        from sentemb.training import explained
 
         why = str(error) if isinstance(error, Halted) else explained(error)
         if why is None:

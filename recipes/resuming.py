@@ -19,13 +19,12 @@ from filelock import Timeout
 
 from eval.neighbours import ONE_SIDE, TWO_TOWERS
 from recipes.options import refuse_used
-from sentemb.config import FitConfig
 from sentemb.corpus import Corpus
 from sentemb.encoders import Prompts
-from sentemb.epoch import Updates
 from sentemb.errors import Damaged, InputError
 from sentemb.runs import MODULES, RunFolder
 from sentemb.storage import lock_of, verify
+from sentemb.training import FitConfig, Updates
 
 SCORING = ("select", "tasks", "score", "data")  # settings that are about a finished training
 

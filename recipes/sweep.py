@@ -104,8 +104,8 @@ def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
     from recipes.study.results import conclude
     from recipes.study.runner import prepare, refuse_others, run_all
     from sentemb.corpus import absolute_corpus, open_corpus
-    from sentemb.machine import usable_cores
     from sentemb.storage import write_text
+    from sentemb.training import usable_cores
 
     folder = data_folder(options.data)
     folder = folder.resolve() if folder else None

@@ -45,10 +45,10 @@ from sentemb.corpus import (
 )
 from sentemb.encoders import resolve, table
 from sentemb.errors import InputError
-from sentemb.machine import bf16_units, keep_memory, use_threads
 from sentemb.pairs import Numbers, Pairs, Selection, draw, labelled, neighbours, sample
 from sentemb.registry import build, check
 from sentemb.runs import duration
+from sentemb.training import bf16_units, keep_memory, use_threads
 
 AT_ONCE = 1_000_000  # sentences whose numbers are looked at together, or that a vocabulary is learned from
 SAMPLE, RUN, LONG = 100_000, 500, 10_000  # sentences whose text is looked at; in runs; tokenized again without a limit
@@ -374,11 +374,10 @@ def timing(text: Text, specs: Sequence[str], seed: int) -> Section:
 
 def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
     """Pairs a second that are trained: two and two of these sentences, first updates not counted."""
-    from sentemb.config import FitConfig
     from sentemb.encoders import ENCODERS, tokenizer_of
     from sentemb.forward import Embedder
     from sentemb.objectives import InfoNCE
-    from sentemb.train import fit
+    from sentemb.training import FitConfig, fit
 
     tqdm.write(f"timing {spec}", file=sys.stderr)
     use_threads(None)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from sentemb.corpus import Tokens
-from sentemb.epoch import Order, Runs, Updates, counts, share
 from sentemb.pairs import Pairs, contiguous, neighbours
-from sentemb.source import Batch, Source
+from sentemb.training import BatchDataset, Updates
+from sentemb.training.batches import Batch
+from sentemb.training.samplers import Order, Runs, counts, share
 
 
 def sizes(updates: Updates) -> list[int]:
@@ -100,11 +101,11 @@ def test_an_epoch_of_runs_is_consecutive_and_sees_each_sentence_once(sentences, 
     assert sentences < 64 or sentences % (8 * processes) == 0 or len(starts) > count  # cut elsewhere in each epoch
 
 
-def source(pairs: Pairs, world: int = 1, rank: int = 0, batch_size: int = 8) -> Source:
+def source(pairs: Pairs, world: int = 1, rank: int = 0, batch_size: int = 8) -> BatchDataset:
     rng = np.random.default_rng(0)
     offsets = np.concatenate([[0], rng.integers(1, 30, 400).cumsum()])
     tokens = Tokens(rng.integers(0, 1000, offsets[-1]).astype(np.uint16), offsets)
-    return Source(pairs, tokens, None, None, 1, 5, batch_size, world, rank)
+    return BatchDataset(pairs, tokens, None, None, 1, 5, batch_size, world, rank)
 
 
 def content(batch: Batch) -> list:

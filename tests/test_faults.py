@@ -21,13 +21,12 @@ from accelerate import Accelerator
 from benchmarks import faults, fuzz
 from recipes import doctor, train_bookcorpus, train_supervised
 from recipes.resuming import claimed, differences, on_processes
-from sentemb import checkpoint, train
-from sentemb.config import FitConfig
 from sentemb.encoders import load
 from sentemb.errors import Halted, InputError, Stopped
 from sentemb.objectives import OBJECTIVES, InfoNCE
 from sentemb.runs import RunFolder
 from sentemb.storage import verify
+from sentemb.training import FitConfig, checkpoints, loop
 from tests.test_train import SMALL, job, records, steady  # noqa: F401 (job is a fixture)
 
 STEPS = {"max_steps": 8, "save_every": 2, "log_every": 1, "lr": 1e-3}
@@ -219,7 +218,7 @@ def broken_at(monkeypatch):
     """Lets the loss and the gradient of the given steps be NaN."""
 
     def set_steps(*steps: int) -> None:
-        before = train.gradients
+        before = loop.gradients
 
         def gradients(embedder, objective, batch, config, accelerator, step, twin):
             loss, seen = before(embedder, objective, batch, config, accelerator, step, twin)
@@ -229,7 +228,7 @@ def broken_at(monkeypatch):
                         weight.grad.fill_(math.nan)
             return (math.nan if step in steps else loss), seen
 
-        monkeypatch.setattr(train, "gradients", gradients)
+        monkeypatch.setattr(loop, "gradients", gradients)
 
     return set_steps
 
@@ -276,8 +275,8 @@ def test_the_loss_scaler_bears_skips_and_its_own_are_counted(job, broken_at, mon
     monkeypatch.setattr("tests.test_train.Accelerator", scaled)
     broken_at(3, 4)
     assert [r["step"] for r in records(job("a", **STEPS, on_nan="skip"))] == list(range(9))
-    monkeypatch.setattr(train, "SKIPS", 2)
-    before = train.gradients
+    monkeypatch.setattr(loop, "SKIPS", 2)
+    before = loop.gradients
 
     def overflowing(embedder, *given):
         _, seen = before(embedder, *given)
@@ -286,7 +285,7 @@ def test_the_loss_scaler_bears_skips_and_its_own_are_counted(job, broken_at, mon
                 weight.grad.fill_(math.inf)
         return 1.0, seen  # a finite loss
 
-    monkeypatch.setattr(train, "gradients", overflowing)
+    monkeypatch.setattr(loop, "gradients", overflowing)
     with pytest.raises(FloatingPointError, match="step 4: no finite gradient in 4 updates"):
         job("b", **STEPS)
 
@@ -305,7 +304,7 @@ def test_what_is_remembered_stands_still_where_the_scaler_leaves_a_step_out(job,
         return made
 
     monkeypatch.setattr("tests.test_train.Accelerator", scaled)
-    before = train.gradients
+    before = loop.gradients
 
     def overflowing(embedder, objective, batch, config, accelerator, step, twin):
         loss, seen = before(embedder, objective, batch, config, accelerator, step, twin)
@@ -314,7 +313,7 @@ def test_what_is_remembered_stands_still_where_the_scaler_leaves_a_step_out(job,
                 weight.grad.fill_(math.inf)
         return loss, seen  # which is finite
 
-    monkeypatch.setattr(train, "gradients", overflowing)
+    monkeypatch.setattr(loop, "gradients", overflowing)
     run = job("a", **STEPS | {"keep": 0, "log_every": 1}, objective="moco:queue=200,momentum=0.9")
     weights = {n: faults.weights(run / "checkpoints" / f"step-{n}") for n in (2, 4, 6)}
     assert weights[2] == weights[4]  # model, optimiser, queue and twin
@@ -327,7 +326,7 @@ def test_what_is_remembered_stands_still_where_the_scaler_leaves_a_step_out(job,
 
 
 def test_too_many_skips_one_after_another_stop(job, broken_at, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(train, "SKIPS", 3)
+    monkeypatch.setattr(loop, "SKIPS", 3)
     broken_at(2, 4, 5, 6)
     with pytest.raises(FloatingPointError, match="step 6: .*as of the 2 updates before"):
         job("a", **STEPS, on_nan="skip")
@@ -346,7 +345,7 @@ def test_weights_that_are_no_numbers_are_not_saved(job, monkeypatch, tmp_path): 
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(job, monkeypatch, tmp_path):  # noqa: F811
-    before, calls = checkpoint.save_file, iter(range(99))
+    before, calls = checkpoints.save_file, iter(range(99))
 
     def full(tensors, path):
         if next(calls) == 2:
@@ -354,7 +353,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(job, monkeypatch, tmp
             raise OSError(errno.ENOSPC, "No space left on device")
         before(tensors, path)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(Halted, match="step 6: the disk is full; .*the last good checkpoint is .*step-4, and --resume"):
         job("a", **STEPS)
     assert sorted(p.name for p in (tmp_path / "a" / "checkpoints").iterdir()) == ["step-2", "step-4"]
@@ -368,7 +367,7 @@ def test_too_little_memory_names_micro_batch(job, monkeypatch):  # noqa: F811
     def full(*given):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
-    monkeypatch.setattr(train, "gradients", full)
+    monkeypatch.setattr(loop, "gradients", full)
     with pytest.raises(
         Halted, match=r"step 1: out of memory .*--micro-batch 4, .*\(now all 16 .*no checkpoint was saved yet"
     ):

@@ -85,7 +85,7 @@ def test_a_model_that_cannot_be_packed_is_padded(tmp_path, monkeypatch):
     def stubborn(*given, **more):
         raise TypeError("no such argument")
 
-    monkeypatch.setattr("sentemb.forward.packed_forward", stubborn)
+    monkeypatch.setattr("sentemb.forward.packed.packed_forward", stubborn)
     assert offset_of(model[0]) is None and Embedder(model).attention == "padded"
     with pytest.raises(InputError, match="cannot be packed"):
         Embedder(model, attention="packed")

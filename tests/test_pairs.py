@@ -7,9 +7,9 @@ from tokenizers.models import WordPiece
 
 from sentemb.corpus import Tokens
 from sentemb.errors import InputError
-from sentemb.pairs import PAIRS, Pairs, Words, augment, contiguous, draw, joined, labelled, neighbours, sample, usable
-from sentemb.pairs.augment import AUGMENTATIONS, Noise
-from sentemb.pairs.builders import dropout
+from sentemb.pairs import PAIRS, Pairs, Words, contiguous, draw, dropout, joined, labelled, neighbours, sample, usable
+from sentemb.pairs import augmentations as augment
+from sentemb.pairs.augmentations import AUGMENTATIONS, Noise
 
 
 def listed(pairs: Pairs) -> list[list[int]]:

@@ -15,8 +15,9 @@ from sentemb.corpus import open_corpus
 from sentemb.encoders import Prompts, load, parse_prompts, prompts_of, set_prompts, tokenizer_of, towers, towers_of
 from sentemb.errors import InputError
 from sentemb.forward import Embedder
-from sentemb.pairs import Words, augment, contiguous, neighbours
-from sentemb.source import Source
+from sentemb.pairs import Words, contiguous, neighbours
+from sentemb.pairs import augmentations as augment
+from sentemb.training import BatchDataset
 from tests.devices import DEVICE, SINGLE, numbers
 from tests.test_recipe import recipe  # noqa: F401
 from tests.test_train import job, records, steady  # noqa: F401
@@ -77,7 +78,7 @@ def test_the_training_forward_equals_encode_with_its_prompt(spec, prompts, inclu
     tokenizer = tokenizer_of(model)
     sides = [corpus.tokens(tokenizer, 34, text) for text in (prompts.anchor, prompts.positive)]
     pairs = neighbours(corpus.split()[0])
-    batch = Source(pairs, sides[0], None, None, 1, 0, 16, 1, 0, positive_tokens=sides[1])[0]
+    batch = BatchDataset(pairs, sides[0], None, None, 1, 0, 16, 1, 0, positive_tokens=sides[1])[0]
     with torch.no_grad():
         found = Embedder(model)(*batch.features(model, slice(0, 16), DEVICE)).cpu().numpy()
         parts = [Embedder(model)(*batch.features(model, slice(n, n + 4), DEVICE)).cpu() for n in (0, 4, 8, 12)]
@@ -122,7 +123,7 @@ def test_two_towers_have_a_prompt_each(included, encoder, corpus, tmp_path):
         assert prompts_of(again) == TWO and np.abs(again.encode(texts) - both).max() < 1e-6
     tokens = [corpus.tokens(tokenizer_of(model), 12, text) for text in (TWO.anchor, TWO.positive)]
     for pairs in (neighbours(corpus.split()[0]), contiguous(corpus.split()[0])):
-        batch = Source(pairs, tokens[0], None, None, 2, 0, 16, 1, 0, positive_tokens=tokens[1])[0]
+        batch = BatchDataset(pairs, tokens[0], None, None, 2, 0, 16, 1, 0, positive_tokens=tokens[1])[0]
         with torch.no_grad():
             found = Embedder(model.eval())(*batch.features(model, slice(0, 16), torch.device("cpu"))).chunk(2)
         rows = pairs.rows[batch.numbers]
@@ -145,7 +146,7 @@ def test_augmentations_leave_the_prompt_alone(encoder, corpus):
     tokens = corpus.tokens(tokenizer, 20, "say it so: ")
     head = tokenizer.encode("say it so: ").ids[:-1]
     assert tokens.prompt_length == len(head) == 5
-    source = Source(augment(corpus.split()[0], "shuffle", 0.9), tokens, None, Words.of(tokenizer), 1, 0, 64, 1, 0)
+    source = BatchDataset(augment(corpus.split()[0], "shuffle", 0.9), tokens, None, Words.of(tokenizer), 1, 0, 64, 1, 0)
     plain, changed = source[0].columns
     assert all(list(row[:5]) == head for row in (*plain, *changed))
     assert any(list(a) != list(b) for a, b in zip(plain, changed, strict=True))

@@ -9,8 +9,9 @@ from accelerate import Accelerator
 from recipes import train_bookcorpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
-from sentemb.runlog import Log, saved_best
 from sentemb.storage import remove, unlisted, verify, write_whole
+from sentemb.training.log import Log
+from sentemb.training.selection import saved_best
 from tests.test_recipe import TINY, recipe  # noqa: F401
 from tests.test_train import job, records  # noqa: F401
 

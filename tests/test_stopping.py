@@ -11,8 +11,9 @@ import time
 import pytest
 import torch
 
-from sentemb import stopping
-from sentemb.stopping import Signals, explained
+from sentemb.training import explained
+from sentemb.training import signals as signal_handling
+from sentemb.training.signals import Signals
 
 
 def asked(signals: Signals, number: int) -> None:
@@ -38,13 +39,13 @@ def test_a_signal_is_remembered_and_handlers_are_put_back(name, capfd):
 
 def test_a_second_one_exits_at_once():
     code = (
-        "import sys, time\nfrom sentemb.stopping import Signals\n"
+        "import sys, time\nfrom sentemb.training.signals import Signals\n"
         "with Signals():\n    print('ready', flush=True)\n    time.sleep(60)\n    time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     process.terminate()
-    time.sleep(stopping.AGAIN + 0.3)
+    time.sleep(signal_handling.AGAIN + 0.3)
     assert process.poll() is None
     process.terminate()
     _, said = process.communicate(timeout=10)
@@ -52,7 +53,7 @@ def test_a_second_one_exits_at_once():
 
 
 def test_hanging_up_is_never_a_second_one_and_nohup_is_respected(monkeypatch):
-    monkeypatch.setattr(stopping, "AGAIN", -1.0)
+    monkeypatch.setattr(signal_handling, "AGAIN", -1.0)
     with Signals() as signals:
         os.kill(os.getpid(), signal.SIGINT)
         asked(signals, signal.SIGINT)
@@ -96,13 +97,13 @@ def test_errors_that_are_none_of_the_code_are_explained():
 
 def test_a_second_one_exits_though_the_main_thread_is_deep_in_a_library():
     code = (
-        "import ctypes\nfrom sentemb.stopping import Signals\n"
+        "import ctypes\nfrom sentemb.training.signals import Signals\n"
         "with Signals():\n    print('ready', flush=True)\n    [ctypes.CDLL(None).sleep(60) for _ in range(9)]\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    time.sleep(stopping.AGAIN + 0.3)
+    time.sleep(signal_handling.AGAIN + 0.3)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGINT
@@ -110,7 +111,7 @@ def test_a_second_one_exits_though_the_main_thread_is_deep_in_a_library():
 
 def test_streams_may_end(tmp_path):
     ends = os.pipe()
-    stream = stopping.Lasting(os.fdopen(ends[1], "w", buffering=1))
+    stream = signal_handling.Lasting(os.fdopen(ends[1], "w", buffering=1))
     os.close(ends[0])
     stream.write("nobody reads this\n")
     stream.flush()

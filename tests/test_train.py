@@ -12,8 +12,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from sentemb import checkpoint
-from sentemb.config import FitConfig
 from sentemb.corpus import open_corpus
 from sentemb.encoders import HEADS, load, tokenizer_of, towers, towers_of
 from sentemb.errors import InputError
@@ -21,11 +19,11 @@ from sentemb.forward import Embedder, MaskedWords, seed_dropout
 from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Pairs, Words, usable
 from sentemb.registry import build
-from sentemb.runlog import Watch
 from sentemb.runs import RunFolder
-from sentemb.source import Batch
-from sentemb.train import describe, fit, refuse_misfit
-from sentemb.update import gradients, loss_of, seed_of
+from sentemb.training import FitConfig, checkpoints, describe, fit, refuse_misfit
+from sentemb.training.batches import Batch
+from sentemb.training.monitor import Watch
+from sentemb.training.step import gradients, loss_of, seed_of
 from tests.devices import DEVICE, DOUBLE, GPU, SINGLE, near, numbers
 from tests.two_processes import hash_of, trained
 
@@ -333,14 +331,14 @@ def test_every_checkpoint_is_a_model_and_nothing_half_written_stays(job):
 
 
 def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path):
-    checkpoint.write_whole(tmp_path / "step-1", lambda folder: (folder / "a").write_text("whole"))
+    checkpoints.write_whole(tmp_path / "step-1", lambda folder: (folder / "a").write_text("whole"))
 
     def fail(folder):
         (folder / "a").write_text("half")
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space"):
-        checkpoint.write_whole(tmp_path / "step-1", fail)
+        checkpoints.write_whole(tmp_path / "step-1", fail)
     assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
     assert (tmp_path / "step-1" / "a").read_text() == "whole"
 

@@ -13,9 +13,8 @@ import torch.distributed as dist
 from benchmarks import faults
 from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
-from sentemb.processes import Patience
-from sentemb.stopping import explained
 from sentemb.storage import lock_of
+from sentemb.training import Patience, explained
 from tests.test_recipe import recipe  # noqa: F401
 from tests.test_train import records
 

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from sentemb.config import FitConfig
 from sentemb.encoders import ENCODERS
 from sentemb.forward import Embedder
 from sentemb.objectives import OBJECTIVES
-from sentemb.processes import refuse_drift
 from sentemb.registry import build
-from sentemb.source import Batch
-from sentemb.twin import Twin
-from sentemb.update import gradients
+from sentemb.training import FitConfig
+from sentemb.training.batches import Batch
+from sentemb.training.distributed import refuse_drift
+from sentemb.training.momentum_encoder import Twin
+from sentemb.training.step import gradients
 
 GPU = os.environ.get("SENTEMB_TEST_DEVICE", "cpu") != "cpu"  # (a script sees no package of tests)
 SIZES = (8, 8, 7)  # pairs of the three batches; the last one is smaller, and two processes share it unevenly

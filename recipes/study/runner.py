@@ -173,7 +173,7 @@ class _Stop:
 def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
     """The study with what all its encoders share, each setting checked as the recipe does."""
     from recipes.job import check_settings
-    from sentemb.config import FitConfig
+    from sentemb.training import FitConfig
 
     shared = {"corpus": corpus, "data": str(data) if data else None, "tasks": tasks, "score": False}
     encoders: Sequence[Planned] = [replace(p, settings=p.settings | shared) for p in study.encoders]

@@ -19,17 +19,16 @@ import torch
 from eval.neighbours import held_out
 from eval.reading import read
 from eval.tasks import choose_tasks
-from recipes.job import check_settings, make_model, run, save_model
+from recipes.job import check_settings, make_model, run, save_trained_model
 from recipes.scoring import selected
 from recipes.study.measure import measure
 from recipes.study.plan import ARRAYS, ROW, Planned
-from sentemb.checkpoint import newest_whole
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import load
 from sentemb.errors import Damaged, Halted, InputError, in_a_line
 from sentemb.runs import MODEL, MODULES, TRAINED_FOLDERS, RunFolder, discard, refuse_foreign, write_card
-from sentemb.stopping import explained
 from sentemb.storage import replacing, verify, write_text, write_whole
+from sentemb.training import explained, newest_whole
 
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
 
@@ -86,7 +85,7 @@ def _train(planned: Planned, out: Path, corpus: Corpus) -> None:
     check_settings(settings)
     torch.manual_seed(settings["seed"])
     model = make_model(settings, corpus, corpus.split()[0])
-    write_whole(out / MODEL, lambda partial: save_model(partial, model, settings, corpus, "0 steps"))
+    write_whole(out / MODEL, lambda partial: save_trained_model(partial, model, settings, corpus, "0 steps"))
 
 
 def _scored(planned: Planned, out: Path, corpus: Corpus, folds: int) -> dict[str, Any]:

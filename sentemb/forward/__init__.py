@@ -1,8 +1,8 @@
 """The training forward: token rows to embeddings, equal to the saved model's ``encode`` and faster."""
 
-from sentemb.forward.collate import collate_tokens
+from sentemb.forward.collate import Features, collate_tokens
 from sentemb.forward.dropout import seed_dropout
-from sentemb.forward.encoder import ATTENTIONS, Embedder, Features
+from sentemb.forward.encoder import ATTENTIONS, Embedder
 from sentemb.forward.masked_lm import MaskedWords
 
 __all__ = [

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from sentemb.encoders import towers_of
 
+Features = dict[str, Any]  # tensors, and ``prompt_lengths``: a list of the tokens in each column's prompt
+
 
 def collate_tokens(model: SentenceTransformer, rows: Sequence[np.ndarray]) -> dict[str, Tensor]:
     """Token rows (``[length]`` ids each) as the features an encoder's first module takes, padded to the longest."""

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from sentemb.encoders import GRU, towers_of
 from sentemb.errors import InputError
+from sentemb.forward.collate import Features
 from sentemb.forward.masked_lm import MaskedWords
 from sentemb.forward.packed import offset_of, packed_forward, using
 from sentemb.forward.recurrent import dense_recurrence
 from sentemb.registry import choose
 
 ATTENTIONS = ("auto", "packed", "padded", "sdpa", "eager")
-Features = dict[str, Any]  # tensors, and ``prompt_lengths``: a list of the tokens in each column's prompt
 
 
 class Embedder(nn.Module):

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from sentemb.forward.collate import Features
 from sentemb.forward.dropout import drop, quick_dropout
-from sentemb.forward.encoder import Features
 
 NAME = "sentemb_packed"
 

@@ -1,6 +1,7 @@
 """The page docs/objectives.md, made from what the objectives say of themselves."""
 
-from sentemb.objectives import OBJECTIVES, Objective
+from sentemb.objectives import OBJECTIVES
+from sentemb.objectives.base import Objective
 from sentemb.registry import options_of
 
 HEAD = """# Objectives

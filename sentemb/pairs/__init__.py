@@ -1,7 +1,19 @@
 """Positive pairs out of sentences: neighbours, one sentence twice, augmentations, labelled rows (table PAIRS)."""
 
-from sentemb.pairs.augment import Words
-from sentemb.pairs.builders import PAIRS, Pairs, contiguous, draw, joined, labelled, neighbours, sample, usable
+from sentemb.pairs.augmentations import Words
+from sentemb.pairs.builders import (
+    PAIRS,
+    Pairs,
+    augment,
+    contiguous,
+    draw,
+    dropout,
+    joined,
+    labelled,
+    neighbours,
+    sample,
+    usable,
+)
 from sentemb.pairs.lazy import Numbers, Selection
 from sentemb.pairs.permutation import Permutation
 
@@ -12,8 +24,10 @@ __all__ = [
     "Permutation",
     "Selection",
     "Words",
+    "augment",
     "contiguous",
     "draw",
+    "dropout",
     "joined",
     "labelled",
     "neighbours",

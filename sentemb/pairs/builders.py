@@ -11,9 +11,8 @@ import numpy as np
 
 from sentemb.corpus import Tokens
 from sentemb.errors import InputError
-from sentemb.pairs import Selection
-from sentemb.pairs.augment import AUGMENTATIONS, Noise
-from sentemb.pairs.lazy import Lazy, Numbers
+from sentemb.pairs.augmentations import AUGMENTATIONS, Noise
+from sentemb.pairs.lazy import Lazy, Numbers, Selection
 from sentemb.pairs.permutation import Permutation
 from sentemb.registry import choose
 

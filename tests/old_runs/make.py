@@ -62,7 +62,7 @@ def corpus() -> str:
 
 def stop_at(step: int) -> None:
     """Ask this process to end, as a scheduler does, when the learning rate of that step is asked for."""
-    from sentemb.config import FitConfig
+    from sentemb.training import FitConfig
 
     before = FitConfig.lr_at
 

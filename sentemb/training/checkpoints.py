@@ -66,7 +66,9 @@ def save(
     write_whole(folder, write)
 
 
-def save_model(folder: Path, model: SentenceTransformer, about: dict[str, Any], card: Card | None = None) -> None:
+def save_selected_model(
+    folder: Path, model: SentenceTransformer, about: dict[str, Any], card: Card | None = None
+) -> None:
     """Write ``folder``, a model with ``selected.json``: the step it is of and its dev score; whole or not at all."""
 
     def write(partial: Path) -> None:

@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from sentemb.epoch import Updates
 from sentemb.errors import InputError
 from sentemb.registry import choose
+from sentemb.training.samplers import Updates
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from sentemb.corpus import Tokens
 from sentemb.encoders import towers_of
-from sentemb.epoch import Order, Runs, Updates, counts, share
 from sentemb.forward import Features, collate_tokens
 from sentemb.pairs import Numbers, Pairs, Words
-from sentemb.stopping import ignore_signals
+from sentemb.training.samplers import Order, Runs, Updates, counts, share
+from sentemb.training.signals import ignore_signals
 
 AT_ONCE = 1_000_000  # sentences looked at
 
@@ -51,7 +51,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Source:
+class BatchDataset:
     """Makes the batches of updates out of pairs and tokens."""
 
     pairs: Pairs

@@ -1,10 +1,8 @@
 """The only training loop: one forward for both views, global negatives with exact gradients, a log a human can read."""
 
-import contextlib
 import hashlib
-import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +12,24 @@ from accelerate import Accelerator
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from sentemb import checkpoint
-from sentemb.config import FitConfig
 from sentemb.corpus import Tokens
 from sentemb.encoders import towers_of
-from sentemb.errors import Halted, InputError, Stopped
+from sentemb.errors import InputError, Stopped
 from sentemb.forward import Embedder
-from sentemb.objectives import NEEDS, OBJECTIVES, Objective
+from sentemb.objectives import Objective
 from sentemb.pairs import Pairs, Words
-from sentemb.processes import agree, any_of, on_main, refuse_drift
-from sentemb.runlog import Log, Scores, rewind, saved_best
 from sentemb.runs import CONFIG, RunFolder, refuse_foreign, write_card
-from sentemb.source import Batch, Source
-from sentemb.stopping import Signals, explained
-from sentemb.storage import write_text
-from sentemb.twin import Twin
-from sentemb.update import gradients
+from sentemb.training import checkpoints
+from sentemb.training.batches import Batch, BatchDataset
+from sentemb.training.config import FitConfig
+from sentemb.training.distributed import agree, any_of, on_main, refuse_drift
+from sentemb.training.failures import _batch_file, _explained, _mend
+from sentemb.training.log import Log, Scores, rewind
+from sentemb.training.momentum_encoder import Twin
+from sentemb.training.selection import saved_best
+from sentemb.training.setup import _deciding, refuse_misfit
+from sentemb.training.signals import Signals
+from sentemb.training.step import gradients
 
 Found = tuple[Path | None, list[str]]  # a checkpoint, and what was said of those that are not whole
 SKIPS = 20  # updates without a finite gradient, one after another, that --on-nan skip bears
@@ -66,7 +66,7 @@ def fit(
         score: held-out scores of the model, logged at step 0, every ``eval_every`` steps and at the last one.
         dev: the score by which ``best/`` is chosen, higher is better; ``last/`` is the model as last scored.
         resume: continue from the newest whole checkpoint of ``run``, if there is one; or from what
-            :func:`newest_whole` has found.
+            :func:`agreed_checkpoint` has found.
         words: how token ids make words, where the pairs change some.
         caller_files: names in ``run`` that the caller has put there.
         forget_best: the dev scores of the run that is resumed do not compare with those of now; ``best/`` is chosen
@@ -103,8 +103,8 @@ def fit(
     # The fused kernel is one pass over memory, on CPU and CUDA alike.
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
     beside: dict[str, nn.Module] = {"objective": objective} | ({"twin": twin} if twin else {})  # saved and resumed, too
-    found, told = newest_whole(run, accelerator) if resume is True else resume or (None, [])
-    state = checkpoint.restore(found, embedder, optimizer, beside) if found else {}
+    found, told = agreed_checkpoint(run, accelerator) if resume is True else resume or (None, [])
+    state = checkpoints.restore(found, embedder, optimizer, beside) if found else {}
     state |= {"best": None} if forget_best else {}
     deciding = _deciding(config, accelerator.num_processes)
     for setting, value in state.get("settings", deciding).items():
@@ -121,7 +121,7 @@ def fit(
     prepared, optimizer = accelerator.prepare(embedder, optimizer)
     world, rank = accelerator.num_processes, accelerator.process_index
     cuts = (config.seed, config.batch_size, world, rank, config.least)
-    source = Source(pairs, tokens, names, words, towers, *cuts, positive_tokens)
+    source = BatchDataset(pairs, tokens, names, words, towers, *cuts, positive_tokens)
 
     def save(step: int) -> None:
         for module in beside.values():
@@ -130,10 +130,10 @@ def fit(
             state = {"step": step, "skipped": skipped, "settings": deciding, **log.state()}
             state["scaler"] = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
             try:
-                checkpoint.save(folder.checkpoint(step), embedder, optimizer, beside, state, _card(run, step, log))
+                checkpoints.save(folder.checkpoint(step), embedder, optimizer, beside, state, _card(run, step, log))
             except FloatingPointError as error:
                 raise FloatingPointError(f"step {step}: {error}, so it is not saved; {_mend(run, config)}") from None
-            checkpoint.prune(run, config.keep)
+            checkpoints.prune(run, config.keep)
         accelerator.wait_for_everyone()
 
     model.train()
@@ -205,9 +205,9 @@ def fit(
     return max(done, steps)
 
 
-def newest_whole(run: Path, accelerator: Accelerator) -> Found:
-    """As checkpoint.newest_whole: the main process looks, all take what it found."""
-    return on_main(lambda: checkpoint.newest_whole(run), accelerator)
+def agreed_checkpoint(run: Path, accelerator: Accelerator) -> Found:
+    """As checkpoints.newest_whole: the main process looks, all take what it found."""
+    return on_main(lambda: checkpoints.newest_whole(run), accelerator)
 
 
 def stepped(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> bool:
@@ -221,73 +221,10 @@ def stepped(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> bool:
     return accelerator.scaler is None or accelerator.scaler.get_scale() >= before
 
 
-def _deciding(config: FitConfig, processes: int) -> dict[str, float]:
-    """The settings that a run must go on with."""
-    names = ("lr", "warmup", "weight_decay", "clip", "seed", "mlm")
-    return {name: getattr(config, name) for name in names} | {"global batch": config.batch_size * processes}
-
-
-class _Place:
-    """How far the loop has come, for what is said when it fails."""
-
-    step = 0
-    encoding = False
-    log: Log | None = None
-
-
-@contextlib.contextmanager
-def _explained(run: Path, micro_batch: int, batch_size: int) -> Iterator[_Place]:
-    """Errors that are none of the code as Halted, with what is kept; the log is closed in any case."""
-    at = _Place()
-    try:
-        yield at
-    except (InputError, FloatingPointError):
-        raise
-    except Exception as error:
-        why = None if isinstance(error, Stopped) else explained(error, micro_batch, batch_size * at.encoding)
-        if why is None:
-            raise
-        raise Halted(f"step {at.step}: {why}; {_kept(run)}") from error
-    finally:
-        with contextlib.suppress(OSError):  # (of a full disk)
-            if at.log is not None:
-                at.log.close()
-
-
-def _kept(run: Path) -> str:
-    """What a run that fails now goes on from."""
-    newest = RunFolder(run).newest_checkpoint()
-    if newest is None:
-        return "no checkpoint was saved yet (--save-every)"
-    return f"the last good checkpoint is {newest}, and --resume --out {run} goes on from it"
-
-
-def _mend(run: Path, config: FitConfig) -> str:
-    skip = ", or leave out such updates with --on-nan skip" if config.on_nan == "stop" else ""
-    return (
-        f"{_kept(run)}; try a lower --lr (now {config.lr:g}) or a longer --warmup (now {config.warmup}) in a new "
-        f"run{skip}"
-    )
-
-
 def _digest(batch: Batch) -> str:
     """Hex digest of the numbers of an update's pairs, on all processes."""
     assert batch.numbers is not None
     return hashlib.blake2b(batch.numbers.astype("<i8").tobytes(), digest_size=8).hexdigest()
-
-
-def _batch_file(
-    run: Path, step: int, batch: Batch, pairs: Pairs, about: dict[str, float], accelerator: Accelerator
-) -> str:
-    """Write down which pairs an update without a finite gradient saw; returns a clause that says where."""
-    assert batch.numbers is not None
-    path, numbers = RunFolder(run).nonfinite(step), batch.numbers.tolist()
-    if accelerator.is_main_process:
-        content = {"step": step, **{name: str(value) for name, value in about.items()}, "pairs": numbers}
-        content["sentences"] = pairs.rows[batch.numbers].tolist()  # rows of the corpus
-        write_text(path, json.dumps(content) + "\n")
-    shown = ", ".join(map(str, numbers[:5]))
-    return f" (pairs {shown}{', ...' if len(numbers) > 5 else ''}: {len(numbers)} in {path})"
 
 
 def _score(log: Log, score: Scores | None, model: SentenceTransformer, run: Path, step: int, loss: float) -> None:
@@ -297,55 +234,11 @@ def _score(log: Log, score: Scores | None, model: SentenceTransformer, run: Path
         if log.dev in log.scores:
             kept = {"step": step, log.dev: log.scores[log.dev]}
             for name in ("last", "best") if best else ("last",):
-                checkpoint.save_model(run / name, model, kept, _card(run, step, log))
+                checkpoints.save_selected_model(run / name, model, kept, _card(run, step, log))
         log.accelerator.wait_for_everyone()
 
 
-def _card(run: Path, step: int, log: Log) -> checkpoint.Card:
+def _card(run: Path, step: int, log: Log) -> checkpoints.Card:
     """Writes the card of the model after ``step`` into a folder, with its dev scores."""
     scores = {name.removeprefix("heldout_"): value for name, value in log.scores.items()}
     return lambda folder: write_card(folder, RunFolder(run).read_config(), f"{step} steps", scores)
-
-
-def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1) -> None:
-    """InputError where an objective lacks what it needs of the pairs, or would leave out what they have."""
-    name = next((key for key, kind in OBJECTIVES.items() if kind is type(objective)), type(objective).__name__)
-    there = {"runs": pairs.runs, "labels": pairs.labels is not None, "negatives": pairs.negatives > 0, "targets": True}
-    for need in sorted(objective.needs):
-        if not there[need]:
-            raise InputError(f"objective {name} needs {NEEDS[need]}")
-    if pairs.negatives and "negatives" not in objective.needs | objective.takes:
-        raise InputError(
-            f"objective {name} takes no hard negatives, and the pairs have {pairs.negatives} each; choose infonce, "
-            "hard_negatives or dpr, or leave their columns out (negatives=none)"
-        )
-    if pairs.labels is not None and "labels" not in objective.needs:
-        raise InputError(
-            f"objective {name} makes no use of classes; choose supcon or cross_entropy, or leave label= "
-            "(of neighbours: classes=) out"
-        )
-    classes = getattr(objective, "classes", None)
-    found = 0 if pairs.labels is None else int(pairs.labels.max(initial=-1)) + 1
-    if classes is not None and found > classes:
-        raise InputError(f"objective {name} has {classes} classes and the pairs {found}; write {name}:classes={found}")
-    if towers > 1 and objective.one_space:
-        raise InputError(f"objective {name} keeps what both sides look like in one place; it needs --towers 1")
-
-
-def describe(
-    config: FitConfig, objective: Objective, pairs: Pairs, accelerator: Accelerator, embedder: Embedder
-) -> str:
-    """The first log line: what one update sees and computes with, and how long the run is."""
-    processes = accelerator.num_processes
-    whole = min(config.batch_size * processes, len(pairs))
-    each = min(config.batch_size, len(pairs) // processes)
-    what = "consecutive sentences" if pairs.runs else "pairs"
-    parts = f" in parts of {config.micro_batch}" if 0 < config.micro_batch < each else ""
-    contrasted = objective.negatives(whole, pairs.negatives, pairs.runs)
-    how = f"attention {embedder.attention}, " if embedder.attention != "none" else ""
-    return (
-        f"{processes} process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}, {how}"
-        f"{'compiled, ' if config.compile else ''}{torch.get_num_threads()} thread(s); "
-        f"batch {each} {what} per process{parts}, {whole} in all, {contrasted}; "
-        f"{config.steps(len(pairs), processes)} steps over {len(pairs):,} {what}"
-    )

@@ -12,12 +12,12 @@ from accelerate import Accelerator
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from sentemb.config import FitConfig
 from sentemb.forward import seed_dropout
 from sentemb.objectives import Extras, Objective
-from sentemb.processes import gather, gather_plain
-from sentemb.source import Batch
-from sentemb.twin import Twin
+from sentemb.training.batches import Batch
+from sentemb.training.config import FitConfig
+from sentemb.training.distributed import gather, gather_plain
+from sentemb.training.momentum_encoder import Twin
 
 
 @dataclass(frozen=True)
