@@ -1,7 +1,8 @@
 """Sentence embeddings from unlabelled text, and why they work, on the hypersphere."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sentemb.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from sentemb.corpus import CORPORA, Corpus, open_corpus
@@ -12,19 +13,18 @@ if TYPE_CHECKING:
     from sentemb.registry import build
     from sentemb.training import FitConfig, fit
 
-# Imported when they are asked for: torch and sentence-transformers take seconds, which --help should not.
 _HOMES = {
-    "CORPORA": "corpus",
-    "Corpus": "corpus",
-    "open_corpus": "corpus",
-    "ENCODERS": "encoders",
-    "load": "encoders",
-    "InputError": "errors",
-    "OBJECTIVES": "objectives",
-    "PAIRS": "pairs",
-    "build": "registry",
-    "FitConfig": "training",
-    "fit": "training",
+    "CORPORA": "sentemb.corpus",
+    "Corpus": "sentemb.corpus",
+    "open_corpus": "sentemb.corpus",
+    "ENCODERS": "sentemb.encoders",
+    "load": "sentemb.encoders",
+    "InputError": "sentemb.errors",
+    "OBJECTIVES": "sentemb.objectives",
+    "PAIRS": "sentemb.pairs",
+    "build": "sentemb.registry",
+    "FitConfig": "sentemb.training",
+    "fit": "sentemb.training",
 }
 
 __all__ = [
@@ -42,11 +42,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"sentemb.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

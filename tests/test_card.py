@@ -8,8 +8,7 @@ from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
 from sentemb.encoders import load, towers
-from sentemb.runs import write_card
-from sentemb.runs.folder import read_config
+from sentemb.runs import RunFolder, write_card
 from tests.conftest import SENTENCES
 
 CONFIG = {
@@ -62,6 +61,6 @@ def test_a_card_of_our_own_modules_says_how_they_load(kind, encoder, tmp_path):
 
 def test_a_card_needs_nothing_but_a_model(encoder, tmp_path):
     encoder(STATIC).save(str(tmp_path), create_model_card=False)
-    assert read_config(tmp_path) == {}
+    assert RunFolder(tmp_path).read_config() == {}
     text = write_card(tmp_path, {}, "0 steps", {"alignment": 1.0}).read_text()
     assert "a corpus" in text and "| 1.0000 | held-out pairs |" in text

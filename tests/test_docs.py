@@ -199,8 +199,8 @@ def parsers() -> dict[str, object]:
         recipe: lambda given, own=own: options.parser("", own).parse_args(given) for recipe, own in RECIPES.items()
     }
     found["eval.senteval"] = lambda given: senteval.parser().parse_args(given)
-    for module, name in (("eval.download", "main"), ("sentemb.corpus.__main__", "main")):
-        found[module.removesuffix(".__main__")] = importlib.import_module(module).__dict__[name]
+    for command, module in (("eval.download", "eval.download"), ("sentemb.corpus", "sentemb.inspection.cli")):
+        found[command] = importlib.import_module(module).main
     return found | {"recipes/doctor.py": doctor.main}
 
 

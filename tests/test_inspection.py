@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sentemb import inspection
 from sentemb.corpus import CLEANINGS, clean_corpus, cut, open_corpus
-from sentemb.corpus.__main__ import as_text, main
 from sentemb.errors import InputError
-from sentemb.inspection import Section, Text, inspect
+from sentemb.inspection import Section, inspect, sections, timing
+from sentemb.inspection.cli import as_text, main
+from sentemb.inspection.inspector import tokenizer_named
+from sentemb.inspection.text import Text
 from sentemb.registry import build
 
 SCRIPT = "<script>alert(1)</script>"
@@ -73,7 +74,7 @@ def vocabulary(tmp_path) -> str:
 
 def opened(corpus: str, vocabulary: str, max_length: int, clean: str = "none") -> Text:
     found = open_corpus(corpus, progress=False)
-    _, tokenizer = inspection.tokenizer_named(vocabulary, found)
+    _, tokenizer = tokenizer_named(vocabulary, found)
     tokens = found.tokens(tokenizer, max_length)
     kept = clean_corpus(found, tokens, build(CLEANINGS, clean, "clean"), 0, max_length)
     return Text(found, tokens, tokenizer, max_length, 0, kept)
@@ -86,26 +87,26 @@ def number(section: Section, label: str) -> int:
 def test_lengths_are_those_of_whole_sentences(corpus, documents, vocabulary):
     text = opened(corpus, vocabulary, 6)
     expected = Counter(len(text.tokenizer.encode(s).ids) for document in documents for s in document)
-    counts, full, looked = inspection.length_counts(text)
+    counts, full, looked = sections.length_counts(text)
     assert {length: int(n) for length, n in enumerate(counts) if n} == dict(expected)
     assert full == looked == sum(n for length, n in expected.items() if length >= 6)
-    section = inspection.lengths(text)
+    section = sections.lengths(text)
     assert number(section, "cut by --max-length 6") == sum(n for length, n in expected.items() if length > 6)
     assert sum(share for _, share in section.bars) == pytest.approx(1)
 
 
 def test_a_sample_of_the_long_sentences_stands_for_all(corpus, vocabulary, monkeypatch):
-    monkeypatch.setattr(inspection, "LONG", 20)
-    counts, full, looked = inspection.length_counts(opened(corpus, vocabulary, 4))
+    monkeypatch.setattr(sections, "LONG", 20)
+    counts, full, looked = sections.length_counts(opened(corpus, vocabulary, 4))
     assert looked == 20 < full and counts.sum() == pytest.approx(240)
 
 
 @pytest.mark.parametrize("at_once", [4_000_000, 50])
 def test_copies_are_those_of_a_slow_count(corpus, documents, vocabulary, monkeypatch, at_once):
-    monkeypatch.setattr(inspection, "SORTED", at_once)  # one bucket, or eight
+    monkeypatch.setattr(sections, "SORTED", at_once)  # one bucket, or eight
     text = opened(corpus, vocabulary, 40)
     said = [(d, " ".join(text.tokenizer.encode(s).tokens)) for d, document in enumerate(documents) for s in document]
-    section, counts = inspection.copies(text), Counter(s for _, s in said)
+    section, counts = sections.copies(text), Counter(s for _, s in said)
     assert number(section, "of an earlier sentence") == len(said) - len(counts)
     assert number(section, "of one in the same document") == len(said) - len(set(said))
     assert [int(row[0]) for row in section.rows] == sorted(counts.values(), reverse=True)[:20]
@@ -115,7 +116,7 @@ def test_copies_are_those_of_a_slow_count(corpus, documents, vocabulary, monkeyp
 
 def test_pairs_are_those_of_a_slow_count(corpus, documents, vocabulary):
     text = opened(corpus, vocabulary, 40, "drop:min_tokens=3,letters=0.5,duplicates=document")
-    section, kept, row = inspection.paired(text, True, 0), text.kept.mask, 0
+    section, kept, row = sections.paired(text, True, 0), text.kept.mask, 0
     alike = lost = ends = inside = 0
     for document in documents:
         ids = [text.tokenizer.encode(s).ids for s in document]
@@ -133,7 +134,7 @@ def test_pairs_are_those_of_a_slow_count(corpus, documents, vocabulary):
 
 
 def test_unknown_tokens_are_counted_and_their_words_named(corpus, documents, vocabulary):
-    section, lacking = inspection.unknown(text := opened(corpus, vocabulary, 40)), text.tokenizer.token_to_id("[UNK]")
+    section, lacking = sections.unknown(text := opened(corpus, vocabulary, 40)), text.tokenizer.token_to_id("[UNK]")
     rows = [text.tokenizer.encode(s).ids for document in documents for s in document]
     assert number(section, "tokens") == sum(row.count(lacking) for row in rows) > 5
     assert number(section, "sentences with any") == sum(lacking in row for row in rows)
@@ -144,23 +145,23 @@ def test_unknown_tokens_are_counted_and_their_words_named(corpus, documents, voc
 
 
 def test_a_tokenizer_that_spells_everything_has_no_unknown(corpus, vocabulary):
-    section = inspection.unknown(opened(corpus, "learned:300", 40))
+    section = sections.unknown(opened(corpus, "learned:300", 40))
     assert number(section, "tokens") == 0 and not section.rows
 
 
 def test_characters_are_those_of_a_slow_count(corpus, vocabulary):
-    section = inspection.characters(opened(corpus, vocabulary, 40))
+    section = sections.characters(opened(corpus, vocabulary, 40))
     assert [number(section, label) for label, _ in section.facts] == [1, 1, 1]
     assert "240" in section.title
 
 
 def test_one_large_document_is_warned_of(tmp_path, vocabulary, monkeypatch):
-    monkeypatch.setattr(inspection, "LARGE", 50)
+    monkeypatch.setattr(sections, "LARGE", 50)
     (tmp_path / "one.txt").write_text("".join(f"the cat saw {i} fish\n" for i in range(60)), encoding="utf-8")
     for spec, told in ((str(tmp_path / "one.txt"), 1), (f"lines:path={tmp_path / 'one.txt'},boundaries=true", 0)):
-        sections = list(inspect(spec, vocabulary, timed=False))
-        assert sum("boundaries=true" in note for note in sections[0].notes) == told
-        assert "pairs boundaries=true would cut" in dict(sections[-1].facts)
+        found = list(inspect(spec, vocabulary, timed=False))
+        assert sum("boundaries=true" in note for note in found[0].notes) == told
+        assert "pairs boundaries=true would cut" in dict(found[-1].facts)
 
 
 def test_the_command_prints_and_writes_the_same_twice(corpus, vocabulary, tmp_path, capsys):
@@ -224,7 +225,7 @@ def test_what_cannot_be_used_is_told_in_a_sentence(given, corpus, tmp_path, caps
 
 
 def test_an_epoch_is_timed(corpus, vocabulary, monkeypatch):
-    monkeypatch.setattr(inspection, "SECONDS", 0.01)
+    monkeypatch.setattr(timing, "SECONDS", 0.01)
     section = list(inspect(corpus, vocabulary, encoders=[f"static:embeddings={vocabulary}"]))[-1]
     ((rate, epoch, name),) = section.rows
     assert float(rate.replace(",", "")) > 0 and epoch == "0 min 0 s" and name.startswith("static")
@@ -233,9 +234,7 @@ def test_an_epoch_is_timed(corpus, vocabulary, monkeypatch):
 
 
 def test_help_answers_without_torch():
-    code = (
-        "from sentemb.corpus.__main__ import parser; import sys; parser().print_help(); print('torch' in sys.modules)"
-    )
+    code = "from sentemb.inspection.cli import parser; import sys; parser().print_help(); print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert run.stdout.endswith("False\n") and "--max-length" in run.stdout
 
@@ -245,5 +244,5 @@ def test_real_books(real_data: Path, tmp_path: Path):
     (tmp_path / "books").mkdir()
     for book in sorted((real_data / "books").rglob("*.txt"), key=lambda path: path.stat().st_size)[:3]:
         shutil.copy(book, tmp_path / "books")
-    sections = list(inspect(str(tmp_path / "books"), timed=False))
-    assert number(sections[0], "documents") == 3 and number(sections[1], "without a token") == 0
+    found = list(inspect(str(tmp_path / "books"), timed=False))
+    assert number(found[0], "documents") == 3 and number(found[1], "without a token") == 0

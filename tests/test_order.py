@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sentemb.pairs import Permutation, Selection
-from sentemb.pairs.lazy import SMALL, Lazy
+from sentemb.pairs.lazy import Lazy
+from sentemb.pairs.permutation import SMALL
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5, 1000, SMALL, SMALL + 1, 70_001, 2**17, 2**17 + 1, 300_007])

@@ -7,8 +7,20 @@ from tokenizers.models import WordPiece
 
 from sentemb.corpus import Tokens
 from sentemb.errors import InputError
-from sentemb.pairs import PAIRS, Pairs, Words, contiguous, draw, dropout, joined, labelled, neighbours, sample, usable
-from sentemb.pairs import augmentations as augment
+from sentemb.pairs import (
+    PAIRS,
+    Pairs,
+    Words,
+    augment,
+    contiguous,
+    draw,
+    dropout,
+    joined,
+    labelled,
+    neighbours,
+    sample,
+    usable,
+)
 from sentemb.pairs.augmentations import AUGMENTATIONS, Noise
 
 

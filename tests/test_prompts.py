@@ -15,8 +15,7 @@ from sentemb.corpus import open_corpus
 from sentemb.encoders import Prompts, load, parse_prompts, prompts_of, set_prompts, tokenizer_of, towers, towers_of
 from sentemb.errors import InputError
 from sentemb.forward import Embedder
-from sentemb.pairs import Words, contiguous, neighbours
-from sentemb.pairs import augmentations as augment
+from sentemb.pairs import Words, augment, contiguous, neighbours
 from sentemb.training import BatchDataset
 from tests.devices import DEVICE, SINGLE, numbers
 from tests.test_recipe import recipe  # noqa: F401

@@ -35,7 +35,7 @@ def trained() -> list[str]:
 
 
 def test_the_inspecting_commands_run(place):
-    from sentemb.corpus.__main__ import main
+    from sentemb.inspection.cli import main
 
     guide = (README_FOLDER / "docs" / "corpora.md").read_text(encoding="utf-8")
     found = re.findall(r"^python -m sentemb\.corpus (.*?)(?:  #.*)?$", README + guide, re.MULTILINE)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from sentemb import report
 from sentemb.errors import InputError
+from sentemb.report import page as report
 from sentemb.report import write_report
 
 SCRIPT = "<script>alert('x')</script>"

@@ -14,7 +14,7 @@ from scipy.special import ive
 
 from recipes.study.curves import weights_figure
 from recipes.study.figures import Drawn, draw_all
-from recipes.study.page import write_page
+from recipes.study.page import write_study_page
 from recipes.study.planes import plane_figure
 from recipes.study.reading import best_with_repeats, chosen, complete, is_temperature_study, read_results
 from recipes.study.shapes import effective_rank_of
@@ -123,7 +123,7 @@ def drawn(study) -> list[Drawn]:
 
 @pytest.fixture(scope="module")
 def page(study) -> str:
-    return write_page(study).read_text(encoding="utf-8")
+    return write_study_page(study).read_text(encoding="utf-8")
 
 
 # ---- closed forms
@@ -253,7 +253,7 @@ def test_a_study_of_little_gives_a_page(tmp_path, which):
     folder.mkdir()
     pd.DataFrame(made).to_parquet(folder / "results.parquet")
     (folder / "study.json").write_text(json.dumps({"tasks": list(TASKS)}))
-    text = write_page(folder).read_text(encoding="utf-8")
+    text = write_study_page(folder).read_text(encoding="utf-8")
     assert all(f"id='encoder-{i}'" in text for i in range(len(made)))
     assert "Figures that are not drawn" in text
 
@@ -268,7 +268,7 @@ def test_missing_or_damaged_files_give_a_page_that_says_so(study, tmp_path, monk
         (folder / broken).unlink()
     if broken != "results.parquet":  # the other two change no figure
         monkeypatch.setattr("recipes.study.page.draw", lambda results: [])
-    text = write_page(folder).read_text(encoding="utf-8")
+    text = write_study_page(folder).read_text(encoding="utf-8")
     assert how == "gone" or broken in text
     if broken == "results.parquet":
         assert "No encoder is done yet" in text and not list((folder / "figures").iterdir())
@@ -296,7 +296,7 @@ def test_csv_is_read_where_there_is_no_parquet(study, tmp_path):
 
 def test_no_folder_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="is no folder"):
-        write_page(tmp_path / "none")
+        write_study_page(tmp_path / "none")
 
 
 def test_names_lead_to_no_other_folder(study):
@@ -333,7 +333,7 @@ def test_nasty_text_is_escaped(page):
 def test_same_files_give_the_same_bytes(study, page, tmp_path):
     folder = shutil.copytree(study, tmp_path / study.name)
     shutil.rmtree(folder / "figures")
-    assert write_page(folder).read_text(encoding="utf-8") == page
+    assert write_study_page(folder).read_text(encoding="utf-8") == page
     for path in (study / "figures").iterdir():
         assert path.read_bytes() == (folder / "figures" / path.name).read_bytes(), path.name
 

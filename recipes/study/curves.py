@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from recipes.study.planes import COLOURS, MARKERS, family_marks, label
 from recipes.study.reading import compared, in_common, usable
-from sentemb.figures import labelled_axes, legend_below
+from sentemb.report import labelled_axes, legend_below
 
 LINES = ("-", "--", ":", "-.")
 GOLDEN = 0.6180339887498949  # its multiples modulo 1 fill an interval evenly: jitter without chance

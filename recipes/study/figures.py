@@ -21,8 +21,7 @@ from recipes.study.planes import family_marks, label, paths_figure, plane_figure
 from recipes.study.reading import Results, best_with_repeats, chosen, read_results, usable
 from recipes.study.shapes import similarities_figure, spectrum_figure
 from recipes.study.spheres import circle_figure, potential, potentials_figure, sphere_figure
-from sentemb.figures import image
-from sentemb.report import LOOK
+from sentemb.report import LOOK, image
 from sentemb.runs import Series, number, show
 
 STYLE = ["default", LOOK, {"figure.dpi": 150}]  # also the resolution of what is rastered inside an SVG

@@ -1,12 +1,10 @@
 """One self-contained HTML page of a study: what was found, its tables and figures, and every encoder in a table.
 
-``write_page(study)`` reads the files of a sweep's folder, draws the figures into STUDY/figures and writes
+``write_study_page(study)`` reads the files of a sweep's folder, draws the figures into STUDY/figures and writes
 STUDY/study.html: no network, figures inline, the same bytes for the same inputs; its one script sorts the table. A
 missing piece gives a page that says so.
 """
 
-import base64
-import hashlib
 import math
 import re
 from pathlib import Path
@@ -15,7 +13,7 @@ import pandas as pd
 
 from recipes.study.figures import Drawn, draw
 from recipes.study.reading import Results, read_results
-from sentemb.report import CSS, POLICY
+from sentemb.report import html_page
 from sentemb.runs import Record, as_dict, as_list, duration, number, plain, safe
 from sentemb.storage import write_text
 
@@ -56,7 +54,6 @@ for (const button of document.querySelectorAll('#encoders th button')) {
   });
 }
 """
-HASH = base64.b64encode(hashlib.sha256(SORT.encode()).digest()).decode()
 WHAT = (
     "encoder",
     "dimension",
@@ -83,7 +80,7 @@ FOUND = {  # column: title, digits, whether more is better
 PARTS = {"cv": ("CV, %", 2), "test": ("test, %", 2), "acc": ("10-fold, %", 2), "tolerance": ("tolerance", 3)}
 
 
-def write_page(study: Path) -> Path:
+def write_study_page(study: Path) -> Path:
     """Draw a study's figures and write STUDY/study.html whole or not at all.
 
     Args:
@@ -114,17 +111,7 @@ def _page(results: Results, drawn: list[Drawn]) -> str:
     missing = "".join(f"<li>{safe(f.title)}: needs {safe(f.missing)}.</li>\n" for f in drawn if not f.svg)
     undrawn = f"<section><h2>Figures that are not drawn</h2><ul class='soft'>\n{missing}</ul></section>"
     tables = "\n".join(_table_section(as_dict(table)) for table in as_list(results.statistics.get("tables")))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}; script-src 'sha256-{HASH}'">
-<title>{title}</title>
-<style>{CSS}{OWN_CSS}</style>
-</head>
-<body>
-<h1>{title}</h1>
+    body = f"""<h1>{title}</h1>
 {"".join(f"<p class='soft'>{safe(text)}</p>" for text in described)}
 <section><h2>What was found</h2>
 {"".join(f"<p>{sentence}</p>" for sentence in said)}
@@ -139,11 +126,8 @@ def _page(results: Results, drawn: list[Drawn]) -> str:
 {_base(results)}
 <p class="caption">Alignment and uniformity: Wang &amp; Isola 2020,
 <a href="https://arxiv.org/abs/2005.10242">arXiv 2005.10242</a>. Temperature and tolerance: Wang &amp; Liu 2021,
-<a href="https://arxiv.org/abs/2012.09740">arXiv 2012.09740</a>.</p>
-<script>{SORT}</script>
-</body>
-</html>
-"""
+<a href="https://arxiv.org/abs/2012.09740">arXiv 2012.09740</a>.</p>"""
+    return html_page(title, body, style=OWN_CSS, script=SORT)
 
 
 def _facts(results: Results) -> str:

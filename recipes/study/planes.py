@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from recipes.study.reading import compared, usable
-from sentemb.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
+from sentemb.report import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
 from sentemb.runs import Series, safe, show
 
 MARKERS = "osD^vPX*<>"

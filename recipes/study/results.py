@@ -41,12 +41,12 @@ def write_table(out: Path) -> pd.DataFrame:
 
 def conclude(out: Path) -> str:
     """Table, statistics, figures and page of what is done; returns what to print."""
-    from recipes.study.page import write_page
+    from recipes.study.page import write_study_page
     from recipes.study.statistics import printed, statistics
 
     table = write_table(out)
     about: dict[str, Any] = json.loads((out / STUDY).read_text(encoding="utf-8"))
     found = statistics(table, about["tasks"], out)
     write_text(out / "statistics.json", json.dumps(found, indent=1) + "\n")
-    page = write_page(out)
+    page = write_study_page(out)
     return f"{printed(found)}\n\ntable: {out / 'results.csv'}   page: {page}"

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from recipes.study.planes import COLOURS
-from sentemb.figures import BLUE, ORANGE, VERMILLION, labelled_axes, legend_below
+from sentemb.report import BLUE, ORANGE, VERMILLION, labelled_axes, legend_below
 from sentemb.runs import Series, show
 
 Arrays = Mapping[str, Series]

@@ -12,8 +12,8 @@ from matplotlib.patches import Circle
 from scipy.ndimage import gaussian_filter
 from scipy.special import i0e, ive
 
-from sentemb.figures import BLUE, GREY, VERMILLION, labelled_axes, legend_below
 from sentemb.geometry import uniformity, uniformity_optimum
+from sentemb.report import BLUE, GREY, VERMILLION, labelled_axes, legend_below
 from sentemb.runs import Series
 
 CIRCLE_KAPPA, SPHERE_KAPPA = 50.0, 30.0  # of the von Mises-Fisher kernels

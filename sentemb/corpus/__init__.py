@@ -12,7 +12,7 @@ from sentemb.corpus.prepare import CHECKED, WordwiseTokenizer
 from sentemb.corpus.readers import FORMATS, cut
 from sentemb.corpus.sample import sample_files
 from sentemb.corpus.sources import CORPORA, absolute_corpus, open_corpus, source_of
-from sentemb.corpus.text_source import TextSource
+from sentemb.corpus.text_source import Reader, Skip, TextSource
 from sentemb.corpus.tokens import CHUNK, Tokens
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "Cleaning",
     "Corpus",
     "Kept",
+    "Reader",
+    "Skip",
     "TextSource",
     "Tokens",
     "WordwiseTokenizer",

@@ -8,7 +8,7 @@ from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_pro
 from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.two_tower import Towers, towers_of
-from sentemb.encoders.word_embeddings import KnownTexts, learn_vocabulary, minilm_folder, resolve, table
+from sentemb.encoders.word_embeddings import KnownTexts, Texts, learn_vocabulary, minilm_folder, resolve, table
 
 __all__ = [
     "ENCODERS",
@@ -16,6 +16,7 @@ __all__ = [
     "HEADS",
     "KnownTexts",
     "Prompts",
+    "Texts",
     "Towers",
     "averaged",
     "freeze_unused",

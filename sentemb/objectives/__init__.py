@@ -6,7 +6,7 @@ that says what it is, and a line in OBJECTIVES. ``python -m sentemb.objectives``
 """
 
 from sentemb.objectives.align_uniform import AlignUniform, Mix
-from sentemb.objectives.base import NEEDS, Extras, Objective
+from sentemb.objectives.base import NEEDS, Extras, Objective, positive
 from sentemb.objectives.byol import BYOL
 from sentemb.objectives.contiguous import CPC, JointInfoNCE
 from sentemb.objectives.contrastive import CMC, DCL, DPR, HardNegatives, InfoNCE, NTXent, SupCon
@@ -64,4 +64,5 @@ __all__ = [
     "Simple",
     "SupCon",
     "VICReg",
+    "positive",
 ]

@@ -1,0 +1,108 @@
+"""What is in a corpus, before you spend hours training on it: a report here, and a self-contained page.
+
+    python -m sentemb.corpus books/                          # a folder of .txt books
+    python -m sentemb.corpus lines.txt --clean drop:duplicates=corpus --page lines.html
+    python -m sentemb.corpus bookcorpus --no-time --max-length 64
+
+It tells how much text there is and what was left out, how long sentences are and how many --max-length cuts, what is
+said again and again, what the vocabulary lacks, what is hardly text, which pairs of neighbours are worth nothing, what
+--clean would drop, and how long an epoch takes here. What it prepares is what training reads: a run with the same
+--corpus, --max-length and word embeddings begins at once. The same command tells the same, but for the timing.
+"""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sentemb.errors import InputError
+from sentemb.inspection.page import refuse_foreign_page, write_corpus_page
+
+if TYPE_CHECKING:
+    from sentemb.inspection.text import Section
+
+LABEL, WIDTH, NOTES = 32, 100, 5  # of the terminal: characters of a label, of a line; notes
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    made = argparse.ArgumentParser(
+        prog="python -m sentemb.corpus", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add(
+        "corpus",
+        metavar="CORPUS",
+        help="as --corpus of the recipes: sample; a folder of .txt books; a file, a sentence a line; a .parquet, "
+        ".jsonl, .csv or .tsv file; hub:name=...; bookcorpus; several as 'A + B'",
+    )
+    add(
+        "--tokenizer",
+        default="auto",
+        metavar="NAME",
+        help="minilm (the words of encoder rnn and static; the default where it is installed), learned:SIZE (as "
+        "rnn:embeddings=random learns them; else the default, learned:16000), a text file of word embeddings, a folder "
+        "with tokenizer.json, a run, a hub name",
+    )
+    add("--max-length", type=int, default=40, metavar="N", help="tokens to which sentences are cut (default 40)")
+    add("--clean", default="none", metavar="SPEC", help="tell what these rules would drop: drop:min_tokens=3,...")
+    add("--boundaries", action="store_true", help="look for books' beginnings and ends, also in several documents")
+    add(
+        "--encoder",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="time this one, as --encoder of the recipes; may be given again (default: each kind there is)",
+    )
+    add("--time", action=argparse.BooleanOptionalAction, default=True, help="--no-time leaves the timing out")
+    add("--seed", type=int, default=0, help="of the pairs shown and timed (default 0)")
+    add("--page", type=Path, default=Path("corpus.html"), metavar="FILE", help="the page (default corpus.html)")
+    add("--no-page", dest="page", action="store_const", const=None, help="write no page")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: 0 done, 2 something given cannot be used."""
+    options = parser().parse_args(arguments)
+    with contextlib.suppress(AttributeError):  # a terminal may lack characters of the text
+        cast(Any, sys.stdout).reconfigure(errors="replace")
+    try:
+        if options.page:
+            refuse_foreign_page(options.page)
+        from sentemb.inspection.inspector import inspect  # torch and the rest, seconds
+
+        sections = []
+        for section in inspect(
+            options.corpus, options.tokenizer, options.max_length, options.clean, options.encoder, options.boundaries,
+            options.seed, options.time,
+        ):  # fmt: skip
+            print(as_text(section), flush=True)
+            sections.append(section)
+        if options.page:
+            write_corpus_page(options.page, sections)
+            print(f"page: {options.page}")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def as_text(section: "Section") -> str:
+    """A section for the terminal: aligned, long texts cut; what steers a terminal is taken out."""
+    wide = max(LABEL, *(len(label) for label, _ in section.facts))
+    lines = [section.title, *(f"  {label:<{wide}}  {value}" for label, value in section.facts)]
+    lines += [f"  {label:>9} {share:6.1%} {'#' * round(100 * share)}" for label, share in section.bars]
+    table = [*([section.head] if section.rows and section.texts == 1 else []), *section.rows]
+    numbers = [row[: -section.texts] for row in table]
+    widths = [max(map(len, column)) for column in zip(*numbers, strict=True)]
+    for row in table:
+        before = "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=False))
+        for text in row[-section.texts :]:
+            lines.append(f"    {before}  {text}")
+            before = " " * len(before)
+    lines = [line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines]
+    left = len(section.notes) - NOTES
+    lines += [f"  note: {note}" for note in section.notes[:NOTES]]
+    lines += [f"  note: {left:,} more, all of them on the page"] if left > 0 else []
+    return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines) + "\n"

@@ -1,0 +1,182 @@
+"""One self-contained HTML page from a run's files: what was trained, what it bought, and where it did not pay.
+
+``write_report(run)`` reads RUN/config.json, RUN/log.jsonl and, where there is one, RUN/scores.json, and writes
+RUN/report.html: no script, no network, figures inline, the same bytes for the same inputs. A missing piece gives a
+page that says so. ``python -m sentemb.report RUN`` writes the page again.
+
+Alignment, uniformity and the plane they are drawn in: Wang & Isola 2020, arXiv 2005.10242.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib import style
+from matplotlib.figure import Figure
+
+from sentemb.errors import InputError
+from sentemb.report.drawing import LOOK, image
+from sentemb.report.figures import histogram_figure, loss_figure, path_figure, retrieval_figure, stsb_figure
+from sentemb.report.score_table import score_table, verdict
+from sentemb.report.template import html_page
+from sentemb.runs import Record, Run, RunFolder, as_dict, as_list, duration, number, read_run, safe, show
+from sentemb.storage import write_text
+
+LOSS = """How wrong the encoder is about which sentences belong together. The dashed line, log(number of candidates),
+is the loss of guessing. A lower panel turns the loss into information (van den Oord et al. 2018): how much a
+sentence's embedding tells about its partner, at least; it cannot rise above the dashed line."""
+PATH = """Alignment says how close partners lie, uniformity how evenly all sentences fill the sphere of directions. A
+good encoder has both: it moves toward the lower left. No encoder of this dimension can be left of the dashed line,
+except by the chance of a finite sample."""
+STSB = """The same plane on STS-B dev, as the SimCSE paper draws it (Gao et al. 2021): alignment of pairs scored above
+4, uniformity of all its sentences. Training on other text may well make either worse here; best/ is chosen by its
+Spearman where that is the dev score."""
+HISTOGRAM = """Cosine similarity of sentences that belong together (partners) and of random pairs (strangers), before
+and after training on the same axes. The less the two shapes overlap, the better partners are told from strangers."""
+RETRIEVAL = """How well a held-out sentence finds its partner among the held-out candidates: recall at 1 is how often
+the partner is nearest of all, MRR the mean of 1 / its rank. 1 is perfect."""
+
+
+def write_report(run: Path) -> Path:
+    """Read a run folder's files and write RUN/report.html whole or not at all.
+
+    Args:
+        run: folder with ``config.json`` (an object), ``log.jsonl`` (one record a line; a line cut short by a killed
+            run is left out; a step logged twice, as after a resume, counts once, with its later values) and, where the
+            encoder was scored, ``scores.json``.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: no config.json or log.jsonl, a config.json that is not a JSON object, or a page that cannot be
+            written.
+    """
+    page = RunFolder(run).report
+    try:
+        write_text(page, _page(read_run(run)))
+    except OSError as error:
+        raise InputError(f"cannot write {page}: {error.strerror}; make {run} writable") from error
+    return page
+
+
+# ---- scores
+
+
+# ---- the page
+
+Drawing = Callable[[Run], Figure | None]
+FIGURES: list[tuple[str, str, Drawing, str, str]] = [  # id, title, figure, explanation, what is missing without it
+    ("loss", "Loss over training", loss_figure, LOSS, "two records with a finite loss in log.jsonl"),
+    ("path", "Alignment and uniformity over training", path_figure, PATH, "two records with both in log.jsonl"),
+    ("histogram", "Partners and strangers", histogram_figure, HISTOGRAM, "histograms in scores.json"),
+    ("retrieval", "Retrieval over training", retrieval_figure, RETRIEVAL, "two held-out scores in log.jsonl"),
+]
+STSB_FIGURE = ("stsb", "Alignment and uniformity on STS-B", stsb_figure, STSB, "two scores of STS-B in log.jsonl")
+
+
+LAST = {"steps": "step", "pairs seen": "pairs_seen", "peak memory, MiB": "peak_memory_mib"}
+
+
+def _page(run: Run) -> str:
+    begun = as_dict(run.config.get("settings")).get("init")
+    encoder = f"begun from {begun}" if begun else f"encoder {run.setting('encoder')}"
+    title, made = safe(run.corpus()), f"{encoder}, objective {run.setting('objective')}"
+    rows = run.rows()
+    scores = score_table(rows) if rows else "<p>No scores yet: this run has no scores.json with rows.</p>"
+    with style.context(["default", LOOK]):
+        drawn = [*FIGURES, *([STSB_FIGURE] if np.isfinite(run.series("stsb_alignment")).any() else [])]
+        figures = "\n".join(_card(run, *figure) for figure in drawn)
+    body = f"""<h1>{title}</h1>
+<p class="soft">{safe(made)}</p>
+<section><h2>Summary</h2>
+{_summary(run)}
+</section>
+<section><h2>Scores</h2>
+{scores}
+</section>
+<div class="figures">
+{figures}
+</div>
+{_examples(run)}
+{_details(run.config)}
+<p class="caption">Alignment and uniformity: Wang &amp; Isola 2020,
+<a href="https://arxiv.org/abs/2005.10242">arXiv 2005.10242</a>.</p>"""
+    return html_page(f"{title}: {safe(made)}", body)
+
+
+def _summary(run: Run) -> str:
+    said = verdict(run.rows()) if run.rows() else ["The encoder has not been scored yet."]
+    used = run.last("uniformity_used")
+    if math.isfinite(used):
+        collapse = ": close to collapse, where every sentence gets the same embedding" if used < 0.1 else ""
+        said.append(
+            f"In the last record a batch's embeddings use {used:.0%} of the uniformity they could have{collapse}."
+        )
+    if len(run.records) < 2:
+        count = "one record" if run.records else "no record"
+        said.append(f"The log has {count} so far, so there are no curves.")
+    facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(run) if value != "–")
+    notes = "".join(f"<p class='note'>{safe(note)}</p>\n" for note in run.notes)
+    return "".join(f"<p>{safe(sentence)}</p>\n" for sentence in said) + notes + f"<dl>{facts}</dl>"
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    encoder, speed = as_dict(run.config.get("encoder")), run.series("pairs_per_second")
+    median = float(np.median(speed[speed > 0])) if np.any(speed > 0) else math.nan
+    return [
+        *((name, show(run.last(key), 0)) for name, key in LAST.items()),
+        ("last loss", show(run.last("loss"), 3)),
+        ("pairs per second, median", show(median, 0)),
+        ("time", duration(run.last("seconds"))),
+        ("dimension", show(number(encoder.get("dimension")), 0)),
+        ("trainable parameters", show(number(encoder.get("trainable")), 0)),
+        ("processes", show(number(run.config.get("world_size")), 0)),
+    ]
+
+
+def _card(run: Run, name: str, title: str, draw: Drawing, explained: str, missing: str) -> str:
+    figure = draw(run)
+    body = f"<p class='soft'>Not drawn: it needs {missing}.</p>"
+    if figure is not None:
+        body = f"<div class='paper'>{image(figure, name, title)}</div><figcaption>{explained}</figcaption>"
+    return f"<figure id='{name}'><h2>{title}</h2>{body}</figure>"
+
+
+def _examples(run: Run) -> str:
+    found = [e for e in as_list(run.scores.get("examples")) if isinstance(e, list) and len(e) == 3]
+    cells = ((safe(a), safe(b), show(number(cosine), 3)) for a, b, cosine in found)
+    body = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>\n" for row in cells)
+    head = "<tr><th scope='col'>sentence</th><th scope='col'>its nearest neighbour</th><th scope='col'>cosine</th></tr>"
+    table = f"<table><thead>{head}</thead><tbody>\n{body}</tbody></table>"
+    return f"<section><h2>Examples</h2>{table}</section>" if found else ""
+
+
+def _details(config: Record) -> str:
+    """All of config.json: a table for each object in it, settings first, and one for the values beside them."""
+    tables = {key: value for key, value in config.items() if isinstance(value, dict)}
+    beside = {key: value for key, value in config.items() if key not in tables}
+    tables = {"settings": {}, "versions": {}, "run": beside, "corpus": {}, **tables}
+    body = "".join(f"<h3>{safe(name)}</h3>{_table(values)}\n" for name, values in tables.items() if values)
+    return f"<details><summary>Settings, versions, command and corpus</summary>\n{body}</details>"
+
+
+def _table(values: Record) -> str:
+    rows = (f"<tr><th scope='row'>{safe(key)}</th><td>{safe(value)}</td></tr>\n" for key, value in values.items())
+    return f"<table><tbody>\n{''.join(rows)}</tbody></table>"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m sentemb.report RUN``: write the page again, print its path; 2 and one sentence if RUN is no run."""
+    description = "Write RUN/report.html, one self-contained page, from the files of a training run."
+    parser = argparse.ArgumentParser(prog="python -m sentemb.report", description=description)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder with config.json and log.jsonl")
+    try:
+        print(write_report(parser.parse_args(arguments).run))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
