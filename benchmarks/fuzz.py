@@ -77,7 +77,7 @@ def registries() -> tuple[Any, Callable[[Any], None]]:
     """Specs made of the pieces that specs are made of, for every table."""
     from hypothesis import strategies as st
 
-    from eval.probe import PROBES
+    from eval import PROBES
     from sentemb.corpus import CLEANINGS, CORPORA
     from sentemb.encoders import ENCODERS, HEADS
     from sentemb.objectives import OBJECTIVES
@@ -191,8 +191,7 @@ def senteval_files(folder: Path) -> tuple[Any, Callable[[Any], None]]:
     """SentEval's files with a few rows each, lines and bytes of them changed."""
     from hypothesis import strategies as st
 
-    from eval.reading import read
-    from eval.tasks import TASKS
+    from eval import TASKS, read
 
     tasks = {name: task for name, task in TASKS.items() if not task.sample}
     line = {

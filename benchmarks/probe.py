@@ -26,10 +26,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from eval.encoding import EmbeddingCache, Encoder
-from eval.probe import Fold, Logistic, Result, kfold, nested, split, stratified
-from eval.reading import Data, read
-from eval.tasks import GROUPS, choose_tasks, data_folder
+from eval import (
+    GROUPS,
+    Data,
+    EmbeddingCache,
+    Encoder,
+    Fold,
+    Logistic,
+    Result,
+    choose_tasks,
+    data_folder,
+    kfold,
+    nested,
+    read,
+    split,
+    stratified,
+)
 from sentemb.encoders import load, minilm_folder
 from sentemb.errors import InputError
 from sentemb.storage import cache_dir

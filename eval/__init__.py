@@ -1,1 +1,100 @@
-"""Evaluation of frozen sentence encoders: SentEval's probes, and the geometry of embeddings."""
+"""Scoring: SentEval's tasks and probes, similarity, geometry and retrieval of held-out sentences, tables and tests."""
+
+from typing import TYPE_CHECKING
+
+from sentemb.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from eval.embedding_cache import EmbeddingCache
+    from eval.encode import Encoder
+    from eval.evaluator import SentEvalEvaluator
+    from eval.heldout import ONE_SIDE, TWO_TOWERS, HeldOut, geometry_of, held_out, sides_of, similarities
+    from eval.probes import PROBES, SEED, Fold, Logistic, Result, kfold, nested, split, stratified
+    from eval.scorer import Settings, evaluate, measure, score, stsb_dev
+    from eval.senteval_api import SE
+    from eval.significance import compare
+    from eval.tables import PACKAGES, Table, as_text, format_table
+    from eval.tasks import GROUPS, TASKS, Data, choose_tasks, data_folder, named, read
+
+__all__ = [
+    "GROUPS",
+    "ONE_SIDE",
+    "PACKAGES",
+    "PROBES",
+    "SE",
+    "SEED",
+    "TASKS",
+    "TWO_TOWERS",
+    "Data",
+    "EmbeddingCache",
+    "Encoder",
+    "Fold",
+    "HeldOut",
+    "Logistic",
+    "Result",
+    "SentEvalEvaluator",
+    "Settings",
+    "Table",
+    "as_text",
+    "choose_tasks",
+    "compare",
+    "data_folder",
+    "evaluate",
+    "format_table",
+    "geometry_of",
+    "held_out",
+    "kfold",
+    "measure",
+    "named",
+    "nested",
+    "read",
+    "score",
+    "sides_of",
+    "similarities",
+    "split",
+    "stratified",
+    "stsb_dev",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "EmbeddingCache": "eval.embedding_cache",
+        "Encoder": "eval.encode",
+        "SentEvalEvaluator": "eval.evaluator",
+        "HeldOut": "eval.heldout",
+        "ONE_SIDE": "eval.heldout",
+        "TWO_TOWERS": "eval.heldout",
+        "geometry_of": "eval.heldout",
+        "held_out": "eval.heldout",
+        "sides_of": "eval.heldout",
+        "similarities": "eval.heldout",
+        "Fold": "eval.probes",
+        "Logistic": "eval.probes",
+        "PROBES": "eval.probes",
+        "Result": "eval.probes",
+        "SEED": "eval.probes",
+        "kfold": "eval.probes",
+        "nested": "eval.probes",
+        "split": "eval.probes",
+        "stratified": "eval.probes",
+        "Settings": "eval.scorer",
+        "evaluate": "eval.scorer",
+        "measure": "eval.scorer",
+        "score": "eval.scorer",
+        "stsb_dev": "eval.scorer",
+        "SE": "eval.senteval_api",
+        "compare": "eval.significance",
+        "PACKAGES": "eval.tables",
+        "Table": "eval.tables",
+        "as_text": "eval.tables",
+        "format_table": "eval.tables",
+        "Data": "eval.tasks",
+        "GROUPS": "eval.tasks",
+        "TASKS": "eval.tasks",
+        "choose_tasks": "eval.tasks",
+        "data_folder": "eval.tasks",
+        "named": "eval.tasks",
+        "read": "eval.tasks",
+    },
+)

@@ -26,8 +26,7 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from eval.sources import File, files_of
-from eval.tasks import GROUPS
+from eval.tasks import GROUPS, DataFile, files_of
 from sentemb.errors import InputError
 from sentemb.storage import digest
 
@@ -51,11 +50,11 @@ class Fault(Exception):
         self.passing, self.unreachable = passing, unreachable
 
 
-def download(folder: Path, files: Sequence[File], mirror: str | None = None, progress: bool = False) -> list[str]:
+def download(folder: Path, files: Sequence[DataFile], mirror: str | None = None, progress: bool = False) -> list[str]:
     """Bring ``files`` into ``folder``; a failing one does not stop the others.
 
     Args:
-        folder: gets downstream/...; files: see :func:`eval.sources.files_of`.
+        folder: gets downstream/...; files: see :func:`eval.tasks.checksums.files_of`.
         mirror: address of a copy of ``folder``, asked first.
         progress: show a bar, on a terminal.
 
@@ -100,11 +99,11 @@ def _move(bar: tqdm, start: int, there: int) -> None:
     bar.update(start + there - bar.n)  # back, too, where a file is begun anew
 
 
-def _places(file: File, mirror: str | None) -> tuple[str, ...]:
+def _places(file: DataFile, mirror: str | None) -> tuple[str, ...]:
     return (f"{mirror.rstrip('/')}/{file.path}", *file.urls) if mirror else file.urls
 
 
-def _fetch(file: File, target: Path, urls: Sequence[str], unreachable: dict[str, str], progress: Progress) -> bool:
+def _fetch(file: DataFile, target: Path, urls: Sequence[str], unreachable: dict[str, str], progress: Progress) -> bool:
     """Bring one file: True if it was fetched, False if it is there already.
 
     Raises:
@@ -139,7 +138,7 @@ def _fetch(file: File, target: Path, urls: Sequence[str], unreachable: dict[str,
     )
 
 
-def _in_place(file: File, target: Path) -> bool:
+def _in_place(file: DataFile, target: Path) -> bool:
     if not target.exists():
         return False
     if not target.is_file():
@@ -200,7 +199,7 @@ def _is(path: Path, file: BinaryIO) -> bool:
         return False
 
 
-def _attempts(url: str, file: File, partial: BinaryIO, progress: Progress) -> None:
+def _attempts(url: str, file: DataFile, partial: BinaryIO, progress: Progress) -> None:
     """Make ``partial`` the whole right file from ``url``, or raise the last Fault."""
     for pause in (*PAUSES, None):
         resumed = _size(partial) > 0
@@ -213,7 +212,7 @@ def _attempts(url: str, file: File, partial: BinaryIO, progress: Progress) -> No
             time.sleep(pause)
 
 
-def _verify(file: File, partial: BinaryIO, resumed: bool) -> None:
+def _verify(file: DataFile, partial: BinaryIO, resumed: bool) -> None:
     partial.seek(0)
     content = partial.read()
     found = hashlib.sha256(content).hexdigest()
@@ -224,7 +223,7 @@ def _verify(file: File, partial: BinaryIO, resumed: bool) -> None:
         raise Fault(f"wrong sha256 {found} ({lines} lines where {file.lines} are expected)", passing=resumed)
 
 
-def _receive(url: str, file: File, partial: BinaryIO, progress: Progress) -> None:
+def _receive(url: str, file: DataFile, partial: BinaryIO, progress: Progress) -> None:
     """Append to ``partial`` what it lacks of ``file``."""
     there = _size(partial)
     if there == file.size:
@@ -349,7 +348,7 @@ def run(options: argparse.Namespace) -> bool:
     return not failed
 
 
-def _list(files: Sequence[File], mirror: str | None) -> None:
+def _list(files: Sequence[DataFile], mirror: str | None) -> None:
     try:
         for file in files:
             print(file.path, file.size, file.sha256, *_places(file, mirror)[:1], sep="\t")

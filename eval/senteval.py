@@ -11,42 +11,39 @@ code is 2.
 """
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from eval.reading import Data, read
-from eval.tasks import GROUPS, TASKS, Task, choose_tasks, data_folder
+from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, read
 from sentemb.errors import InputError
+from sentemb.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from eval.compat import SE, SentEvalEvaluator
-    from eval.encoding import Encoder
-    from eval.scoring import evaluate, measure
+    from eval.encode import Encoder
+    from eval.evaluator import SentEvalEvaluator
+    from eval.scorer import evaluate, measure
+    from eval.senteval_api import SE
     from eval.tables import format_table
 
 __all__ = ["SE", "Encoder", "SentEvalEvaluator", "evaluate", "format_table", "main", "measure"]
 
+
 SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex", ".txt": "text"}  # of --output
 
-# Imported when they are asked for: torch and sentence-transformers take seconds, which --help should not.
-HOMES = {
-    "SE": "eval.compat",
-    "SentEvalEvaluator": "eval.compat",
-    "Encoder": "eval.encoding",
-    "evaluate": "eval.scoring",
-    "measure": "eval.scoring",
-    "format_table": "eval.tables",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(HOMES[name]), name)
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "SE": "eval.senteval_api",
+        "SentEvalEvaluator": "eval.evaluator",
+        "Encoder": "eval.encode",
+        "evaluate": "eval.scorer",
+        "measure": "eval.scorer",
+        "format_table": "eval.tables",
+    },
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,9 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
         tasks, failed = prepare(options)
-        from eval.run import run
+        from eval.score_checkpoints import score_checkpoints  # torch and the rest, seconds
 
-        sys.exit(run(options, tasks, failed))
+        sys.exit(score_checkpoints(options, tasks, failed))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -114,6 +111,7 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
         raise InputError(f"{name} must be at least {least}, got {getattr(options, name[2:].replace('-', '_'))}")
     if options.output:
         refuse_unwritable(options.output)
+        options.output_format = SUFFIXES[options.output.suffix.lower()]
     folder = data_folder(options.data)
     tasks, failed = read_all(choose_tasks(options.tasks, folder), folder)
     if not any("STS-B" in data.task.name for data in tasks):

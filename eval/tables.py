@@ -2,18 +2,20 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-from scipy.stats import binomtest
-
-from eval.neighbours import ONE_SIDE
+from eval.heldout import ONE_SIDE
 from eval.tasks import METRICS, TASKS, kind_of
+from sentemb.registry import choose
 
-Results = Mapping[str, Mapping[str, Any]]  # a result of eval.scoring.measure by the encoder's name
+PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn", "numpy")
+FORMATS = ("text", "markdown", "latex", "csv", "json")
+
+Results = Mapping[str, Mapping[str, Any]]  # a result of eval.scorer.measure by the encoder's name
 
 
 @dataclass(frozen=True)
@@ -24,32 +26,6 @@ class Table:
     head: list[str]
     lines: list[list[str]]
     notes: tuple[str, ...] = ()
-
-
-def mcnemar(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
-    """Exact McNemar test of two classifiers on the same rows.
-
-    Args:
-        a, b: ``[n]`` whether each was right.
-
-    Returns:
-        (rows only a had right, rows only b had right, two-sided p): under the null hypothesis each such row is a coin's
-        toss. Source: McNemar 1947; the exact form is the sign test on the discordant rows.
-    """
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    discordant = only_a + only_b
-    return only_a, only_b, float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
-
-
-def compare(correct: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
-    """McNemar's test of every two encoders on every task that both have: ``correct[encoder][task]`` is ``[n]`` bool."""
-    rows = []
-    for a, b in combinations(correct, 2):
-        for task in correct[a]:
-            if task in correct[b]:
-                only_a, only_b, p = mcnemar(correct[a][task], correct[b][task])
-                rows.append({"task": task, "a": a, "b": b, "only_a": only_a, "only_b": only_b, "p": p})
-    return rows
 
 
 def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> list[Table]:
@@ -228,3 +204,16 @@ def format_table(results: Results) -> str:
 
 
 RENDER: dict[str, Callable[[Sequence[Table]], str]] = {"text": as_text, "markdown": as_markdown, "latex": as_latex}
+
+
+def render(kind: str, results: dict[str, dict[str, Any]], comparison: list[dict[str, Any]]) -> str:
+    """Results in one of FORMATS. JSON: an object; of several checkpoints ``{"results": [...], "comparison"}``."""
+    choose("format", kind, FORMATS)
+    if kind == "csv":
+        return as_csv(results, comparison)
+    if kind != "json":
+        return RENDER[kind](tables(results, comparison))
+    versions = {package: version(package) for package in PACKAGES}
+    whole = [{"checkpoint": name, **result, "versions": versions} for name, result in results.items()]
+    content = whole[0] if len(whole) == 1 else {"results": whole, "comparison": comparison}
+    return json.dumps(content, indent=2)

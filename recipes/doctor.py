@@ -124,7 +124,7 @@ def _reached(url: str, otherwise: str) -> Line:
 
 def data() -> Line:
     """SentEval's files and the sample."""
-    from eval.tasks import choose_tasks, data_folder
+    from eval import choose_tasks, data_folder
     from sentemb.errors import InputError
     from sentemb.storage import cache_dir
 

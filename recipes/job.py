@@ -19,9 +19,7 @@ from accelerate.utils import set_seed
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging
 
-from eval.neighbours import held_out
-from eval.run import PACKAGES
-from eval.tasks import data_folder, named
+from eval import PACKAGES, data_folder, held_out, named
 from recipes.launch import make_accelerator
 from recipes.options import absolute_settings
 from recipes.resuming import (

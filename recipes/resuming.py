@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from filelock import Timeout
 
-from eval.neighbours import ONE_SIDE, TWO_TOWERS
+from eval import ONE_SIDE, TWO_TOWERS
 from recipes.options import refuse_used
 from sentemb.corpus import Corpus
 from sentemb.encoders import Prompts

@@ -8,12 +8,19 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from eval.encoding import Encoder
-from eval.neighbours import HeldOut, geometry_of, sides_of, similarities
-from eval.reading import Data, read
-from eval.scoring import evaluate, stsb_dev
-from eval.tables import format_table
-from eval.tasks import choose_tasks
+from eval import (
+    Data,
+    Encoder,
+    HeldOut,
+    choose_tasks,
+    evaluate,
+    format_table,
+    geometry_of,
+    read,
+    sides_of,
+    similarities,
+    stsb_dev,
+)
 from sentemb.encoders import averaged, towers_of
 from sentemb.errors import InputError
 from sentemb.report import write_report

@@ -98,9 +98,7 @@ def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
     """Look at all that is given, then run what is not done."""
     import torch
 
-    from eval.neighbours import held_out
-    from eval.reading import read
-    from eval.tasks import choose_tasks, data_folder
+    from eval import choose_tasks, data_folder, held_out, read
     from recipes.study.results import conclude
     from recipes.study.runner import prepare, refuse_others, run_all
     from sentemb.corpus import absolute_corpus, open_corpus

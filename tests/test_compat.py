@@ -11,9 +11,9 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from eval.compat import UPSTREAM, Parameters
-from eval.probe import Logistic, Mlp
+from eval.probes import Logistic, Mlp
 from eval.senteval import SE, SentEvalEvaluator
+from eval.senteval_api import UPSTREAM, Parameters
 from eval.tasks import TASKS
 from sentemb.errors import InputError
 from tests.test_senteval import TINY, TINY_PAIRS, TINY_SPLIT, TINY_STS, folder  # noqa: F401
@@ -99,7 +99,7 @@ def test_the_parameters_are_the_documented_ones(data):
 )
 def test_a_wrong_batcher_is_told_before_any_fit(data, answer, said, monkeypatch):
     se = SE({"task_path": data}, lambda params, batch: answer(batch))
-    monkeypatch.setattr("eval.probe.train_many", lambda *_, **__: pytest.fail("a fit was begun"))
+    monkeypatch.setattr("eval.probes.protocols.train_many", lambda *_, **__: pytest.fail("a fit was begun"))
     with pytest.raises(InputError, match=said):
         se.eval("MR")
 

@@ -249,7 +249,7 @@ def test_a_command_has_flags_that_exist(command, monkeypatch):
 
 def specs(given: dict[str, object]) -> None:
     """The names and options that a command's specs hold exist."""
-    from eval.probe import PROBES
+    from eval.probes import PROBES
     from eval.tasks import named
     from sentemb.corpus import CLEANINGS
     from sentemb.encoders import ENCODERS, HEADS
@@ -331,7 +331,7 @@ def test_the_table_of_evaluation_options_is_complete():
 
 
 def test_the_forms_and_schemes_named_are_those_there_are():
-    from eval.reading import SHAPES
+    from eval.tasks.readers import SHAPES
 
     assert set(rows(PAGES["extending.md"], "form")) == set(SHAPES)
     named = ", ".join(rows(PAGES["extending.md"], "scheme")).replace("`", "")

@@ -13,8 +13,8 @@ import pytest
 
 from eval import download as module
 from eval.download import download, main
-from eval.sources import FILES, File, files_of
-from eval.tasks import GROUPS
+from eval.tasks import GROUPS, files_of
+from eval.tasks.checksums import FILES, DataFile
 from sentemb.errors import InputError
 
 GOOD = b"a fine film .\nthe rain went on .\nno newline at the end ?"
@@ -92,9 +92,9 @@ def first(*answers: Answer) -> Answer:
     return lambda handler, before: answers[min(before, len(answers) - 1)](handler, before)
 
 
-def row(*urls: str, path: str = NAME, content: bytes = GOOD) -> File:
+def row(*urls: str, path: str = NAME, content: bytes = GOOD) -> DataFile:
     lines = content.count(b"\n") + (not content.endswith(b"\n"))
-    return File(path, hashlib.sha256(content).hexdigest(), lines, len(content), urls)
+    return DataFile(path, hashlib.sha256(content).hexdigest(), lines, len(content), urls)
 
 
 def left(folder: Path) -> list[str]:
@@ -278,11 +278,11 @@ def test_without_locks_each_process_has_its_own_partial(server, tmp_path, monkey
 
 
 @pytest.fixture
-def table(server, monkeypatch) -> list[File]:
+def table(server, monkeypatch) -> list[DataFile]:
     """MR and CR as a table of one file each, on the server."""
     server.answers |= {"/mr": whole(GOOD), "/cr": whole(b"good\n")}
     files = [row(f"{server.url}/mr"), row(f"{server.url}/cr", path="downstream/CR/custrev.pos", content=b"good\n")]
-    monkeypatch.setattr("eval.sources.FILES", tuple(files))
+    monkeypatch.setattr("eval.tasks.checksums.FILES", tuple(files))
     return files
 
 

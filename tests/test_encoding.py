@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from eval.encoding import EmbeddingCache, Encoder, fingerprint
+from eval.embedding_cache import EmbeddingCache, fingerprint
+from eval.encode import Encoder
 from sentemb.encoders import load
 from sentemb.errors import InputError
 

@@ -11,9 +11,10 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from eval.logistic import Regressions
-from eval.mlp import optimiser
-from eval.probe import PROBES, Fold, Knn, Logistic, Mlp, kfold, nested, split, stratified
+from eval.probes import PROBES, Fold, Logistic, Mlp, kfold, nested, split, stratified
+from eval.probes.logistic import Regressions
+from eval.probes.mlp import optimiser
+from eval.probes.protocols import Knn
 from sentemb.errors import InputError
 from sentemb.registry import build
 from tests.devices import DEVICE, DOUBLE, numbers, tensor, zeros
@@ -116,8 +117,8 @@ def test_many_fits_equal_each_alone(monkeypatch):
     x, y = features(200, 10, 1.0, 3)
     rows = [np.arange(0, 150), np.arange(50, 200), np.arange(0, 200, 2)]
     together = Regressions(x, y, np.arange(200), DEVICE_NAME).predict(rows, rows, GRID)
-    monkeypatch.setattr("eval.logistic.BUDGET", 1)  # a fit a block
-    monkeypatch.setattr("eval.logistic.LARGEST", 1)  # a Hessian a class
+    monkeypatch.setattr("eval.probes.logistic.BUDGET", 1)  # a fit a block
+    monkeypatch.setattr("eval.probes.logistic.LARGEST", 1)  # a Hessian a class
     one_by_one = Regressions(x, y, np.arange(200), DEVICE_NAME).predict(rows, rows, GRID)
     for row, a, b in zip(rows, together, one_by_one, strict=True):
         alone = Regressions(x, y, row, DEVICE_NAME).predict([row], [row], GRID)[0]

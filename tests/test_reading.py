@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.reading import read
-from eval.tasks import GROUPS, SAMPLE, STSB, TASKS, File, Task, choose_tasks, data_folder, named
+from eval.tasks import GROUPS, TASKS, Task, choose_tasks, data_folder, named, read
+from eval.tasks.table import SAMPLE, STSB, File
 from sentemb.errors import InputError
 
 LINES = Task(

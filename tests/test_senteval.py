@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from eval import senteval
-from eval.encoding import Encoder
-from eval.neighbours import HeldOut, held_out, neighbour_geometry, similarities
-from eval.reading import Data, read
-from eval.run import corpus_of
-from eval.scoring import Settings, evaluate, measure, score, stsb_geometry
+from eval.encode import Encoder
+from eval.heldout import HeldOut, held_out, neighbour_geometry, similarities
+from eval.score_checkpoints import corpus_of
+from eval.scorer import Settings, evaluate, measure, score, stsb_geometry
 from eval.senteval import format_table
-from eval.tasks import TASKS, File, Task
+from eval.tasks import TASKS, Data, Task, read
+from eval.tasks.table import File
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.errors import InputError

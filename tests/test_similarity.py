@@ -8,7 +8,9 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from torch import nn
 
-from eval.similarity import aggregate, correlate, cosines, encode_scores, regress
+from eval.probes import regress
+from eval.probes.relatedness import encode_scores
+from eval.sts import aggregate, correlate, cosines
 from tests.devices import COARSE, DEVICE, numbers
 
 

@@ -17,11 +17,10 @@ import yaml
 from scipy.stats import kendalltau, spearmanr
 from sklearn.model_selection import train_test_split
 
-from eval.neighbours import held_out
-from eval.probe import SEED
-from eval.reading import read
-from eval.scoring import Settings, evaluate
-from eval.tasks import TASKS
+from eval.heldout import held_out
+from eval.probes import SEED
+from eval.scorer import Settings, evaluate
+from eval.tasks import TASKS, read
 from recipes import sweep
 from recipes.job import check_settings
 from recipes.study import statistics

@@ -7,8 +7,9 @@ from math import comb
 import numpy as np
 import pytest
 
-from eval.scoring import averages
-from eval.tables import as_csv, as_latex, as_markdown, as_text, compare, format_table, mcnemar, tables
+from eval.scorer import averages
+from eval.significance import compare, mcnemar
+from eval.tables import as_csv, as_latex, as_markdown, as_text, format_table, tables
 from eval.tasks import GROUPS, Task
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from eval.encoding import Encoder
-from eval.neighbours import HeldOut, geometry_of, held_out, neighbour_geometry, sides_of
-from eval.scoring import evaluate
+from eval.encode import Encoder
+from eval.heldout import HeldOut, geometry_of, held_out, neighbour_geometry, sides_of
+from eval.scorer import evaluate
 from recipes import train_bookcorpus
 from recipes.scoring import dev_scores
 from sentemb.corpus import open_corpus

@@ -8,11 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sklearn.model_selection import train_test_split
 
-from eval.encoding import Encoder
-from eval.neighbours import HeldOut, geometry_of, sides_of, similarities
-from eval.probe import SEED, Logistic, kfold
-from eval.reading import Data
-from eval.scoring import Settings, score
+from eval import SEED, Data, Encoder, HeldOut, Logistic, Settings, geometry_of, kfold, score, sides_of, similarities
 from sentemb.geometry import tolerance, unit
 
 Encode = Callable[[Sequence[str]], np.ndarray]
@@ -28,7 +24,7 @@ def measure(
         model: any. tasks: probed ones, as read. pairs: held-out neighbours. folds: of nested cross-validation.
 
     Returns:
-        Numbers: geometry of the held-out pairs (:func:`eval.neighbours.neighbour_geometry`), and for each task T
+        Numbers: geometry of the held-out pairs (:func:`eval.heldout.neighbour_geometry`), and for each task T
         ``T_acc`` (SentEval's protocol, %), ``T_cv`` (best mean of 5-fold cross-validation on a training split, %, to
         choose by), ``T_test`` (that one's accuracy on the rest, %), ``T_tolerance`` (Wang & Liu 2021, eq. 11).
         Arrays: ``edges``, ``partners``, ``strangers``, ``hardest``: histograms of cosines; ``singular_values``;

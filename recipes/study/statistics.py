@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap, kendalltau, rankdata
 
-from eval.tables import Table, as_text, compare
+from eval import Table, as_text, compare
 from recipes.study.plan import ARRAYS, ENCODERS
 from sentemb.geometry import uniformity_optimum
 

@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.neighbours import held_out
-from eval.reading import read
-from eval.tasks import choose_tasks
+from eval import choose_tasks, held_out, read
 from recipes.job import check_settings, make_model, run, save_trained_model
 from recipes.scoring import selected
 from recipes.study.measure import measure

@@ -6,12 +6,12 @@ gone. The copies named here are in public repositories, each at one commit, so t
 
 from dataclasses import dataclass
 
-from eval.tasks import GROUPS, TASKS, named
+from eval.tasks.table import GROUPS, TASKS, named
 from sentemb.errors import InputError
 
 
 @dataclass(frozen=True)
-class File:
+class DataFile:
     """One file, and how to know that it is the right one."""
 
     path: str  # below the data folder, with /
@@ -46,7 +46,7 @@ def _urls(path: str) -> tuple[str, ...]:
     return tuple(urls)
 
 
-def _rows(table: str) -> tuple[File, ...]:
+def _rows(table: str) -> tuple[DataFile, ...]:
     """A folder on a line of its own, then its files: sha256, lines, bytes, name."""
     files, folder = [], ""
     for line in table.split("\n"):
@@ -55,7 +55,7 @@ def _rows(table: str) -> tuple[File, ...]:
                 pass
             case [sha256, lines, size, name]:
                 path = f"{folder}/{name}"
-                files.append(File(path, sha256, int(lines), int(size), _urls(path)))
+                files.append(DataFile(path, sha256, int(lines), int(size), _urls(path)))
     return tuple(files)
 
 
@@ -159,7 +159,7 @@ c558fa95fec006608f13e3d942f153b614beabccbf33e64f36418d406a895e37   1500   258473
 """)
 
 
-def files_of(names: str) -> list[File]:
+def files_of(names: str) -> list[DataFile]:
     """The files that the tasks and groups in ``"MR,CR"`` need, with the licences beside them, each once.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.tasks import File, Task
+from eval.tasks.table import File, Task
 from sentemb.corpus import sample_files
 from sentemb.errors import InputError
 

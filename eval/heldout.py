@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from eval.encoding import Encoder
+from eval.encode import Encoder
 from sentemb.corpus import Corpus
 from sentemb.encoders import prompts_of, towers_of
 from sentemb.errors import InputError

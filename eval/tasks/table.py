@@ -1,6 +1,6 @@
 """Evaluation tasks as frozen rows. A task is data: to add one, add a row.
 
-What the rows mean is SentEval's (Conneau & Kiela 2018, arXiv 1803.05449); :mod:`eval.reading` reads their files.
+What the rows mean is SentEval's (Conneau & Kiela 2018, arXiv 1803.05449); :mod:`eval.tasks` reads their files.
 """
 
 import os

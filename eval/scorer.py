@@ -11,12 +11,12 @@ from sentence_transformers import SentenceTransformer
 from sklearn.metrics import f1_score, mean_squared_error
 from tqdm import tqdm
 
-from eval.encoding import EmbeddingCache, Encoder
-from eval.neighbours import HeldOut, Sides, geometry_of, sides_of
-from eval.probe import SEED, Logistic, Probe, kfold, nested, split
-from eval.reading import Data, Part
-from eval.similarity import Regression, Similarity, aggregate, correlate, cosines, regress
-from eval.tasks import GROUPS, METRICS, Task, kind_of
+from eval.embedding_cache import EmbeddingCache
+from eval.encode import Encoder
+from eval.heldout import HeldOut, Sides, geometry_of, sides_of
+from eval.probes import SEED, Logistic, Probe, Regression, kfold, nested, regress, split
+from eval.sts import Similarity, aggregate, correlate, cosines
+from eval.tasks import GROUPS, METRICS, Data, Part, Task, kind_of
 from sentemb.errors import InputError
 from sentemb.geometry import alignment, effective_rank, mean_cosine, tolerance, uniformity, uniformity_optimum, unit
 
@@ -174,7 +174,7 @@ def measure(
     """Everything about a model: its results, and for each probed task which test rows were right (``[n]`` bool).
 
     Args:
-        model: any SentenceTransformer. tasks: read by :func:`eval.reading.read`.
+        model: any SentenceTransformer. tasks: read by :func:`eval.tasks.read`.
         pairs: held-out neighbours for the geometry, or None to leave them out.
         batch_size: sentences a forward pass. progress: show bars.
         settings: how tasks are scored. cache: embeddings that are known already.
@@ -183,7 +183,7 @@ def measure(
     Returns:
         ``{"dimension", "tasks": {name: row}, "averages", "failed", "geometry", "encoded", "reused"}``. A probed row has
         ``acc`` and ``devacc`` in percent, ``n``, ``protocol``, ``chosen`` and ``seconds`` (without encoding); MRPC
-        also ``f1``; for rows of pairs see :func:`eval.similarity.aggregate` and :func:`score`. A task whose embeddings
+        also ``f1``; for rows of pairs see :func:`eval.sts.aggregate` and :func:`score`. A task whose embeddings
         are not finite joins ``failed`` and does not stop the others. No random state is touched.
     """
     settings, failed = settings or Settings(), dict(failed or {})

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from sklearn.model_selection import StratifiedKFold
 
-from eval.logistic import Regressions
-from eval.mlp import optimiser, train_many
+from eval.probes.logistic import Regressions
+from eval.probes.mlp import optimiser, train_many
 
 SEED = 1111  # SentEval's
 

@@ -1,0 +1,95 @@
+"""Embeddings of sentences: each distinct one encoded once in a run, and once for all with a cache folder."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from eval.embedding_cache import EmbeddingCache
+from sentemb.errors import InputError
+
+
+class Encoder:
+    """A model's ``encode`` that meets each distinct sentence once, whatever the tasks.
+
+    ``encoded`` and ``reused`` count the distinct sentences that the model met and that came from the cache. ``prompt``
+    goes before each sentence; None: the model's default one.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        batch_size: int = 128,
+        progress: bool = False,
+        cache: "EmbeddingCache | None" = None,
+        prompt: str | None = None,
+    ) -> None:
+        self.model, self.batch_size, self.progress, self.cache = model, batch_size, progress, cache
+        self.prompt = prompt
+        self.position: dict[str, int] = {}
+        self.broken: set[str] = set()  # sentences whose embedding is not finite
+        self.rows = np.empty((0, 0), dtype=np.float32)
+        self.encoded = self.reused = 0
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Encode the sentences that are new, shortest last (as the model's own ``encode`` orders them).
+
+        Raises:
+            InputError: the model gives another number of rows than it got sentences.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self.position]
+        if not new:
+            return
+        found = self.cache.find(new) if self.cache else {}
+        missing = [text for text in new if text not in found]
+        self.encoded, self.reused = self.encoded + len(missing), self.reused + len(found)
+        parts = [(list(found), np.stack(list(found.values())))] if found else []
+        if missing:
+            given: Any = {} if self.prompt is None else {"prompt": self.prompt}
+            rows = np.asarray(
+                self.model.encode(missing, batch_size=self.batch_size, show_progress_bar=self.progress, **given),
+                dtype=np.float32,
+            )
+            if rows.ndim != 2 or len(rows) != len(missing):
+                raise InputError(f"the model gave an array of shape {rows.shape} for {len(missing)} sentences")
+            if self.cache:
+                self.cache.keep(missing, rows)
+            parts.append((missing, rows))
+        for own, rows in parts:
+            self.broken.update(own[i] for i in _broken(rows))
+            self.position.update(zip(own, range(len(self.position), len(self.position) + len(own)), strict=True))
+        arrays = [array for array in (self.rows, *(rows for _, rows in parts)) if len(array)]
+        self.rows = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings ``[n, d]`` float32.
+
+        Raises:
+            InputError: an embedding is not finite; the sentence is named. As :meth:`prepare`.
+        """
+        self.prepare(texts)
+        self.refuse(texts)
+        return self.rows[[self.position[text] for text in texts]]
+
+    def refuse(self, texts: Sequence[str]) -> None:
+        """InputError that names the first of ``texts``, all prepared, whose embedding is not finite."""
+        first = next((text for text in texts if text in self.broken), None) if self.broken else None
+        if first is not None:
+            raise InputError(BROKEN.format(first))
+
+
+BROKEN = "the embedding of {!r} is not finite; the checkpoint is damaged"
+
+
+def _broken(rows: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # a sum is finite where each number is, and needs no [n, d] of booleans
+        return np.flatnonzero(~np.isfinite(rows.sum(axis=1, dtype=np.float64)))
+
+
+def refuse_broken(texts: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    """``rows`` ``[n, d]`` if all are finite, else an InputError that names the first sentence whose row is not."""
+    broken = _broken(rows)
+    if len(broken):
+        raise InputError(BROKEN.format(texts[broken[0]]))
+    return rows
