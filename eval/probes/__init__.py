@@ -1,0 +1,20 @@
+"""Classifiers and regressors on frozen embeddings, by SentEval's schemes. Arrays in, numbers out."""
+
+from eval.probes.protocols import PROBES, SEED, Fold, Logistic, Mlp, Probe, Result, kfold, nested, split, stratified
+from eval.probes.relatedness import Regression, regress
+
+__all__ = [
+    "PROBES",
+    "SEED",
+    "Fold",
+    "Logistic",
+    "Mlp",
+    "Probe",
+    "Regression",
+    "Result",
+    "kfold",
+    "nested",
+    "regress",
+    "split",
+    "stratified",
+]

@@ -1,0 +1,127 @@
+"""What ``python -m eval.senteval`` does once its command line is read: encode, score, print, write."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.embedding_cache import EmbeddingCache
+from eval.heldout import HeldOut, held_out
+from eval.probes import PROBES
+from eval.scorer import Settings, measure
+from eval.significance import compare
+from eval.tables import render
+from eval.tasks import Data
+from sentemb.corpus import open_corpus
+from sentemb.encoders import is_folder, load
+from sentemb.errors import InputError
+from sentemb.registry import build
+from sentemb.runs import RunFolder, model_folder
+from sentemb.storage import write_text
+
+
+def corpus_of(checkpoint: Path) -> str | None:
+    """The corpus a run was trained on, by the config.json of the run folder that ``checkpoint`` is or lies in."""
+    if not is_folder(str(checkpoint)):
+        return None  # a hub name, which says nothing about the folder we are in
+    for folder in (checkpoint, *checkpoint.resolve().parents[:2]):
+        try:
+            return str(RunFolder(folder).read_settings()["settings"]["corpus"])
+        except (InputError, KeyError):  # no run's: a transformer has a config.json too
+            continue
+    return None
+
+
+def _pairs(given: str | None, checkpoint: str, tasks: Sequence[Data]) -> HeldOut | None:
+    """Held-out neighbours of the corpus named, else of the run's own, else (where STS-B will not do) of the sample."""
+    if given:
+        return held_out(open_corpus(given))
+    corpus = corpus_of(Path(checkpoint))
+    if corpus is None and any("STS-B" in data.task.name for data in tasks):
+        return None
+    try:
+        return held_out(open_corpus(corpus or "sample"))
+    except InputError as error:
+        print(f"no neighbours' geometry: {error}", file=sys.stderr)
+        return None
+
+
+def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed: dict[str, str]) -> int:
+    """Encode and score ``tasks``, print, write; returns the exit code.
+
+    Args:
+        options: of :func:`eval.senteval.parser`, checked by :func:`eval.senteval.prepare`.
+        tasks: those read. failed: the others, with the reason.
+    """
+    build(PROBES, options.probe, "probe", device="cpu")  # a wrong one is told now
+    for checkpoint in options.checkpoint:
+        if is_folder(checkpoint):
+            model_folder(Path(checkpoint))
+    results: dict[str, dict[str, Any]] = {}
+    correct: dict[str, dict[str, np.ndarray]] = {}
+    lost = bool(failed)
+    for checkpoint in dict.fromkeys(options.checkpoint):
+        try:
+            result, right = _measure(checkpoint, tasks, failed, options)
+        except InputError as error:
+            if len(options.checkpoint) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)  # what the others scored is kept
+            lost = True
+            continue
+        results[checkpoint], correct[checkpoint] = result, right
+        for name in result["failed"].keys() - failed.keys():
+            which = f"{checkpoint}, " if len(options.checkpoint) > 1 else ""
+            print(f"error: {which}{name}: {result['failed'][name]}", file=sys.stderr)
+            lost = True
+    if not results:
+        return 2
+    comparison = compare(correct)
+    if options.format == "text":
+        _describe(tasks, results, options.probe)
+    print(render(options.format, results, comparison))
+    if options.output:
+        try:
+            write_text(options.output, render(options.output_format, results, comparison) + "\n")
+        except OSError as error:
+            raise InputError(f"{options.output} cannot be written ({error.strerror}); the scores are above") from None
+    return 2 if lost else 0
+
+
+def _measure(
+    checkpoint: str, tasks: Sequence[Data], failed: dict[str, str], options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    model = load(checkpoint, device=options.device)
+    device = str(model.device)
+    settings = Settings(
+        probe=build(PROBES, options.probe, "probe", device=device),
+        folds=options.folds,
+        device=device,
+        positives=options.positives,
+        geometry_part=options.geometry_split,
+    )
+    cache = EmbeddingCache(options.cache, model) if options.cache else None
+    pairs = _pairs(options.corpus, checkpoint, tasks)
+    result, right = measure(model, tasks, pairs, options.batch_size, True, settings, cache, failed)
+    if cache:
+        print(f"{checkpoint}: {result['encoded']:,} encoded, {result['reused']:,} from the cache", file=sys.stderr)
+    return result, right
+
+
+def _describe(tasks: Sequence[Data], results: dict[str, dict[str, Any]], probe: str) -> None:
+    first = next(iter(results.values()))
+    for data in tasks:
+        row = first["tasks"].get(data.task.name)
+        if row:
+            print(f"{data.task.name}: {data.task.what}; {row['n']:,} rows; {row['protocol']}")
+    shape = first["geometry"]
+    if shape and "alignment" in shape:
+        what = shape.get("definition", "")
+        of = shape["source"] if "retrieval_mrr" in shape else f"{shape['source']}: {what}"
+        print(
+            f"alignment, uniformity: {shape['pairs']:,} pairs, {shape['sentences']:,} sentences; {of}; "
+            f"optimum {shape['uniformity_optimum']:.4f}"
+        )
