@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.study.plan import STUDY, Place, Study, read_study, shipped
+from recipes.study import STUDY, Place, Study, read_study, shipped
 from sentemb.errors import InputError
 
 
@@ -62,14 +62,14 @@ def _run(study: Study, options: argparse.Namespace) -> None:
     if place.out.exists() and (not place.out.is_dir() or (any(place.out.iterdir()) and not _about(place.out))):
         raise InputError(f"{place.out} is there and no study's folder; choose another --out")
     if options.page:
-        from recipes.study.results import conclude
+        from recipes.study import conclude
 
         if not _about(place.out):
             raise InputError(f"{place.out} holds no study yet; run it without --page first")
         print(conclude(place.out))
         return
     if options.dry_run:
-        from recipes.study.runner import prepare
+        from recipes.study import prepare
 
         for planned in prepare(study, options.corpus or study.corpus, None, study.tasks or "MR,CR").encoders:
             what = [planned.settings[key] for key in ("objective", "encoder", "pairs")] if planned.trained else []
@@ -99,8 +99,7 @@ def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
     import torch
 
     from eval import choose_tasks, data_folder, held_out, read
-    from recipes.study.results import conclude
-    from recipes.study.runner import prepare, refuse_others, run_all
+    from recipes.study import conclude, prepare, refuse_others, run_all
     from sentemb.corpus import absolute_corpus, open_corpus
     from sentemb.storage import write_text
     from sentemb.training import usable_cores

@@ -14,7 +14,7 @@ is never overwritten.
 
 from collections.abc import Sequence
 
-from recipes.options import command
+from recipes.runner import command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

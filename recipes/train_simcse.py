@@ -12,7 +12,7 @@ overwritten. Source: Gao et al. 2021, arXiv 2104.08821.
 
 from collections.abc import Sequence
 
-from recipes.options import command
+from recipes.runner import command
 
 DEFAULTS = {
     "encoder": "transformer:name=minilm,pooling=mean",

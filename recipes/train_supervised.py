@@ -13,7 +13,7 @@ overwritten. Sources: Gao et al. 2021 (arXiv 2104.08821), Karpukhin et al. 2020 
 from collections.abc import Sequence
 from typing import Any
 
-from recipes.options import command
+from recipes.runner import command
 from sentemb.errors import InputError
 from sentemb.registry import absolute, quoted
 from sentemb.runs import RunFolder

@@ -11,10 +11,9 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from eval.probes import Logistic, Mlp
-from eval.senteval import SE, SentEvalEvaluator
+from eval import SE, TASKS, Logistic, SentEvalEvaluator
+from eval.probes import Mlp
 from eval.senteval_api import UPSTREAM, Parameters
-from eval.tasks import TASKS
 from sentemb.errors import InputError
 from tests.test_senteval import TINY, TINY_PAIRS, TINY_SPLIT, TINY_STS, folder  # noqa: F401
 

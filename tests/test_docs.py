@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from eval import senteval
-from eval.tasks import GROUPS, TASKS
-from recipes import options, train_bookcorpus, train_simcse, train_supervised
+from eval import GROUPS, TASKS, senteval
+from recipes import train_bookcorpus, train_simcse, train_supervised
+from recipes.runner import settings as options
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -249,8 +249,7 @@ def test_a_command_has_flags_that_exist(command, monkeypatch):
 
 def specs(given: dict[str, object]) -> None:
     """The names and options that a command's specs hold exist."""
-    from eval.probes import PROBES
-    from eval.tasks import named
+    from eval import PROBES, named
     from sentemb.corpus import CLEANINGS
     from sentemb.encoders import ENCODERS, HEADS
     from sentemb.objectives import OBJECTIVES

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from eval import GROUPS
 from eval import download as module
 from eval.download import download, main
-from eval.tasks import GROUPS, files_of
+from eval.tasks import files_of
 from eval.tasks.checksums import FILES, DataFile
 from sentemb.errors import InputError
 

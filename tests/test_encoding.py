@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from eval.embedding_cache import EmbeddingCache, fingerprint
-from eval.encode import Encoder
+from eval import EmbeddingCache, Encoder
+from eval.embedding_cache import fingerprint
 from sentemb.encoders import load
 from sentemb.errors import InputError
 

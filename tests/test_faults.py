@@ -20,7 +20,7 @@ from accelerate import Accelerator
 
 from benchmarks import faults, fuzz
 from recipes import doctor, train_bookcorpus, train_supervised
-from recipes.resuming import claimed, differences, on_processes
+from recipes.runner.resume import claimed, differences, on_processes
 from sentemb.encoders import load
 from sentemb.errors import Halted, InputError, Stopped
 from sentemb.objectives import OBJECTIVES, InfoNCE

@@ -11,7 +11,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from eval.probes import PROBES, Fold, Logistic, Mlp, kfold, nested, split, stratified
+from eval import PROBES, Fold, Logistic, kfold, nested, split, stratified
+from eval.probes import Mlp
 from eval.probes.logistic import Regressions
 from eval.probes.mlp import optimiser
 from eval.probes.protocols import Knn

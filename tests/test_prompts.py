@@ -8,9 +8,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from eval import Encoder, geometry_of, held_out, sides_of
 from eval.embedding_cache import fingerprint
-from eval.encode import Encoder
-from eval.heldout import geometry_of, held_out, sides_of
 from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
 from sentemb.encoders import Prompts, load, parse_prompts, prompts_of, set_prompts, tokenizer_of, towers, towers_of

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.tasks import GROUPS, TASKS, Task, choose_tasks, data_folder, named, read
+from eval import GROUPS, TASKS, choose_tasks, data_folder, named, read
+from eval.tasks import Task
 from eval.tasks.table import SAMPLE, STSB, File
 from sentemb.errors import InputError
 

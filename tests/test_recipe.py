@@ -15,8 +15,8 @@ from sentence_transformers import SentenceTransformer
 
 from eval import senteval as eval_run
 from recipes import train_bookcorpus, train_simcse, train_supervised
-from recipes.job import check_settings
-from recipes.options import DEFAULTS, presets, with_preset
+from recipes.runner.build import check_settings
+from recipes.runner.settings import DEFAULTS, presets, with_preset
 from sentemb.corpus import sources
 from sentemb.encoders import load
 from sentemb.errors import InputError

@@ -11,13 +11,25 @@ import numpy as np
 import pytest
 import torch
 
-from eval import senteval
-from eval.encode import Encoder
-from eval.heldout import HeldOut, held_out, neighbour_geometry, similarities
+from eval import (
+    TASKS,
+    Data,
+    Encoder,
+    HeldOut,
+    Settings,
+    evaluate,
+    format_table,
+    held_out,
+    measure,
+    read,
+    score,
+    senteval,
+    similarities,
+)
+from eval.heldout import neighbour_geometry
 from eval.score_checkpoints import corpus_of
-from eval.scorer import Settings, evaluate, measure, score, stsb_geometry
-from eval.senteval import format_table
-from eval.tasks import TASKS, Data, Task, read
+from eval.scorer import stsb_geometry
+from eval.tasks import Task
 from eval.tasks.table import File
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load

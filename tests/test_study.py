@@ -17,17 +17,14 @@ import yaml
 from scipy.stats import kendalltau, spearmanr
 from sklearn.model_selection import train_test_split
 
-from eval.heldout import held_out
-from eval.probes import SEED
-from eval.scorer import Settings, evaluate
-from eval.tasks import TASKS, read
+from eval import SEED, TASKS, Settings, evaluate, held_out, read
 from recipes import sweep
-from recipes.job import check_settings
-from recipes.study import statistics
-from recipes.study.measure import measure
+from recipes.runner.build import check_settings
+from recipes.study.analysis import summary as statistics
+from recipes.study.conclusion import collect, conclude
 from recipes.study.plan import DEFAULTS, Place, described, read_study, shipped
-from recipes.study.results import collect, conclude
-from recipes.study.runner import asked, lost, refuse_others
+from recipes.study.run.measure import measure_encoder
+from recipes.study.run.scheduler import asked, lost, refuse_others
 from recipes.train_bookcorpus import main as train
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
@@ -387,7 +384,7 @@ def test_what_is_measured_of_an_encoder(encoder, data, book_file, tmp_path, monk
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
     model, pairs = encoder("static:embeddings=random,dim=5,vocabulary=270,out=3"), held_out(open_corpus(str(book_file)))
     task = read(TASKS["CR"], data)
-    row, arrays, protocols = measure(model, [task], pairs, folds=2)
+    row, arrays, protocols = measure_encoder(model, [task], pairs, folds=2)
     whole = evaluate(model, [task], pairs, settings=Settings(folds=2))
     assert row["CR_acc"] == whole["tasks"]["CR"]["acc"] and protocols["CR"] == whole["tasks"]["CR"]["protocol"]
     assert row["CR_tolerance"] == pytest.approx(whole["geometry"]["tolerance"]["CR"], abs=1e-6)

@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 from scipy.special import ive
 
-from recipes.study.curves import weights_figure
-from recipes.study.figures import Drawn, draw_all
+from recipes.study.figures import Drawn
+from recipes.study.figures.all_figures import draw_all
+from recipes.study.figures.curves import weights_figure
+from recipes.study.figures.planes import plane_figure
+from recipes.study.figures.shapes import effective_rank_of
+from recipes.study.figures.spheres import on_circle, potential, spread_out, synthetic, vmf_density
 from recipes.study.page import write_study_page
-from recipes.study.planes import plane_figure
-from recipes.study.reading import best_with_repeats, chosen, complete, is_temperature_study, read_results
-from recipes.study.shapes import effective_rank_of
-from recipes.study.spheres import on_circle, potential, spread_out, synthetic, vmf_density
+from recipes.study.results import best_with_repeats, chosen, complete, is_temperature_study, read_results
 from sentemb.errors import InputError
 from sentemb.geometry import uniformity_optimum
 

@@ -7,10 +7,11 @@ from math import comb
 import numpy as np
 import pytest
 
+from eval import GROUPS, as_text, compare, format_table
 from eval.scorer import averages
-from eval.significance import compare, mcnemar
-from eval.tables import as_csv, as_latex, as_markdown, as_text, format_table, tables
-from eval.tasks import GROUPS, Task
+from eval.significance import mcnemar
+from eval.tables import as_csv, as_latex, as_markdown, tables
+from eval.tasks import Task
 
 
 def result(tasks: dict[str, dict], failed: tuple[str, ...] = (), geometry: dict | None = None) -> dict:

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from eval.encode import Encoder
-from eval.heldout import HeldOut, geometry_of, held_out, neighbour_geometry, sides_of
-from eval.scorer import evaluate
+from eval import Encoder, HeldOut, evaluate, geometry_of, held_out, sides_of
+from eval.heldout import neighbour_geometry
 from recipes import train_bookcorpus
-from recipes.scoring import dev_scores
+from recipes.runner.final_scores import dev_scores
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load, towers, towers_of
 from sentemb.errors import InputError

@@ -58,7 +58,7 @@ def test_a_machine_that_prepares_for_longer_than_the_timeout_is_waited_for(tmp_p
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    faults.SPAWN.set_forkserver_preload(["recipes.job", "eval.scorer"])
+    faults.SPAWN.set_forkserver_preload(["recipes.runner.pipeline", "eval.scorer"])
     made = [
         faults.SPAWN.Process(target=faults.recipe, args=(given, str(folder), rank, 2, port, None), daemon=False)
         for rank, folder in enumerate(folders)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from recipes.study.figures import Drawn, draw
-from recipes.study.reading import Results, read_results
+from recipes.study.results import Results, read_results
 from sentemb.report import html_page
 from sentemb.runs import Record, as_dict, as_list, duration, number, plain, safe
 from sentemb.storage import write_text

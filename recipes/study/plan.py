@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from recipes.options import DEFAULTS
+from recipes.runner import DEFAULTS
 from sentemb.errors import InputError, in_a_line
 from sentemb.registry import check, choose, options_of
 

@@ -1,52 +1,203 @@
-"""What a study has found: the table of its encoders, then statistics, figures and page."""
+"""A study's folder read for its figures and its page: whatever is missing or broken is left out, never a crash."""
 
 import json
+import zipfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recipes.study.plan import ENCODERS, PLANNED, STUDY, read_row
 from sentemb.errors import InputError
-from sentemb.storage import replacing, write_text
+from sentemb.runs import Record, RunFolder, Series, as_dict, as_list, number, plain
 
-ROWS = "results"
-
-
-def collect(out: Path) -> pd.DataFrame:
-    """One row for each encoder that is done, in the study's order; numbers are NaN where there is none."""
-    rows = []
-    for name in json.loads((out / STUDY).read_text(encoding="utf-8"))["encoders"]:
-        if found := read_row(out / ENCODERS / name):
-            about = json.loads((out / PLANNED / f"{name}.json").read_text(encoding="utf-8"))
-            rows.append(about["described"] | found)
-    if not rows:
-        raise InputError(f"no encoder of {out} is done yet; run the study first")
-    table = pd.DataFrame(rows)
-    for column in table.columns:
-        if table[column].map(lambda value: value is None or isinstance(value, int | float)).all():
-            table[column] = table[column].astype(bool if column in ("reference", "trained") else np.float64)
-    return table
-
-
-def write_table(out: Path) -> pd.DataFrame:
-    """OUT/results.parquet and OUT/results.csv of what is done."""
-    table = collect(out)
-    for ending, write in ((".parquet", table.to_parquet), (".csv", table.to_csv)):
-        with replacing(out / f"{ROWS}{ending}") as partial:
-            write(partial, index=False)
-    return table
+TEXTS = (
+    "name",
+    "family",
+    "objective",
+    "objective_name",
+    "encoder",
+    "towers",
+    "head",
+    "pairs",
+    "setting",
+    "status",
+    "reason",
+)
+NUMBERS = (
+    *("temperature", "alpha", "t", "contrastive", "align", "uniform", "dimension", "batch_size", "lr", "seed", "steps"),
+    *("seconds", "loss", "alignment", "uniformity", "uniformity_optimum", "potential", "retrieval_mrr"),
+    *("retrieval_recall_at_1", "effective_rank", "mean_cosine"),
+)
+OF_A_TASK = ("acc", "cv", "test", "tolerance")
+SAME = ("encoder", "dimension", "towers", "head", "pairs", "batch_size", "lr")  # rows of one curve have these in common
 
 
-def conclude(out: Path) -> str:
-    """Table, statistics, figures and page of what is done; returns what to print."""
-    from recipes.study.page import write_study_page
-    from recipes.study.statistics import printed, statistics
+@dataclass
+class Results:
+    """What a study has found. ``table`` has all columns of its format, in the study's order, one row an encoder."""
 
-    table = write_table(out)
-    about: dict[str, Any] = json.loads((out / STUDY).read_text(encoding="utf-8"))
-    found = statistics(table, about["tasks"], out)
-    write_text(out / "statistics.json", json.dumps(found, indent=1) + "\n")
-    page = write_study_page(out)
-    return f"{printed(found)}\n\ntable: {out / 'results.csv'}   page: {page}"
+    folder: Path
+    about: Record
+    table: pd.DataFrame
+    tasks: list[str]
+    statistics: Record
+    notes: list[str] = field(default_factory=list)
+
+    def arrays(self, name: str) -> dict[str, Series]:
+        """What ``measured.npz`` of an encoder holds; empty without one."""
+        found: dict[str, Series] = {}
+        broken = suppress(OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+        with broken, np.load(self._run(name) / "measured.npz", allow_pickle=False) as file:
+            for key in file.files:
+                found[key] = file[key]
+        return found
+
+    def log(self, name: str) -> list[Record]:
+        """Records of an encoder's log, steps ascending; empty without one."""
+        records: list[Record] = []
+        with suppress(OSError, ValueError):
+            for line in RunFolder(self._run(name)).log.read_text("utf-8", errors="replace").splitlines():
+                with suppress(ValueError, RecursionError):
+                    records.append(as_dict(json.loads(line)))
+        return sorted((r for r in records if np.isfinite(number(r.get("step")))), key=lambda r: number(r["step"]))
+
+    def _run(self, name: str) -> Path:
+        if Path(name).name != name:  # a name from a table never leads out of the study's folder
+            raise ValueError(f"{name!r} is no encoder's folder")
+        return self.folder / "encoders" / name
+
+
+def read_results(study: Path) -> Results:
+    """Everything in a study's folder that can be read.
+
+    Raises:
+        InputError: ``study`` is no folder.
+    """
+    if not study.is_dir():
+        raise InputError(f"{study} is no folder; give the folder that a sweep has written")
+    notes: list[str] = []
+    about = _json(study / "study.json", notes)
+    statistics = _json(study / "statistics.json", notes)
+    table = _table(study, notes)
+    tasks = [plain(task) for task in as_list(about.get("tasks"))]
+    if "tasks" not in about:
+        tasks = [column.removesuffix("_acc") for column in table.columns if column.endswith("_acc")]
+    return Results(study, about, complete(table, tasks), tasks, statistics, notes)
+
+
+def complete(table: pd.DataFrame, tasks: Iterable[str] = ()) -> pd.DataFrame:
+    """``table`` with all columns: text where text belongs, elsewhere float64, NaN for what is no finite number."""
+    table = table.reset_index(drop=True)
+    made: dict[str, object] = {}
+    for column in TEXTS:
+        values = table[column] if column in table else [None] * len(table)
+        made[column] = ["" if v is None or v != v else plain(v) for v in values]
+    for column in (*NUMBERS, *(f"{task}_{part}" for task in tasks for part in OF_A_TASK)):
+        values = pd.to_numeric(table[column], errors="coerce") if column in table else np.nan
+        found = np.broadcast_to(np.asarray(values, dtype=np.float64), len(table))
+        made[column] = np.where(np.isfinite(found), found, np.nan)
+    made["reference"] = table["reference"].fillna(False).astype(bool) if "reference" in table else False
+    done = pd.DataFrame(made, index=table.index)
+    done.loc[done["status"] == "", "status"] = np.where(done["uniformity"].notna(), "ok", "failed")[
+        done["status"] == ""
+    ]
+    done.loc[done["name"] == "", "name"] = "unnamed"
+    done.loc[done["family"] == "", "family"] = "encoder"
+    return done
+
+
+def usable(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of encoders that were trained to the end."""
+    return table[table["status"] == "ok"]
+
+
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """Usable rows without those that are there for comparison only."""
+    return usable(table)[lambda rows: ~rows["reference"]]
+
+
+def in_common(table: pd.DataFrame, columns: Iterable[str] = SAME) -> pd.DataFrame:
+    """The rows that share the most frequent values of ``columns``, so that a curve through them changes one thing."""
+    keys = [tuple(row) for row in table[list(columns)].astype(str).itertuples(index=False)]
+    counts = pd.Series(keys, dtype=object).value_counts(sort=False)
+    return table[[key == counts.idxmax() for key in keys]] if keys else table
+
+
+def is_temperature_study(table: pd.DataFrame) -> bool:
+    """Whether the temperature is what varies: three of them at least and no weights of alignment and uniformity."""
+    rows = table[~table["reference"]]
+    return rows["temperature"].nunique() > 2 and not rows[["align", "uniform"]].notna().to_numpy().any()
+
+
+def chosen(table: pd.DataFrame, tasks: list[str], most: int = 6) -> pd.DataFrame:
+    """At most ``most`` usable rows that show a study's range, taken from its families in turn.
+
+    In a temperature study the lowest, highest and middle temperature; else the best, then the worst by the first
+    task's cross-validation (by uniformity without a task). In the order of family and that value.
+    """
+    rows = compared(table) if len(compared(table)) else usable(table)
+    by = _by(rows, tasks)
+    queues = []
+    for _, own in rows.groupby("family", sort=False):
+        if is_temperature_study(table):
+            first = own.drop_duplicates("temperature").sort_values("temperature", kind="stable")
+            picks = [first.index[0], first.index[-1], first.index[len(first) // 2]]
+        else:
+            ranked = own.sort_values(by, ascending=by == "uniformity", kind="stable", na_position="last")
+            known = ranked[ranked[by].notna()] if ranked[by].notna().any() else ranked
+            picks = [known.index[0], known.index[-1]]
+        queues.append(list(dict.fromkeys(picks)))
+    longest = max(map(len, queues), default=0)
+    turns = [queue[i] for i in range(longest) for queue in queues if i < len(queue)][:most]
+    order = {family: i for i, family in enumerate(dict.fromkeys(rows["family"]))}
+    value = "temperature" if is_temperature_study(table) else by
+    picked = rows.loc[turns]
+    return picked.iloc[
+        np.lexsort([picked[value].fillna(-np.inf) * (1 if value == "temperature" else -1), picked["family"].map(order)])
+    ]
+
+
+def best_with_repeats(table: pd.DataFrame, tasks: list[str], most: int = 12) -> pd.DataFrame:
+    """The best usable row of each family by the first task's cross-validation, and its setting with the most seeds."""
+    rows = usable(table)
+    by, picks = _by(rows, tasks), []
+    for _, own in rows.groupby("family", sort=False):
+        best = own.sort_values(by, ascending=by == "uniformity", kind="stable", na_position="last").iloc[0]
+        seeds = own.groupby("setting")["setting"].transform("size").where(own["setting"] != "", 0)
+        repeats = own[(seeds == seeds.max()) & (seeds > 1)]
+        repeats = repeats[repeats["setting"] == repeats["setting"].iloc[0]] if len(repeats) else repeats
+        picks.append([best.name, *(i for i in repeats.index if i != best.name)])
+    turns = [queue[i] for i in range(max(map(len, picks), default=0)) for queue in picks if i < len(queue)]
+    return rows.loc[turns[:most]]
+
+
+def _by(rows: pd.DataFrame, tasks: list[str]) -> str:
+    measures = [f"{task}_{part}" for task in tasks[:1] for part in ("cv", "acc")]
+    return next((column for column in measures if rows[column].notna().any()), "uniformity")
+
+
+def _table(study: Path, notes: list[str]) -> pd.DataFrame:
+    for ending, read in ((".parquet", pd.read_parquet), (".csv", pd.read_csv)):
+        path = study / f"results{ending}"
+        if path.is_file():
+            try:
+                return read(path)
+            except (OSError, ValueError):  # pyarrow's and pandas' own errors are ValueErrors
+                notes.append(f"{path.name} cannot be read.")
+    notes.append("There is no table of results yet.")
+    return pd.DataFrame()
+
+
+def _json(path: Path, notes: list[str]) -> Record:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8", errors="replace"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        notes.append(f"{path.name} is no JSON object and is left out.")
+    return as_dict(found)

@@ -4,7 +4,7 @@
 forward; :mod:`sentemb.encoders.loading` reads any checkpoint back. To add one: a function and a line.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -173,7 +173,7 @@ def transformer(
     return _assemble(module, Pooling(width, POOLINGS[pooling]), *dense, *_linear(width, out))
 
 
-ENCODERS = {"rnn": rnn, "static": static, "transformer": transformer}
+ENCODERS: dict[str, Callable[..., SentenceTransformer]] = {"rnn": rnn, "static": static, "transformer": transformer}
 
 
 def towers(f: SentenceTransformer, g: SentenceTransformer) -> SentenceTransformer:

@@ -7,7 +7,6 @@ measured on an evenly spread sample, which is then said.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -46,7 +45,7 @@ def inspect(
 
         encoders = encoders or ("rnn", "static", "transformer")[: 3 if resolve("auto") == "minilm" else 2]
         for encoder in encoders:
-            check(cast(Any, ENCODERS), encoder, "encoder", ("texts", "max_length"))
+            check(ENCODERS, encoder, "encoder", ("texts", "max_length"))
     cleaning, corpus = build(CLEANINGS, clean, "clean"), open_corpus(spec)
     name, made = tokenizer_named(tokenizer, corpus)
     made.no_truncation()

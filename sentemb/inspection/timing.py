@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
     quiet = contextlib.redirect_stderr(io.StringIO())  # (what so short a training warns of says nothing)
     with tempfile.TemporaryDirectory() as folder, quiet:
         given: Any = {"texts": lambda: texts_of(text.corpus), "max_length": text.max_length}
-        model = build(cast(Any, ENCODERS), spec, "encoder", **given)
+        model = build(ENCODERS, spec, "encoder", **given)
         tokenizer = tokenizer_of(model)
         tokenizer.enable_truncation(text.max_length)
         encoder = WordwiseTokenizer(tokenizer)

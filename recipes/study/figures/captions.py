@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 
-from recipes.study.curves import temperature_rows, weight_rows
-from recipes.study.planes import colour_range
-from recipes.study.reading import compared, is_temperature_study, usable
-from recipes.study.spheres import BANDWIDTH, CIRCLE_KAPPA, SHOWN, SPHERE_KAPPA
+from recipes.study.figures.curves import temperature_rows, weight_rows
+from recipes.study.figures.planes import colour_range
+from recipes.study.figures.spheres import BANDWIDTH, CIRCLE_KAPPA, SHOWN, SPHERE_KAPPA
+from recipes.study.results import compared, is_temperature_study, usable
 from sentemb.geometry import uniformity_optimum
 from sentemb.runs import show
 
@@ -39,7 +39,7 @@ Gaussian potential, at least {math.exp(uniformity_optimum(3)):.3f}."""
 
 
 def plane(table: pd.DataFrame, task: str | None) -> str:
-    """Of :func:`recipes.study.planes.plane_figure`."""
+    """Of :func:`recipes.study.figures.planes.plane_figure`."""
     rows = usable(table).dropna(subset=["alignment", "uniformity"])
     said = [
         f"Each point is one of {len(rows)} encoders, measured on held-out pairs; its shape is its family. "
@@ -66,7 +66,7 @@ def plane(table: pd.DataFrame, task: str | None) -> str:
 
 
 def weights(table: pd.DataFrame) -> str:
-    """Of :func:`recipes.study.curves.weights_figure`."""
+    """Of :func:`recipes.study.figures.curves.weights_figure`."""
     rows = weight_rows(table)
     left = len(compared(table)[["align", "uniform"]].dropna()) - len(rows)
     others = f" {left} encoders with a contrastive term or another architecture are left out." if left else ""
@@ -80,7 +80,7 @@ def weights(table: pd.DataFrame) -> str:
 
 
 def temperature(table: pd.DataFrame, tasks: list[str]) -> str:
-    """Of :func:`recipes.study.curves.temperature_figure`."""
+    """Of :func:`recipes.study.figures.curves.temperature_figure`."""
     rows = temperature_rows(table)
     lines = "; line styles are tasks" if len(tasks) > 1 else ""
     several = rows["seed"].nunique() > 1
@@ -98,7 +98,7 @@ def _levels(rows: pd.DataFrame) -> bool:
 
 
 def similarities(table: pd.DataFrame) -> str:
-    """Of :func:`recipes.study.shapes.similarities_figure`."""
+    """Of :func:`recipes.study.figures.shapes.similarities_figure`."""
     which = "the best and the worst of each family by cross-validation"
     if is_temperature_study(table):
         which = "the lowest, the highest and a middle temperature of each family"

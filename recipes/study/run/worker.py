@@ -11,16 +11,15 @@ import traceback
 from contextlib import suppress
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from eval import choose_tasks, held_out, read
-from recipes.job import check_settings, make_model, run, save_trained_model
-from recipes.scoring import selected
-from recipes.study.measure import measure
+from recipes.runner import check_settings, make_model, run, save_trained_model, selected
 from recipes.study.plan import ARRAYS, ROW, Planned
+from recipes.study.run.measure import measure_encoder
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import load
 from sentemb.errors import Damaged, Halted, InputError, in_a_line
@@ -93,14 +92,14 @@ def _scored(planned: Planned, out: Path, corpus: Corpus, folds: int) -> dict[str
     tasks = [read(task, folder) for task in choose_tasks(settings["tasks"], folder)]
     model = load(out / MODEL, device="cpu")
     pairs = held_out(corpus)
-    found, arrays, protocols = measure(model, tasks, pairs, folds)
+    found, arrays, protocols = measure_encoder(model, tasks, pairs, folds)
     row = {"status": "ok", "reason": ""} | found
     with suppress(KeyError):
         last = RunFolder(out).last_record()
         row |= {"steps": last["step"], "loss": last["loss"], "pairs_seen": last["pairs_seen"]}
         row["training_seconds"] = round(last["seconds"], 2)
     with replacing(out / ARRAYS) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **cast(Any, arrays))
     trained = selected(RunFolder(out).best) if settings["select"] == "best" else f"{row.get('steps', 0)} steps"
     scored = {task: {"acc": row[f"{task}_acc"], "protocol": how} for task, how in protocols.items()}
     config = RunFolder(out).read_config() or {"settings": settings}

@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
@@ -160,16 +161,15 @@ def sphere_figure(shown: Shown) -> Figure | None:
     wide, tall = 3.5 * columns + 0.9, 2.45 * rows
     figure = Figure(figsize=(wide, tall))  # laid out by hand: two discs of an encoder stand close together
     found = [(title, _facing(points)) for title, points in panels]
-    found = [(title, points, *_disc_densities(points)) for title, points in found]
-    colours = PowerNorm(0.5, 0, max(max(np.nanmax(front), np.nanmax(back)) for _, _, front, back in found))
-    drawn = None
-    for i, (title, points, *densities) in enumerate(found):
+    discs = [(title, points, *_disc_densities(points)) for title, points in found]
+    colours = PowerNorm(0.5, 0, max(max(np.nanmax(front), np.nanmax(back)) for _, _, front, back in discs))
+    for i, (title, points, *densities) in enumerate(discs):
         left, bottom = 3.5 * (i % columns) + 0.1, tall - 2.45 * (i // columns + 1) + 0.25
         figure.text((left + 1.65) / wide, (bottom + 1.68) / tall, title, ha="center", va="bottom", fontsize=11)
         for shift, density, sign in zip((0, 1.7), densities, (1, -1), strict=True):
             axes = figure.add_axes(((left + shift) / wide, bottom / tall, 1.6 / wide, 1.6 / tall))
             axes.axis("off")
-            drawn = axes.imshow(density, origin="lower", extent=(-1, 1, -1, 1), cmap=BLUES, norm=colours)
+            axes.imshow(density, origin="lower", extent=(-1, 1, -1, 1), cmap=BLUES, norm=colours)
             half = points[points[:, 2] * sign > 0]
             half = half[_some(len(half), SHOWN // 2)]
             flat = half[:, :2] / np.sqrt(1 + np.abs(half[:, 2:]))
@@ -179,7 +179,8 @@ def sphere_figure(shown: Shown) -> Figure | None:
             axes.text(0, -1.06, where, ha="center", va="top", fontsize=10, color=GREY)
             axes.set(xlim=(-1.03, 1.03), ylim=(-1.03, 1.03), aspect="equal")
     bar = figure.add_axes((1 - 0.78 / wide, 0.3 / tall, 0.14 / wide, 1 - 0.9 / tall))
-    figure.colorbar(drawn, cax=bar, label="density / uniform density")
+    scale = ScalarMappable(colours, BLUES)
+    figure.colorbar(scale, cax=bar, label="density / uniform density")
     return figure
 
 
@@ -198,7 +199,7 @@ def _some(n: int, most: int = SHOWN) -> Series:
 
 def _plane_density(rows: Series, bins: int = 140) -> Series:
     """Gaussian kernel density ``[bins, bins]`` on [-1.4, 1.4]^2: counts in cells, smoothed."""
-    counts, *_ = np.histogram2d(*rows.T, bins=bins, range=[[-1.4, 1.4]] * 2)
+    counts, *_ = np.histogram2d(rows[:, 0], rows[:, 1], bins=bins, range=[[-1.4, 1.4], [-1.4, 1.4]])
     cell = 2.8 / bins
     return gaussian_filter(counts / (len(rows) * cell**2), BANDWIDTH / cell, mode="constant")
 

@@ -9,22 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from recipes.study import captions
-from recipes.study.curves import families_figure, temperature_figure, weights_figure
-from recipes.study.planes import family_marks, label, paths_figure, plane_figure, with_tooltips
-from recipes.study.reading import Results, best_with_repeats, chosen, read_results, usable
-from recipes.study.shapes import similarities_figure, spectrum_figure
-from recipes.study.spheres import circle_figure, potential, potentials_figure, sphere_figure
+from recipes.study.figures import captions
+from recipes.study.figures.curves import families_figure, temperature_figure, weights_figure
+from recipes.study.figures.planes import family_marks, label, paths_figure, plane_figure, with_tooltips
+from recipes.study.figures.shapes import similarities_figure, spectrum_figure
+from recipes.study.figures.spheres import circle_figure, potential, potentials_figure, sphere_figure
+from recipes.study.results import Results, best_with_repeats, chosen, read_results, usable
 from sentemb.report import LOOK, image
 from sentemb.runs import Series, number, show
 
-STYLE = ["default", LOOK, {"figure.dpi": 150}]  # also the resolution of what is rastered inside an SVG
+STYLE: list[Any] = ["default", LOOK, {"figure.dpi": 150}]  # also the resolution of what is rastered inside an SVG
 CIRCLES, SPHERES = 6, 4  # encoders that such a figure shows at most
 TWO, THREE = (f"an encoder of {n} dimensions with features in its measured.npz" for n in ("two", "three"))
 
@@ -100,7 +101,7 @@ def _plans(results: Results) -> list[_Plan]:
     sphere = [(_with_potential(row, points), points) for row, points in solid]
     bars = [(label(row["name"], 22), points) for row, points in flat]
     return [
-        *(_plane(table, task) for task in tasks or [None]),
+        *([_plane(table, task) for task in tasks] or [_plane(table, None)]),
         _Plan(
             "weights",
             "The weights of alignment and uniformity",
@@ -187,7 +188,7 @@ def _with_features(results: Results, dimension: int, most: int) -> list[tuple[pd
     rows = usable(results.table)
     rows = rows[rows["dimension"] == dimension]
     turn = rows.groupby("family", sort=False).cumcount()
-    found = []
+    found: list[tuple[pd.Series, Series]] = []
     for _, row in rows.loc[turn.sort_values(kind="stable").index].iterrows():
         points = results.arrays(row["name"]).get("features")
         if points is None or points.ndim != 2 or points.shape[1] != dimension or len(points) < 2:

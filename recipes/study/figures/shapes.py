@@ -1,12 +1,13 @@
 """Small multiples of a few encoders: how alike sentences are, and how many directions embeddings use."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from recipes.study.planes import COLOURS
+from recipes.study.figures.planes import COLOURS
 from sentemb.report import BLUE, ORANGE, VERMILLION, labelled_axes, legend_below
 from sentemb.runs import Series, show
 
@@ -105,7 +106,7 @@ def spectrum_figure(shown: Sequence[tuple[str, Arrays]]) -> Figure | None:
         share = np.where(values > 0, values, np.nan) / values.sum()
         at = np.arange(1, len(share) + 1) / (len(values) if relative else 1)
         named = f"{show(effective_rank_of(values), 1)} of {len(values)}: {title}"
-        look = {"marker": ".", "ms": 5} if len(values) <= 20 else {}
+        look: dict[str, Any] = {"marker": ".", "ms": 5} if len(values) <= 20 else {}
         axes.plot(
             at, share, color=COLOURS[i % 8], linestyle=("-", "--", "-.")[i % 3], linewidth=1.6, label=named, **look
         )

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recipes.options import DEFAULTS
+from recipes.runner import DEFAULTS
 from recipes.study.plan import ENCODERS, LOGS, PLANNED, ROW, Place, Planned, Study, described
 from sentemb.corpus import absolute_corpus
 from sentemb.errors import InputError
@@ -107,14 +107,14 @@ def _context(threads: int) -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recipes.study.apart", "recipes.study.work"])
+    context.set_forkserver_preload(["recipes.study.run.process_group", "recipes.study.run.worker"])
     return context
 
 
 def _start(
     context: BaseContext, planned: Planned, study: Study, place: Place, more: tuple[Any, ...], threads: int
 ) -> Any:
-    from recipes.study.work import work
+    from recipes.study.run.worker import work
 
     out = place.run(planned)
     (out / ROW).unlink(missing_ok=True)  # of a failed one
@@ -149,7 +149,7 @@ class _Stop:
     """SIGTERM and SIGINT: those that train save and end, nothing new is begun."""
 
     def __init__(self) -> None:
-        self.asked, self.passed_on, self._before = 0, False, dict[int, Any]()
+        self.asked, self.passed_on, self._since, self._before = 0, False, 0.0, dict[int, Any]()
 
     def __enter__(self) -> "_Stop":
         for name in ("SIGTERM", "SIGINT", "SIGHUP"):
@@ -172,7 +172,7 @@ class _Stop:
 
 def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
     """The study with what all its encoders share, each setting checked as the recipe does."""
-    from recipes.job import check_settings
+    from recipes.runner import check_settings
     from sentemb.training import FitConfig
 
     shared = {"corpus": corpus, "data": str(data) if data else None, "tasks": tasks, "score": False}

@@ -15,7 +15,7 @@ Encode = Callable[[Sequence[str]], np.ndarray]
 FOLDS, TEST = 5, 0.2  # of the choice among encoders, as in Wang & Isola 2020, table 4; the share that is tested once
 
 
-def measure(
+def measure_encoder(
     model: SentenceTransformer, tasks: Sequence[Data], pairs: HeldOut, folds: int = 10
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
     """All numbers of a model, and arrays for figures and paired tests.

@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import Timeout
 
 from eval import ONE_SIDE, TWO_TOWERS
-from recipes.options import refuse_used
+from recipes.runner.settings import refuse_used
 from sentemb.corpus import Corpus
 from sentemb.encoders import Prompts
 from sentemb.errors import Damaged, InputError
@@ -162,24 +162,24 @@ def claimed(out: Path | None, name: str, accelerator: Accelerator, anew: bool = 
     names, held = [out], None
     if accelerator.is_main_process:
         try:
-            names[0] = _made(out, name)
-            (names[0] / ".config.json.try").touch()
-            (names[0] / ".config.json.try").unlink()
+            made = names[0] = _made(out, name)
+            (made / ".config.json.try").touch()
+            (made / ".config.json.try").unlink()
         except OSError as error:
             raise InputError(
                 f"cannot write to the run folder {out or 'runs'} ({error.strerror}); choose another --out"
             ) from None
         with suppress(OSError, NotImplementedError):  # (a file system without locks)
-            held = lock_of(names[0])
+            held = lock_of(made)
             try:
                 held.acquire(timeout=0)
             except Timeout:
                 raise InputError(
-                    f"{names[0]} is being written by another process; wait for its end, or choose another --out"
+                    f"{made} is being written by another process; wait for its end, or choose another --out"
                 ) from None
     try:
         if anew and accelerator.is_main_process:
-            refuse_used(names[0])  # (it may have been begun while this one prepared)
+            refuse_used(made)  # (it may have been begun while this one prepared)
         broadcast_object_list(names)
         assert names[0] is not None
         yield names[0]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from recipes.study.reading import compared, usable
+from recipes.study.results import compared, usable
 from sentemb.report import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
 from sentemb.runs import Series, safe, show
 
@@ -69,12 +70,12 @@ def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
     for index in accuracy.sort_values(kind="stable", na_position="first").index:  # the best on top
         row, known = rows.loc[index], np.isfinite(accuracy[index])
         colour = scale.to_rgba(accuracy[index]) if scale and known else "white" if scale else BLUE
-        look = {"mfc": colour, "mec": "white" if known or not scale else GREY, "alpha": 0.9, "mew": 0.6}
+        look: dict[str, Any] = {"mfc": colour, "mec": "white" if known or not scale else GREY, "alpha": 0.9, "mew": 0.6}
         axes.plot(row.uniformity, row.alignment, marks[row.family][1], ms=8, gid=f"point-{index}", **look)
     chosen_by = compared(rows)[f"{task}_cv"] if task else pd.Series(dtype=float)
     if chosen_by.notna().any():
         best = rows.loc[chosen_by.idxmax()]
-        ring = {"ms": 15, "mfc": "none", "mec": VERMILLION, "mew": 1.6, "linestyle": "none"}
+        ring: dict[str, Any] = {"ms": 15, "mfc": "none", "mec": VERMILLION, "mew": 1.6, "linestyle": "none"}
         axes.plot(best.uniformity, best.alignment, "o", label="best by cross-validation", **ring)
     common = rows["dimension"].mode()
     own = rows[rows["dimension"].isin(common[:1])]
@@ -82,7 +83,7 @@ def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
         where = f"lowest uniformity in {common[0]:.0f} dimensions"
         axes.axvline(own["uniformity_optimum"].median(), linestyle="--", color=VERMILLION, label=where)
     for family, own in rows.groupby("family", sort=False):
-        grey = {"color": GREY, "linestyle": "none", "ms": 7}
+        grey: dict[str, Any] = {"color": GREY, "linestyle": "none", "ms": 7}
         axes.add_line(Line2D([], [], marker=marks[family][1], label=f"{label(family, 16)} ({len(own)})", **grey))
     axes.margins(0.07)
     legend_below(figure)

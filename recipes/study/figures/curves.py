@@ -1,13 +1,15 @@
 """Curves over a setting that varies: weights of alignment and uniformity, temperature; and accuracy by family."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from recipes.study.planes import COLOURS, MARKERS, family_marks, label
-from recipes.study.reading import compared, in_common, usable
+from recipes.study.figures.planes import COLOURS, MARKERS, family_marks, label
+from recipes.study.results import compared, in_common, usable
 from sentemb.report import labelled_axes, legend_below
 
 LINES = ("-", "--", ":", "-.")
@@ -127,7 +129,14 @@ def _line(axes: Axes, rows: pd.DataFrame, across: str, up: str, mark: tuple[str,
         return
     ends = [found["mean"] - found["min"], found["max"] - found["mean"]]
     ends = [np.maximum(end.to_numpy(), 0) for end in ends]
-    look = {"color": mark[0], "marker": mark[1], "ms": 5, "linewidth": 1.4, "capsize": 2.5, "elinewidth": 1}
+    look: dict[str, Any] = {
+        "color": mark[0],
+        "marker": mark[1],
+        "ms": 5,
+        "linewidth": 1.4,
+        "capsize": 2.5,
+        "elinewidth": 1,
+    }
     axes.errorbar(found.index, found["mean"], yerr=ends, linestyle=line, label=named, **look)
 
 
@@ -137,7 +146,14 @@ def _level(axes: Axes, values: pd.Series, mark: tuple[str, str], named: str, lin
         return
     across, (colour, marker) = axes.get_yaxis_transform(), mark
     axes.plot([0.9, 1], [values.mean()] * 2, line, color=colour, linewidth=1.6, transform=across)
-    look = {"color": colour, "marker": marker, "ms": 5, "capsize": 2.5, "linestyle": line, "transform": across}
+    look: dict[str, Any] = {
+        "color": colour,
+        "marker": marker,
+        "ms": 5,
+        "capsize": 2.5,
+        "linestyle": line,
+        "transform": across,
+    }
     ends = [[values.mean() - values.min()], [values.max() - values.mean()]]
     axes.errorbar([0.95], [values.mean()], yerr=np.maximum(ends, 0), label=named, **look)
 

@@ -1,0 +1,71 @@
+"""Statistics of a study: the best of each family, rank correlations with intervals, seeds, tests, curves.
+
+Every table is ``{"title", "note", "head", "rows"}`` with cells as text; ``said`` are plain sentences, made from the
+numbers. Encoders of ``reference`` rows, and those that diverged, are left out.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eval import Table, as_text
+from recipes.study.analysis.best import best_of_each_family
+from recipes.study.analysis.correlations import correlations
+from recipes.study.analysis.curves import on_the_circle, over_seeds, over_temperatures, over_weights
+
+SHOWN = 8  # encoders that did not end well and are told one by one
+
+
+def statistics(table: pd.DataFrame, tasks: list[str], out: Path) -> dict[str, Any]:
+    """All tables and sentences that the study's rows allow.
+
+    Args:
+        table: of :func:`recipes.study.conclusion.collect`. tasks: names. out: the study's folder, for which rows of a
+            task each encoder got right.
+    """
+    mine = table[(table["status"] == "ok") & ~table["reference"]]
+    parts: list[tuple[list[Table], list[str]]] = [_progress(table)]
+    if len(mine):
+        tasks = [task for task in tasks if f"{task}_acc" in mine]
+        for part in (best_of_each_family, correlations, over_seeds, over_weights, over_temperatures, on_the_circle):
+            parts.append(part(mine, tasks, out))
+    tables = [t for found, _ in parts for t in found]
+    return {
+        "tables": [{"title": t.title, "note": " ".join(t.notes), "head": t.head, "rows": t.lines} for t in tables],
+        "said": [sentence for _, said in parts for sentence in said],
+    }
+
+
+def printed(found: dict[str, Any]) -> str:
+    """Statistics as text for a terminal."""
+    tables = [Table(t["title"], t["head"], t["rows"], (t["note"],) if t["note"] else ()) for t in found["tables"]]
+    return "\n\n".join([as_text(tables), *found["said"]])
+
+
+def _progress(table: pd.DataFrame) -> tuple[list[Table], list[str]]:
+    own = table[~table["reference"]]
+    counts = own["status"].value_counts()
+    said = [f"{len(own)} encoders: {', '.join(f'{n} {status}' for status, n in counts.items())}."]
+    lost = own[own["status"] != "ok"]
+    said += [f"{row['name']} {row['status']}: {row['reason']}." for _, row in lost.head(SHOWN).iterrows()]
+    said += [f"{len(lost) - SHOWN} more did not end well; the table tells why."] if len(lost) > SHOWN else []
+    return [], said
+
+
+# ---- the best of each family (the paper's table 4)
+
+
+# ---- does geometry explain accuracy?
+
+
+# ---- seeds
+
+
+# ---- weights of alignment and uniformity
+
+
+# ---- temperature (Wang & Liu 2021)
+
+
+# ---- the circle (Wang & Isola 2020, figures 3 and 4)

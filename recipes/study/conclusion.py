@@ -1,0 +1,51 @@
+"""What a study has found: the table of its encoders, then statistics, figures and page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recipes.study.analysis import printed, statistics
+from recipes.study.page import write_study_page
+from recipes.study.plan import ENCODERS, PLANNED, STUDY, read_row
+from sentemb.errors import InputError
+from sentemb.storage import replacing, write_text
+
+ROWS = "results"
+
+
+def collect(out: Path) -> pd.DataFrame:
+    """One row for each encoder that is done, in the study's order; numbers are NaN where there is none."""
+    rows = []
+    for name in json.loads((out / STUDY).read_text(encoding="utf-8"))["encoders"]:
+        if found := read_row(out / ENCODERS / name):
+            about = json.loads((out / PLANNED / f"{name}.json").read_text(encoding="utf-8"))
+            rows.append(about["described"] | found)
+    if not rows:
+        raise InputError(f"no encoder of {out} is done yet; run the study first")
+    table = pd.DataFrame(rows)
+    for column in table.columns:
+        if table[column].map(lambda value: value is None or isinstance(value, int | float)).all():
+            table[column] = table[column].astype(bool if column in ("reference", "trained") else np.float64)
+    return table
+
+
+def write_table(out: Path) -> pd.DataFrame:
+    """OUT/results.parquet and OUT/results.csv of what is done."""
+    table = collect(out)
+    for ending, write in ((".parquet", table.to_parquet), (".csv", table.to_csv)):
+        with replacing(out / f"{ROWS}{ending}") as partial:
+            write(partial, index=False)
+    return table
+
+
+def conclude(out: Path) -> str:
+    """Table, statistics, figures and page of what is done; returns what to print."""
+    table = write_table(out)
+    about: dict[str, Any] = json.loads((out / STUDY).read_text(encoding="utf-8"))
+    found = statistics(table, about["tasks"], out)
+    write_text(out / "statistics.json", json.dumps(found, indent=1) + "\n")
+    page = write_study_page(out)
+    return f"{printed(found)}\n\ntable: {out / 'results.csv'}   page: {page}"
