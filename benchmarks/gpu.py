@@ -85,7 +85,7 @@ def tests(options: argparse.Namespace, end: float) -> bool:
     if importlib.util.find_spec("pytest") is None:
         print("missing: pytest, without which no test runs")
         return False
-    files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if MARKED.search(path.read_text())]
+    files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if MARKED.search(path.read_text())]
     command = [sys.executable, "-m", "pytest", "-m", "numbers or gpu or gpus", "-rs", "-p", "no:cacheprovider"]
     if importlib.util.find_spec("xdist") is not None:
         command += ["-n", str(min(4, len(os.sched_getaffinity(0))))]

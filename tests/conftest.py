@@ -9,14 +9,26 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_seta
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
 
+import json
+
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from benchmarks.shapes import HAS_MINILM, OLD, bert_tokenizer
-from sentemb.encoders import ENCODERS
+from eval import TASKS
+from recipes import train_bookcorpus
+from sentemb.corpus import open_corpus
+from sentemb.encoders import ENCODERS, HEADS, tokenizer_of, towers, towers_of
+from sentemb.forward import Embedder, MaskedWords
+from sentemb.objectives import OBJECTIVES
+from sentemb.pairs import PAIRS, Words, usable
 from sentemb.registry import build
+from sentemb.training import FitConfig, fit
 from tests.devices import DEVICE, GPU, normal
+from tests.helpers import SMALL
+from tests.senteval_tasks import ROWS, TINY_STS, TINY_TASK, TINY_TASKS, write_lines
 
 SENTENCES = [
     "It was an uncertain spring.",
@@ -106,6 +118,112 @@ def book_file(tmp_path: Path) -> Path:
     path = tmp_path / "books.txt"
     path.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def job(book_file, encoder, tmp_path, monkeypatch):
+    """Runs fit() on the little corpus, in a new folder each time unless told which; returns its folder."""
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    corpus = open_corpus(str(book_file), progress=False)
+
+    def run(
+        name: str,
+        spec: str = SMALL,
+        objective: str = "infonce",
+        pairs: str = "neighbours",
+        head: str = "none",
+        two: bool = False,
+        resume: bool = False,
+        score=None,
+        dev=None,
+        forget_best: bool = False,
+        positive_prompt: str | None = None,
+        **settings,
+    ):
+        model = towers(encoder(spec), encoder(spec)) if two else encoder(spec)
+        tokenizer = tokenizer_of(model)
+        tokens = corpus.tokens(tokenizer, 12)
+        found = build(PAIRS, pairs, ranges=corpus.split()[0])
+        kept = usable(found, tokens)
+        config = FitConfig(**{"batch_size": 16, "lr": 1e-2, "warmup": 3, "log_every": 2} | settings)
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(1)
+        top = build(HEADS, head, dimension=towers_of(model)[0].get_embedding_dimension())
+        embedder = Embedder(model, top, MaskedWords(model) if config.mlm else None)
+        fit(
+            embedder,
+            build(OBJECTIVES, objective),
+            kept,
+            tokens,
+            config,
+            Accelerator(cpu=True),
+            folder,
+            score=score,
+            dev=dev,
+            resume=resume,
+            forget_best=forget_best,
+            positive_tokens=None if positive_prompt is None else corpus.tokens(tokenizer, 12, positive_prompt),
+            words=Words.of(tokenizer),
+        )
+        model.save(str(folder / "model"), create_model_card=False)
+        return folder
+
+    return run
+
+
+@pytest.fixture
+def recipe(monkeypatch, tmp_path):
+    """The recipe's main(), in an empty folder with its own cache and no data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.delenv("SENTEMB_DATA", raising=False)
+    return train_bookcorpus.main
+
+
+@pytest.fixture
+def nli(tmp_path) -> Path:
+    """Twenty-four labelled rows with a hard negative."""
+    things = ["cat", "dog", "king", "ship", "poet", "child", "train", "baker"]
+    rows = [
+        {
+            "anchor": f"The {a} sees {n} birds.",
+            "positive": f"{n} birds are seen by a {a}.",
+            "negative_1": f"No {a} {n}.",
+        }
+        for n in ("two", "three", "four")
+        for a in things
+    ]
+    path = tmp_path / "nli.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A data folder with a small task of every kind; two of them go by the names STS-B and STS-B-supervised."""
+    for task in TINY_TASKS:
+        monkeypatch.setitem(TASKS, task.name, task)
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SENTEMB_DATA", raising=False)
+    root = tmp_path / "data"
+    for file, word in zip(TINY_TASK.files, ("good", "bad"), strict=True):
+        lines = [f"a {word} caf\xe9 {'very ' * (i % 3)}{i}" for i in range(file.rows)]
+        write_lines(root / file.path, lines, "latin-1")
+    for part, rows in ROWS.items():
+        write_lines(root / "downstream" / "S" / part, [f"{i % 3} {'good ' * (i % 3)}day {i}" for i in range(rows)])
+        pairs = [
+            f"{i % 2}\t1\t2\ta day {i}\t{'a day' if i % 2 else 'no good good good at all'} {i}" for i in range(rows)
+        ]
+        write_lines(root / "downstream" / "P" / part, ["\ufeffheader", *pairs])
+        scored = [f"g\tf\ty\ti\t{i % 6 * 0.75 + 1}\t{'ab' * (i % 6 + 1)} {i}\tabababababab {i}" for i in range(rows)]
+        write_lines(root / "downstream" / "B" / part, scored)
+    for file in TINY_STS.files:
+        write_lines(root / file.path, [f"{'go ' * (i % 5)}{i}\t{'go ' * 4}{i}" for i in range(file.rows)])
+        write_lines(root / file.path.replace("input", "gs"), [str(i % 5) for i in range(file.rows)])
+    return root
 
 
 def pytest_configure(config: pytest.Config) -> None:

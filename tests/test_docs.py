@@ -15,6 +15,7 @@ import yaml
 
 from eval import GROUPS, TASKS, senteval
 from recipes import train_bookcorpus, train_simcse, train_supervised
+from recipes.runner import cli
 from recipes.runner import settings as options
 
 ROOT = Path(__file__).parents[1]
@@ -195,9 +196,7 @@ def parsers() -> dict[str, object]:
     """Whatever parses the arguments of a command, by its first words."""
     from recipes import doctor
 
-    found = {
-        recipe: lambda given, own=own: options.parser("", own).parse_args(given) for recipe, own in RECIPES.items()
-    }
+    found = {recipe: lambda given, own=own: cli.parser("", own).parse_args(given) for recipe, own in RECIPES.items()}
     found["eval.senteval"] = lambda given: senteval.parser().parse_args(given)
     for command, module in (("eval.download", "eval.download"), ("sentemb.corpus", "sentemb.inspection.cli")):
         found[command] = importlib.import_module(module).main
@@ -267,7 +266,7 @@ def specs(given: dict[str, object]) -> None:
 
 
 def test_the_flags_that_pages_name_exist():
-    known = {flag for own in RECIPES.values() for flag in options.parser("", own)._option_string_actions}
+    known = {flag for own in RECIPES.values() for flag in cli.parser("", own)._option_string_actions}
     known |= set(senteval.parser()._option_string_actions)
     launchers = {"--num_processes", "--cpu", "--nproc_per_node"}
     others = {"--list", "--mirror", "--offline", "--quick", "--study", "--jobs", "--dry-run", "--page", "--folds"}

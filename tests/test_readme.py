@@ -10,10 +10,8 @@ import pytest
 
 from eval import senteval
 from recipes import sweep, train_bookcorpus, train_simcse, train_supervised
-from recipes.study.plan import read_study, shipped
+from recipes.study import read_study, shipped
 from sentemb.objectives import OBJECTIVES, reference_page
-from tests.test_recipe import nli  # noqa: F401 (a fixture)
-from tests.test_senteval import folder  # noqa: F401 (a fixture)
 
 README_FOLDER = Path(__file__).parents[1]
 README = (README_FOLDER / "README.md").read_text(encoding="utf-8")
@@ -52,7 +50,7 @@ def test_the_readme_has_its_commands():
 
 
 @pytest.fixture
-def place(tmp_path, book_file, nli, monkeypatch):  # noqa: F811
+def place(tmp_path, book_file, nli, monkeypatch):
     """An empty folder with what the README's placeholders stand for: BOOKS, FILE, nli.csv, qa.jsonl."""
     from datasets import Dataset
 
@@ -121,7 +119,7 @@ def test_the_page_counts_negatives_as_the_code_does(name):
 
 
 @pytest.mark.slow
-def test_the_scoring_commands_run(place, folder, capsys):  # noqa: F811
+def test_the_scoring_commands_run(place, folder, capsys):
     for name in ("A", "B", "C", "runs/bookcorpus"):
         train_bookcorpus.main(["--corpus", "FILE", "--encoder", SMALL, *TINY, "--out", name])
     tasks = ["--data", str(folder), "--tasks", "TINY,TINY-STS"]
@@ -135,7 +133,7 @@ def test_the_scoring_commands_run(place, folder, capsys):  # noqa: F811
     assert json.loads((place / "scores.json").read_text())
 
 
-def test_the_python_runs(place, folder, monkeypatch):  # noqa: F811
+def test_the_python_runs(place, folder, monkeypatch):
     train_bookcorpus.main(["--corpus", "FILE", "--encoder", SMALL, *TINY, "--out", "runs/bookcorpus"])
     python = [text for kind, text in BLOCKS if kind == "python"]
     assert len(python) == 3

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from recipes.study.figures import Drawn, draw
+from recipes.study.figures import Drawn, draw_results
 from recipes.study.results import Results, read_results
 from sentemb.report import html_page
 from sentemb.runs import Record, as_dict, as_list, duration, number, plain, safe
@@ -95,7 +95,7 @@ def write_study_page(study: Path) -> Path:
     """
     results = read_results(study)
     page = study / "study.html"
-    content = _page(results, draw(results))
+    content = _page(results, draw_results(results))
     write_text(page, content)
     return page
 

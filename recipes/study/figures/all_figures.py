@@ -60,10 +60,10 @@ def draw_all(study: Path) -> list[Drawn]:
     Raises:
         InputError: ``study`` is no folder.
     """
-    return draw(read_results(study))
+    return draw_results(read_results(study))
 
 
-def draw(results: Results) -> list[Drawn]:
+def draw_results(results: Results) -> list[Drawn]:
     """As :func:`draw_all`, of results that are read already."""
     folder = results.folder / "figures"
     folder.mkdir(exist_ok=True)

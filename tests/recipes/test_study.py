@@ -19,12 +19,14 @@ from sklearn.model_selection import train_test_split
 
 from eval import SEED, TASKS, Settings, evaluate, held_out, read
 from recipes import sweep
-from recipes.runner.build import check_settings
-from recipes.study.analysis import summary as statistics
-from recipes.study.conclusion import collect, conclude
-from recipes.study.plan import DEFAULTS, Place, described, read_study, shipped
+from recipes.runner import check_settings
+from recipes.study import Place, conclude, read_study, refuse_others, shipped
+from recipes.study.analysis import correlations, statistics
+from recipes.study.analysis.best import holm
+from recipes.study.conclusion import collect
+from recipes.study.plan import DEFAULTS, described
 from recipes.study.run.measure import measure_encoder
-from recipes.study.run.scheduler import asked, lost, refuse_others
+from recipes.study.run.scheduler import asked, lost
 from recipes.train_bookcorpus import main as train
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
@@ -32,7 +34,7 @@ from sentemb.errors import InputError
 from sentemb.runs import TRAINED_FOLDERS, discard
 from sentemb.storage import write_whole
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
 
 
@@ -177,34 +179,34 @@ def test_a_row_says_what_its_objective_weighs(tmp_path, objective, expected):
 
 def test_rank_correlations_are_scipys():
     x, y = RNG.integers(0, 8, 30).astype(float), RNG.normal(size=30)
-    assert statistics.spearman(x, y) == pytest.approx(spearmanr(x, y).statistic)
-    assert statistics.kendall(x, y) == pytest.approx(kendalltau(x, y).statistic)
-    assert np.isnan(statistics.spearman(np.ones(5), np.arange(5.0)))
+    assert correlations.spearman(x, y) == pytest.approx(spearmanr(x, y).statistic)
+    assert correlations.kendall(x, y) == pytest.approx(kendalltau(x, y).statistic)
+    assert np.isnan(correlations.spearman(np.ones(5), np.arange(5.0)))
 
 
 def test_the_best_mixture_is_the_one_that_was_planted():
     a, u = RNG.normal(size=60), RNG.normal(size=60) * 5
     accuracy = -(0.3 * a / a.std() + 0.7 * u / u.std())
-    best = statistics.best_mixture(accuracy, a, u)
-    assert statistics.MIXTURES[best] == pytest.approx(0.3)
-    assert statistics.spearman(accuracy, statistics.mixtures(a, u)[best]) == pytest.approx(-1)
-    assert statistics.MIXTURES[statistics.best_mixture(-a, a, u)] == 1
-    assert statistics.MIXTURES[statistics.best_mixture(-u, a, u)] == 0
+    best = correlations.best_mixture(accuracy, a, u)
+    assert correlations.MIXTURES[best] == pytest.approx(0.3)
+    assert correlations.spearman(accuracy, correlations.mixtures(a, u)[best]) == pytest.approx(-1)
+    assert correlations.MIXTURES[correlations.best_mixture(-a, a, u)] == 1
+    assert correlations.MIXTURES[correlations.best_mixture(-u, a, u)] == 0
 
 
 def test_an_interval_holds_what_it_should_and_is_the_same_twice():
     x = RNG.normal(size=100)
     y = x + RNG.normal(size=100)
-    found = statistics.interval(statistics.spearman, x, y)
-    assert found == statistics.interval(statistics.spearman, x, y)
+    found = correlations.interval(correlations.spearman, x, y)
+    assert found == correlations.interval(correlations.spearman, x, y)
     assert found[1] < found[0] < found[2] and found[1] > 0 and found[2] - found[1] < 0.4
-    lost = statistics.interval(statistics.spearman, RNG.normal(size=40), RNG.normal(size=40))
+    lost = correlations.interval(correlations.spearman, RNG.normal(size=40), RNG.normal(size=40))
     assert lost[1] < 0 < lost[2]
 
 
 def test_holms_correction_on_a_known_example():
-    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert statistics.holm([0.9]) == [0.9] and statistics.holm([0.6, 0.7]) == [1, 1]
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9]) == [0.9] and holm([0.6, 0.7]) == [1, 1]
 
 
 def table(**columns) -> pd.DataFrame:
@@ -218,7 +220,7 @@ def table(**columns) -> pd.DataFrame:
 
 
 def said(frame: pd.DataFrame, tmp_path) -> str:
-    return " ".join(statistics.statistics(frame, ["T"], tmp_path)["said"])
+    return " ".join(statistics(frame, ["T"], tmp_path)["said"])
 
 
 def test_an_inverted_u_is_told_from_a_slope(tmp_path):

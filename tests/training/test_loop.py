@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,36 +9,24 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from sentemb.corpus import open_corpus
-from sentemb.encoders import HEADS, load, tokenizer_of, towers, towers_of
+from sentemb.encoders import HEADS, load, towers, towers_of
 from sentemb.errors import InputError
-from sentemb.forward import Embedder, MaskedWords, seed_dropout
+from sentemb.forward import Embedder, seed_dropout
 from sentemb.objectives import OBJECTIVES
-from sentemb.pairs import PAIRS, Pairs, Words, usable
+from sentemb.pairs import PAIRS, Pairs
 from sentemb.registry import build
 from sentemb.runs import RunFolder
-from sentemb.training import FitConfig, checkpoints, describe, fit, refuse_misfit
+from sentemb.training import FitConfig, checkpoints, describe, refuse_misfit
 from sentemb.training.batches import Batch
 from sentemb.training.monitor import Watch
 from sentemb.training.step import gradients, loss_of, seed_of
 from tests.devices import DEVICE, DOUBLE, GPU, SINGLE, near, numbers
+from tests.helpers import SMALL, STATIC, records, steady, torchrun
 from tests.two_processes import hash_of, trained
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
-def torchrun(
-    *command: str, cwd: Path, timeout: int = 300, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess:
-    # accelerate launch --cpu --num_processes 2 starts one process; this starts two
-    runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    variables = {k: v for k, v in os.environ.items() if k != "ACCELERATE_USE_CPU"} | {"OMP_NUM_THREADS": "1"}
-    variables |= environment or {"SENTEMB_TEST_DEVICE": "cpu"}
-    return subprocess.run([*runner, *command], cwd=cwd, env=variables, timeout=timeout, capture_output=True, text=True)
-
-
-SMALL = "rnn:hidden=6,embeddings=random,dim=5,vocabulary=270"  # (MiniLM's embeddings are 47 MB a file)
-STATIC = "static:embeddings=random,dim=5,vocabulary=270"
 CASES = [
     "rnn:hidden=6|infonce",
     "rnn:hidden=6,cell=gru,layers=2,pooling=max|align_uniform",
@@ -99,70 +84,6 @@ def test_micro_batches_train_as_the_whole_batch_for_every_objective(case, tiny):
     encoder, objective = case.replace("TINY", tiny).split("|")
     whole = trained(encoder, objective, Accelerator(cpu=not GPU))
     same(trained(encoder, objective, Accelerator(cpu=not GPU), micro_batch=2), whole)
-
-
-@pytest.fixture
-def job(book_file, encoder, tmp_path, monkeypatch):
-    """Runs fit() on the little corpus, in a new folder each time unless told which; returns its folder."""
-    pytest.importorskip("datasets")
-    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
-    corpus = open_corpus(str(book_file), progress=False)
-
-    def run(
-        name: str,
-        spec: str = SMALL,
-        objective: str = "infonce",
-        pairs: str = "neighbours",
-        head: str = "none",
-        two: bool = False,
-        resume: bool = False,
-        score=None,
-        dev=None,
-        forget_best: bool = False,
-        positive_prompt: str | None = None,
-        **settings,
-    ):
-        model = towers(encoder(spec), encoder(spec)) if two else encoder(spec)
-        tokenizer = tokenizer_of(model)
-        tokens = corpus.tokens(tokenizer, 12)
-        found = build(PAIRS, pairs, ranges=corpus.split()[0])
-        kept = usable(found, tokens)
-        config = FitConfig(**{"batch_size": 16, "lr": 1e-2, "warmup": 3, "log_every": 2} | settings)
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        torch.manual_seed(1)
-        top = build(HEADS, head, dimension=towers_of(model)[0].get_embedding_dimension())
-        embedder = Embedder(model, top, MaskedWords(model) if config.mlm else None)
-        fit(
-            embedder,
-            build(OBJECTIVES, objective),
-            kept,
-            tokens,
-            config,
-            Accelerator(cpu=True),
-            folder,
-            score=score,
-            dev=dev,
-            resume=resume,
-            forget_best=forget_best,
-            positive_tokens=None if positive_prompt is None else corpus.tokens(tokenizer, 12, positive_prompt),
-            words=Words.of(tokenizer),
-        )
-        model.save(str(folder / "model"), create_model_card=False)
-        return folder
-
-    return run
-
-
-def records(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-
-
-VARIES = {"seconds", "pairs_per_second", "peak_memory_mib"}
-
-
-def steady(run: Path) -> list[dict]:
-    return [{k: v for k, v in record.items() if k not in VARIES} for record in records(run)]
 
 
 RESUMED = {

@@ -268,7 +268,7 @@ def test_missing_or_damaged_files_give_a_page_that_says_so(study, tmp_path, monk
     else:
         (folder / broken).unlink()
     if broken != "results.parquet":  # the other two change no figure
-        monkeypatch.setattr("recipes.study.page.draw", lambda results: [])
+        monkeypatch.setattr("recipes.study.page.draw_results", lambda results: [])
     text = write_study_page(folder).read_text(encoding="utf-8")
     assert how == "gone" or broken in text
     if broken == "results.parquet":

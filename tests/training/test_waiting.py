@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from benchmarks import faults
 from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
 from sentemb.storage import lock_of
 from sentemb.training import Patience, explained
-from tests.test_recipe import recipe  # noqa: F401
-from tests.test_train import records
+from tests.helpers import records
+from tests.robustness import faults
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def begin(folder: Path, *more: str) -> list[str]:
@@ -89,7 +88,7 @@ def test_alone_nobody_is_waited_for():
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan", "1e9"])
-def test_a_timeout_is_some_minutes(minutes, recipe, book_file, tmp_path, capsys):  # noqa: F811
+def test_a_timeout_is_some_minutes(minutes, recipe, book_file, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         train_bookcorpus.main(["--corpus", str(book_file), "--timeout", minutes])
     assert stopped.value.code == 2 and "timeout must be minutes above 0" in capsys.readouterr().err

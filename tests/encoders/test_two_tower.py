@@ -15,8 +15,7 @@ from sentemb.encoders import load, towers, towers_of
 from sentemb.errors import InputError
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
-from tests.test_recipe import recipe  # noqa: F401
-from tests.test_train import records
+from tests.helpers import records
 
 RANDOM = "embeddings=random,dim=6,vocabulary=290"
 TRAIN = ["--batch-size", "16", "--max-steps", "6", "--eval-every", "3", "--warmup", "1", "--no-score", "--lr", "0.02"]
@@ -43,7 +42,7 @@ def mean_reciprocal_rank(x: np.ndarray, y: np.ndarray, by: str) -> float:
         ("joint_infonce", "contiguous", "cosine"),
     ],
 )
-def test_log_best_table_and_command_have_one_score(objective, pairs, by, recipe, book_file, tmp_path, capsys):  # noqa: F811
+def test_log_best_table_and_command_have_one_score(objective, pairs, by, recipe, book_file, tmp_path, capsys):
     start = ["--corpus", str(book_file), "--encoder", f"static:{RANDOM}", "--towers", "2", "--pairs", pairs]
     recipe([*start, "--objective", objective, *TRAIN, "--out", "a"])
     printed = capsys.readouterr().out
@@ -77,7 +76,7 @@ def test_probes_stay_on_both_towers_side_by_side(encoder):
     assert model.encode(["hello"]).shape == (1, 9) and evaluate(model, [], None)["dimension"] == 9
 
 
-def test_one_tower_trained_by_inner_products_is_ranked_by_them(recipe, book_file, tmp_path, capsys):  # noqa: F811
+def test_one_tower_trained_by_inner_products_is_ranked_by_them(recipe, book_file, tmp_path, capsys):
     start = ["--corpus", str(book_file), "--encoder", f"static:{RANDOM}", "--objective", "dpr", *TRAIN]
     recipe([*start, "--out", "a"])
     model = SentenceTransformer(str(tmp_path / "a" / "model"))

@@ -12,14 +12,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import GradScalerKwargs
 
-from benchmarks import faults, gpu
+from benchmarks import gpu
 from benchmarks.shapes import OLD
 from sentemb.encoders import load
 from sentemb.training import loop
 from tests.devices import COARSE, HALF, near
-from tests.test_train import records
+from tests.helpers import records
+from tests.robustness import faults
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SPECS = {
     "static": "static:embeddings=random,dim=16,vocabulary=400",
     "lstm": "rnn:hidden=16,layers=2,embeddings=random,dim=16,vocabulary=400",

@@ -12,8 +12,10 @@ from sentemb.errors import InputError
 from sentemb.storage import remove, unlisted, verify, write_whole
 from sentemb.training.log import Log
 from sentemb.training.selection import saved_best
-from tests.test_recipe import TINY, recipe  # noqa: F401
-from tests.test_train import job, records  # noqa: F401
+from tests.helpers import (
+    TINY,
+    records,
+)
 
 STEPS = {"max_steps": 4, "save_every": 2, "eval_every": 2, "keep": 1, "dev": "dev"}
 
@@ -44,7 +46,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_training_into_a_folder_that_holds_anything_is_refused(name, job, tmp_path):  # noqa: F811
+def test_training_into_a_folder_that_holds_anything_is_refused(name, job, tmp_path):
     write(tmp_path / "a" / name, '{"step": 0}\n')
     before = bytes_of(tmp_path / "a")
     with pytest.raises(InputError, match=f"a holds {name.split('/')[0]}, which this run has not written"):
@@ -52,7 +54,7 @@ def test_training_into_a_folder_that_holds_anything_is_refused(name, job, tmp_pa
     assert bytes_of(tmp_path / "a") == before
 
 
-def test_training_into_the_folder_of_another_run_is_refused(job, tmp_path):  # noqa: F811
+def test_training_into_the_folder_of_another_run_is_refused(job, tmp_path):
     run = job("a", **STEPS, score=dev)
     for left in (["best"], ["last"], ["checkpoints"], ["log.jsonl"], []):
         for path in [path for path in run.iterdir() if path.name not in left] if left else []:
@@ -68,7 +70,7 @@ def test_training_into_the_folder_of_another_run_is_refused(job, tmp_path):  # n
 @pytest.mark.parametrize(
     "name", ["notes.txt", "best/notes.txt", "last/1/notes.txt", "checkpoints/step-4/x", "checkpoints/x", "mine"]
 )
-def test_what_a_resumed_run_has_not_written_is_refused(name, job, tmp_path):  # noqa: F811
+def test_what_a_resumed_run_has_not_written_is_refused(name, job, tmp_path):
     run = job("a", **STEPS, score=dev)
     write(run / name)
     before = bytes_of(run)
@@ -79,7 +81,7 @@ def test_what_a_resumed_run_has_not_written_is_refused(name, job, tmp_path):  # 
     job("a", **STEPS | {"max_steps": 6}, score=dev, resume=True)
 
 
-def test_a_resumed_run_leaves_what_only_bears_a_runs_names(job, tmp_path):  # noqa: F811
+def test_a_resumed_run_leaves_what_only_bears_a_runs_names(job, tmp_path):
     for name, said in (
         ("best/weights", "best/weights was not written"),  # no manifest
         ("log.jsonl", "log.jsonl is not the log of a run"),
@@ -101,7 +103,7 @@ def test_a_resumed_run_leaves_what_only_bears_a_runs_names(job, tmp_path):  # no
     assert (tmp_path / "a" / ".git" / "HEAD").read_text() == "mine"
 
 
-def test_a_logger_removes_nothing(job, tmp_path):  # noqa: F811
+def test_a_logger_removes_nothing(job, tmp_path):
     run = job("a", **STEPS, score=dev)
     before = bytes_of(run)
     for done in (0, 2, 4):
@@ -113,7 +115,7 @@ def test_a_logger_removes_nothing(job, tmp_path):  # noqa: F811
     assert json.loads((run / "best" / "selected.json").read_text()) == {"step": 2, "dev": 0.7}
 
 
-def test_files_that_come_into_a_saved_folder_meanwhile_are_kept(job, tmp_path):  # noqa: F811
+def test_files_that_come_into_a_saved_folder_meanwhile_are_kept(job, tmp_path):
     steps = iter(range(9))
 
     def score(model):
@@ -153,7 +155,7 @@ def test_a_folder_with_files_of_others_is_neither_removed_nor_replaced(tmp_path)
 
 
 def test_a_command_leaves_files_beside_a_runs_own_alone_and_refuses_those_inside(
-    recipe,  # noqa: F811
+    recipe,
     book_file,
     tmp_path,
     capsys,
@@ -180,7 +182,7 @@ def test_a_command_leaves_files_beside_a_runs_own_alone_and_refuses_those_inside
     assert load(run, device="cpu").encode("hello").shape == (12,) and records(run)[-1]["step"] == 5
 
 
-def test_dev_scores_that_no_longer_compare_are_forgotten(job, tmp_path):  # noqa: F811
+def test_dev_scores_that_no_longer_compare_are_forgotten(job, tmp_path):
     for name, forget in (("a", False), ("b", True)):
         job(name, **STEPS, score=lambda model: {"dev": 0.9})
         job(name, **STEPS | {"max_steps": 6}, score=lambda model: {"dev": 0.2}, resume=True, forget_best=forget)

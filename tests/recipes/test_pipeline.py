@@ -13,30 +13,19 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from eval import senteval as eval_run
-from recipes import train_bookcorpus, train_simcse, train_supervised
-from recipes.runner.build import check_settings
-from recipes.runner.settings import DEFAULTS, presets, with_preset
+from eval.score_checkpoints import corpus_of
+from recipes import train_simcse, train_supervised
+from recipes.runner import DEFAULTS, check_settings
+from recipes.runner.settings import presets, with_preset
 from sentemb.corpus import sources
 from sentemb.encoders import load
 from sentemb.errors import InputError
 from sentemb.objectives import OBJECTIVES
-from tests.test_train import records, steady, torchrun
+from tests.helpers import TINY, records, steady, torchrun
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "train_bookcorpus.py"
 SMALL = "rnn:hidden=6,embeddings=random,dim=8,vocabulary=300"  # (MiniLM's embeddings are 47 MB a file)
-TINY = ["--encoder", SMALL, "--batch-size", "16", "--max-steps", "5", "--warmup", "1", "--no-score"]
-
-
-@pytest.fixture
-def recipe(monkeypatch, tmp_path):
-    """The recipe's main(), in an empty folder with its own cache and no data."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    monkeypatch.delenv("SENTEMB_DATA", raising=False)
-    return train_bookcorpus.main
 
 
 def test_a_run_leaves_what_it_promises(recipe, book_file, tmp_path, capsys):
@@ -93,7 +82,7 @@ def test_a_folder_called_sample_is_not_what_sample_means(recipe, book_file, tmp_
     assert "note: sample is the built-in corpus, not the sample in this folder; write ./s" in capsys.readouterr().out
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert config["settings"]["corpus"] == "sample" and config["corpus"]["name"] == "file books.txt"
-    assert eval_run.corpus_of(tmp_path / "a") == "sample"
+    assert corpus_of(tmp_path / "a") == "sample"
 
 
 def test_a_run_with_paths_inside_of_specs_resumes_from_another_folder(recipe, book_file, tmp_path, monkeypatch):
@@ -218,24 +207,6 @@ def test_help_teaches_and_the_exit_code_reaches_the_shell(tmp_path):
         [sys.executable, RECIPE, "--objective", "none"], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr and not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def nli(tmp_path) -> Path:
-    """Twenty-four labelled rows with a hard negative."""
-    things = ["cat", "dog", "king", "ship", "poet", "child", "train", "baker"]
-    rows = [
-        {
-            "anchor": f"The {a} sees {n} birds.",
-            "positive": f"{n} birds are seen by a {a}.",
-            "negative_1": f"No {a} {n}.",
-        }
-        for n in ("two", "three", "four")
-        for a in things
-    ]
-    path = tmp_path / "nli.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 FEW = ["--batch-size", "8", "--max-steps", "3", "--no-score"]

@@ -1,6 +1,6 @@
 """Writes small runs and checkpoints by the version at hand, for later versions to load, score and resume.
 
-    python tests/old_runs/make.py        # writes tests/old_runs/VERSION.tar.xz and tests/old_runs/VERSION.json
+    python tests/runs/old_runs/make.py        # writes VERSION.tar.xz and VERSION.json beside it
 
 Run it before a change of what runs or checkpoints hold, with a new VERSION, and never again for an old one: the point
 of these files is that the version that wrote them is gone. Each run is written to ``/tmp/old_runs``, so that paths in

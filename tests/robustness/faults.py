@@ -1,8 +1,8 @@
 """What can go wrong, done on purpose and counted: kills, damaged checkpoints, broken input, long runs.
 
-    python -m benchmarks.faults                             # all of it, about an hour and a half on two cores
-    python -m benchmarks.faults --only resume,kills         # parts: resume, kills, corruptions, fuzz, soak
-    python -m benchmarks.faults --only kills --kills 10    # fewer; also --corruptions, --fuzz, --steps
+    python -m tests.robustness.faults                             # all of it, about an hour and a half on two cores
+    python -m tests.robustness.faults --only resume,kills         # parts: resume, kills, corruptions, fuzz, soak
+    python -m tests.robustness.faults --only kills --kills 10    # fewer; also --corruptions, --fuzz, --steps
 
 Trained by the recipe itself, in processes that are killed by SIGKILL. Prints a line as each part ends, then a table;
 exit code 1 if a count is not what it must be. Nothing else should run beside ``soak``, whose step time is measured.
@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from safetensors import numpy as arrays
 
-from benchmarks.fuzz import fuzz
 from sentemb.errors import InputError
 from sentemb.storage import digest
+from tests.robustness.fuzz import fuzz
 
 SPAWN = multiprocessing.get_context("forkserver")  # forks of one process that has imported torch
 VARIES = {"seconds", "pairs_per_second", "peak_memory_mib"}  # of the log, from run to run

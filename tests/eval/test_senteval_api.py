@@ -15,13 +15,13 @@ from eval import SE, TASKS, Logistic, SentEvalEvaluator
 from eval.probes import Mlp
 from eval.senteval_api import UPSTREAM, Parameters
 from sentemb.errors import InputError
-from tests.test_senteval import TINY, TINY_PAIRS, TINY_SPLIT, TINY_STS, folder  # noqa: F401
+from tests.senteval_tasks import TINY_PAIRS, TINY_SPLIT, TINY_STS, TINY_TASK
 
-STAND_INS = {"MR": TINY, "SST5": TINY_SPLIT, "MRPC": TINY_PAIRS, "STS12": TINY_STS}
+STAND_INS = {"MR": TINY_TASK, "SST5": TINY_SPLIT, "MRPC": TINY_PAIRS, "STS12": TINY_STS}
 
 
 @pytest.fixture
-def data(folder, monkeypatch):  # noqa: F811
+def data(folder, monkeypatch):
     """The data folder, its small tasks under the names of SentEval's of the same kind."""
     for name, task in STAND_INS.items():
         monkeypatch.setitem(TASKS, name, replace(task, name=name))

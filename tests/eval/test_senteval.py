@@ -5,7 +5,6 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,83 +28,11 @@ from eval import (
 from eval.heldout import neighbour_geometry
 from eval.score_checkpoints import corpus_of
 from eval.scorer import stsb_geometry
-from eval.tasks import Task
-from eval.tasks.table import File
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
-from tests.test_encoding import Counting as Letters
-
-ROWS = {"train": 60, "dev": 30, "test": 40}
-TINY = Task(
-    "TINY",
-    "a tiny task",
-    "nested",
-    "line",
-    (File("downstream/T/t.pos", 22, "all", 1), File("downstream/T/t.neg", 21, "all", 0)),
-    ("bad", "good"),
-    encoding="latin-1",
-)
-TINY_SPLIT = Task(
-    "TINY-SPLIT",
-    "three classes",
-    "split",
-    "label_line",
-    tuple(File(f"downstream/S/{part}", rows, part) for part, rows in ROWS.items()),
-    ("0", "1", "2"),
-)
-TINY_PAIRS = Task(
-    "TINY-PAIRS",
-    "paraphrases",
-    "kfold",
-    "label_tab_pair",
-    tuple(File(f"downstream/P/{part}", ROWS[part], part) for part in ("train", "test")),
-    ("0", "1"),
-    header=True,
-    f1=True,
-)
-TINY_STS = Task(
-    "TINY-STS",
-    "two subsets",
-    "similarity",
-    "sts",
-    (File("downstream/Y/STS.input.a.txt", 30, "a"), File("downstream/Y/STS.input.b.txt", 20, "b")),
-    metric="spearman",
-)
-STSB = tuple(File(f"downstream/B/{part}", rows, part) for part, rows in ROWS.items())
-TINY_STSB = Task("STS-B", "pairs", "similarity", "stsb", STSB, metric="spearman")
-TINY_REGRESSED = Task("STS-B-supervised", "pairs", "regression", "stsb", STSB, metric="pearson")
-ALL = (TINY, TINY_SPLIT, TINY_PAIRS, TINY_STS, TINY_STSB, TINY_REGRESSED)
-
-
-def put(path: Path, lines: list[str], encoding: str = "utf-8") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding=encoding)
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A data folder with a small task of every kind; two of them go by the names STS-B and STS-B-supervised."""
-    for task in ALL:
-        monkeypatch.setitem(TASKS, task.name, task)
-    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("SENTEMB_DATA", raising=False)
-    root = tmp_path / "data"
-    for file, word in zip(TINY.files, ("good", "bad"), strict=True):
-        lines = [f"a {word} caf\xe9 {'very ' * (i % 3)}{i}" for i in range(file.rows)]
-        put(root / file.path, lines, "latin-1")
-    for part, rows in ROWS.items():
-        put(root / "downstream" / "S" / part, [f"{i % 3} {'good ' * (i % 3)}day {i}" for i in range(rows)])
-        pairs = [
-            f"{i % 2}\t1\t2\ta day {i}\t{'a day' if i % 2 else 'no good good good at all'} {i}" for i in range(rows)
-        ]
-        put(root / "downstream" / "P" / part, ["\ufeffheader", *pairs])
-        scored = [f"g\tf\ty\ti\t{i % 6 * 0.75 + 1}\t{'ab' * (i % 6 + 1)} {i}\tabababababab {i}" for i in range(rows)]
-        put(root / "downstream" / "B" / part, scored)
-    for file in TINY_STS.files:
-        put(root / file.path, [f"{'go ' * (i % 5)}{i}\t{'go ' * 4}{i}" for i in range(file.rows)])
-        put(root / file.path.replace("input", "gs"), [str(i % 5) for i in range(file.rows)])
-    return root
+from tests.helpers import Counting as Letters
+from tests.senteval_tasks import TINY_PAIRS, TINY_SPLIT, TINY_STS, TINY_STSB, TINY_TASK, TINY_TASKS
 
 
 class Counting(Letters):
@@ -121,7 +48,7 @@ def test_each_sentence_is_encoded_once_and_random_states_stay(folder):
     torch.manual_seed(1)
     np.random.seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    data = [read(task, folder) for task in ALL]
+    data = [read(task, folder) for task in TINY_TASKS]
     result = evaluate(model, [*data, data[0]], PAIRS)
     assert len(model.met) == len(set(model.met)) == result["encoded"]
     assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
@@ -133,9 +60,9 @@ def test_each_sentence_is_encoded_once_and_random_states_stay(folder):
 
 
 def test_every_kind_of_task_has_its_row(folder):
-    result, correct = measure(Counting(), [read(task, folder) for task in ALL], None, settings=Settings(folds=5))
+    result, correct = measure(Counting(), [read(task, folder) for task in TINY_TASKS], None, settings=Settings(folds=5))
     rows = result["tasks"]
-    assert set(rows) == {task.name for task in ALL} and result["failed"] == {}
+    assert set(rows) == {task.name for task in TINY_TASKS} and result["failed"] == {}
     assert rows["TINY-SPLIT"]["acc"] == 100.0 and rows["TINY-SPLIT"]["n"] == 40
     assert rows["TINY-PAIRS"]["acc"] == rows["TINY-PAIRS"]["f1"] == 100.0 and "5-fold" in rows["TINY-PAIRS"]["protocol"]
     assert {k: len(v) for k, v in correct.items()} == {"TINY": 43, "TINY-SPLIT": 40, "TINY-PAIRS": 40}
@@ -185,13 +112,13 @@ def test_a_broken_embedding_costs_its_task_only(folder):
     model = Counting()
     whole = model.encode
     model.encode = lambda texts, **_: np.where([["bad" in t] * 3 for t in texts], np.nan, whole(texts))
-    result = evaluate(model, [read(TINY, folder), read(TINY_SPLIT, folder)], PAIRS)
+    result = evaluate(model, [read(TINY_TASK, folder), read(TINY_SPLIT, folder)], PAIRS)
     assert set(result["tasks"]) == {"TINY-SPLIT"} and "'a bad" in result["failed"]["TINY"]
     assert not result["averages"]["mean"]["complete"] and "geometry" in result["failed"]
 
 
 def test_too_many_folds_cost_the_task_and_not_the_others(folder):
-    data = [read(task, folder) for task in (TINY, TINY_SPLIT, TINY_PAIRS)]
+    data = [read(task, folder) for task in (TINY_TASK, TINY_SPLIT, TINY_PAIRS)]
     result = evaluate(Counting(), data, None, settings=Settings(folds=20))
     assert set(result["tasks"]) == {"TINY-SPLIT", "TINY-PAIRS"}
     assert "20 folds are too many, as the smallest class has 21 rows" in result["failed"]["TINY"]
@@ -288,7 +215,7 @@ def test_other_tasks_run_and_the_average_says_it(folder, run_folder, tmp_path, c
 
 
 def test_a_task_that_is_in_no_table_is_scored_and_shown(folder, run_folder, monkeypatch):
-    tasks = [read(task, folder) for task in (TINY, TINY_STS)]
+    tasks = [read(task, folder) for task in (TINY_TASK, TINY_STS)]
     monkeypatch.delitem(TASKS, "TINY")
     monkeypatch.delitem(TASKS, "TINY-STS")
     result = evaluate(load(run_folder, device="cpu"), tasks, None)

@@ -19,7 +19,7 @@ from sentemb.encoders.loading import FETCHED, PINNED
 from sentemb.errors import InputError
 from sentemb.registry import build
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Payload:

@@ -18,8 +18,7 @@ from sentemb.forward import Embedder
 from sentemb.pairs import Words, augment, contiguous, neighbours
 from sentemb.training import BatchDataset
 from tests.devices import DEVICE, SINGLE, numbers
-from tests.test_recipe import recipe  # noqa: F401
-from tests.test_train import job, records, steady  # noqa: F401
+from tests.helpers import records, steady
 
 RANDOM = "embeddings=random,dim=6,vocabulary=290"
 TWO = Prompts("query: ", "a passage, read aloud: ")
@@ -156,7 +155,7 @@ TRAIN = ["--batch-size", "16", "--max-length", "30", "--max-steps", "3", "--warm
 
 
 def test_training_with_a_default_prompt_is_training_on_texts_that_have_it(
-    recipe,  # noqa: F811
+    recipe,
     encoder,
     book_file,
     tmp_path,
@@ -181,7 +180,7 @@ def test_training_with_a_default_prompt_is_training_on_texts_that_have_it(
     assert "`encode` puts the prompt `query: ` before each text" in card
 
 
-def test_a_prompt_for_each_side_from_the_command_line(recipe, book_file, tmp_path, capsys):  # noqa: F811
+def test_a_prompt_for_each_side_from_the_command_line(recipe, book_file, tmp_path, capsys):
     spec = 'anchor="query: ",positive="passage: "'
     start = ["--corpus", str(book_file), "--encoder", f"static:{RANDOM}", "--prompts", spec, *TRAIN]
     recipe([*start, "--out", "a", "--save-every", "2"])
@@ -222,13 +221,13 @@ def test_a_prompt_for_each_side_from_the_command_line(recipe, book_file, tmp_pat
         (["--prompts", "anchor=a,positive=b", "--pairs", "contiguous"], "prompts of two kinds need pairs of two sides"),
     ],
 )
-def test_prompts_that_cannot_be(flags, said, recipe, book_file, tmp_path, capsys):  # noqa: F811
+def test_prompts_that_cannot_be(flags, said, recipe, book_file, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         train_bookcorpus.main(["--corpus", str(book_file), "--encoder", f"rnn:hidden=5,{RANDOM}", *TRAIN, *flags])
     assert stopped.value.code == 2 and said in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
-def test_cleaning_does_not_count_a_prompts_tokens(recipe, book_file, tmp_path):  # noqa: F811
+def test_cleaning_does_not_count_a_prompts_tokens(recipe, book_file, tmp_path):
     short = "\n\n".join("\n".join(f"{a}{b}." for b in "mnopqr") for a in "abcd")
     (tmp_path / "text.txt").write_text(f"{short}\n\n{book_file.read_text()}")
     start = ["--corpus", "text.txt", "--encoder", f"static:{RANDOM}", "--clean", "drop:min_tokens=6", *TRAIN]
@@ -247,7 +246,7 @@ def test_pooling_excludes_what_sentence_transformers_counts(encoder, corpus):
 
 
 def test_a_run_begun_without_its_models_default_prompt_goes_on_without(
-    recipe,  # noqa: F811
+    recipe,
     encoder,
     book_file,
     tmp_path,
@@ -281,7 +280,7 @@ def test_a_run_begun_without_its_models_default_prompt_goes_on_without(
         (run / "report.html").unlink()
 
 
-def test_an_encoder_of_two_prompts_becomes_two_towers_of_one_each(recipe, book_file, tmp_path):  # noqa: F811
+def test_an_encoder_of_two_prompts_becomes_two_towers_of_one_each(recipe, book_file, tmp_path):
     start = ["--corpus", str(book_file), *TRAIN]
     recipe([*start, "--encoder", f"static:{RANDOM}", "--prompts", "anchor=a: ,positive=b: ", "--out", "one"])
     recipe([*start, "--init", "one", "--towers", "2", "--out", "two"])
@@ -294,6 +293,6 @@ def test_an_encoder_of_two_prompts_becomes_two_towers_of_one_each(recipe, book_f
     assert prompts_of(load(tmp_path / "three")) == Prompts("c: ", "d: ")
 
 
-def test_consecutive_sentences_of_one_encoder_have_one_side(job):  # noqa: F811
+def test_consecutive_sentences_of_one_encoder_have_one_side(job):
     with pytest.raises(InputError, match="positive_tokens are of the second side of pairs"):
         job("a", pairs="contiguous", objective="joint_infonce", max_steps=2, positive_prompt="x: ")

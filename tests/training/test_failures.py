@@ -1,6 +1,6 @@
 """Runs that are killed, filled up, cut off and lied to: what was saved is whole, and what goes on is exact.
 
-The full counts are in benchmarks/faults.py; here are a few of each.
+The full counts are in tests/robustness/faults.py; here are a few of each.
 """
 
 import errno
@@ -18,7 +18,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from benchmarks import faults, fuzz
 from recipes import doctor, train_bookcorpus, train_supervised
 from recipes.runner.resume import claimed, differences, on_processes
 from sentemb.encoders import load
@@ -27,7 +26,8 @@ from sentemb.objectives import OBJECTIVES, InfoNCE
 from sentemb.runs import RunFolder
 from sentemb.storage import verify
 from sentemb.training import FitConfig, checkpoints, loop
-from tests.test_train import SMALL, job, records, steady  # noqa: F401 (job is a fixture)
+from tests.helpers import SMALL, records, steady
+from tests.robustness import faults, fuzz
 
 STEPS = {"max_steps": 8, "save_every": 2, "log_every": 1, "lr": 1e-3}
 
@@ -57,7 +57,7 @@ class Noisy(InfoNCE):
         return super().loss(x, y, extras) * (1 + noise)
 
 
-def test_an_objective_with_random_numbers_of_its_own_resumes_exactly(job, monkeypatch):  # noqa: F811
+def test_an_objective_with_random_numbers_of_its_own_resumes_exactly(job, monkeypatch):
     monkeypatch.setitem(OBJECTIVES, "noisy", Noisy)
     straight = job("a", objective="noisy", **STEPS)
     job("b", objective="noisy", **STEPS | {"keep": 0})
@@ -66,7 +66,7 @@ def test_an_objective_with_random_numbers_of_its_own_resumes_exactly(job, monkey
     assert same(straight, job("b", objective="noisy", resume=True, **STEPS))
 
 
-def test_the_loss_scaler_is_saved_and_resumed(job, monkeypatch):  # noqa: F811
+def test_the_loss_scaler_is_saved_and_resumed(job, monkeypatch):
     made = []
 
     def scaled(cpu: bool) -> Accelerator:
@@ -74,7 +74,7 @@ def test_the_loss_scaler_is_saved_and_resumed(job, monkeypatch):  # noqa: F811
         made[-1].scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=3)
         return made[-1]
 
-    monkeypatch.setattr("tests.test_train.Accelerator", scaled)
+    monkeypatch.setattr("tests.conftest.Accelerator", scaled)
     straight = job("a", **STEPS | {"keep": 0})
     assert made[0].scaler.get_scale() == 256.0  # it has grown twice
     state = json.loads((straight / "checkpoints" / "step-4" / "training.json").read_text())["scaler"]
@@ -86,7 +86,7 @@ def test_the_loss_scaler_is_saved_and_resumed(job, monkeypatch):  # noqa: F811
     assert made[2].scaler.get_scale() == 256.0
 
 
-def test_best_and_last_of_steps_that_are_made_again_are_removed(job):  # noqa: F811
+def test_best_and_last_of_steps_that_are_made_again_are_removed(job):
     scores = {0: 0.1, 2: 0.3, 4: 0.9, 6: 0.5, 8: 0.4}
     steps = iter([0, 2, 4, 6, 8])
     settings = STEPS | {"eval_every": 2, "keep": 0, "dev": "dev"}
@@ -99,7 +99,7 @@ def test_best_and_last_of_steps_that_are_made_again_are_removed(job):  # noqa: F
     assert faults.weights(run / "best") == faults.weights(run / "model")
 
 
-def test_a_run_goes_on_with_the_settings_it_had(job):  # noqa: F811
+def test_a_run_goes_on_with_the_settings_it_had(job):
     job("a", **STEPS)
     with pytest.raises(InputError, match="step-8 was made with lr 0.001, and now it is 0.5"):
         job("a", **STEPS | {"lr": 0.5, "max_steps": 9}, resume=True)
@@ -110,7 +110,7 @@ def test_a_run_goes_on_with_the_settings_it_had(job):  # noqa: F811
 # ---- signals
 
 
-def test_a_signal_ends_after_the_step_and_what_follows_is_exact(job):  # noqa: F811
+def test_a_signal_ends_after_the_step_and_what_follows_is_exact(job):
     straight = job("a", **STEPS | {"eval_every": 3}, score=lambda model: {"dev": 0.5}, dev="dev")
     steps = iter(range(9))
 
@@ -233,7 +233,7 @@ def broken_at(monkeypatch):
     return set_steps
 
 
-def test_a_loss_that_is_no_number_stops_with_step_batch_and_checkpoint(job, broken_at, tmp_path):  # noqa: F811
+def test_a_loss_that_is_no_number_stops_with_step_batch_and_checkpoint(job, broken_at, tmp_path):
     broken_at(5)
     with pytest.raises(
         FloatingPointError, match=r"step 5: the loss is nan .*\(pairs .* 16 in .*step-5.json\)"
@@ -245,7 +245,7 @@ def test_a_loss_that_is_no_number_stops_with_step_batch_and_checkpoint(job, brok
     assert [r["step"] for r in records(tmp_path / "a")] == [0, 1, 2, 3, 4]
 
 
-def test_skipped_updates_change_nothing_and_are_told(job, broken_at):  # noqa: F811
+def test_skipped_updates_change_nothing_and_are_told(job, broken_at):
     broken_at(3, 4)
     run = job("a", **STEPS, on_nan="skip", objective="moco:queue=24,momentum=0.9")
     told = {r["step"]: r for r in records(run) if r.get("skipped")}
@@ -259,7 +259,7 @@ def test_skipped_updates_change_nothing_and_are_told(job, broken_at):  # noqa: F
     assert weights[0] == weights[1]
 
 
-def test_the_loss_scaler_bears_skips_and_its_own_are_counted(job, broken_at, monkeypatch):  # noqa: F811
+def test_the_loss_scaler_bears_skips_and_its_own_are_counted(job, broken_at, monkeypatch):
     def scaled(cpu: bool) -> Accelerator:
         made = Accelerator(cpu=cpu)
         made.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
@@ -272,7 +272,7 @@ def test_the_loss_scaler_bears_skips_and_its_own_are_counted(job, broken_at, mon
         made.clip_grad_norm_ = clipped
         return made
 
-    monkeypatch.setattr("tests.test_train.Accelerator", scaled)
+    monkeypatch.setattr("tests.conftest.Accelerator", scaled)
     broken_at(3, 4)
     assert [r["step"] for r in records(job("a", **STEPS, on_nan="skip"))] == list(range(9))
     monkeypatch.setattr(loop, "SKIPS", 2)
@@ -290,7 +290,7 @@ def test_the_loss_scaler_bears_skips_and_its_own_are_counted(job, broken_at, mon
         job("b", **STEPS)
 
 
-def test_what_is_remembered_stands_still_where_the_scaler_leaves_a_step_out(job, monkeypatch):  # noqa: F811
+def test_what_is_remembered_stands_still_where_the_scaler_leaves_a_step_out(job, monkeypatch):
     def scaled(cpu: bool) -> Accelerator:
         made = Accelerator(cpu=cpu)
         made.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
@@ -303,7 +303,7 @@ def test_what_is_remembered_stands_still_where_the_scaler_leaves_a_step_out(job,
         made.clip_grad_norm_ = clipped
         return made
 
-    monkeypatch.setattr("tests.test_train.Accelerator", scaled)
+    monkeypatch.setattr("tests.conftest.Accelerator", scaled)
     before = loop.gradients
 
     def overflowing(embedder, objective, batch, config, accelerator, step, twin):
@@ -325,14 +325,14 @@ def test_what_is_remembered_stands_still_where_the_scaler_leaves_a_step_out(job,
     assert all(norm > 0 for step, (_, norm) in told.items() if step not in (3, 4))
 
 
-def test_too_many_skips_one_after_another_stop(job, broken_at, monkeypatch):  # noqa: F811
+def test_too_many_skips_one_after_another_stop(job, broken_at, monkeypatch):
     monkeypatch.setattr(loop, "SKIPS", 3)
     broken_at(2, 4, 5, 6)
     with pytest.raises(FloatingPointError, match="step 6: .*as of the 2 updates before"):
         job("a", **STEPS, on_nan="skip")
 
 
-def test_weights_that_are_no_numbers_are_not_saved(job, monkeypatch, tmp_path):  # noqa: F811
+def test_weights_that_are_no_numbers_are_not_saved(job, monkeypatch, tmp_path):
     monkeypatch.setattr(FitConfig, "lr_at", lambda self, step, steps: 1e-3 if step < 4 else math.inf)
     with pytest.raises(
         FloatingPointError, match="step 4: .* is not finite, so it is not saved; the last good .*step-2"
@@ -344,7 +344,7 @@ def test_weights_that_are_no_numbers_are_not_saved(job, monkeypatch, tmp_path): 
 # ---- full disks and full memory
 
 
-def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(job, monkeypatch, tmp_path):  # noqa: F811
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(job, monkeypatch, tmp_path):
     before, calls = checkpoints.save_file, iter(range(99))
 
     def full(tensors, path):
@@ -363,7 +363,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(job, monkeypatch, tmp
     assert same(job("b", **STEPS), job("a", resume=True, **STEPS))
 
 
-def test_too_little_memory_names_micro_batch(job, monkeypatch):  # noqa: F811
+def test_too_little_memory_names_micro_batch(job, monkeypatch):
     def full(*given):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
@@ -381,7 +381,7 @@ def test_damaged_checkpoints_are_refused_set_aside_and_the_one_before_is_used(ca
     assert faults.corruptions(16, kinds=["static"])[:2] == (16, 16), capsys.readouterr().out
 
 
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(job, capsys):  # noqa: F811
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(job, capsys):
     straight = job("a", **STEPS)
     run = job("b", **STEPS)
     for lost in ("step-8",):
@@ -392,7 +392,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(job, capsys):  #
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["damaged-step-8", "step-6", "step-8"]
 
 
-def test_no_whole_checkpoint_is_no_reason_to_begin_anew(job):  # noqa: F811
+def test_no_whole_checkpoint_is_no_reason_to_begin_anew(job):
     run = job("a", **STEPS)
     for folder in (run / "checkpoints").iterdir():
         (folder / "modules.json").unlink()
@@ -401,7 +401,7 @@ def test_no_whole_checkpoint_is_no_reason_to_begin_anew(job):  # noqa: F811
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-6", "step-8"]
 
 
-def test_the_newest_checkpoints_are_kept(job):  # noqa: F811
+def test_the_newest_checkpoints_are_kept(job):
     for keep, names in (
         (1, ["step-8"]),
         (3, ["step-4", "step-6", "step-8"]),

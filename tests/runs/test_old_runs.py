@@ -17,8 +17,7 @@ from recipes import train_bookcorpus
 from sentemb.encoders import load
 from sentemb.runs import is_stock
 from sentemb.storage import verify
-from tests.test_senteval import folder  # noqa: F401
-from tests.test_train import records
+from tests.helpers import records
 
 HERE = Path(__file__).parent / "old_runs"
 VERSIONS = sorted(path.stem for path in HERE.glob("*.json"))
@@ -48,7 +47,7 @@ def test_there_are_runs_of_an_earlier_version_and_they_are_small():
 
 
 @pytest.mark.parametrize("old", RUNS, indirect=True, ids="-".join)
-def test_a_run_of_an_earlier_version_loads_and_scores(old, folder, tmp_path, capsys):  # noqa: F811
+def test_a_run_of_an_earlier_version_loads_and_scores(old, folder, tmp_path, capsys):
     run, expected = old
     model = load(run, device="cpu")
     assert np.abs(model.encode(expected["texts"]) - np.array(expected["embeddings"])).max() < 1e-5

@@ -8,17 +8,7 @@ from eval import EmbeddingCache, Encoder
 from eval.embedding_cache import fingerprint
 from sentemb.encoders import load
 from sentemb.errors import InputError
-
-
-class Counting:
-    """An encoder whose embedding of a text is its length and its vowels; it counts what it meets."""
-
-    def __init__(self):
-        self.met = []
-
-    def encode(self, texts, **_):
-        self.met += texts
-        return np.array([[len(t), sum(c in "aeiou" for c in t), t.count("good")] for t in texts], dtype=np.float32)
+from tests.helpers import Counting
 
 
 def test_each_distinct_sentence_once():

@@ -82,7 +82,7 @@ from pathlib import Path
 from sentemb.corpus import open_corpus
 from sentemb.corpus.prepare import parallel, shards, tokenize
 from sentemb.corpus.readers import text_files
-from tests.test_prepare import content
+from tests.corpus.test_prepare import content
 parallel.WORTH, text_files.PART, tokenize.UNIT = 0, 30_000, 500
 if not Path(sys.argv[1]).is_dir():  # (it is prepared in this very process)
     shards.SHARD, shards.CHUNK, tokenize.CHUNK = 10_000, 100, 100
@@ -109,7 +109,7 @@ def start(spec: Path, cache: Path) -> subprocess.Popen[str]:
     environment = os.environ | {"SENTEMB_CACHE": str(cache)}
     return subprocess.Popen(
         [sys.executable, "-c", SMALL, str(spec)], env=environment, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, cwd=Path(__file__).parents[1],
+        start_new_session=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
 
 
@@ -237,10 +237,12 @@ def test_a_file_that_cannot_grow_is_a_full_disk(tmp_path, cache):
     books = some_books(tmp_path / "books")
     limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
     limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
-    code = limited + "from sentemb.corpus import open_corpus; from tests.test_prepare import content, InputError\n"
+    code = (
+        limited + "from sentemb.corpus import open_corpus; from tests.corpus.test_prepare import content, InputError\n"
+    )
     code += "try: open_corpus(__import__('sys').argv[1], progress=False)\nexcept InputError as error: print(error)"
     found = subprocess.run(
-        [sys.executable, "-c", code, str(books)], capture_output=True, text=True, cwd=Path(__file__).parents[1],
+        [sys.executable, "-c", code, str(books)], capture_output=True, text=True, cwd=Path(__file__).parents[2],
         env=os.environ | {"SENTEMB_CACHE": str(cache)},
     )  # fmt: skip
     assert "is full" in found.stdout and "Traceback" not in found.stderr, found.stderr

@@ -1,0 +1,1 @@
+"""What can go wrong, done on purpose and counted; run as commands, never collected by pytest."""

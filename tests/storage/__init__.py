@@ -1,0 +1,1 @@
+"""Tests of the cache, atomic writes and manifests."""
