@@ -125,7 +125,7 @@ def test_tests_that_need_a_gpu_say_so_where_there_is_none():
         "-rs",
         "-p",
         "no:cacheprovider",
-        "tests/test_gpu.py",
+        "tests/training/test_gpu.py",
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "needs 1 GPU(s); torch sees 0" in done.stdout, done.stdout
@@ -133,7 +133,16 @@ def test_tests_that_need_a_gpu_say_so_where_there_is_none():
 
 @pytest.mark.slow
 def test_a_device_that_is_not_there_is_an_error():
-    command = [sys.executable, "-m", "pytest", "-m", "numbers", "-p", "no:cacheprovider", "tests/test_geometry.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "numbers",
+        "-p",
+        "no:cacheprovider",
+        "tests/geometry/test_metrics.py",
+    ]
     environment = os.environ | {"SENTEMB_TEST_DEVICE": "xpu"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 4 and "SENTEMB_TEST_DEVICE=xpu cannot be used here" in done.stderr + done.stdout
