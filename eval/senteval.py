@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, read
 from sentemb.errors import InputError
-from sentemb.lazy import lazy_exports
+from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from eval.encode import Encoder

@@ -17,6 +17,7 @@ from eval import GROUPS, TASKS, senteval
 from recipes import train_bookcorpus, train_simcse, train_supervised
 from recipes.runner import cli
 from recipes.runner import settings as options
+from recipes.runner.presets import presets
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -260,7 +261,7 @@ def specs(given: dict[str, object]) -> None:
         if key in given:
             check(table, given[key], key, ("texts", "max_length", "ranges", "dimension"))
     if "preset" in given:
-        choose("preset", given["preset"], options.presets())
+        choose("preset", given["preset"], presets())
     if given.get("tasks"):
         named(given["tasks"].split(","))
 
@@ -294,7 +295,7 @@ def test_the_table_of_defaults_is_that_of_the_code():
 
 def test_the_presets_named_are_those_there_are():
     named = {preset: row[0] for key, row in rows(PAGES["recipes.md"], "preset").items() for preset in key.split("`, `")}
-    assert {name: f"`{preset['recipe']}`" for name, preset in options.presets().items()} == named
+    assert {name: f"`{preset['recipe']}`" for name, preset in presets().items()} == named
 
 
 @pytest.mark.skipif(not STUDIES.is_dir(), reason="recipes/studies is not there")

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.runner.settings import DEFAULTS, absolute_settings, newest_run, refuse_used, settings_of, with_preset
+from recipes.runner.presets import with_preset
+from recipes.runner.settings import DEFAULTS, absolute_settings, newest_run, refuse_used, settings_of
 from sentemb.errors import InputError
 
 

@@ -2,16 +2,14 @@
 
 import os
 import sys
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError
-from sentemb.registry import absolute, absolute_paths, choose
+from sentemb.registry import absolute, absolute_paths
 from sentemb.runs import RunFolder
 
-PRESETS = Path(__file__).parents[1] / "presets.toml"
 DEFAULTS: dict[str, Any] = {
     "corpus": "sample",
     "encoder": "rnn",
@@ -72,29 +70,6 @@ MAY_CHANGE = {
     "workers",
     "timeout",
 }
-
-
-def presets() -> dict[str, dict[str, Any]]:
-    """All presets, by name."""
-    return tomllib.loads(PRESETS.read_text(encoding="utf-8"))
-
-
-def with_preset(options: dict[str, Any], recipe: str) -> dict[str, Any]:
-    """The options with those of ``--preset`` under them.
-
-    Raises:
-        InputError: an unknown preset, or one of another recipe.
-    """
-    name = options.pop("preset", None)
-    if name is None:
-        return options
-    known = presets()
-    kept = dict(known[choose("preset", name, known)])
-    if (owner := kept.pop("recipe")) != recipe:
-        raise InputError(f"preset {name} is one of recipes/{owner}.py; run that, or choose another")
-    if "init" in options:
-        kept.pop("encoder", None)
-    return kept | options
 
 
 def settings_of(options: dict[str, Any], defaults: dict[str, Any], out: Path | None, resume: bool) -> dict[str, Any]:

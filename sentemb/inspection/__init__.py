@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sentemb.lazy import lazy_exports
+from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from sentemb.inspection.inspector import inspect

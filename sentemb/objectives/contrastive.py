@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sentemb.geometry import LeftOut, log_sum_exp, log_sum_exp_both, penalty_entropy
 from sentemb.objectives.base import Extras, Objective, copied, mean_of, order, positive
+from sentemb.objectives.hard_negatives import hard_negative_sums
 from sentemb.registry import choose
 
 
@@ -109,7 +110,7 @@ class InfoNCE(Objective):
                 out = self.left_out(x, extras, 1, 1)
                 of_y += log_sum_exp_both(self.scaled(y), y, out, out, above=True)
         if extras.negatives is not None and extras.negatives.shape[1]:
-            of_x += self.hard_sums(xs, extras.negatives, extras.ids)
+            of_x += hard_negative_sums(xs, extras.negatives, extras.ids, self.hard_weight)
         return joined(of_x), joined(of_y or of_x)
 
     def left_out(self, x: Tensor, extras: Extras, anchors: int, candidates: int) -> LeftOut | None:
@@ -121,17 +122,6 @@ class InfoNCE(Objective):
         ids = extras.ids[:, :2]
         labels = (extras.labels,) * 2 if extras.labels is not None and "labels" in self.needs else None
         return LeftOut(ids, ids[:, candidates], partner, itself, labels)
-
-    def hard_sums(self, xs: Tensor, hard: Tensor, ids: Tensor | None) -> list[Tensor]:
-        """As ``log_sums``, of the hard negatives ``[n, k, d]`` of other anchors and of its own."""
-        n, k, _ = hard.shape
-        own = torch.einsum("nd,nkd->nk", xs, hard) + self.hard_weight
-        places = torch.arange(n * k, device=xs.device).view(n, k)
-        others = LeftOut(itself=places)
-        if ids is not None:
-            own = own.masked_fill((ids[:, 2:, None] == ids[:, None, :2]).any(dim=2), -torch.inf)
-            others = LeftOut(ids[:, :2], ids[:, 2:].flatten(), itself=places)
-        return [log_sum_exp(xs, hard.flatten(0, 1), others), *own.unbind(dim=1)]
 
     def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """Both sides' rows but the anchor, and all hard negatives."""

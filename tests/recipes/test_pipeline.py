@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from eval.score_checkpoints import corpus_of
 from recipes import train_simcse, train_supervised
 from recipes.runner import DEFAULTS, check_settings
-from recipes.runner.settings import presets, with_preset
+from recipes.runner.presets import presets, with_preset
 from sentemb.corpus import sources
 from sentemb.encoders import load
 from sentemb.errors import InputError

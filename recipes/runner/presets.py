@@ -1,0 +1,33 @@
+"""Settings of papers' rows, by name: recipes/presets.toml."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from sentemb.errors import InputError
+from sentemb.registry import choose
+
+PRESETS = Path(__file__).parents[1] / "presets.toml"
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """All presets, by name."""
+    return tomllib.loads(PRESETS.read_text(encoding="utf-8"))
+
+
+def with_preset(options: dict[str, Any], recipe: str) -> dict[str, Any]:
+    """The options with those of ``--preset`` under them.
+
+    Raises:
+        InputError: an unknown preset, or one of another recipe.
+    """
+    name = options.pop("preset", None)
+    if name is None:
+        return options
+    known = presets()
+    kept = dict(known[choose("preset", name, known)])
+    if (owner := kept.pop("recipe")) != recipe:
+        raise InputError(f"preset {name} is one of recipes/{owner}.py; run that, or choose another")
+    if "init" in options:
+        kept.pop("encoder", None)
+    return kept | options
