@@ -150,9 +150,9 @@ class Case:
 
         from benchmarks.train import SKIPPED, Clock, forget
         from sentemb.encoders import ENCODERS, tokenizer_of
-        from sentemb.forward import Embedder
+        from sentemb.forward import TrainingEncoder
         from sentemb.objectives import OBJECTIVES
-        from sentemb.pairs import neighbours, usable
+        from sentemb.pairs import drop_unusable_pairs, neighbours
         from sentemb.registry import build
         from sentemb.training import FitConfig, fit
 
@@ -161,7 +161,7 @@ class Case:
         length, batch = self.options.max_length, self.options.batch_size
         model = build(ENCODERS, self.spec, "encoder", texts=lambda: self.text.sentences, max_length=length)
         tokens = encoded(self.text, tokenizer_of(model), length)
-        pairs = usable(neighbours(self.text.ranges), tokens)
+        pairs = drop_unusable_pairs(neighbours(self.text.ranges), tokens)
         accelerator = Accelerator(cpu=self.options.device == "cpu", mixed_precision=self.precision)
         lr = 1e-4 if self.spec.startswith("transformer") else 2e-3
         often = max(1, steps // 12)
@@ -170,7 +170,7 @@ class Case:
         if self.options.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         with Clock() as clock, contextlib.redirect_stderr(io.StringIO()):  # (the bar)
-            fit(Embedder(model), build(OBJECTIVES, self.objective), pairs, tokens, config, accelerator, run,
+            fit(TrainingEncoder(model), build(OBJECTIVES, self.objective), pairs, tokens, config, accelerator, run,
                 resume=resume)  # fmt: skip
         self.seconds = clock.seconds / max(1, clock.steps - SKIPPED)
         return model
@@ -178,12 +178,12 @@ class Case:
     def embeddings(self, model: Any, sentences: list[str]) -> np.ndarray:
         """``[n, d]`` float32 of the training forward, without dropout, on the CPU."""
         from sentemb.encoders import tokenizer_of
-        from sentemb.forward import Embedder, collate_tokens
+        from sentemb.forward import TrainingEncoder, collate_tokens
 
         tokens = encoded(Text(sentences, np.empty((0, 2))), tokenizer_of(model), self.options.max_length)
         model.to("cpu").eval()
         with torch.no_grad():
-            return Embedder(model)(collate_tokens(model, tokens.rows(np.arange(len(sentences))))).float().numpy()
+            return TrainingEncoder(model)(collate_tokens(model, tokens.rows(np.arange(len(sentences))))).float().numpy()
 
     def rate(self) -> float:
         """Pairs a second of the last training."""

@@ -29,11 +29,11 @@ from transformers.utils import logging
 
 from sentemb.corpus import Corpus, Tokens, open_corpus
 from sentemb.encoders import ENCODERS, tokenizer_of
-from sentemb.forward import Embedder
+from sentemb.forward import TrainingEncoder
 from sentemb.objectives import InfoNCE
-from sentemb.pairs import Pairs, neighbours, sample, usable
+from sentemb.pairs import Pairs, drop_unusable_pairs, neighbours, sample
 from sentemb.registry import build
-from sentemb.training import FitConfig, fit, keep_memory, use_threads
+from sentemb.training import FitConfig, fit, tune_malloc, use_threads
 
 CASES = {
     "minilm-float32": ("transformer:name=minilm", "no"),
@@ -82,7 +82,7 @@ def synchronize() -> None:
 def ours(spec: str, precision: str, pairs: Pairs, tokens: Tokens, options: argparse.Namespace) -> float:
     """Pairs a second of sentemb.training.loop.fit."""
     forget()
-    embedder = Embedder(made(spec, options.max_length))
+    embedder = TrainingEncoder(made(spec, options.max_length))
     config = FitConfig(max_steps=options.steps, batch_size=options.batch_size, lr=2e-5, warmup=0, log_every=10**6)
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=precision)
     with tempfile.TemporaryDirectory() as folder, Clock() as clock:
@@ -155,7 +155,7 @@ def main() -> None:
     logging.disable_progress_bar()
     disable_progress_bars()
     use_threads(None)
-    keep_memory()
+    tune_malloc()
     corpus = open_corpus(options.corpus)
     every = neighbours(corpus.split()[0])
     ratios = {}
@@ -163,7 +163,7 @@ def main() -> None:
         spec, precision = CASES[name]
         tokens = corpus.tokens(tokenizer_of(made(spec, options.max_length)), options.max_length)
         count = options.steps * options.batch_size
-        pairs = sample(usable(every, tokens), count, 0)
+        pairs = sample(drop_unusable_pairs(every, tokens), count, 0)
         if len(pairs) < count:
             sys.exit(f"error: {corpus.name} has {len(pairs)} pairs, and {count} are needed; give a larger --corpus")
         data = texts_of(corpus, pairs)

@@ -12,7 +12,15 @@ from eval.encode import Encoder
 from sentemb.corpus import Corpus
 from sentemb.encoders import prompts_of, towers_of
 from sentemb.errors import InputError
-from sentemb.geometry import alignment, effective_rank, mean_cosine, retrieval, uniformity, uniformity_optimum, unit
+from sentemb.geometry import (
+    alignment,
+    effective_rank,
+    l2_normalize,
+    mean_cosine,
+    retrieval,
+    uniformity,
+    uniformity_optimum,
+)
 from sentemb.pairs import draw, labelled, neighbours
 
 SEED, COUNT = 0, 1000  # of the pairs drawn: fixed, so that runs over one corpus compare
@@ -112,7 +120,7 @@ def neighbour_geometry(
             position |= {(own is other, text): len(position) + i for i, text in enumerate(found)}
             rows.append(torch.from_numpy(np.asarray(own(found), dtype=np.float64)))
     plain = torch.cat(rows)
-    distinct = unit(plain)
+    distinct = l2_normalize(plain)
     of_first = [position[False, text] for text in pairs.first]
     of_second = [position[other is not None, text] for text in pairs.second]
     ranked = plain if score == "dot" else distinct
@@ -141,8 +149,8 @@ def geometry_of(sides: Sides, pairs: HeldOut) -> dict[str, Any]:
 def similarities(encode: Encode, pairs: HeldOut, bins: int = 50, other: Encode | None = None) -> dict[str, list[float]]:
     """Histograms, as shares, of the cosine of partners, of strangers (all other first-second combinations) and, for
     each first sentence, of its hardest stranger, the nearest. ``other``: of the second sentences, if it is another."""
-    x = unit(torch.from_numpy(np.asarray(encode(pairs.first), dtype=np.float64)))
-    y = unit(torch.from_numpy(np.asarray((other or encode)(pairs.second), dtype=np.float64)))
+    x = l2_normalize(torch.from_numpy(np.asarray(encode(pairs.first), dtype=np.float64)))
+    y = l2_normalize(torch.from_numpy(np.asarray((other or encode)(pairs.second), dtype=np.float64)))
     cosine = (x @ y.T).numpy()
     edges = np.linspace(-1, 1, bins + 1)
     apart = cosine[~np.eye(len(x), dtype=bool)]

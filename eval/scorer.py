@@ -18,7 +18,15 @@ from eval.probes import SEED, Logistic, Probe, Regression, kfold, nested, regres
 from eval.sts import Similarity, aggregate, correlate, cosines
 from eval.tasks import GROUPS, METRICS, Data, Part, Task, kind_of
 from sentemb.errors import InputError
-from sentemb.geometry import alignment, effective_rank, mean_cosine, tolerance, uniformity, uniformity_optimum, unit
+from sentemb.geometry import (
+    alignment,
+    effective_rank,
+    l2_normalize,
+    mean_cosine,
+    tolerance,
+    uniformity,
+    uniformity_optimum,
+)
 
 Encode = Callable[[Sequence[str]], np.ndarray]  # n sentences to [n, d], all finite
 
@@ -325,8 +333,8 @@ def stsb_geometry(data: Data, encode: Encode, positives: str = "gt4", part: str 
         ``sentences``, ``split``, ``definition``, ``source``.
     """
     parts = [p for name, p in data.parts.items() if part in ("all", name)]
-    x = unit(torch.from_numpy(encode([text for p in parts for text in p.first])).double())
-    y = unit(torch.from_numpy(encode([text for p in parts for text in p.second])).double())
+    x = l2_normalize(torch.from_numpy(encode([text for p in parts for text in p.first])).double())
+    y = l2_normalize(torch.from_numpy(encode([text for p in parts for text in p.second])).double())
     gold = np.concatenate([p.gold for p in parts])
     chosen = torch.from_numpy(gold >= 4 if positives == "ge4" else gold > 4)
     both = torch.cat([x, y])

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.study import STUDY, Place, Study, read_study, shipped
+from recipes.study import STUDY, Study, StudyFolder, read_study, shipped
 from sentemb.errors import InputError
 
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(study: Study, options: argparse.Namespace) -> None:
-    place = Place((options.out or Path("runs") / study.name).resolve())
+    place = StudyFolder((options.out or Path("runs") / study.name).resolve())
     if place.out.exists() and (not place.out.is_dir() or (any(place.out.iterdir()) and not _about(place.out))):
         raise InputError(f"{place.out} is there and no study's folder; choose another --out")
     if options.page:
@@ -94,7 +94,7 @@ def _run(study: Study, options: argparse.Namespace) -> None:
         held.release()
 
 
-def _train(study: Study, place: Place, options: argparse.Namespace) -> None:
+def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> None:
     """Look at all that is given, then run what is not done."""
     import torch
 

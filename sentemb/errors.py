@@ -11,7 +11,7 @@ class InputError(ValueError):
     """
 
 
-class Unfinished(InputError):
+class PreparationInterrupted(InputError):
     """Work that stopped on its way: what was done is kept, and the same command goes on."""
 
 
@@ -20,15 +20,15 @@ def in_a_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-class Damaged(InputError):
+class CorruptFolder(InputError):
     """A folder is not what its manifest says. Its text names the file."""
 
 
-class Halted(RuntimeError):
+class TrainingFailed(RuntimeError):
     """Training cannot go on. Its text says why, what is kept and how to go on; commands exit with 1."""
 
 
-class Stopped(Exception):
+class TrainingInterrupted(Exception):
     """A signal ended the run after a whole step, which is saved; commands exit with 0."""
 
     def __init__(self, step: int, steps: int, folder: Any) -> None:

@@ -212,20 +212,22 @@ def absolute(path: str) -> str:
     A link stays one where the file behind it ends otherwise: the hub's cache keeps files by their digests, and the
     ending says what is in a file.
     """
-    if not there(path):
+    if not path_exists(path):
         return path
     straight, resolved = os.path.abspath(os.path.expanduser(path)), os.path.realpath(os.path.expanduser(path))
     return resolved if os.path.splitext(resolved)[1] == os.path.splitext(straight)[1] else straight
 
 
-def there(path: str) -> bool:
+def path_exists(path: str) -> bool:
     """Whether a file or folder has this path. (Path.exists complains of names that are too long.)"""
     return path != "" and os.path.exists(os.path.expanduser(path))
 
 
-def shadowed(name: str, what: str) -> str | None:
+def shadowing_note(name: str, what: str) -> str | None:
     """A note where the built-in ``name`` is taken and a file or folder of that name is here; else None."""
-    return f"{name} is {what}, not the {name} in this folder; write ./{name} for that one" if there(name) else None
+    return (
+        f"{name} is {what}, not the {name} in this folder; write ./{name} for that one" if path_exists(name) else None
+    )
 
 
 def annotation_of(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:

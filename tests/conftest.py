@@ -20,10 +20,10 @@ from benchmarks.shapes import HAS_MINILM, OLD, bert_tokenizer
 from eval import TASKS
 from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
-from sentemb.encoders import ENCODERS, HEADS, tokenizer_of, towers, towers_of
-from sentemb.forward import Embedder, MaskedWords
+from sentemb.encoders import ENCODERS, HEADS, tokenizer_of, towers_of, two_towers
+from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.objectives import OBJECTIVES
-from sentemb.pairs import PAIRS, Words, usable
+from sentemb.pairs import PAIRS, Words, drop_unusable_pairs
 from sentemb.registry import build
 from sentemb.training import FitConfig, fit
 from tests.devices import DEVICE, GPU, normal
@@ -141,17 +141,17 @@ def job(book_file, encoder, tmp_path, monkeypatch):
         positive_prompt: str | None = None,
         **settings,
     ):
-        model = towers(encoder(spec), encoder(spec)) if two else encoder(spec)
+        model = two_towers(encoder(spec), encoder(spec)) if two else encoder(spec)
         tokenizer = tokenizer_of(model)
         tokens = corpus.tokens(tokenizer, 12)
         found = build(PAIRS, pairs, ranges=corpus.split()[0])
-        kept = usable(found, tokens)
+        kept = drop_unusable_pairs(found, tokens)
         config = FitConfig(**{"batch_size": 16, "lr": 1e-2, "warmup": 3, "log_every": 2} | settings)
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         torch.manual_seed(1)
         top = build(HEADS, head, dimension=towers_of(model)[0].get_embedding_dimension())
-        embedder = Embedder(model, top, MaskedWords(model) if config.mlm else None)
+        embedder = TrainingEncoder(model, top, MaskedWords(model) if config.mlm else None)
         fit(
             embedder,
             build(OBJECTIVES, objective),

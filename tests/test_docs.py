@@ -160,14 +160,14 @@ def test_the_examples_of_extending_run(place, capsys):
 def test_the_objective_of_extending_is_what_its_formula_says(place):
     import torch
 
-    from sentemb.geometry import unit
+    from sentemb.geometry import l2_normalize
     from sentemb.objectives import Extras
 
     known: dict[str, object] = {}
     exec(next(text for page, run, _, text in BLOCKS if page == "extending.md" and run and "Margin" in text), known)
     made = torch.Generator().manual_seed(0)
     x, y = (torch.randn(4, 3, dtype=torch.float64, generator=made).requires_grad_() for _ in range(2))
-    s = (unit(x) @ unit(y).T).tolist()
+    s = (l2_normalize(x) @ l2_normalize(y).T).tolist()
     copied = {(0, 2), (2, 0), (1, 3)}  # y_2 is a copy of y_0; y_3 one of x_1
     ids = torch.tensor([[0, 10], [1, 11], [2, 10], [3, 1]])
     for extras, left_out in ((None, set()), (Extras(ids), copied)):

@@ -102,7 +102,7 @@ def test_the_page_of_objectives_is_that_of_the_code():
     text = (README_FOLDER / "docs" / "objectives.md").read_text(encoding="utf-8")
     assert text == reference_page.page(), "run: python -m sentemb.objectives > docs/objectives.md"
     for name, kind in OBJECTIVES.items():
-        assert kind.formula and kind.source and kind.both_ways.split()[0] in ("yes", "no", "option"), name
+        assert kind.formula and kind.source and kind.interchangeable_views.split()[0] in ("yes", "no", "option"), name
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -110,10 +110,10 @@ def test_the_page_counts_negatives_as_the_code_does(name):
     made = OBJECTIVES[name]()
     known = {"n": 9, "h": 2 if "negatives" in made.needs | made.takes else 0, "own": 0, "math": math}
     known |= {"ceil": math.ceil, "queue": 4096, "in_batch": 0, "negatives": 4096, "diagonal": "out", "quantile": 0.0819}
-    counted = eval(made.contrasted, known)
+    counted = eval(made.negatives_per_anchor, known)
     if made.contrastive and name not in ("moco", "memory_bank"):  # (which begin empty)
         targets = 1 + (name == "joint_infonce") - (name == "dcl")
-        assert made.candidates(9, known["h"]) - targets == counted
+        assert made.num_candidates(9, known["h"]) - targets == counted
     else:
         assert counted in (0, 8, 1, 4096)
 

@@ -10,13 +10,13 @@ import torch
 from accelerate import Accelerator
 
 from sentemb.encoders import ENCODERS
-from sentemb.forward import Embedder
+from sentemb.forward import TrainingEncoder
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
 from sentemb.training import FitConfig
 from sentemb.training.batches import Batch
 from sentemb.training.distributed import refuse_drift
-from sentemb.training.momentum_encoder import Twin
+from sentemb.training.momentum_encoder import MomentumEncoder
 from sentemb.training.step import gradients
 
 GPU = os.environ.get("SENTEMB_TEST_DEVICE", "cpu") != "cpu"  # (a script sees no package of tests)
@@ -34,10 +34,10 @@ def batch_of(number: int, objective: str, part: slice, counts: tuple[int, ...] |
     ids[1] = ids[0]
     if runs:
         positions = torch.arange(SIZES[number]) + (torch.arange(SIZES[number]) > 2)
-        return Batch([[rows[i] for i in ids[part, 0]]], ids[part, :1], positions[part], counts=counts)
+        return Batch([[rows[i] for i in ids[part, 0]]], ids[part, :1], positions[part], pairs_per_rank=counts)
     labels = torch.arange(SIZES[number]) % 3 if "labels" in made.needs else None
     columns = [[rows[i] for i in column] for column in ids[part].T]
-    return Batch(columns, ids[part], labels=None if labels is None else labels[part], counts=counts)
+    return Batch(columns, ids[part], labels=None if labels is None else labels[part], pairs_per_rank=counts)
 
 
 def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch: int = 0) -> dict[str, Any]:
@@ -48,10 +48,10 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
         weight.requires_grad_("pooler" not in name)
     model.eval()  # no dropout: its masks differ between processes
     world, rank = accelerator.num_processes, accelerator.process_index
-    embedder, made = Embedder(model), build(OBJECTIVES, objective, "objective")
+    embedder, made = TrainingEncoder(model), build(OBJECTIVES, objective, "objective")
     made.prepare(embedder.dimension, SENTENCES)
     made.double()
-    twin = Twin(embedder).to(accelerator.device) if "targets" in made.needs else None
+    twin = MomentumEncoder(embedder).to(accelerator.device) if "targets" in made.needs else None
     prepared: torch.nn.Module = accelerator.prepare(embedder)
     weights = {name: p for module in (model, made) for name, p in module.named_parameters()}
     losses, config = [], FitConfig(micro_batch=micro_batch)

@@ -14,20 +14,20 @@ from sentemb.corpus import Corpus, Tokens
 from sentemb.encoders import (
     ENCODERS,
     HEADS,
-    KnownTexts,
+    NamedTexts,
     freeze_unused,
     has_dropout,
     load,
     parse_prompts,
     prompts_of,
     set_prompts,
-    towers,
     towers_of,
+    two_towers,
 )
 from sentemb.errors import InputError
 from sentemb.forward import ATTENTIONS
 from sentemb.objectives import OBJECTIVES
-from sentemb.pairs import PAIRS, Pairs, contiguous, joined, sample, usable
+from sentemb.pairs import PAIRS, Pairs, contiguous, drop_unusable_pairs, joined, sample
 from sentemb.registry import build, check, choose
 
 SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in runs of so many
@@ -72,7 +72,7 @@ def make_model(settings: dict[str, Any], corpus: Corpus, train: np.ndarray) -> S
             freeze_unused(model)
             return model
         key = f"{corpus.fingerprint} {SAMPLE} {RUN} {hashlib.blake2b(train.tobytes()).hexdigest()}"
-        texts = KnownTexts(lambda: training_texts(corpus, train), key)
+        texts = NamedTexts(lambda: training_texts(corpus, train), key)
         return build(ENCODERS, settings["encoder"], "encoder", texts=texts, max_length=settings["max_length"])
 
     if settings["towers"] == 1:
@@ -80,7 +80,7 @@ def make_model(settings: dict[str, Any], corpus: Corpus, train: np.ndarray) -> S
     f, g = one(), one()
     if len(towers_of(f)) > 1:
         raise InputError(f"{settings['init']} has two towers already; leave --towers out")
-    both = towers(f, g)
+    both = two_towers(f, g)
     if not (prompts := prompts_of(f)).alike:  # f has the anchor's, and g the positive's
         set_prompts(both, prompts)
     return both
@@ -114,7 +114,7 @@ def make_pairs(
             rows = np.asarray(found.rows)
             _, labels = np.unique(corpus.sentences(rows[:, -1]), return_inverse=True)
             found = replace(found, rows=rows[:, :-1], labels=labels)
-        parts.append(usable(found, tokens, kept))
+        parts.append(drop_unusable_pairs(found, tokens, kept))
         weights.append(weight)
     if not parts:
         raise failed
@@ -124,7 +124,7 @@ def make_pairs(
 
 def refuse_no_noise(settings: dict[str, Any], model: SentenceTransformer, pairs: Pairs) -> None:
     """InputError where both views of a sentence would be the same, unless it is forced."""
-    if pairs.views and pairs.noise is None and not has_dropout(model) and not settings["force"]:
+    if pairs.self_pairs and pairs.noise is None and not has_dropout(model) and not settings["force"]:
         raise InputError(
             "dropout pairs need an encoder with dropout, and this one has none: both views of a sentence would be the "
             "same; give it some (transformer:name=...,dropout=0.1), choose other --pairs, or --force it to degenerate"

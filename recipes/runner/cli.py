@@ -182,10 +182,10 @@ def command(
         )
         sys.exit(130)
     except Exception as error:
-        from sentemb.errors import Halted
+        from sentemb.errors import TrainingFailed
         from sentemb.training import explained
 
-        why = str(error) if isinstance(error, Halted) else explained(error)
+        why = str(error) if isinstance(error, TrainingFailed) else explained(error)
         if why is None:
             raise
         _end(why)

@@ -21,7 +21,7 @@ from eval import (
     similarities,
     stsb_dev,
 )
-from sentemb.encoders import averaged, towers_of
+from sentemb.encoders import mean_of_word_embeddings, towers_of
 from sentemb.errors import InputError
 from sentemb.report import write_report
 from sentemb.runs import RunFolder, read_selected, write_card
@@ -92,7 +92,7 @@ def finish(
     """
     encoders = {"untrained": untrained, "trained": model}
     if not isinstance(towers_of(model)[0][0], StaticEmbedding):  # untrained it is that average
-        encoders["averaged embeddings"] = averaged(untrained)
+        encoders["averaged embeddings"] = mean_of_word_embeddings(untrained)
     results = {}
     for name, encoder in encoders.items():
         encoder.to("cpu")

@@ -46,22 +46,22 @@ from sentemb.encoders import (
     tokenizer_of,
     towers_of,
 )
-from sentemb.errors import InputError, Stopped
-from sentemb.forward import Embedder, MaskedWords
+from sentemb.errors import InputError, TrainingInterrupted
+from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.pairs import Words
 from sentemb.registry import build
 from sentemb.runs import TRAINED_FOLDERS, RunFolder, refuse_foreign, write_card
-from sentemb.storage import write_text, write_whole
+from sentemb.storage import write_folder, write_text
 from sentemb.training import (
     FitConfig,
     Patience,
     agreed_checkpoint,
     describe,
     fit,
-    keep_memory,
     on_main,
     refuse_misfit,
     tell,
+    tune_malloc,
     use_threads,
 )
 
@@ -98,7 +98,7 @@ def run(
     config = on_processes(config, kept, world, elastic)
     settings["batch_size"] = config.batch_size
     use_threads(settings["threads"])
-    keep_memory()
+    tune_malloc()
     folder = data_folder(Path(settings["data"]) if settings["data"] else None)
 
     # The first process of a machine at a file's lock prepares, and the others wait there: collectives would give up.
@@ -120,7 +120,7 @@ def run(
     pairs = make_pairs(settings, corpus, train, tokens, cleaned.mask if cleaned else None)
     count = len(towers_of(model))
     refuse_misfit(objective, pairs, count)
-    if pairs.runs and count == 1 and not prompts.alike:
+    if pairs.are_contiguous and count == 1 and not prompts.alike:
         raise InputError(
             "prompts of two kinds need pairs of two sides, and a sentence of --pairs contiguous is on both; give both "
             "sides one prompt, or --towers 2"
@@ -129,7 +129,7 @@ def run(
     mlm = MaskedWords(model) if config.mlm else None
     head = build(HEADS, settings["head"], "head", dimension=tower_dimension(model))
     packable = settings["attention"] != "auto" or not config.compile  # a packed forward does not compile
-    embedder = Embedder(model, head, mlm, settings["attention"] if packable else "padded")
+    embedder = TrainingEncoder(model, head, mlm, settings["attention"] if packable else "padded")
     retrieval_pairs = held_out(corpus)
     dev_data = read_dev(settings["dev"], folder)
     tasks = read_tasks(name, settings, folder) if settings["score"] and main else []
@@ -144,7 +144,9 @@ def run(
     if mlm is not None and mlm.new:
         notes.append("the checkpoint has no masked-language-model head; a new one is trained along")
     notes += differences(config, kept, world, steps, len(pairs))
-    notes += changed_meanings(kept, prompts, prompts_of(model), retrieval, retrieval_before(kept, count, pairs.runs))
+    notes += changed_meanings(
+        kept, prompts, prompts_of(model), retrieval, retrieval_before(kept, count, pairs.are_contiguous)
+    )
     settings["dev"] = "stsb" if dev_data else "heldout"  # so that a resumed run is selected by the same score
     settings["data"] = str(folder.resolve()) if folder else None  # ... wherever it is resumed
     about = {
@@ -195,9 +197,9 @@ def run(
                 words=Words.of(tokenizer) if pairs.noise else None,
                 positive_tokens=positive_tokens,
                 caller_files=names_beside(out, accelerator),
-                forget_best=not dev_data and retrieval != retrieval_before(kept, count, pairs.runs),
+                forget_best=not dev_data and retrieval != retrieval_before(kept, count, pairs.are_contiguous),
             )
-        except Stopped as stopped:
+        except TrainingInterrupted as stopped:
             if main:
                 tell(f"stopped {stopped}; go on with\n    {resume_command(out)}")
             accelerator.end_training()
@@ -208,7 +210,7 @@ def run(
             of = f"{trained} steps"
             if settings["select"] == "best":
                 model, of = load(run_folder.best, device="cpu"), selected(run_folder.best)
-            write_whole(run_folder.model, lambda partial: save_trained_model(partial, model, settings, corpus, of))
+            write_folder(run_folder.model, lambda partial: save_trained_model(partial, model, settings, corpus, of))
             finish(out, untrained, model, tasks, retrieval_pairs, of)
             print(f"run folder: {out}")
         patience.wait()

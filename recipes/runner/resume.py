@@ -21,10 +21,10 @@ from eval import ONE_SIDE, TWO_TOWERS
 from recipes.runner.settings import refuse_used
 from sentemb.corpus import Corpus
 from sentemb.encoders import Prompts
-from sentemb.errors import Damaged, InputError
+from sentemb.errors import CorruptFolder, InputError
 from sentemb.runs import MODULES, RunFolder
 from sentemb.storage import lock_of, verify
-from sentemb.training import FitConfig, Updates
+from sentemb.training import EpochLayout, FitConfig
 
 SCORING = ("select", "tasks", "score", "data")  # settings that are about a finished training
 
@@ -63,7 +63,7 @@ def differences(config: FitConfig, kept: dict[str, Any], world: int, steps: int,
         InputError: the last update of an epoch is too small for so many processes.
     """
     notes, before = [], kept.get("world_size", world)
-    updates = Updates(pairs, config.batch_size, world, config.least)
+    updates = EpochLayout(pairs, config.batch_size, world, config.least)
     if updates.size(len(updates) - 1) < 2 * world:
         raise InputError(
             f"the last update of an epoch has {updates.size(len(updates) - 1)} pairs, too few for {world} processes; "
@@ -210,7 +210,7 @@ def finished(out: Path, steps: int, kept: dict[str, Any], settings: dict[str, An
     try:
         verify(run.model)
         return run.last_record().get("step", -1) >= steps
-    except (Damaged, OSError, TypeError):
+    except (CorruptFolder, OSError, TypeError):
         return False
 
 

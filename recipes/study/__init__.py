@@ -6,16 +6,16 @@ from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from recipes.study.conclusion import conclude
-    from recipes.study.plan import STUDY, Place, Study, read_study, shipped
+    from recipes.study.plan import STUDY, Study, StudyFolder, read_study, shipped
     from recipes.study.run import prepare, refuse_others, run_all
 
-__all__ = ["STUDY", "Place", "Study", "conclude", "prepare", "read_study", "refuse_others", "run_all", "shipped"]
+__all__ = ["STUDY", "StudyFolder", "Study", "conclude", "prepare", "read_study", "refuse_others", "run_all", "shipped"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "conclude": "recipes.study.conclusion",
-        "Place": "recipes.study.plan",
+        "StudyFolder": "recipes.study.plan",
         "STUDY": "recipes.study.plan",
         "Study": "recipes.study.plan",
         "read_study": "recipes.study.plan",

@@ -25,7 +25,7 @@ TERMS = ("contrastive", "align", "uniform")  # of objectives, each with a weight
 
 
 @dataclass(frozen=True)
-class Planned:
+class EncoderSpec:
     """One encoder of a study."""
 
     name: str  # of its folder
@@ -51,28 +51,28 @@ class Study:
     tasks: str | None
     keep: str  # model, all, none: what stays of an encoder's run folder beside its log and scores
     base: dict[str, Any]
-    encoders: list[Planned] = field(default_factory=list)
+    encoders: list[EncoderSpec] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Place:
+class StudyFolder:
     """A study's folder."""
 
     out: Path
 
-    def run(self, planned: Planned) -> Path:
+    def run(self, planned: EncoderSpec) -> Path:
         """Its run folder."""
         return self.out / ENCODERS / planned.name
 
-    def planned(self, planned: Planned) -> Path:
+    def planned(self, planned: EncoderSpec) -> Path:
         """What it was asked to be."""
         return self.out / PLANNED / f"{planned.name}.json"
 
-    def log(self, planned: Planned) -> Path:
+    def log(self, planned: EncoderSpec) -> Path:
         """What it printed."""
         return self.out / LOGS / f"{planned.name}.txt"
 
-    def row(self, planned: Planned) -> dict[str, Any]:
+    def row(self, planned: EncoderSpec) -> dict[str, Any]:
         """What was measured, if it is done; else empty."""
         return read_row(self.run(planned))
 
@@ -118,7 +118,7 @@ def _study(content: Any, stem: str) -> Study:
     base = _mapping(content.get("base", {}), "base", _settings())
     entries = [(entry, False) for entry in _list(content.get("encoders"), "encoders")]
     entries += [(entry, True) for entry in _list(content.get("references", []), "references")]
-    planned: list[Planned] = []
+    planned: list[EncoderSpec] = []
     for number, (entry, reference) in enumerate(entries, 1):
         where = f"entry {number} of {'references' if reference else 'encoders'}"
         planned += _encoders(_mapping(entry, where, (*OF_AN_ENTRY, *_settings())), base, reference, where)
@@ -169,7 +169,7 @@ def _list(value: Any, where: str) -> list[Any]:
     return value
 
 
-def _encoders(entry: dict[str, Any], base: dict[str, Any], reference: bool, where: str) -> list[Planned]:
+def _encoders(entry: dict[str, Any], base: dict[str, Any], reference: bool, where: str) -> list[EncoderSpec]:
     """The encoders of an entry: one for each combination of ``vary``, or for each of ``points``, or one."""
     vary, points = entry.get("vary", {}), entry.get("points")
     if points is not None and vary:
@@ -200,7 +200,7 @@ def _encoders(entry: dict[str, Any], base: dict[str, Any], reference: bool, wher
         name = re.sub(r"[^\w.+-]+", "_", name).strip("_.-")
         if not name:
             raise InputError(f"{where} has a name without a letter or digit; it becomes a folder, so give it some")
-        made.append(Planned(name, family, DEFAULTS | settings, trained, reference))
+        made.append(EncoderSpec(name, family, DEFAULTS | settings, trained, reference))
     return made
 
 
@@ -240,9 +240,9 @@ def _typed(key: str, value: Any, where: str) -> Any:
         raise InputError(f"{key} of {where} is {kind}, got {value!r}") from None
 
 
-def _refuse_twins(planned: list[Planned]) -> None:
-    names: dict[str, Planned] = {}
-    settings: dict[str, Planned] = {}
+def _refuse_twins(planned: list[EncoderSpec]) -> None:
+    names: dict[str, EncoderSpec] = {}
+    settings: dict[str, EncoderSpec] = {}
     for encoder in planned:
         if encoder.name.lower() in names:
             raise InputError(f"two encoders have the name {encoder.name}; give one of their entries another `name:`")
@@ -253,7 +253,7 @@ def _refuse_twins(planned: list[Planned]) -> None:
         settings[same] = encoder
 
 
-def described(planned: Planned) -> dict[str, Any]:
+def described(planned: EncoderSpec) -> dict[str, Any]:
     """The columns of the table that say what an encoder is; None where a setting has no meaning for it."""
     from sentemb.objectives import OBJECTIVES  # torch, seconds
 

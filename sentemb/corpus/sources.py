@@ -43,10 +43,10 @@ from sentemb.registry import (
     choose,
     options_of,
     outside_quotes,
-    shadowed,
-    there,
+    path_exists,
+    shadowing_note,
 )
-from sentemb.storage import cache_dir, digests, key_of, speaks
+from sentemb.storage import cache_dir, digests, key_of, shows_progress
 
 FORMS = ["a folder of .txt books", "a file with a sentence a line", "a .parquet, .jsonl, .csv or .tsv file"]
 WEIGHT = re.compile(r"(.+)\*(\d+(?:\.\d*)?|\.\d+)\s*")
@@ -71,7 +71,7 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
     if not all(part for part, _ in parts):
         raise InputError(f"a part of corpus {spec!r} is empty; write A + B, each a name or a path")
     # (each process of a run looks at its sources; whichever then prepares them shows how far it is)
-    sources = [source_of(part, progress and speaks()) for part, _ in parts]
+    sources = [source_of(part, progress and shows_progress()) for part, _ in parts]
     weights = [float(weight or 1) for _, weight in parts]
     if min(weights) <= 0:
         raise InputError(f"a weight in {spec!r} is 0; leave that corpus out, or give it a weight above 0")
@@ -85,7 +85,7 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
         found = open_folder(folder, name, key, tuple(weights), progress)
     if found is None:
         raise InputError(f"the prepared corpus in {folder} cannot be read back; remove that folder and try again")
-    notes = [note for part, _ in parts if built_in(part) and (note := shadowed(part, "the built-in corpus"))]
+    notes = [note for part, _ in parts if built_in(part) and (note := shadowing_note(part, "the built-in corpus"))]
     first = sources[0]  # (what is labelled stands alone)
     return replace(
         found, labelled=first.labelled, classes=first.classes, one_book=first.one_book, notes=(*notes, *found.notes)
@@ -94,12 +94,12 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
 
 def weighted(spec: str) -> list[tuple[str, str]]:
     """The parts of ``A + B*0.5`` with their weights as they are written, "" where there is none."""
-    single = there(spec) or spec.startswith("labelled:")  # (negatives=a + b)
+    single = path_exists(spec) or spec.startswith("labelled:")  # (negatives=a + b)
     parts, start = [], 0
     for separator in [*(() if single else re.finditer(r" \+ ", outside_quotes(spec))), None]:
         stop = separator.start() if separator else len(spec)
         part = spec[start:stop]
-        weight = None if there(part.strip()) else WEIGHT.fullmatch(part)
+        weight = None if path_exists(part.strip()) else WEIGHT.fullmatch(part)
         parts.append((weight[1].strip(), weight[2]) if weight else (part.strip(), ""))
         start = separator.end() if separator else stop
     return parts
@@ -123,7 +123,7 @@ def built_in(spec: str) -> bool:
     if name.strip() not in CORPORA:
         return False
     options = options_of(CORPORA[name.strip()]).values()
-    return bool(colon) or not there(spec) or all(option.default is not option.empty for option in options)
+    return bool(colon) or not path_exists(spec) or all(option.default is not option.empty for option in options)
 
 
 def source_of(spec: str, progress: bool) -> TextSource:

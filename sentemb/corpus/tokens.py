@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from sentemb.corpus.hashing import mix
+from sentemb.corpus.hashing import splitmix64
 
 CHUNK = 10_000  # sentences written, read or tokenized at a time
 
@@ -85,7 +85,7 @@ def keys_of(ids: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         lengths = np.diff(bounds)
         places = np.arange(bounds[-1] - bounds[0]) - np.repeat(bounds[:-1] - bounds[0], lengths)
         with np.errstate(over="ignore"):
-            mixed = mix(
+            mixed = splitmix64(
                 (ids[bounds[0] : bounds[-1]].astype(np.uint64) + np.uint64(1)) << np.uint64(24)
                 | places.astype(np.uint64)
             )

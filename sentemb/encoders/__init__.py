@@ -1,6 +1,6 @@
 """Encoders as SentenceTransformers: made from a spec (table ENCODERS), or loaded from a checkpoint, checked before."""
 
-from sentemb.encoders.factory import ENCODERS, averaged, freeze_unused, has_dropout, towers
+from sentemb.encoders.factory import ENCODERS, freeze_unused, has_dropout, mean_of_word_embeddings, two_towers
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.heads import HEADS
 from sentemb.encoders.loading import is_folder, load, read_model, refuse_missing_device
@@ -8,17 +8,24 @@ from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_pro
 from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.two_tower import Towers, towers_of
-from sentemb.encoders.word_embeddings import KnownTexts, Texts, learn_vocabulary, minilm_folder, resolve, table
+from sentemb.encoders.word_embeddings import (
+    NamedTexts,
+    Texts,
+    embedding_table,
+    learn_vocabulary,
+    minilm_folder,
+    resolve_embeddings,
+)
 
 __all__ = [
     "ENCODERS",
     "GRU",
     "HEADS",
-    "KnownTexts",
+    "NamedTexts",
     "Prompts",
     "Texts",
     "Towers",
-    "averaged",
+    "mean_of_word_embeddings",
     "freeze_unused",
     "has_dropout",
     "is_folder",
@@ -31,10 +38,10 @@ __all__ = [
     "read_model",
     "refuse_missing_device",
     "refuse_unsafe",
-    "resolve",
+    "resolve_embeddings",
     "set_prompts",
-    "table",
+    "embedding_table",
     "tokenizer_of",
-    "towers",
+    "two_towers",
     "towers_of",
 ]

@@ -28,7 +28,14 @@ from sentemb.encoders.loading import OFFLINE, fetched, refuse_missing_weights
 from sentemb.encoders.safety import refuse_unsafe
 from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.two_tower import Towers, towers_of
-from sentemb.encoders.word_embeddings import Texts, at_least_one, named_minilm, resolve, sizes_of, table
+from sentemb.encoders.word_embeddings import (
+    Texts,
+    at_least_one,
+    embedding_table,
+    named_minilm,
+    resolve_embeddings,
+    sizes_of,
+)
 from sentemb.errors import InputError, in_a_line
 from sentemb.registry import PathUnless, choose
 
@@ -108,7 +115,7 @@ def static(
     out: int = 0,
 ) -> SentenceTransformer:
     """Averaged embeddings: one vector a token, their mean a sentence. Arguments as for :func:`rnn`; always trained."""
-    tokenizer, weights = table(texts, embeddings, *sizes_of(embeddings, vocabulary, dim))
+    tokenizer, weights = embedding_table(texts, embeddings, *sizes_of(embeddings, vocabulary, dim))
     tokenizer.enable_truncation(max_length)  # kept in tokenizer.json, so that encode() cuts as training does
     layer = _linear(weights.shape[1], out)
     return _assemble(StaticEmbedding(tokenizer, embedding_weights=weights), *layer, *_dropout(dropout))
@@ -176,8 +183,8 @@ def transformer(
 ENCODERS: dict[str, Callable[..., SentenceTransformer]] = {"rnn": rnn, "static": static, "transformer": transformer}
 
 
-def towers(f: SentenceTransformer, g: SentenceTransformer) -> SentenceTransformer:
-    """Two encoders as one model, whose embedding is [f; g] (:class:`sentemb.towers.Towers`).
+def two_towers(f: SentenceTransformer, g: SentenceTransformer) -> SentenceTransformer:
+    """Two encoders as one model, whose embedding is [f; g] (:class:`sentemb.two_towers.Towers`).
 
     Raises:
         InputError: they have not the same tokenizer.
@@ -246,14 +253,14 @@ def word_embeddings(
     texts: Texts, max_length: int, embeddings: str, train: str = "auto", vocabulary: int = 16_000, dim: int = 300
 ) -> WordEmbeddings:
     """The stock WordEmbeddings module with a Rust tokenizer. Arguments as for :func:`rnn`."""
-    tokenizer, weights = table(texts, embeddings, vocabulary, dim)
+    tokenizer, weights = embedding_table(texts, embeddings, vocabulary, dim)
     choose("train_embeddings", train, ("auto", "true", "false"))
-    trained = train == "true" or (train == "auto" and resolve(embeddings) == "random")
+    trained = train == "true" or (train == "auto" and resolve_embeddings(embeddings) == "random")
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]")
     return WordEmbeddings(wrapped, weights, update_embeddings=trained, max_seq_length=max_length)
 
 
-def averaged(model: SentenceTransformer) -> SentenceTransformer:
+def mean_of_word_embeddings(model: SentenceTransformer) -> SentenceTransformer:
     """The baseline of an encoder: the mean of its own input embeddings, as they are now, and nothing else."""
     model = towers_of(model)[0]
     first: Any = model[0]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sentemb.encoders.loading import load
 from sentemb.errors import InputError
-from sentemb.geometry import unit
+from sentemb.geometry import l2_normalize
 
 OF_G = "g_"  # before the names of g's features, where its texts have another prompt
 
@@ -59,7 +59,7 @@ class Towers(InputModule):
         other = {name.removeprefix(OF_G): value for name, value in features.items() if name.startswith(OF_G)}
         shared = {name: value for name, value in features.items() if not name.startswith(OF_G)}
         inputs = ((self.f, shared), (self.g, other or shared))
-        sides: list[Tensor] = [unit(tower(dict(own))["sentence_embedding"]) for tower, own in inputs]
+        sides: list[Tensor] = [l2_normalize(tower(dict(own))["sentence_embedding"]) for tower, own in inputs]
         return features | {"sentence_embedding": torch.cat(sides, dim=1)}
 
     def get_embedding_dimension(self) -> int:

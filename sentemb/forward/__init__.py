@@ -2,12 +2,12 @@
 
 from sentemb.forward.collate import Features, collate_tokens
 from sentemb.forward.dropout import seed_dropout
-from sentemb.forward.encoder import ATTENTIONS, Embedder
+from sentemb.forward.encoder import ATTENTIONS, TrainingEncoder
 from sentemb.forward.masked_lm import MaskedWords
 
 __all__ = [
     "ATTENTIONS",
-    "Embedder",
+    "TrainingEncoder",
     "Features",
     "MaskedWords",
     "collate_tokens",

@@ -19,18 +19,19 @@ from sentemb.encoders import GRU, towers_of
 from sentemb.errors import InputError
 from sentemb.forward.collate import Features
 from sentemb.forward.masked_lm import MaskedWords
-from sentemb.forward.packed import offset_of, packed_forward, using
+from sentemb.forward.packed import offset_of, packed_forward, with_attention
 from sentemb.forward.recurrent import dense_recurrence
 from sentemb.registry import choose
 
 ATTENTIONS = ("auto", "packed", "padded", "sdpa", "eager")
 
 
-class Embedder(nn.Module):
+class TrainingEncoder(nn.Module):
     """The training forward of a model: padded features to embeddings, with what exists in training only.
 
     Args:
-        model: a SentenceTransformer; with two towers (:class:`sentemb.towers.Towers`) f and g take their own features.
+        model: a SentenceTransformer; with two towers (:class:`sentemb.encoders.Towers`) f and g take their own
+            features.
         head: maps embeddings ``[n, d]`` to what the objective sees; not part of the model.
         mlm: the masked-language-model task on the side, or None.
         attention: packed (no padding, where the model's code allows it), padded (the model's own), sdpa, eager, or
@@ -109,7 +110,7 @@ class Embedder(nn.Module):
         if offset is not None:
             return packed_forward(module, features, offset)
         if self.chosen:
-            with using(module.auto_model, self.chosen):
+            with with_attention(module.auto_model, self.chosen):
                 return module(dict(features))
         return module(dict(features))
 

@@ -128,7 +128,7 @@ AttentionInterface.register(NAME, attend)
 
 
 @contextmanager
-def using(model: nn.Module, attention: str) -> Iterator[None]:
+def with_attention(model: nn.Module, attention: str) -> Iterator[None]:
     """Give a transformer another implementation of attention meanwhile."""
     config: Any = model.config
     before = config._attn_implementation
@@ -148,7 +148,7 @@ def packed_forward(module: Transformer, features: Features, offset: int) -> Feat
     mask = features["attention_mask"]
     packing = Packing.of(mask)
     where = torch.arange(offset, offset + mask.shape[1], device=mask.device).expand_as(mask)
-    with using(module.auto_model, NAME), quick_dropout(module.auto_model):
+    with with_attention(module.auto_model, NAME), quick_dropout(module.auto_model):
         tokens = module.auto_model(
             input_ids=features["input_ids"].flatten()[packing.places][None],
             position_ids=where.flatten()[packing.places][None],

@@ -3,6 +3,7 @@
 from sentemb.geometry.metrics import (
     alignment,
     effective_rank,
+    l2_normalize,
     mean_cosine,
     penalty_entropy,
     retrieval,
@@ -10,12 +11,11 @@ from sentemb.geometry.metrics import (
     tolerance,
     uniformity,
     uniformity_optimum,
-    unit,
 )
-from sentemb.geometry.tiled_scores import LeftOut, log_sum_exp, log_sum_exp_both, nearest, sum_above
+from sentemb.geometry.tiled_scores import CandidateMask, log_sum_exp, log_sum_exp_both, nearest, sum_above
 
 __all__ = [
-    "LeftOut",
+    "CandidateMask",
     "alignment",
     "effective_rank",
     "log_sum_exp",
@@ -29,5 +29,5 @@ __all__ = [
     "tolerance",
     "uniformity",
     "uniformity_optimum",
-    "unit",
+    "l2_normalize",
 ]

@@ -1,8 +1,8 @@
 """Geometry of embeddings on the unit sphere. One implementation each, used as loss and as metric.
 
-Pure functions of ``[n, d]`` tensors whose rows have unit length (the caller normalises: :func:`unit`), computed in
-at least float32. Sources: Wang & Isola 2020 (arXiv 2005.10242) where no other is named; retrieval
-as in TREC's mean reciprocal rank.
+Pure functions of ``[n, d]`` tensors whose rows have unit length (the caller normalises: :func:`l2_normalize`), computed
+in at least float32. Sources: Wang & Isola 2020 (arXiv 2005.10242) where no other is named; retrieval as in TREC's mean
+reciprocal rank.
 """
 
 import math
@@ -11,10 +11,10 @@ import torch
 from scipy.special import hyp0f1
 from torch import Tensor
 
-from sentemb.geometry.tiled_scores import LeftOut, log_sum_exp
+from sentemb.geometry.tiled_scores import CandidateMask, log_sum_exp
 
 
-def unit(x: Tensor) -> Tensor:
+def l2_normalize(x: Tensor) -> Tensor:
     """Rows of ``x`` ``[n, d]`` scaled to unit length, float32 or wider. A zero row stays zero and gets no gradient."""
     x = _wide(x)
     length = x.norm(dim=1, keepdim=True)
@@ -66,7 +66,7 @@ def uniformity(x: Tensor, t: float = 2.0, block: int | None = None, ids: Tensor 
     n, copies = len(x), None
     left_out = n
     if ids is not None and (left_out := int(ids.unique(return_counts=True)[1].square().sum())) > n:
-        copies = LeftOut(ids[:, None], ids)
+        copies = CandidateMask(ids[:, None], ids)
         if left_out == n * n:
             raise ValueError(f"uniformity needs two different sentences, got {n} copies of one")
     x = _wide(x)

@@ -19,13 +19,13 @@ BLOCK = 1024  # rows and columns of a tile
 ROWS = 512  # rows of a tile of whole rows
 WHOLE = 2048 * 2048  # so many scores or fewer are one tile
 # Changes a tile in place: (scores, rows, columns), with -inf where a score does not count, or a constant added.
-Edit = Callable[[Tensor, slice, slice], None]
+ScoreTransform = Callable[[Tensor, slice, slice], None]
 
 
 def log_sum_exp(
     a: Tensor,
     b: Tensor,
-    edit: Edit | None = None,
+    edit: ScoreTransform | None = None,
     scale: float = 1.0,
     row_bias: Tensor | None = None,
     column_bias: Tensor | None = None,
@@ -51,7 +51,11 @@ def log_sum_exp(
 
 
 def log_sum_exp_both(
-    a: Tensor, b: Tensor, edit: Edit | None = None, column_edit: Edit | None = None, above: bool = False
+    a: Tensor,
+    b: Tensor,
+    edit: ScoreTransform | None = None,
+    column_edit: ScoreTransform | None = None,
+    above: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """log sum_j exp(a_i . b_j), ``[n]``, and log sum_i exp(a_i . b_j), ``[m]``, for little more than one of them.
 
@@ -61,7 +65,7 @@ def log_sum_exp_both(
     return _LogSumExp.apply(a, b, None, None, _Plan(1.0, above, edit, column_edit, columns=True))
 
 
-def sum_above(a: Tensor, b: Tensor, floor: Tensor, edit: Edit | None = None) -> tuple[Tensor, Tensor]:
+def sum_above(a: Tensor, b: Tensor, floor: Tensor, edit: ScoreTransform | None = None) -> tuple[Tensor, Tensor]:
     """sum_j a_i . b_j over the scores of at least ``floor_i``, and how many these are, both ``[n]``.
 
     Arguments as for :func:`log_sum_exp`; floors as :func:`nearest` gives them.
@@ -70,7 +74,7 @@ def sum_above(a: Tensor, b: Tensor, floor: Tensor, edit: Edit | None = None) -> 
 
 
 @torch.no_grad()
-def nearest(a: Tensor, b: Tensor, keep: Callable[[Tensor], Tensor], edit: Edit | None = None) -> Tensor:
+def nearest(a: Tensor, b: Tensor, keep: Callable[[Tensor], Tensor], edit: ScoreTransform | None = None) -> Tensor:
     """For each row of ``a`` its K-th highest score among the rows of ``b``, ``[n]``: the floor of its K nearest.
 
     Args:
@@ -98,7 +102,7 @@ def nearest(a: Tensor, b: Tensor, keep: Callable[[Tensor], Tensor], edit: Edit |
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class CandidateMask:
     """An edit: which candidates an anchor does not count, by what they are copies of.
 
     Args:
@@ -143,8 +147,8 @@ class _Plan:
 
     scale: float
     above: bool
-    edit: Edit | None
-    column_edit: Edit | None
+    edit: ScoreTransform | None
+    column_edit: ScoreTransform | None
     columns: bool  # whether columns are summed, too
     block: int | None = None
 
@@ -174,7 +178,7 @@ def _scores(
     return scores
 
 
-def _edited(scores: Tensor, edit: Edit | None, rows: slice, columns: slice, own: bool) -> Tensor:
+def _edited(scores: Tensor, edit: ScoreTransform | None, rows: slice, columns: slice, own: bool) -> Tensor:
     """The tile after its edit; ``own``: in its own memory, whatever the edit."""
     if own or edit:
         scores = scores.clone()
@@ -242,7 +246,7 @@ class _RowSums(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, edit: Edit | None) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, edit: ScoreTransform | None) -> Tensor:
         n, m = len(a), len(b)
         sums, mean_b, mean_a = a.new_empty(n), torch.empty_like(a), None
         if ctx.needs_input_grad[1]:
@@ -287,7 +291,7 @@ class _RowSums(torch.autograd.Function):
 
 class _SumAbove(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, floor: Tensor, edit: Edit | None) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, a: Tensor, b: Tensor, floor: Tensor, edit: ScoreTransform | None) -> tuple[Tensor, Tensor]:
         total, counts = a.new_zeros(len(a)), a.new_zeros(len(a))
         for rows, columns, counted in _counted(a, b, floor, edit):
             total[rows] += (a[rows] * (counted @ b[columns])).sum(dim=1)
@@ -309,7 +313,7 @@ class _SumAbove(torch.autograd.Function):
         return grad_a, grad_b, None, None
 
 
-def _counted(a: Tensor, b: Tensor, floor: Tensor, edit: Edit | None) -> Iterator[tuple[slice, slice, Tensor]]:
+def _counted(a: Tensor, b: Tensor, floor: Tensor, edit: ScoreTransform | None) -> Iterator[tuple[slice, slice, Tensor]]:
     """Tiles of 1 where a score reaches its row's floor, else 0."""
     for rows, columns in _tiles(len(a), len(b), above=False):
         scores = a[rows] @ b[columns].T

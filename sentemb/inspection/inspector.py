@@ -17,7 +17,7 @@ from sentemb.corpus import (
     clean_corpus,
     open_corpus,
 )
-from sentemb.encoders import resolve, table
+from sentemb.encoders import embedding_table, resolve_embeddings
 from sentemb.errors import InputError
 from sentemb.inspection.sections import about, characters, copies, lengths, paired, unknown
 from sentemb.inspection.text import Section, Text, texts_of
@@ -43,7 +43,7 @@ def inspect(
     if timed or encoders:
         from sentemb.encoders import ENCODERS  # sentence-transformers: seconds
 
-        encoders = encoders or ("rnn", "static", "transformer")[: 3 if resolve("auto") == "minilm" else 2]
+        encoders = encoders or ("rnn", "static", "transformer")[: 3 if resolve_embeddings("auto") == "minilm" else 2]
         for encoder in encoders:
             check(ENCODERS, encoder, "encoder", ("texts", "max_length"))
     cleaning, corpus = build(CLEANINGS, clean, "clean"), open_corpus(spec)
@@ -76,16 +76,16 @@ def tokenizer_named(name: str, corpus: Corpus) -> tuple[str, Tokenizer]:
         InputError: there is none of that name.
     """
     if name == "auto":
-        if resolve(name) == "minilm":
-            return "minilm", table(list, name, 1, 1)[0]
+        if resolve_embeddings(name) == "minilm":
+            return "minilm", embedding_table(list, name, 1, 1)[0]
         name = "learned:16000"
     path, (kind, _, size) = Path(name).expanduser(), name.partition(":")
     if kind == "learned" and not path.exists():
         if not size.isdecimal() or int(size) < 1:
             raise InputError(f"tokenizer {name!r} lacks the size of its vocabulary; write learned:16000")
-        return name, table(lambda: texts_of(corpus), "random", int(size), 1)[0]
+        return name, embedding_table(lambda: texts_of(corpus), "random", int(size), 1)[0]
     if name == "minilm" or path.is_file():
-        return name, table(list, str(path), 1, 1)[0]
+        return name, embedding_table(list, str(path), 1, 1)[0]
     if (file := path / "tokenizer.json").is_file():
         try:
             return name, Tokenizer.from_file(str(file))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from sentemb.corpus import Corpus, Kept, Tokens
+from sentemb.corpus import CleaningResult, Corpus, Tokens
 from sentemb.pairs import Numbers, Pairs, Selection, labelled, neighbours
 
 AT_ONCE = 1_000_000  # sentences whose numbers are looked at together, or that a vocabulary is learned from
@@ -37,7 +37,7 @@ class Text:
     tokenizer: Tokenizer
     max_length: int
     special: int  # tokens of each sentence
-    kept: Kept | None
+    kept: CleaningResult | None
 
     def pairs(self, ranges: NDArray[np.int64] | None = None) -> Pairs:
         """Neighbours, of labelled data anchors and positives, in these documents ``[n, 2]``, by default in all."""

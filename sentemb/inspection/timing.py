@@ -21,18 +21,18 @@ from sentemb.inspection.text import Section, Text, texts_of
 from sentemb.pairs import Pairs, draw, sample
 from sentemb.registry import build
 from sentemb.runs import duration
-from sentemb.training import bf16_units, keep_memory, use_threads
+from sentemb.training import bf16_units, tune_malloc, use_threads
 
 BATCH, WARM, BATCHES, SECONDS = 64, 3, 64, 4.0  # of the timing: pairs an update, updates not counted, most, aim
 
 
 def timing(text: Text, specs: Sequence[str], seed: int) -> Section:
     """Train a few updates with each encoder, and what an epoch of them would take."""
-    from sentemb.pairs import usable
+    from sentemb.pairs import drop_unusable_pairs
 
     mask, train = text.kept.mask if text.kept else None, text.corpus.split()[0]
     sources = [train] if set(text.corpus.weights) == {1.0} else text.corpus.by_source(train)
-    parts = [usable(text.pairs(ranges), text.tokens, mask) for ranges in sources]
+    parts = [drop_unusable_pairs(text.pairs(ranges), text.tokens, mask) for ranges in sources]
     epoch = sum(round(weight * len(part)) for weight, part in zip(text.corpus.weights, parts, strict=False))
     rows = draw(parts[0].rows, BATCH * BATCHES, seed)[:, :2]
     said = text.corpus.sentences(rows.flatten())
@@ -45,13 +45,13 @@ def timing(text: Text, specs: Sequence[str], seed: int) -> Section:
 def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
     """Pairs a second that are trained: two and two of these sentences, first updates not counted."""
     from sentemb.encoders import ENCODERS, tokenizer_of
-    from sentemb.forward import Embedder
+    from sentemb.forward import TrainingEncoder
     from sentemb.objectives import InfoNCE
     from sentemb.training import FitConfig, fit
 
     tqdm.write(f"timing {spec}", file=sys.stderr)
     use_threads(None)
-    keep_memory()
+    tune_malloc()
     torch.manual_seed(seed)
     AcceleratorState._reset_state()  # (it keeps the precision of the encoder before)
     accelerator = Accelerator(mixed_precision="bf16" if spec.startswith("transformer") and bf16_units() else None)
@@ -72,7 +72,7 @@ def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
             ends.clear()
             config = FitConfig(max_steps=steps, batch_size=BATCH, lr=1e-6, log_every=10**9, seed=seed)
             some = sample(pairs, steps * BATCH, seed)
-            fit(Embedder(model), InfoNCE(), some, tokens, config, accelerator, Path(folder, run))
+            fit(TrainingEncoder(model), InfoNCE(), some, tokens, config, accelerator, Path(folder, run))
             spent, counted = ends[-1] - ends[WARM - 1], len(ends) - WARM
             if spent > SECONDS:
                 break

@@ -27,8 +27,8 @@ class AlignUniform(Objective):
         "align * mean_i |u_i - v_i|^alpha + weight * sides(log mean_{i<j} exp(-t |u_i - u_j|^2), the same of v), "
         "sides: mean or sum"
     )
-    contrasted = "n - 1"
-    both_ways = "yes"
+    negatives_per_anchor = "n - 1"
+    interchangeable_views = "yes"
     source = "Wang & Isola 2020, fig. 6, app. B.3"
 
     def __init__(
@@ -47,8 +47,8 @@ class AlignUniform(Objective):
             total = total + self.weight * both_sides_uniformity(x, y, self.t, extras.ids, self.sides)
         return total
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
-        """As :meth:`Objective.negatives`: every pair of a side repels."""
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+        """As :meth:`Objective.describe_negatives`: every pair of a side repels."""
         return f"uniformity over {n * (n - 1) // 2} pairs a side, the {self.sides} of both sides"
 
 
@@ -64,7 +64,7 @@ class Mix(Objective):
     """
 
     formula = "contrastive * infonce(temperature) + align * alignment(alpha) + uniform * sides(uniformity(t))"
-    contrasted = "n - 1"
+    negatives_per_anchor = "n - 1"
     source = "Wang & Isola 2020, sec. 5, app. B"
 
     def __init__(
@@ -94,10 +94,10 @@ class Mix(Objective):
             total = total + uniform * both_sides_uniformity(x, y, self.t, extras.ids, self.sides)
         return total
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Of the terms that have a weight."""
         contrastive, _, uniform = self.weights
-        parts = [super().negatives(n, hard, runs)] if contrastive else []
+        parts = [super().describe_negatives(n, hard, runs)] if contrastive else []
         parts += [f"uniformity over {n * (n - 1) // 2} pairs a side, the {self.sides} of both sides"] if uniform else []
         return " and ".join(parts) or "no negatives"
 

@@ -7,7 +7,7 @@ from typing import ClassVar, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from sentemb.geometry import unit
+from sentemb.geometry import l2_normalize
 
 NEEDS = {
     "runs": "runs of consecutive sentences; choose --pairs contiguous",
@@ -33,19 +33,23 @@ class Objective(nn.Module):
     """Base of all objectives: brings both views to the sphere in float32 or wider, whatever the autocast.
 
     A subclass has a ``loss`` and says what it is; what it learns or remembers it makes in ``prepare`` and changes in
-    ``remember``, both of which the loop calls.
+    ``update_state``, both of which the loop calls.
     """
 
     formula: ClassVar[str] = ""  # s_ij is the score x_i . y_j / temperature, u a row of unit length
-    contrasted: ClassVar[str] = "0"  # negatives per anchor, of a batch of n pairs with h hard negatives each
-    both_ways: ClassVar[str] = "no"  # whether x and y may change places: yes, no, or by which option
+    negatives_per_anchor: ClassVar[str] = "0"  # negatives per anchor, of a batch of n pairs with h hard negatives each
+    interchangeable_views: ClassVar[str] = "no"  # whether x and y may change places: yes, no, or by which option
     source: ClassVar[str] = ""
     needs: frozenset[str] = frozenset()  # of NEEDS: what the loop must provide
     takes: frozenset[str] = frozenset()  # of NEEDS: what it uses where there is some
     contrastive = False  # whether the loss is a cross-entropy over candidates
-    informs = False  # whether log(candidates) - loss is a lower bound of the views' mutual information
-    numbered = False  # whether sentences' ids have to be 0, 1, 2, ...: it keeps something for each
-    one_space = False  # whether both sides' embeddings are kept in one place: two encoders' are not comparable
+    bounds_mutual_information = (
+        False  # whether log(candidates) - loss is a lower bound of the views' mutual information
+    )
+    needs_sentence_ids = False  # whether sentences' ids have to be 0, 1, 2, ...: it keeps something for each
+    requires_shared_encoder = (
+        False  # whether both sides' embeddings are kept in one place: two encoders' are not comparable
+    )
     normalise = True  # whether rows get unit length first
     similarity = "cosine"  # or dot: how its scores compare embeddings, and so the saved model
 
@@ -61,24 +65,24 @@ class Objective(nn.Module):
     @torch.no_grad()
     def update(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> None:
         """Remember a batch that has been learned from; the loop calls it once after each update."""
-        self.remember(*self._ready(x, y, extras or Extras()))
+        self.update_state(*self._ready(x, y, extras or Extras()))
 
     def prepare(self, dimension: int, sentences: int = 0) -> None:
         """Make what is learned or remembered, for embeddings of ``dimension`` and ids below ``sentences``; once.
 
         The loop calls it before it makes the optimiser; else the first batch does. 0: ids are any numbers
-        (``numbered`` asks for small ones).
+        (``needs_sentence_ids`` asks for small ones).
         """
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """The paper's formula, of rows of unit length (``normalise``)."""
         raise TypeError(f"{type(self).__name__} defines no loss")
 
-    def remember(self, x: Tensor, y: Tensor, extras: Extras) -> None:
+    def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Change what is remembered, given what ``loss`` was given."""
 
     @torch.no_grad()
-    def told(self, x: Tensor, y: Tensor) -> dict[str, float]:
+    def log_metrics(self, x: Tensor, y: Tensor) -> dict[str, float]:
         """What there is to say of it beside the loss, for the log; ``x``, ``y`` ``[n, d]`` are partners."""
         return {}
 
@@ -86,20 +90,20 @@ class Objective(nn.Module):
         """Share of the twin that stays in an update, at a share ``done`` of the training; of those with targets."""
         raise TypeError(f"{type(self).__name__} has no twin")
 
-    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
+    def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """Rows an anchor picks its partner from, in a global batch of ``n`` pairs with ``hard`` negatives each.
 
         ``runs``: of n consecutive sentences instead.
         """
         return n
 
-    def reference(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
+    def chance_loss(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
         """The loss of guessing (all embeddings alike), nats, where that is what the loss is to be compared with."""
-        return math.log(max(1, self.candidates(n, hard, runs))) if self.contrastive else None
+        return math.log(max(1, self.num_candidates(n, hard, runs))) if self.contrastive else None
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """What each anchor is contrasted with in a global batch of ``n`` pairs, for the first log line."""
-        return f"{self.candidates(n, hard, runs) - 1} in-batch negatives per anchor (copies of a sentence are none)"
+        return f"{self.num_candidates(n, hard, runs) - 1} in-batch negatives per anchor (copies of a sentence are none)"
 
     def _ready(self, x: Tensor, y: Tensor, extras: Extras) -> tuple[Tensor, Tensor, Extras]:
         """As ``loss`` takes them."""
@@ -114,7 +118,7 @@ class Objective(nn.Module):
         return self._rows(x), self._rows(y), extras
 
     def _rows(self, x: Tensor) -> Tensor:
-        return unit(x) if self.normalise else wide(x)
+        return l2_normalize(x) if self.normalise else wide(x)
 
 
 def wide(x: Tensor) -> Tensor:

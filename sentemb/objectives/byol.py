@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sentemb.geometry import unit
+from sentemb.geometry import l2_normalize
 from sentemb.objectives.base import Extras, Objective, count, share
 from sentemb.objectives.decorrelation import standardised
 
@@ -24,7 +24,7 @@ class BYOL(Objective):
     """
 
     formula = "mean_i (2 - 2 cos(q(x_i), twin(y)_i)) + (2 - 2 cos(q(y_i), twin(x)_i)), q learned"
-    both_ways = "yes"
+    interchangeable_views = "yes"
     source = "Grill et al. 2020, eqs. 1, 2"
     needs = frozenset({"targets"})
     normalise = False
@@ -47,15 +47,15 @@ class BYOL(Objective):
     def predict(self, x: Tensor) -> Tensor:
         """q: rows ``[n, d]`` to rows of unit length."""
         assert self.first is not None and self.second is not None
-        return unit(self.second(torch.relu(standardised(self.first(x)))))
+        return l2_normalize(self.second(torch.relu(standardised(self.first(x)))))
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Mean squared distance of predicted and seen, of rows of unit length."""
         twin_x, twin_y = extras.targets or (x.detach(), y.detach())
-        forth = 2 - 2 * (self.predict(x) * unit(twin_y)).sum(dim=1)
-        back = 2 - 2 * (self.predict(y) * unit(twin_x)).sum(dim=1)
+        forth = 2 - 2 * (self.predict(x) * l2_normalize(twin_y)).sum(dim=1)
+        back = 2 - 2 * (self.predict(y) * l2_normalize(twin_x)).sum(dim=1)
         return (forth + back).mean()
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """None."""
         return "no negatives, an averaged twin of the encoder is the target"

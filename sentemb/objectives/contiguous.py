@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sentemb.geometry import LeftOut, log_sum_exp
+from sentemb.geometry import CandidateMask, log_sum_exp
 from sentemb.objectives.base import Extras, Objective, copied, count, mean_of, order, positive
 from sentemb.registry import choose
 
@@ -26,9 +26,9 @@ class JointInfoNCE(Objective):
     """
 
     formula = "mean_i -sum_j q_ij log(exp s_ij / sum_k exp s_ik), q_ij = 1/2 on j = i - 1, i + 1"
-    contrasted = "n - 3 + (diagonal != 'out')"
+    negatives_per_anchor = "n - 3 + (diagonal != 'out')"
     source = "Logeswaran & Lee 2018 (Quick-Thoughts); Wang & Isola 2020, app. B.3"
-    contrastive = informs = True
+    contrastive = bounds_mutual_information = True
     needs = frozenset({"runs"})
 
     def __init__(self, temperature: float = 0.05, score: str = "cosine", diagonal: str = "out") -> None:
@@ -44,11 +44,11 @@ class JointInfoNCE(Objective):
         itself = order(x)[:, None]
         near = torch.stack([follower(positions, 1), follower(positions, -1)], dim=1)  # [n, 2], -1 for none
         never = None if self.diagonal == "in" else itself
-        out = None if never is None else LeftOut(itself=never)
+        out = None if never is None else CandidateMask(itself=never)
         if copied(extras.ids):  # a copy of the anchor or of one of its targets is no negative of it
             ids = extras.ids[:, 0]
             kin = torch.cat([ids[:, None], torch.where(near >= 0, ids[near], -1)], dim=1)
-            out = LeftOut(kin, ids, torch.cat([near, itself], dim=1), never)
+            out = CandidateMask(kin, ids, torch.cat([near, itself], dim=1), never)
         xs = x / self.temperature
         sums = log_sum_exp(xs, y, out)
         if self.diagonal == "zero":
@@ -57,19 +57,19 @@ class JointInfoNCE(Objective):
         scores = torch.where(near >= 0, torch.einsum("nd,nkd->nk", xs, y[near]), 0).sum(dim=1)
         return mean_of(sums - scores / targets.clamp_min(1), targets > 0)
 
-    def reference(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
+    def chance_loss(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
         """A score of 0 is a small one beside others of 1 / temperature."""
         if self.diagonal != "zero":
-            return super().reference(n, hard, runs)
+            return super().chance_loss(n, hard, runs)
         return math.log(max(1, n - 1) + (math.exp(-1 / self.temperature) if self.normalise else 1))
 
-    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
+    def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """All sentences of the run, or all others."""
         return n - (self.diagonal == "out")
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Two of the candidates are targets."""
-        return f"{self.candidates(n) - 2} in-batch negatives per sentence, its two neighbours are its targets"
+        return f"{self.num_candidates(n) - 2} in-batch negatives per sentence, its two neighbours are its targets"
 
 
 class CPC(Objective):
@@ -85,10 +85,10 @@ class CPC(Objective):
     """
 
     formula = "mean_k mean_i -log(exp y_{i+k}.W_k x_i / sum_j exp y_j.W_k x_i)"
-    contrasted = "n - 1"
+    negatives_per_anchor = "n - 1"
     source = "van den Oord et al. 2018 (CPC), eqs. 3, 4"
     takes = frozenset({"runs"})
-    contrastive = informs = True
+    contrastive = bounds_mutual_information = True
     normalise = False
 
     def __init__(self, offsets: int = 1) -> None:
@@ -112,17 +112,17 @@ class CPC(Objective):
             target, never = order(x), None
             if positions is not None:
                 target, never = follower(positions, number), itself
-            out = None if never is None else LeftOut(itself=never)
+            out = None if never is None else CandidateMask(itself=never)
             if copied(ids):
                 other = ids[:, 1] if positions is None else ids[:, 0]
                 kin = torch.stack([ids[:, 0], torch.where(target >= 0, other[target], -1)], dim=1)
-                out = LeftOut(kin, other, target[:, None], never)
+                out = CandidateMask(kin, other, target[:, None], never)
             predicted = x @ matrix.T
             sums = log_sum_exp(predicted, y, out)
             losses.append(mean_of(sums - (predicted * y[target]).sum(dim=1), target >= 0))
         return torch.stack(losses).mean()
 
-    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
+    def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """All sentences; in runs all others."""
         return n - (runs or self.offsets > 1)
 

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sentemb.geometry import LeftOut, log_sum_exp, log_sum_exp_both, penalty_entropy
+from sentemb.geometry import CandidateMask, log_sum_exp, log_sum_exp_both, penalty_entropy
 from sentemb.objectives.base import Extras, Objective, copied, mean_of, order, positive
 from sentemb.objectives.hard_negatives import hard_negative_sums
 from sentemb.registry import choose
@@ -35,11 +35,11 @@ class InfoNCE(Objective):
     """
 
     formula = "mean_i -log(exp s_ii / sum_j exp s_ij)"
-    contrasted = "n - 1 + n * h + own * (n - 1)"
-    both_ways = "option symmetric"
+    negatives_per_anchor = "n - 1 + n * h + own * (n - 1)"
+    interchangeable_views = "option symmetric"
     source = "van den Oord et al. 2018, eq. 4; Radford et al. 2021, fig. 3"
     takes = frozenset({"negatives"})
-    contrastive = informs = True
+    contrastive = bounds_mutual_information = True
     decoupled = False  # whether the partner is left out of the sum
     directions = 1.0  # what the two directions' losses add up to a multiple of
 
@@ -76,13 +76,13 @@ class InfoNCE(Objective):
             return x / self.temperature
         return x * (self.factor.exp() / self.temperature)
 
-    def remember(self, x: Tensor, y: Tensor, extras: Extras) -> None:
+    def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Keep a learned temperature above a fifth of what it began with (and below a hundredfold)."""
         if self.factor is not None:
             self.factor.clamp_(-math.log(100), math.log(5))
 
     @torch.no_grad()
-    def told(self, x: Tensor, y: Tensor) -> dict[str, float]:
+    def log_metrics(self, x: Tensor, y: Tensor) -> dict[str, float]:
         """How evenly the other side's negatives are pushed (entropy, nats), and the temperature where it is learned."""
         found = {}
         if len(x) > 1:
@@ -99,37 +99,39 @@ class InfoNCE(Objective):
         """log sum of exp of the candidates' scores, ``[n]``: of each x_i and, where symmetric, of each y_i."""
         xs, of_x, of_y = self.scaled(x), [], []
         if self.symmetric:
-            forth, back = log_sum_exp_both(xs, y, self.left_out(x, extras, 0, 1), self.left_out(x, extras, 1, 0))
+            forth, back = log_sum_exp_both(
+                xs, y, self.candidate_mask(x, extras, 0, 1), self.candidate_mask(x, extras, 1, 0)
+            )
             of_x, of_y = [forth], [back]
         else:
-            of_x = [log_sum_exp(xs, y, self.left_out(x, extras, 0, 1))]
+            of_x = [log_sum_exp(xs, y, self.candidate_mask(x, extras, 0, 1))]
         if self.own_side:
-            out = self.left_out(x, extras, 0, 0)
+            out = self.candidate_mask(x, extras, 0, 0)
             of_x += log_sum_exp_both(xs, x, out, out, above=True)
             if self.symmetric:
-                out = self.left_out(x, extras, 1, 1)
+                out = self.candidate_mask(x, extras, 1, 1)
                 of_y += log_sum_exp_both(self.scaled(y), y, out, out, above=True)
         if extras.negatives is not None and extras.negatives.shape[1]:
             of_x += hard_negative_sums(xs, extras.negatives, extras.ids, self.hard_weight)
         return joined(of_x), joined(of_y or of_x)
 
-    def left_out(self, x: Tensor, extras: Extras, anchors: int, candidates: int) -> LeftOut | None:
+    def candidate_mask(self, x: Tensor, extras: Extras, anchors: int, candidates: int) -> CandidateMask | None:
         """Which rows of one side (0: x, 1: y) are no candidates of those of another (of its own: itself is none)."""
         partner = order(x)[:, None] if anchors != candidates else None
         itself = partner if self.decoupled else None
         if not copied(extras.ids):
-            return None if itself is None else LeftOut(itself=itself)
+            return None if itself is None else CandidateMask(itself=itself)
         ids = extras.ids[:, :2]
         labels = (extras.labels,) * 2 if extras.labels is not None and "labels" in self.needs else None
-        return LeftOut(ids, ids[:, candidates], partner, itself, labels)
+        return CandidateMask(ids, ids[:, candidates], partner, itself, labels)
 
-    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
+    def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """Both sides' rows but the anchor, and all hard negatives."""
         return n * (1 + hard) + self.own_side * (n - 1) - self.decoupled
 
-    def reference(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
+    def chance_loss(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
         """Of both directions where symmetric: the second has no hard negatives; one's own count by their weight."""
-        plain = max(1, self.candidates(n))
+        plain = max(1, self.num_candidates(n))
         forth = math.log(plain + hard * (n - 1 + math.exp(min(self.hard_weight, 700))))
         return (forth + math.log(plain)) / 2 if self.symmetric else forth
 
@@ -144,8 +146,8 @@ class NTXent(InfoNCE):
     """
 
     formula = "mean over 2n views of -log(exp s_ip / sum_{j != i} exp s_ij)"
-    contrasted = "2 * n - 2"
-    both_ways = "yes"
+    negatives_per_anchor = "2 * n - 2"
+    interchangeable_views = "yes"
     source = "Chen et al. 2020 (SimCLR), eq. 1"
     takes = frozenset()
 
@@ -164,8 +166,8 @@ class HardNegatives(InfoNCE):
     """
 
     formula = "mean_i -log(exp s_ii / (sum_j exp s_ij + sum_jk exp(weight * [i = j]) exp s_ijk))"
-    contrasted = "n - 1 + n * h"
-    both_ways = "no"
+    negatives_per_anchor = "n - 1 + n * h"
+    interchangeable_views = "no"
     source = "Gao et al. 2021 (SimCSE), eq. 5"
     needs = frozenset({"negatives"})
 
@@ -183,8 +185,8 @@ class DPR(InfoNCE):
     """
 
     formula = "mean_i -log(exp x_i.y_i / (sum_j exp x_i.y_j + sum_jk exp x_i.h_jk))"
-    contrasted = "n - 1 + n * h"
-    both_ways = "no"
+    negatives_per_anchor = "n - 1 + n * h"
+    interchangeable_views = "no"
     source = "Karpukhin et al. 2020, eq. 2"
 
     def __init__(self, temperature: float = 1.0) -> None:
@@ -203,19 +205,19 @@ class DCL(InfoNCE):
     """
 
     formula = "mean over 2n views of -s_ip + log sum_{j != i, p} exp s_ij"
-    contrasted = "2 * n - 2"
-    both_ways = "yes"
+    negatives_per_anchor = "2 * n - 2"
+    interchangeable_views = "yes"
     source = "Yeh et al. 2021, eq. 6"
     takes = frozenset()
     decoupled = True
-    informs = False
+    bounds_mutual_information = False
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__(temperature, symmetric=True, own_side=True)
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """All candidates are."""
-        return f"{self.candidates(n)} in-batch negatives per anchor (copies of a sentence are none)"
+        return f"{self.num_candidates(n)} in-batch negatives per anchor (copies of a sentence are none)"
 
 
 class CMC(InfoNCE):
@@ -228,17 +230,17 @@ class CMC(InfoNCE):
     """
 
     formula = "mean_i -log(exp s_ii / sum_j exp s_ij) - log(exp s_ii / sum_j exp s_ji)"
-    contrasted = "n - 1"
-    both_ways = "yes"
+    negatives_per_anchor = "n - 1"
+    interchangeable_views = "yes"
     source = "Tian et al. 2019 (CMC), eq. 3"
     takes = frozenset()
     directions = 2.0
-    informs = False
+    bounds_mutual_information = False
 
     def __init__(self, temperature: float = 0.07) -> None:
         super().__init__(temperature, symmetric=True)
 
-    def reference(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
+    def chance_loss(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
         """Of both directions."""
         return 2 * math.log(n)
 
@@ -253,12 +255,12 @@ class SupCon(InfoNCE):
     """
 
     formula = "mean over 2n views of -1/|P(i)| sum_{p in P(i)} log(exp s_ip / sum_{j != i} exp s_ij)"
-    contrasted = "2 * n - 2"
-    both_ways = "yes"
+    negatives_per_anchor = "2 * n - 2"
+    interchangeable_views = "yes"
     source = "Khosla et al. 2020 (SupCon), eq. 2"
     needs = frozenset({"labels"})
     takes = frozenset()
-    informs = False
+    bounds_mutual_information = False
 
     def __init__(self, temperature: float = 0.07) -> None:
         super().__init__(temperature, symmetric=True, own_side=True)
@@ -272,7 +274,7 @@ class SupCon(InfoNCE):
         of_x, of_y = ((self.scaled(z) * (sums - z)).sum(dim=1) / positives for z in (x, y))
         return (forth - of_x + back - of_y).mean() / 2
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Those of other classes."""
         return f"{2 * n - 1} candidates per anchor, those of its own class are its targets"
 

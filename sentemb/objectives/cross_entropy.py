@@ -17,8 +17,8 @@ class CrossEntropy(Objective):
     """
 
     formula = "mean over 2n views of -log softmax(W u + b)_class, W and b learned"
-    contrasted = "0"
-    both_ways = "yes"
+    negatives_per_anchor = "0"
+    interchangeable_views = "yes"
     source = "Wang & Isola 2020, sec. 4.2, fig. 3 (supervised predictive)"
     needs = frozenset({"labels"})
 
@@ -42,6 +42,6 @@ class CrossEntropy(Objective):
         losses = [cross_entropy(side @ weight.T + bias, labels) for side in (x, y)]
         return (losses[0] + losses[1]) / 2
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Classes, not sentences."""
         return f"{self.classes} classes"

@@ -18,7 +18,7 @@ class BarlowTwins(Objective):
     """
 
     formula = "sum_a (1 - C_aa)^2 + off_diagonal * sum_{a != b} C_ab^2"
-    both_ways = "yes"
+    interchangeable_views = "yes"
     source = "Zbontar et al. 2021, eqs. 1, 2"
     normalise = False
 
@@ -33,7 +33,7 @@ class BarlowTwins(Objective):
         others = correlation.square().sum() - own.square().sum()
         return (1 - own).square().sum() + self.off_diagonal * others
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """None."""
         return "no negatives, correlations over the batch"
 
@@ -53,7 +53,7 @@ class VICReg(Objective):
         "invariance * mean |x - y|^2 / d + variance * mean_a max(0, 1 - std_a) (mean of both views) "
         "+ covariance * sum_{a != b} cov_ab^2 / d (sum of both views)"
     )
-    both_ways = "yes"
+    interchangeable_views = "yes"
     source = "Bardes et al. 2022, eqs. 1 to 6"
     normalise = False
 
@@ -74,7 +74,7 @@ class VICReg(Objective):
             total = total + self.variance * narrow / 2 + self.covariance * others
         return total
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """None."""
         return "no negatives, variances and covariances over the batch"
 

@@ -7,7 +7,7 @@ Source: Wang & Liu 2021, arXiv 2012.09740. Its diagnostics (relative penalty, en
 import torch
 from torch import Tensor
 
-from sentemb.geometry import LeftOut, log_sum_exp, nearest, sum_above
+from sentemb.geometry import CandidateMask, log_sum_exp, nearest, sum_above
 from sentemb.objectives.base import Extras, Objective, copied, count, order, positive, share
 
 
@@ -24,8 +24,8 @@ class Simple(Objective):
     """
 
     formula = "mean_i -s_ii + weight * mean_{j != i} s_ij, s the cosine"
-    contrasted = "n - 1"
-    both_ways = "yes"
+    negatives_per_anchor = "n - 1"
+    interchangeable_views = "yes"
     source = "Wang & Liu 2021, eq. 3"
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -57,7 +57,7 @@ class Hard(Objective):
     """
 
     formula = "mean_i -log(exp s_ii / (exp s_ii + sum_{s_ij >= the anchor's upper quantile} exp s_ij))"
-    contrasted = "ceil(quantile * (n - 1))"
+    negatives_per_anchor = "ceil(quantile * (n - 1))"
     source = "Wang & Liu 2021, eqs. 8, 9"
     contrastive = True
 
@@ -85,7 +85,7 @@ class Hard(Objective):
             return negatives.clamp(max=self.top)
         return (self.quantile * negatives.double() - 1e-9).ceil().long()
 
-    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
+    def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """The partner and the nearest negatives."""
         return 1 + int(self.kept(torch.tensor(n - 1)))
 
@@ -114,9 +114,9 @@ class HardSimple(Hard):
         return (self.weight * near / counts.clamp_min(1) - (x * y).sum(dim=1)).mean()
 
 
-def _others(x: Tensor, ids: Tensor | None) -> LeftOut:
+def _others(x: Tensor, ids: Tensor | None) -> CandidateMask:
     """All rows of the other side but the partner and copies."""
     itself = order(x)[:, None]
     if not copied(ids):
-        return LeftOut(itself=itself)
-    return LeftOut(ids[:, :2], ids[:, 1], itself=itself)
+        return CandidateMask(itself=itself)
+    return CandidateMask(ids[:, :2], ids[:, 1], itself=itself)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sentemb.geometry import LeftOut, log_sum_exp
+from sentemb.geometry import CandidateMask, log_sum_exp
 
 
 def hard_negative_sums(scaled: Tensor, hard: Tensor, ids: Tensor | None, own_weight: float) -> list[Tensor]:
@@ -21,8 +21,8 @@ def hard_negative_sums(scaled: Tensor, hard: Tensor, ids: Tensor | None, own_wei
     n, k, _ = hard.shape
     own = torch.einsum("nd,nkd->nk", scaled, hard) + own_weight
     places = torch.arange(n * k, device=scaled.device).view(n, k)
-    others = LeftOut(itself=places)
+    others = CandidateMask(itself=places)
     if ids is not None:
         own = own.masked_fill((ids[:, 2:, None] == ids[:, None, :2]).any(dim=2), -torch.inf)
-        others = LeftOut(ids[:, :2], ids[:, 2:].flatten(), itself=places)
+        others = CandidateMask(ids[:, :2], ids[:, 2:].flatten(), itself=places)
     return [log_sum_exp(scaled, hard.flatten(0, 1), others), *own.unbind(dim=1)]

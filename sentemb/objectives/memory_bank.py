@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sentemb.geometry import LeftOut, log_sum_exp, unit
+from sentemb.geometry import CandidateMask, l2_normalize, log_sum_exp
 from sentemb.objectives.base import Extras, Objective, count, order, positive, share
 from sentemb.objectives.contrastive import joined
 
@@ -32,10 +32,10 @@ class MemoryBank(Objective):
         "mean_i -log(exp x_i.b_y(i) / (exp x_i.b_y(i) + sum over drawn entries, and the batch's, of exp x_i.b)), "
         "over tau; and of y"
     )
-    contrasted = "negatives + in_batch * (n - 1)"
-    both_ways = "yes"
+    negatives_per_anchor = "negatives + in_batch * (n - 1)"
+    interchangeable_views = "yes"
     source = "Wu et al. 2018, eq. 2, sec. 3.2"
-    contrastive = one_space = numbered = True
+    contrastive = requires_shared_encoder = needs_sentence_ids = True
     bank: Tensor  # [sentences, d]
     seen: Tensor  # bool [sentences]
     steps: Tensor  # int64 [], which decides the next draw
@@ -68,9 +68,9 @@ class MemoryBank(Objective):
             partner = (scaled * entries).sum(dim=1)
             parts = [partner]
             if len(stored):
-                parts.append(log_sum_exp(scaled, drawn, LeftOut(ids, stored)))
+                parts.append(log_sum_exp(scaled, drawn, CandidateMask(ids, stored)))
             if self.in_batch or not len(stored):
-                parts.append(log_sum_exp(scaled, entries, LeftOut(ids, own, itself=order(x)[:, None])))
+                parts.append(log_sum_exp(scaled, entries, CandidateMask(ids, own, itself=order(x)[:, None])))
             losses.append((joined(parts) - partner).mean())
         return torch.stack(losses).mean()
 
@@ -83,22 +83,24 @@ class MemoryBank(Objective):
             self.seen = torch.cat([self.seen, self.seen.new_zeros(missing)])
         return ids
 
-    def remember(self, x: Tensor, y: Tensor, extras: Extras) -> None:
+    def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Move the entries of the batch's sentences towards what they look like now."""
         ids, places = self._known(x, extras.ids).T.flatten().unique(return_inverse=True)
         sums = torch.zeros(len(ids), x.shape[1], dtype=x.dtype, device=x.device)
-        now = unit(sums.index_put((places,), torch.cat([x, y]), accumulate=True))  # (in one order, on a GPU too)
-        moved = unit(self.rate * self.bank[ids] + (1 - self.rate) * now)
+        now = l2_normalize(
+            sums.index_put((places,), torch.cat([x, y]), accumulate=True)
+        )  # (in one order, on a GPU too)
+        moved = l2_normalize(self.rate * self.bank[ids] + (1 - self.rate) * now)
         self.bank[ids] = torch.where(self.seen[ids, None], moved, now)
         self.seen[ids] = True
         self.steps += 1
 
-    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
+    def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """The partner, the entries drawn, the batch's."""
         stored = int(self.seen.sum()) if hasattr(self, "seen") else 0
         return 1 + min(stored, self.number or stored) + (n - 1) * (self.in_batch or not stored)
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Of the bank."""
         also = f"{n - 1} of the batch and " if self.in_batch else ""
         drawn = f"{self.number} drawn from" if self.number else "all of"

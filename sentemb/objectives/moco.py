@@ -6,7 +6,7 @@ What the queue holds is saved and resumed. It depends on the global batch alone,
 import torch
 from torch import Tensor
 
-from sentemb.geometry import LeftOut, log_sum_exp
+from sentemb.geometry import CandidateMask, log_sum_exp
 from sentemb.objectives.base import Extras, Objective, count, order, positive, share
 from sentemb.objectives.contrastive import joined
 
@@ -28,8 +28,8 @@ class MoCo(Objective):
     """
 
     formula = "mean_i -log(exp x_i.k_i / (exp x_i.k_i + sum over the queue of exp x_i.k)), k = twin(y), over tau"
-    contrasted = "queue + in_batch * (n - 1)"
-    both_ways = "option symmetric"
+    negatives_per_anchor = "queue + in_batch * (n - 1)"
+    interchangeable_views = "option symmetric"
     source = "He et al. 2020, eqs. 1, 2"
     needs = frozenset({"targets"})
     contrastive = True
@@ -49,7 +49,7 @@ class MoCo(Objective):
         super().__init__()
         self.temperature, self.size = positive("temperature", temperature), count("queue", queue)
         self.rate, self.in_batch = share("momentum", momentum), in_batch
-        self.symmetric = self.one_space = symmetric
+        self.symmetric = self.requires_shared_encoder = symmetric
 
     def prepare(self, dimension: int, sentences: int = 0) -> None:
         """The queue."""
@@ -75,14 +75,14 @@ class MoCo(Objective):
         partner = (scaled * keys).sum(dim=1)
         parts = [partner]
         if filled:
-            known = None if kin is None else LeftOut(kin, self.queue_ids[:filled])
+            known = None if kin is None else CandidateMask(kin, self.queue_ids[:filled])
             parts.append(log_sum_exp(scaled, self.queue[:filled], known))
         if self.in_batch or not filled:
-            known = LeftOut(kin, ids[:, side] if ids is not None else None, itself=order(keys)[:, None])
+            known = CandidateMask(kin, ids[:, side] if ids is not None else None, itself=order(keys)[:, None])
             parts.append(log_sum_exp(scaled, keys, known))
         return (joined(parts) - partner).mean()
 
-    def remember(self, x: Tensor, y: Tensor, extras: Extras) -> None:
+    def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Put the batch's keys in the place of the oldest ones."""
         keys_x, keys_y = extras.targets or (x, y)
         of_x, of_y = torch.full((2, len(y)), -1, device=y.device) if extras.ids is None else extras.ids[:, :2].T
@@ -95,12 +95,12 @@ class MoCo(Objective):
         self.place.copy_((self.place + len(keys)) % self.size)
         self.filled.copy_((self.filled + len(keys)).clamp(max=self.size))
 
-    def candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
+    def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """The partner, the queue as it is now, the batch."""
         filled = int(getattr(self, "filled", 0))
         return 1 + filled + (n - 1) * (self.in_batch or not filled)
 
-    def negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Of the queue."""
         also = f" and {n - 1} of the batch" if self.in_batch else ""
         return f"up to {self.size} keys of past batches{also} as negatives per anchor (copies of a sentence are none)"

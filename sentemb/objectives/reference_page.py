@@ -30,8 +30,8 @@ numbers, and the exact gradient works them out once more. `benchmarks/objectives
 hold the encoder twice. With two encoders `memory_bank` and a symmetric `moco`, which keep both sides in one place, are
 refused.
 
-To add one: a class with a `loss` (and `prepare`, `remember`, `momentum` where it learns or remembers something) that
-says what it is, and a line in `OBJECTIVES`.
+To add one: a class with a `loss` (and `prepare`, `update_state`, `momentum` where it learns or remembers something)
+that says what it is, and a line in `OBJECTIVES`.
 """
 
 
@@ -44,7 +44,15 @@ def _row(name: str, kind: type[Objective]) -> str:
     options = ", ".join(f"{key}={_shown(p.default)}" for key, p in options_of(kind).items())
     needs = ", ".join(sorted(kind.needs)) or "-"
     formula = kind.formula.replace("|", "\\|")
-    cells = (f"`{name}`", formula, kind.contrasted, kind.both_ways, needs, f"`{options}`", kind.source)
+    cells = (
+        f"`{name}`",
+        formula,
+        kind.negatives_per_anchor,
+        kind.interchangeable_views,
+        needs,
+        f"`{options}`",
+        kind.source,
+    )
     return f"| {' | '.join(cells)} |\n"
 
 

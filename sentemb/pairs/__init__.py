@@ -7,12 +7,12 @@ from sentemb.pairs.builders import (
     augment,
     contiguous,
     draw,
+    drop_unusable_pairs,
     dropout,
     joined,
     labelled,
     neighbours,
     sample,
-    usable,
 )
 from sentemb.pairs.lazy import Numbers, Selection
 from sentemb.pairs.permutation import Permutation
@@ -32,5 +32,5 @@ __all__ = [
     "labelled",
     "neighbours",
     "sample",
-    "usable",
+    "drop_unusable_pairs",
 ]

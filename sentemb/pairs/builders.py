@@ -29,7 +29,7 @@ class Pairs:
 
     rows: np.ndarray | Lazy  # int64 [m, k], sentence rows of the corpus
     positions: np.ndarray | Lazy | None = None  # int64 [m], one apart where sentences are neighbours; None: no runs
-    views: bool = False  # whether both sides are one sentence, so that some noise must tell them apart
+    self_pairs: bool = False  # whether both sides are one sentence, so that some noise must tell them apart
     noise: Noise | None = None  # what is done to the second side
     labels: np.ndarray | None = None  # int64 [m], equal where pairs are of one class
 
@@ -38,16 +38,16 @@ class Pairs:
         return len(self.rows)
 
     @property
-    def runs(self) -> bool:
+    def are_contiguous(self) -> bool:
         """Whether a batch is a run of consecutive sentences, whose neighbours are each other's positives."""
         return self.positions is not None
 
     @property
-    def negatives(self) -> int:
+    def num_hard_negatives(self) -> int:
         """Hard negatives a pair."""
         return max(0, self.rows.shape[1] - 2)
 
-    def only(self, count: int, chosen: Callable[[Numbers], Numbers]) -> "Pairs":
+    def select(self, count: int, chosen: Callable[[Numbers], Numbers]) -> "Pairs":
         """``count`` of them: the i-th is the one numbered ``chosen(i)``."""
         positions = None if self.positions is None else Lazy((count,), partial(_through, self.positions, chosen))
         labels = None if self.labels is None else self.labels[chosen(np.arange(count))]
@@ -128,7 +128,7 @@ def _positions(starts: Numbers, before: Numbers, numbers: Numbers) -> Numbers:
 
 def dropout(ranges: np.ndarray) -> Pairs:
     """Each sentence twice, the encoder's dropout the only noise: unsupervised SimCSE, Gao et al. 2021 (2104.08821)."""
-    return Pairs(_every(ranges, 2), views=True)
+    return Pairs(_every(ranges, 2), self_pairs=True)
 
 
 def augment(ranges: np.ndarray, how: str = "repeat", rate: float = 0.32) -> Pairs:
@@ -149,7 +149,7 @@ def augment(ranges: np.ndarray, how: str = "repeat", rate: float = 0.32) -> Pair
     change = AUGMENTATIONS[choose("how", how, AUGMENTATIONS)]
     if not 0 <= rate < 1:
         raise ValueError(f"rate must lie in [0, 1), got {rate}")
-    return Pairs(_every(ranges, 2), views=True, noise=Noise(change, rate))
+    return Pairs(_every(ranges, 2), self_pairs=True, noise=Noise(change, rate))
 
 
 def labelled(ranges: np.ndarray) -> Pairs:
@@ -206,9 +206,9 @@ def sample(pairs: Pairs, count: int | None, seed: int) -> Pairs:
     """``count`` of the pairs drawn with a fixed seed (all, if there are fewer); of runs the first ones."""
     if count is None or count >= len(pairs):
         return pairs
-    if pairs.runs:
-        return pairs.only(count, _same)
-    return pairs.only(count, Permutation(len(pairs), seed).__getitem__)
+    if pairs.are_contiguous:
+        return pairs.select(count, _same)
+    return pairs.select(count, Permutation(len(pairs), seed).__getitem__)
 
 
 def _same(numbers: Numbers) -> Numbers:
@@ -227,7 +227,7 @@ def joined(parts: Sequence[Pairs], weights: Sequence[float], seed: int) -> Pairs
         return parts[0]
     if parts[0].labels is not None:
         raise InputError("classes=true takes sources of one weight each; leave the weights out")
-    if parts[0].runs:
+    if parts[0].are_contiguous:
         raise InputError(
             "runs of consecutive sentences cannot be weighted; leave the weights out, or choose neighbours"
         )
@@ -258,10 +258,10 @@ def draw(pairs: np.ndarray | Lazy, count: int, seed: int) -> np.ndarray:
     return pairs[np.sort(chosen)]
 
 
-def usable(pairs: Pairs, tokens: Tokens, kept: np.ndarray | None = None) -> Pairs:
+def drop_unusable_pairs(pairs: Pairs, tokens: Tokens, kept: np.ndarray | None = None) -> Pairs:
     """The rows worth training on: every side has a token and is kept, and no sentence is paired with a copy of itself.
 
-    (Where both sides are one sentence by intent, ``views``, only empty ones are left out.)
+    (Where both sides are one sentence by intent, ``self_pairs``, only empty ones are left out.)
 
     Args:
         pairs: of sentence rows. tokens: of the sentences.
@@ -274,10 +274,10 @@ def usable(pairs: Pairs, tokens: Tokens, kept: np.ndarray | None = None) -> Pair
         here = (tokens.lengths(rows) > 0).all(axis=1)
         if kept is not None:
             here &= kept[rows].all(axis=1)
-        if not (pairs.runs or pairs.views):
+        if not (pairs.are_contiguous or pairs.self_pairs):
             here &= same[rows[:, 0]] != same[rows[:, 1]]
         keep[start : start + len(rows)] = here
     if keep.all():
         return pairs
     selection = Selection(keep)
-    return pairs.only(len(selection), selection.__getitem__)
+    return pairs.select(len(selection), selection.__getitem__)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentemb.corpus import mix
+from sentemb.corpus import splitmix64
 from sentemb.pairs.lazy import Numbers
 
 ROUNDS = 8  # of the Feistel network
@@ -55,7 +55,7 @@ class Permutation:
         left, right = numbers >> self._low, numbers & self._masks[1]
         for number, key in enumerate(self._keys):  # (halves may differ by a bit, so they do not change places)
             if number % 2:
-                right = right ^ (mix(left + key) & self._masks[1])
+                right = right ^ (splitmix64(left + key) & self._masks[1])
             else:
-                left = left ^ (mix(right + key) & self._masks[0])
+                left = left ^ (splitmix64(right + key) & self._masks[0])
         return (left << self._low) | right

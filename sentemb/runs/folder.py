@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError
-from sentemb.storage import LEFT, MANIFEST, PARTIAL, remove, unlisted
+from sentemb.storage import LEFTOVER, MANIFEST, PARTIAL, remove, unlisted
 
 CONFIG, LOG, SCORES, REPORT = "config.json", "log.jsonl", "scores.json", "report.html"
 MODEL, CHECKPOINTS, BEST, LAST = "model", "checkpoints", "best", "last"
@@ -154,7 +154,7 @@ def refuse_foreign(run: Path, resume: bool, caller_files: Collection[str] = ()) 
     entries = sorted(run.glob("*"))
     # (killed writers leave hidden ones, and training touches no other hidden ones; a new folder should be empty)
     hidden = "." if resume else ()
-    entries = [p for p in entries if not (p.name.startswith(hidden) or LEFT.fullmatch(p.name) or PARTIAL in p.name)]
+    entries = [p for p in entries if not (p.name.startswith(hidden) or LEFTOVER.fullmatch(p.name) or PARTIAL in p.name)]
     entries = [path for path in entries if path.name not in caller_files or path.name in (*TRAINED_FOLDERS, LOG)]
     if entries and not resume:
         raise InputError(

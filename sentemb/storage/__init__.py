@@ -7,16 +7,16 @@ from sentemb.storage.atomic import (
     remove,
     replacing,
     write_bytes,
+    write_folder,
     write_text,
-    write_whole,
 )
-from sentemb.storage.cache import FORMAT, cache_dir, digests, key_of, lock_of, making, speaks
+from sentemb.storage.cache import FORMAT, build_once, cache_dir, digests, key_of, lock_of, shows_progress
 from sentemb.storage.digest import digest
-from sentemb.storage.manifest import LEFT, MANIFEST, MEND, PARTIAL, unlisted, verify
+from sentemb.storage.manifest import LEFTOVER, MANIFEST, MEND, PARTIAL, unlisted, verify
 
 __all__ = [
     "FORMAT",
-    "LEFT",
+    "LEFTOVER",
     "MANIFEST",
     "MEND",
     "PARTIAL",
@@ -26,15 +26,15 @@ __all__ = [
     "free_name",
     "key_of",
     "lock_of",
-    "making",
+    "build_once",
     "partial_path",
     "recover",
     "remove",
     "replacing",
-    "speaks",
+    "shows_progress",
     "unlisted",
     "verify",
     "write_bytes",
     "write_text",
-    "write_whole",
+    "write_folder",
 ]

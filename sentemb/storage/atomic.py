@@ -50,7 +50,7 @@ def write_bytes(path: Path, content: bytes, sync: bool = True) -> None:
         partial.write_bytes(content)
 
 
-def write_whole(folder: Path, write: Callable[[Path], Any]) -> None:
+def write_folder(folder: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a folder under another name, add its manifest, sync it, then give it its name.
 
     One that has the name already is replaced; if it holds files that are not of ours (:func:`unlisted`), it is kept

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from sentemb.errors import InputError, Unfinished
+from sentemb.errors import InputError, PreparationInterrupted
 from sentemb.storage.atomic import partial_path, write_text
 from sentemb.storage.digest import digest
 
@@ -35,7 +35,7 @@ def key_of(*parts: str) -> str:
 
 
 @contextmanager
-def making(target: Path, whole: Callable[[Path], bool], what: str, progress: bool = True) -> Iterator[Path | None]:
+def build_once(target: Path, whole: Callable[[Path], bool], what: str, progress: bool = True) -> Iterator[Path | None]:
     """A folder that becomes ``target`` if the block ends well, or None where ``target`` is whole already.
 
     One process makes it, whichever gets the lock; those that come meanwhile wait for it, as long as it takes. What an
@@ -51,7 +51,7 @@ def making(target: Path, whole: Callable[[Path], bool], what: str, progress: boo
         try:
             held.acquire(timeout=0)
         except Timeout:
-            if progress and speaks():
+            if progress and shows_progress():
                 tqdm.write(f"waiting: another process is preparing {what}", file=sys.stderr)
             held.acquire()
     except (OSError, NotImplementedError) as error:
@@ -69,7 +69,7 @@ def making(target: Path, whole: Callable[[Path], bool], what: str, progress: boo
             target.rename(damaged)
             shutil.rmtree(damaged, ignore_errors=True)
         work.rename(target)
-    except Unfinished:
+    except PreparationInterrupted:
         raise
     except InputError:
         shutil.rmtree(work, ignore_errors=True)
@@ -87,7 +87,7 @@ def making(target: Path, whole: Callable[[Path], bool], what: str, progress: boo
         held.release()
 
 
-def speaks() -> bool:
+def shows_progress() -> bool:
     """Whether this process is the one of a run on this machine that says what all of them do."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 

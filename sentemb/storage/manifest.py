@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sentemb.errors import Damaged
+from sentemb.errors import CorruptFolder
 from sentemb.storage.digest import digest
 
 MANIFEST = "manifest.json"
@@ -14,7 +14,7 @@ PARTIAL = ".partial-"  # in the name of a folder that is being written; the numb
 MEND = "copy the folder anew, or use another"
 OURS = ("training.json", "selected.json")  # say with "manifest": true that the folder was written with one
 # Of systems, of notebooks, and of writers that were killed: nobody's files.
-LEFT = re.compile(r"\.DS_Store|\._.+|\.nfs.+|\.ipynb_checkpoints|\..+\.[0-9a-f]{32}")
+LEFTOVER = re.compile(r"\.DS_Store|\._.+|\.nfs.+|\.ipynb_checkpoints|\..+\.[0-9a-f]{32}")
 
 
 def verify(folder: Path) -> None:
@@ -26,7 +26,7 @@ def verify(folder: Path) -> None:
     path = folder / MANIFEST
     if not path.is_file():
         if any(_written_with_one(folder / name) for name in OURS):
-            raise Damaged(f"{path} is missing, so that nothing tells whether the folder is whole; {MEND}")
+            raise CorruptFolder(f"{path} is missing, so that nothing tells whether the folder is whole; {MEND}")
         return
     try:
         kept = path.read_text(encoding="utf-8")
@@ -36,16 +36,18 @@ def verify(folder: Path) -> None:
         if _text(json.loads(kept)["files"]) != kept:
             raise ValueError("its own sha256 differs")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Damaged(f"{path} is damaged ({' '.join(str(error).split())[:100]}); {MEND}") from None
+        raise CorruptFolder(f"{path} is damaged ({' '.join(str(error).split())[:100]}); {MEND}") from None
     there = {name: file for name, file in _files(folder).items() if name in files}
     for name, (size, _) in sorted(files.items()):
         if name not in there:
-            raise Damaged(f"{folder / name}, which {path} lists, is missing; {MEND}")
+            raise CorruptFolder(f"{folder / name}, which {path} lists, is missing; {MEND}")
         if (found := _size(there[name])) != size:
-            raise Damaged(f"{folder / name} is damaged: it has {found} bytes, not the {size} that {path} lists; {MEND}")
+            raise CorruptFolder(
+                f"{folder / name} is damaged: it has {found} bytes, not the {size} that {path} lists; {MEND}"
+            )
     for name, file in there.items():
         if digest(file, "sha256") != files[name][1]:
-            raise Damaged(f"{file} is damaged: its sha256 is not the one that {path} lists; {MEND}")
+            raise CorruptFolder(f"{file} is damaged: its sha256 is not the one that {path} lists; {MEND}")
 
 
 def unlisted(folder: Path) -> list[Path]:
@@ -70,7 +72,7 @@ def unlisted(folder: Path) -> list[Path]:
     return [
         path
         for path, name in names.items()
-        if name.as_posix() not in listed | {MANIFEST, "README.md"} and not any(map(LEFT.fullmatch, name.parts))
+        if name.as_posix() not in listed | {MANIFEST, "README.md"} and not any(map(LEFTOVER.fullmatch, name.parts))
     ]
 
 

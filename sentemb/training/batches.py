@@ -15,7 +15,7 @@ from sentemb.corpus import Tokens
 from sentemb.encoders import towers_of
 from sentemb.forward import Features, collate_tokens
 from sentemb.pairs import Numbers, Pairs, Words
-from sentemb.training.samplers import Order, Runs, Updates, counts, share
+from sentemb.training.samplers import ContiguousSampler, EpochLayout, LengthBucketedSampler, pairs_per_rank, rank_share
 from sentemb.training.signals import ignore_signals
 
 AT_ONCE = 1_000_000  # sentences looked at
@@ -29,8 +29,8 @@ class Batch:
     ids: Tensor  # int64 [n, columns], equal where sentences are the same
     positions: Tensor | None = None  # int64 [n] of runs: one apart where sentences are neighbours
     labels: Tensor | None = None  # int64 [n], equal where pairs are of one class
-    counts: tuple[int, ...] | None = None  # pairs of each process; None: as many as here
-    numbers: np.ndarray | None = None  # int64 [pairs of all processes], the update's pairs
+    pairs_per_rank: tuple[int, ...] | None = None  # pairs of each process; None: as many as here
+    pair_indices: np.ndarray | None = None  # int64 [pairs of all processes], the update's pairs
     prompt_lengths: tuple[int, ...] = ()  # tokens at the start of each column's rows that are its prompt's; (): none
 
     def __len__(self) -> int:
@@ -79,16 +79,16 @@ class BatchDataset:
         return max(int(tokens.lengths(slice(start, start + AT_ONCE)).max()) for start in starts)
 
     @cached_property
-    def updates(self) -> Updates:
+    def updates(self) -> EpochLayout:
         """What an epoch is made of."""
-        return Updates(len(self.pairs), self.batch_size, self.world, self.least)
+        return EpochLayout(len(self.pairs), self.batch_size, self.world, self.least)
 
     @cached_property
-    def order(self) -> Order | Runs:
+    def order(self) -> LengthBucketedSampler | ContiguousSampler:
         """The pairs of each update."""
-        if self.pairs.runs:
-            return Runs(self.updates, self.seed)
-        return Order(self.updates, partial(_lengths, self.pairs, self.tokens), self.seed)
+        if self.pairs.are_contiguous:
+            return ContiguousSampler(self.updates, self.seed)
+        return LengthBucketedSampler(self.updates, partial(_lengths, self.pairs, self.tokens), self.seed)
 
     def batches(self, done: int, steps: int, workers: int = 0) -> Iterator[Batch]:
         """This process's batches of updates ``done + 1`` to ``steps``, made ahead by so many worker processes."""
@@ -110,7 +110,7 @@ class BatchDataset:
     def __getitem__(self, step: int) -> Batch:
         """This process's batch of update ``step + 1``, whatever was asked for before."""
         whole = self.order[step]
-        chosen = share(whole, self.rank, self.world, self.pairs.runs)
+        chosen = rank_share(whole, self.rank, self.world, self.pairs.are_contiguous)
         rows = self.pairs.rows[chosen]  # [n, k]
         of_columns = [self.tokens, *[self.others] * (rows.shape[1] - 1)]
         columns = [tokens.rows(column) for tokens, column in zip(of_columns, rows.T, strict=True)]
@@ -133,7 +133,7 @@ class BatchDataset:
                 for row in columns[1]
             ]
         lengths = tuple(tokens.prompt_length for tokens in of_columns)
-        return Batch(columns, ids, positions, labels, counts(len(whole), self.world), whole, lengths)
+        return Batch(columns, ids, positions, labels, pairs_per_rank(len(whole), self.world), whole, lengths)
 
 
 def _lengths(pairs: Pairs, tokens: Tokens, numbers: Numbers) -> Numbers:

@@ -17,9 +17,9 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from sentemb.encoders import read_model
-from sentemb.errors import Damaged, InputError, in_a_line
+from sentemb.errors import CorruptFolder, InputError, in_a_line
 from sentemb.runs import MODULES, SELECTED, RunFolder
-from sentemb.storage import free_name, recover, remove, verify, write_whole
+from sentemb.storage import free_name, recover, remove, verify, write_folder
 
 Modules = Mapping[str, nn.Module]
 Card = Callable[[Path], object]
@@ -63,7 +63,7 @@ def save(
         if card:
             card(partial)
 
-    write_whole(folder, write)
+    write_folder(folder, write)
 
 
 def save_selected_model(
@@ -77,7 +77,7 @@ def save_selected_model(
         if card:
             card(partial)
 
-    write_whole(folder, write)
+    write_folder(folder, write)
 
 
 def _asides(embedder: Any) -> dict[str, nn.Module]:
@@ -86,7 +86,7 @@ def _asides(embedder: Any) -> dict[str, nn.Module]:
     return {name: module for name, module in found.items() if module is not None}
 
 
-def newest_whole(run: Path) -> tuple[Path | None, list[str]]:
+def newest_valid_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint of ``run`` that is what its manifest says, and what was said of those that are not.
 
     A damaged one is set aside as ``checkpoints/damaged-step-N``. None: there is no checkpoint.
@@ -102,7 +102,7 @@ def newest_whole(run: Path) -> tuple[Path | None, list[str]]:
     for checkpoint in (found := folder.all_checkpoints()):
         try:
             verify(checkpoint)
-        except Damaged as error:
+        except CorruptFolder as error:
             wrong.append((checkpoint, str(error)))
         else:
             break
@@ -126,7 +126,7 @@ def prune(run: Path, keep: int) -> None:
 def restore(folder: Path, embedder: Any, optimizer: torch.optim.Optimizer, beside: Modules) -> dict[str, Any]:
     """Put a checkpoint's weights and state into ``embedder``, ``optimizer`` and ``beside``; returns its plain values.
 
-    It is taken to be whole (:func:`newest_whole`).
+    It is taken to be whole (:func:`newest_valid_checkpoint`).
 
     Raises:
         InputError: a file is missing or does not fit the model.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sentemb.errors import InputError
 from sentemb.registry import choose
-from sentemb.training.samplers import Updates
+from sentemb.training.samplers import EpochLayout
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FitConfig:
 
     def steps(self, pairs: int, processes: int) -> int:
         """Updates of the whole run over ``pairs`` pairs; InputError if they are too few for one."""
-        epoch = len(Updates(pairs, self.batch_size, processes, self.least))
+        epoch = len(EpochLayout(pairs, self.batch_size, processes, self.least))
         if not epoch:
             raise InputError(f"{pairs} usable pair(s) are too few to train on; each of {processes} process(es) needs 2")
         if self.max_steps is None:

@@ -16,7 +16,7 @@ from sentemb.errors import InputError
 Result = TypeVar("Result")
 
 
-def agree(module: nn.Module, accelerator: Accelerator) -> None:
+def average_gradients(module: nn.Module, accelerator: Accelerator) -> None:
     """Give a module's parameters one gradient on all processes: each has computed the whole one, to rounding."""
     for weight in module.parameters():
         if weight.grad is not None and accelerator.num_processes > 1:
@@ -24,7 +24,7 @@ def agree(module: nn.Module, accelerator: Accelerator) -> None:
             weight.grad /= accelerator.num_processes
 
 
-def any_of(here: bool, accelerator: Accelerator) -> bool:
+def any_rank(here: bool, accelerator: Accelerator) -> bool:
     """Whether it is so on any of the processes; the same answer on all."""
     if not _several():
         return here

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from sentemb.errors import Halted, InputError, Stopped, disk_full
+from sentemb.errors import InputError, TrainingFailed, TrainingInterrupted, disk_full
 from sentemb.pairs import Pairs
 from sentemb.runs import RunFolder
 from sentemb.storage import write_text
@@ -70,10 +70,12 @@ def _explained(run: Path, micro_batch: int, batch_size: int) -> Iterator[_Place]
     except (InputError, FloatingPointError):
         raise
     except Exception as error:
-        why = None if isinstance(error, Stopped) else explained(error, micro_batch, batch_size * at.encoding)
+        why = (
+            None if isinstance(error, TrainingInterrupted) else explained(error, micro_batch, batch_size * at.encoding)
+        )
         if why is None:
             raise
-        raise Halted(f"step {at.step}: {why}; {_kept(run)}") from error
+        raise TrainingFailed(f"step {at.step}: {why}; {_kept(run)}") from error
     finally:
         with contextlib.suppress(OSError):  # (of a full disk)
             if at.log is not None:
@@ -100,11 +102,11 @@ def _batch_file(
     run: Path, step: int, batch: Batch, pairs: Pairs, about: dict[str, float], accelerator: Accelerator
 ) -> str:
     """Write down which pairs an update without a finite gradient saw; returns a clause that says where."""
-    assert batch.numbers is not None
-    path, numbers = RunFolder(run).nonfinite(step), batch.numbers.tolist()
+    assert batch.pair_indices is not None
+    path, numbers = RunFolder(run).nonfinite(step), batch.pair_indices.tolist()
     if accelerator.is_main_process:
         content = {"step": step, **{name: str(value) for name, value in about.items()}, "pairs": numbers}
-        content["sentences"] = pairs.rows[batch.numbers].tolist()  # rows of the corpus
+        content["sentences"] = pairs.rows[batch.pair_indices].tolist()  # rows of the corpus
         write_text(path, json.dumps(content) + "\n")
     shown = ", ".join(map(str, numbers[:5]))
     return f" (pairs {shown}{', ...' if len(numbers) > 5 else ''}: {len(numbers)} in {path})"

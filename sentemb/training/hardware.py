@@ -30,7 +30,7 @@ def bf16_units() -> bool:
     return bool(cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported())
 
 
-def keep_memory() -> None:
+def tune_malloc() -> None:
     """Let glibc keep the memory of freed tensors for the next ones; elsewhere nothing.
 
     By default it gives each large block back to the system, which clears its pages anew at the next step.

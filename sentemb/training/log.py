@@ -16,11 +16,11 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from tqdm import tqdm
 
-from sentemb.geometry import alignment, mean_cosine, spread, uniformity, uniformity_optimum, unit
+from sentemb.geometry import alignment, l2_normalize, mean_cosine, spread, uniformity, uniformity_optimum
 from sentemb.runs import RunFolder
 from sentemb.storage import write_text
-from sentemb.training.monitor import Watch
-from sentemb.training.signals import Lasting
+from sentemb.training.monitor import TrainingMonitor
+from sentemb.training.signals import TolerantStream
 
 Scores = Callable[[SentenceTransformer], dict[str, float]]
 
@@ -45,14 +45,14 @@ class Log:
     ) -> None:
         state = state or {}
         self.accelerator, self.seen, self.dev, self.about = accelerator, seen, dev, dict(about or {})
-        self.watch = Watch(state.get("best"), state.get("told", ()))
+        self.watch = TrainingMonitor(state.get("best"), state.get("told", ()))
         self.window_start = time.perf_counter()
         self.started = self.window_start - state.get("seconds", 0.0)
         self.window_pairs = 0
         self.scores: dict[str, float] = {}
         self.warnings: list[str] = []
         main = accelerator.is_main_process
-        self.screen = Lasting(sys.stderr)
+        self.screen = TolerantStream(sys.stderr)
         self.bar = tqdm(
             file=self.screen,
             total=steps,
@@ -133,7 +133,7 @@ class Log:
         apart.
         """
         seconds = time.perf_counter() - self.window_start
-        x, y = unit(x.detach()), unit(y.detach())
+        x, y = l2_normalize(x.detach()), l2_normalize(y.detach())
         best = uniformity_optimum(x.shape[1])
         even = (uniformity(x) + uniformity(y)).item() / 2 if len(x) > 1 else 0.0
         apart = alignment(x, y).item()

@@ -14,21 +14,21 @@ from torch import nn
 
 from sentemb.corpus import Tokens
 from sentemb.encoders import towers_of
-from sentemb.errors import InputError, Stopped
-from sentemb.forward import Embedder
+from sentemb.errors import InputError, TrainingInterrupted
+from sentemb.forward import TrainingEncoder
 from sentemb.objectives import Objective
 from sentemb.pairs import Pairs, Words
 from sentemb.runs import CONFIG, RunFolder, refuse_foreign, write_card
 from sentemb.training import checkpoints
 from sentemb.training.batches import Batch, BatchDataset
 from sentemb.training.config import FitConfig
-from sentemb.training.distributed import agree, any_of, on_main, refuse_drift
+from sentemb.training.distributed import any_rank, average_gradients, on_main, refuse_drift
 from sentemb.training.failures import _batch_file, _explained, _mend
 from sentemb.training.log import Log, Scores, rewind
-from sentemb.training.momentum_encoder import Twin
+from sentemb.training.momentum_encoder import MomentumEncoder
 from sentemb.training.selection import saved_best
 from sentemb.training.setup import _deciding, refuse_misfit
-from sentemb.training.signals import Signals
+from sentemb.training.signals import StopRequest
 from sentemb.training.step import gradients
 
 Found = tuple[Path | None, list[str]]  # a checkpoint, and what was said of those that are not whole
@@ -36,7 +36,7 @@ SKIPS = 20  # updates without a finite gradient, one after another, that --on-na
 
 
 def fit(
-    embedder: Embedder,
+    embedder: TrainingEncoder,
     objective: Objective,
     pairs: Pairs,
     tokens: Tokens,
@@ -82,7 +82,7 @@ def fit(
     """
     folder, towers = RunFolder(run), len(towers_of(embedder.model))
     refuse_misfit(objective, pairs, towers)
-    if pairs.runs and towers == 1 and positive_tokens is not None:
+    if pairs.are_contiguous and towers == 1 and positive_tokens is not None:
         raise InputError(
             "positive_tokens are of the second side of pairs, and of consecutive sentences one encoder takes each but "
             "once; leave them out, or train two towers"
@@ -93,12 +93,12 @@ def fit(
     about |= {"precision": accelerator.mixed_precision, "threads": torch.get_num_threads()}
     torch.manual_seed(config.seed)  # the same predictor on every process
     names, sentences = None, 0
-    if objective.numbered:
+    if objective.needs_sentence_ids:
         distinct = np.unique(tokens.distinct()[np.asarray(pairs.rows)])
         names, sentences = np.searchsorted(distinct, tokens.distinct()), len(distinct)  # of those that are trained on
     objective.prepare(embedder.dimension, sentences)
     objective.to(accelerator.device)
-    twin = Twin(embedder).to(accelerator.device) if "targets" in objective.needs else None
+    twin = MomentumEncoder(embedder).to(accelerator.device) if "targets" in objective.needs else None
     parameters = [p for module in (embedder, objective) for p in module.parameters() if p.requires_grad]
     # The fused kernel is one pass over memory, on CPU and CUDA alike.
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
@@ -140,7 +140,7 @@ def fit(
     if twin:
         twin.train()
     each = min(config.batch_size, len(pairs) // world)
-    with _explained(run, config.micro_batch, each) as at, Signals() as signals:
+    with _explained(run, config.micro_batch, each) as at, StopRequest() as signals:
         if accelerator.is_main_process:
             run.mkdir(parents=True, exist_ok=True)
             rewind(run, done)
@@ -153,16 +153,19 @@ def fit(
             at.encoding = True
             loss, seen = gradients(prepared, objective, batch, config, accelerator, step, twin)
             at.encoding = False
-            known: dict[str, Any] = {"identical": pairs.views, "informs": objective.informs and not pairs.negatives}
+            known: dict[str, Any] = {
+                "identical": pairs.self_pairs,
+                "informs": objective.bounds_mutual_information and not pairs.num_hard_negatives,
+            }
             given = len(seen.given[0]) if seen.given else 1
-            known["reference"] = objective.reference(given, pairs.negatives, pairs.runs)
+            known["reference"] = objective.chance_loss(given, pairs.num_hard_negatives, pairs.are_contiguous)
             known["batch"] = _digest(batch)
             if step == 1:  # (nothing has been learned yet)
                 _score(log, score, model, run, 0, loss)
-                log.write(0, loss, *seen.partners, **(known | objective.told(*seen.partners)))
+                log.write(0, loss, *seen.partners, **(known | objective.log_metrics(*seen.partners)))
             for group in optimizer.param_groups:
                 group["lr"] = config.lr_at(step, steps)
-            agree(objective, accelerator)
+            average_gradients(objective, accelerator)
             norm = float(accelerator.clip_grad_norm_(parameters, config.clip))
             finite = math.isfinite(norm) and math.isfinite(loss)
             # Under fp16 a scaled gradient may overflow: its scaler then leaves the step out, and halves the scale.
@@ -193,21 +196,21 @@ def fit(
                 log.skip(step, f"{why}; the update is skipped", known["batch"])
             elif scored or step % config.log_every == 0:
                 known |= {"lr": config.lr_at(step, steps), "gradient_norm": None if overflow else norm}
-                known |= objective.told(*seen.partners) | ({"overflow": True} if overflow else {})
+                known |= objective.log_metrics(*seen.partners) | ({"overflow": True} if overflow else {})
                 log.write(step, loss, *seen.partners, **known)
-            ends = any_of(signals.asked > 0, accelerator)
+            ends = any_rank(signals.asked > 0, accelerator)
             if ends or (config.save_every and (step % config.save_every == 0 or step == steps)):
                 with log.paused():
                     save(step)
             if ends:
-                raise Stopped(step, steps, folder.checkpoint(step))
+                raise TrainingInterrupted(step, steps, folder.checkpoint(step))
     model.eval()
     return max(done, steps)
 
 
 def agreed_checkpoint(run: Path, accelerator: Accelerator) -> Found:
     """As checkpoints.newest_whole: the main process looks, all take what it found."""
-    return on_main(lambda: checkpoints.newest_whole(run), accelerator)
+    return on_main(lambda: checkpoints.newest_valid_checkpoint(run), accelerator)
 
 
 def stepped(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> bool:
@@ -223,8 +226,8 @@ def stepped(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> bool:
 
 def _digest(batch: Batch) -> str:
     """Hex digest of the numbers of an update's pairs, on all processes."""
-    assert batch.numbers is not None
-    return hashlib.blake2b(batch.numbers.astype("<i8").tobytes(), digest_size=8).hexdigest()
+    assert batch.pair_indices is not None
+    return hashlib.blake2b(batch.pair_indices.astype("<i8").tobytes(), digest_size=8).hexdigest()
 
 
 def _score(log: Log, score: Scores | None, model: SentenceTransformer, run: Path, step: int, loss: float) -> None:

@@ -5,16 +5,16 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from sentemb.forward import Embedder, Features
+from sentemb.forward import Features, TrainingEncoder
 
 
-class Twin(nn.Module):
+class MomentumEncoder(nn.Module):
     """A copy of the encoder and its head whose weights are an exponential moving average of theirs.
 
     It sees dropout masks of its own. Source: He et al. 2020 (MoCo), arXiv 1911.05722, eq. 2.
     """
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: TrainingEncoder) -> None:
         super().__init__()
         kept, embedder.mlm = embedder.mlm, None  # (it has no side task)
         self.embedder = copy.deepcopy(embedder).requires_grad_(False)
@@ -27,7 +27,7 @@ class Twin(nn.Module):
         return found[0] if isinstance(found, tuple) else found
 
     @torch.no_grad()
-    def follow(self, embedder: Embedder, momentum: float) -> None:
+    def follow(self, embedder: TrainingEncoder, momentum: float) -> None:
         """weight = momentum * weight + (1 - momentum) * the encoder's, of all that it trains."""
         newest = dict(embedder.named_parameters())
         for name, weight in self.embedder.named_parameters():

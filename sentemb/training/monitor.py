@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 MARGIN = 0.01  # share of the best dev score that may be lost before it is said
 
 
-class Watch:
+class TrainingMonitor:
     """Signs of a run gone wrong, each told once: identical views, collapse, a dev score that falls with the loss."""
 
     def __init__(self, best: Sequence[float] | None = None, told: Iterable[str] = ()) -> None:

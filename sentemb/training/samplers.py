@@ -15,7 +15,7 @@ WINDOW = 64  # batches whose pairs are sorted by length together
 
 
 @dataclass(frozen=True)
-class Updates:
+class EpochLayout:
     """The updates of an epoch: full batches, then what is left.
 
     A rest of fewer than ``least`` pairs goes into the batch before it, so that no pair is left out.
@@ -47,7 +47,7 @@ class Updates:
 
 
 @dataclass(frozen=True)
-class Order:
+class LengthBucketedSampler:
     """The pairs of each update, as indices.
 
     Pairs are shuffled (:class:`sentemb.pairs.Permutation`), then sorted by length within windows of 64 batches, so that
@@ -55,7 +55,7 @@ class Order:
     stays last.
     """
 
-    updates: Updates
+    updates: EpochLayout
     lengths: Callable[[Numbers], Numbers]  # of pairs, by their indices: tokens of the longest side
     seed: int
     window: int = WINDOW
@@ -84,13 +84,13 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Runs:
-    """As :class:`Order` where a batch is a run of consecutive sentences: in another order each epoch.
+class ContiguousSampler:
+    """As :class:`LengthBucketedSampler` where a batch is a run of consecutive sentences: in another order each epoch.
 
     The one that is smaller or larger than the others stands elsewhere in each epoch, so that the cuts differ.
     """
 
-    updates: Updates
+    updates: EpochLayout
     seed: int
 
     def __getitem__(self, step: int) -> Numbers:
@@ -106,11 +106,11 @@ class Runs:
         return np.arange(start, start + self.updates.size(number))
 
 
-def share(rows: Numbers, rank: int, processes: int, runs: bool) -> Numbers:
+def rank_share(rows: Numbers, rank: int, processes: int, runs: bool) -> Numbers:
     """What process ``rank`` takes of an update: every ``processes``-th pair, or of a run a part of it, in order."""
     return np.array_split(rows, processes)[rank] if runs else rows[rank::processes]
 
 
-def counts(size: int, processes: int) -> tuple[int, ...]:
+def pairs_per_rank(size: int, processes: int) -> tuple[int, ...]:
     """How many each process takes, by either way of sharing."""
     return tuple(len(range(rank, size, processes)) for rank in range(processes))

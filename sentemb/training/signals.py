@@ -12,7 +12,7 @@ from typing import Any, TextIO
 AGAIN = 0.5  # seconds; what comes sooner is the same request, which a launcher has passed on
 
 
-class Signals:
+class StopRequest:
     """SIGTERM and SIGINT are remembered, to end after the step at hand; a second one exits at once, nothing saved.
 
     So is SIGHUP (the terminal or the launcher is gone), unless it is ignored, but it is never a second one. A thread
@@ -24,7 +24,7 @@ class Signals:
         self._ends: tuple[int, int] | None = None  # of a pipe into which Python writes each signal's number
         self._old = -1
 
-    def __enter__(self) -> "Signals":
+    def __enter__(self) -> "StopRequest":
         if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
             return self
         self._ends = os.pipe()
@@ -74,7 +74,7 @@ def ignore_signals(worker: int = 0) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-class Lasting:
+class TolerantStream:
     """A stream that is written to as long as it is there: a terminal may close, a pipe's reader may end."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -100,6 +100,6 @@ class Lasting:
 
 def tell(text: str) -> None:
     """Print to stdout, if anybody is still there."""
-    stream = Lasting(sys.stdout)
+    stream = TolerantStream(sys.stdout)
     stream.write(text + "\n")
     stream.flush()

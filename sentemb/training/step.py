@@ -17,7 +17,7 @@ from sentemb.objectives import Extras, Objective
 from sentemb.training.batches import Batch
 from sentemb.training.config import FitConfig
 from sentemb.training.distributed import gather, gather_plain
-from sentemb.training.momentum_encoder import Twin
+from sentemb.training.momentum_encoder import MomentumEncoder
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def gradients(
     config: FitConfig,
     accelerator: Accelerator,
     step: int,
-    twin: Twin | None = None,
+    twin: MomentumEncoder | None = None,
 ) -> tuple[float, Seen]:
     """Loss, with its gradient in the parameters, and what it was computed from.
 
@@ -45,7 +45,7 @@ def gradients(
     """
     model: SentenceTransformer = accelerator.unwrap_model(embedder).model
     # As many parts on every process, whose last backward joins all gradients: a part may be a pair larger than asked.
-    least = min(batch.counts or (len(batch),))
+    least = min(batch.pairs_per_rank or (len(batch),))
     bounds = np.linspace(0, len(batch), max(1, math.ceil(least / (config.micro_batch or least))) + 1).astype(int)
     parts = [slice(*both) for both in pairwise(bounds.tolist())]
 
@@ -106,11 +106,11 @@ def loss_of(
 ) -> tuple[Tensor, Seen]:
     """The loss of the global batch, of all columns gathered from all processes."""
     device = accelerator.device
-    together = [gather(column, batch.counts) for column in columns]
-    twins = [gather_plain(column, batch.counts) for column in targets]
-    ids = gather_plain(batch.ids.to(device), batch.counts)
+    together = [gather(column, batch.pairs_per_rank) for column in columns]
+    twins = [gather_plain(column, batch.pairs_per_rank) for column in targets]
+    ids = gather_plain(batch.ids.to(device), batch.pairs_per_rank)
     positions, labels = (
-        None if numbers is None else gather_plain(numbers.to(device), batch.counts)
+        None if numbers is None else gather_plain(numbers.to(device), batch.pairs_per_rank)
         for numbers in (batch.positions, batch.labels)
     )
     if positions is None:

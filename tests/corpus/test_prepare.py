@@ -26,7 +26,7 @@ from sentemb.corpus.readers.boundaries import is_boundary
 from sentemb.corpus.readers.text_files import LONGEST_LINE
 from sentemb.corpus.sentences import clean
 from sentemb.errors import InputError
-from sentemb.storage import cache_dir, digests, making
+from sentemb.storage import build_once, cache_dir, digests
 
 WORDS = ["the", "old", "house", "stood", "at", "end", "of", "lane", "where", "nobody", "had", "lived", "for", "twenty",
          "years", "and", "then", "he", "heard", "a", "step"]  # fmt: skip
@@ -185,10 +185,10 @@ def test_two_runs_at_once_one_prepares_the_other_waits(tmp_path, small):
 
 def test_who_waits_says_so(tmp_path, capsys, monkeypatch):
     target = tmp_path / "cache" / "corpora" / "x"
-    with making(target, Path.is_dir, "x", progress=False) as first:
+    with build_once(target, Path.is_dir, "x", progress=False) as first:
         assert first is not None
         monkeypatch.setattr(FileLock, "acquire", refusing_once(FileLock.acquire))
-        with making(tmp_path / "cache" / "corpora" / "y", Path.is_dir, "that corpus") as second:
+        with build_once(tmp_path / "cache" / "corpora" / "y", Path.is_dir, "that corpus") as second:
             assert second is not None
     assert "waiting: another process is preparing that corpus" in capsys.readouterr().err
 

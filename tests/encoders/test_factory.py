@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from sentemb.encoders import ENCODERS, HEADS, KnownTexts, averaged, load, minilm_folder, tokenizer_of
+from sentemb.encoders import ENCODERS, HEADS, NamedTexts, load, mean_of_word_embeddings, minilm_folder, tokenizer_of
 from sentemb.encoders.word_embeddings import _tell
 from sentemb.errors import InputError
-from sentemb.forward import Embedder, collate_tokens
+from sentemb.forward import TrainingEncoder, collate_tokens
 from sentemb.forward.recurrent import dense_recurrence
 from sentemb.registry import absolute_paths, build
 from tests.conftest import SENTENCES
@@ -48,7 +48,7 @@ def trained_forward(model, sentences, max_length=12):
     model.eval()
     with torch.no_grad():
         features = {name: value.to(model.device) for name, value in collate_tokens(model, rows).items()}
-        return Embedder(model)(features).cpu().numpy()
+        return TrainingEncoder(model)(features).cpu().numpy()
 
 
 @numbers
@@ -120,9 +120,9 @@ def test_a_vocabulary_is_learned_once(tmp_path, monkeypatch):
         read.append(1)
         return SENTENCES
 
-    spec, known = "static:embeddings=random,dim=3,vocabulary=270", KnownTexts(texts, "these")
+    spec, known = "static:embeddings=random,dim=3,vocabulary=270", NamedTexts(texts, "these")
     first, again, other = (
-        build(ENCODERS, spec, "encoder", texts=t, max_length=9) for t in (known, known, KnownTexts(texts, "others"))
+        build(ENCODERS, spec, "encoder", texts=t, max_length=9) for t in (known, known, NamedTexts(texts, "others"))
     )
     assert len(read) == 2 and tokenizer_of(first).to_str() == tokenizer_of(again).to_str()
     assert tokenizer_of(other).to_str() == tokenizer_of(first).to_str()  # (of the same text)
@@ -148,8 +148,8 @@ def test_averaged_is_the_mean_of_the_input_embeddings(encoder):
     model = encoder("rnn:hidden=4,embeddings=random,dim=6,vocabulary=270")
     table = model[0].emb_layer.weight.detach().numpy()
     ids = tokenizer_of(model).encode(SENTENCES[4]).ids[:12]
-    assert np.allclose(averaged(model).encode(SENTENCES[4]), table[ids].mean(axis=0), atol=1e-6)
-    assert averaged(encoder("transformer")).encode(SENTENCES).shape == (6, 384)
+    assert np.allclose(mean_of_word_embeddings(model).encode(SENTENCES[4]), table[ids].mean(axis=0), atol=1e-6)
+    assert mean_of_word_embeddings(encoder("transformer")).encode(SENTENCES).shape == (6, 384)
 
 
 def test_word_embeddings_from_a_text_file(encoder, tmp_path):

@@ -12,9 +12,9 @@ from eval import Encoder, geometry_of, held_out, sides_of
 from eval.embedding_cache import fingerprint
 from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
-from sentemb.encoders import Prompts, load, parse_prompts, prompts_of, set_prompts, tokenizer_of, towers, towers_of
+from sentemb.encoders import Prompts, load, parse_prompts, prompts_of, set_prompts, tokenizer_of, towers_of, two_towers
 from sentemb.errors import InputError
-from sentemb.forward import Embedder
+from sentemb.forward import TrainingEncoder
 from sentemb.pairs import Words, augment, contiguous, neighbours
 from sentemb.training import BatchDataset
 from tests.devices import DEVICE, SINGLE, numbers
@@ -78,9 +78,9 @@ def test_the_training_forward_equals_encode_with_its_prompt(spec, prompts, inclu
     pairs = neighbours(corpus.split()[0])
     batch = BatchDataset(pairs, sides[0], None, None, 1, 0, 16, 1, 0, positive_tokens=sides[1])[0]
     with torch.no_grad():
-        found = Embedder(model)(*batch.features(model, slice(0, 16), DEVICE)).cpu().numpy()
-        parts = [Embedder(model)(*batch.features(model, slice(n, n + 4), DEVICE)).cpu() for n in (0, 4, 8, 12)]
-    rows = pairs.rows[batch.numbers]
+        found = TrainingEncoder(model)(*batch.features(model, slice(0, 16), DEVICE)).cpu().numpy()
+        parts = [TrainingEncoder(model)(*batch.features(model, slice(n, n + 4), DEVICE)).cpu() for n in (0, 4, 8, 12)]
+    rows = pairs.rows[batch.pair_indices]
     expected = [
         model.encode(corpus.sentences(column), prompt=text)
         for column, text in zip(rows.T, (prompts.anchor, prompts.positive), strict=True)
@@ -94,7 +94,7 @@ def test_the_training_forward_equals_encode_with_its_prompt(spec, prompts, inclu
 
 @pytest.mark.parametrize("included", [True, False])
 def test_two_towers_have_a_prompt_each(included, encoder, corpus, tmp_path):
-    model = towers(encoder("transformer:name=TINY"), encoder("transformer:name=TINY"))
+    model = two_towers(encoder("transformer:name=TINY"), encoder("transformer:name=TINY"))
     for tower in towers_of(model):
         tower.set_pooling_include_prompt(included)
     before = fingerprint(model)
@@ -123,8 +123,8 @@ def test_two_towers_have_a_prompt_each(included, encoder, corpus, tmp_path):
     for pairs in (neighbours(corpus.split()[0]), contiguous(corpus.split()[0])):
         batch = BatchDataset(pairs, tokens[0], None, None, 2, 0, 16, 1, 0, positive_tokens=tokens[1])[0]
         with torch.no_grad():
-            found = Embedder(model.eval())(*batch.features(model, slice(0, 16), torch.device("cpu"))).chunk(2)
-        rows = pairs.rows[batch.numbers]
+            found = TrainingEncoder(model.eval())(*batch.features(model, slice(0, 16), torch.device("cpu"))).chunk(2)
+        rows = pairs.rows[batch.pair_indices]
         expected = f.encode(corpus.sentences(rows[:, 0])), g.encode(corpus.sentences(rows[:, -1]))
         assert all(np.abs(a.numpy() - b).max() < 1e-5 for a, b in zip(found, expected, strict=True))
 

@@ -11,7 +11,7 @@ from eval.heldout import neighbour_geometry
 from recipes import train_bookcorpus
 from recipes.runner.final_scores import dev_scores
 from sentemb.corpus import open_corpus
-from sentemb.encoders import load, towers, towers_of
+from sentemb.encoders import load, towers_of, two_towers
 from sentemb.errors import InputError
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
@@ -72,7 +72,7 @@ def test_log_best_table_and_command_have_one_score(objective, pairs, by, recipe,
 
 
 def test_probes_stay_on_both_towers_side_by_side(encoder):
-    model = towers(encoder(f"static:{RANDOM}"), encoder(f"static:{RANDOM},out=3"))
+    model = two_towers(encoder(f"static:{RANDOM}"), encoder(f"static:{RANDOM},out=3"))
     assert model.encode(["hello"]).shape == (1, 9) and evaluate(model, [], None)["dimension"] == 9
 
 
@@ -116,7 +116,7 @@ def test_the_geometry_of_two_sides_by_hand():
 
 def test_two_towers_load_by_sentence_transformers_too(encoder, tmp_path):
     for number, (f, g) in enumerate([("rnn:cell=gru,hidden=4,", "rnn:hidden=3,"), ("static:", "static:out=3,")]):
-        model = towers(encoder(f + RANDOM), encoder(g + RANDOM))
+        model = two_towers(encoder(f + RANDOM), encoder(g + RANDOM))
         model.similarity_fn_name = "dot"
         folder = tmp_path / str(number)
         model.save(str(folder), create_model_card=False)
@@ -141,7 +141,7 @@ def test_a_model_that_only_encodes_is_one_encoder():
 
 @pytest.mark.parametrize("name", ["f", "g"])
 def test_a_missing_tower_is_named_and_not_looked_for_on_the_hub(name, encoder, tmp_path):
-    towers(encoder(f"static:{RANDOM}"), encoder(f"static:{RANDOM}")).save(
+    two_towers(encoder(f"static:{RANDOM}"), encoder(f"static:{RANDOM}")).save(
         str(tmp_path / "two"), create_model_card=False
     )
     for path in (tmp_path / "two").rglob(name):

@@ -10,9 +10,9 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from benchmarks.shapes import bert_tokenizer
-from sentemb.encoders import HEADS, has_dropout, load, tokenizer_of, towers
+from sentemb.encoders import HEADS, has_dropout, load, tokenizer_of, two_towers
 from sentemb.errors import InputError
-from sentemb.forward import Embedder, MaskedWords, collate_tokens, seed_dropout
+from sentemb.forward import MaskedWords, TrainingEncoder, collate_tokens, seed_dropout
 from sentemb.forward.dropout import drop
 from sentemb.forward.packed import Packing, attend, offset_of, packed_forward
 from sentemb.registry import build
@@ -68,7 +68,7 @@ def test_packed_equals_padded_in_values_and_gradients(kind, offset, tmp_path):
     slopes = []
     for attention in ("packed", "sdpa", "eager"):
         model.zero_grad()
-        embedder = Embedder(model, attention=attention)
+        embedder = TrainingEncoder(model, attention=attention)
         assert embedder.attention == attention
         out = embedder(dict(features))
         out.square().sum().backward()
@@ -86,17 +86,17 @@ def test_a_model_that_cannot_be_packed_is_padded(tmp_path, monkeypatch):
         raise TypeError("no such argument")
 
     monkeypatch.setattr("sentemb.forward.packed.packed_forward", stubborn)
-    assert offset_of(model[0]) is None and Embedder(model).attention == "padded"
+    assert offset_of(model[0]) is None and TrainingEncoder(model).attention == "padded"
     with pytest.raises(InputError, match="cannot be packed"):
-        Embedder(model, attention="packed")
+        TrainingEncoder(model, attention="packed")
     with pytest.raises(InputError, match="unknown attention"):
-        Embedder(model, attention="flash")
+        TrainingEncoder(model, attention="flash")
 
 
 def test_attention_is_an_option_of_transformers(encoder):
-    assert Embedder(encoder("rnn:hidden=4")).attention == "none"
+    assert TrainingEncoder(encoder("rnn:hidden=4")).attention == "none"
     with pytest.raises(InputError, match="option of transformer encoders"):
-        Embedder(encoder("rnn:hidden=4"), attention="sdpa")
+        TrainingEncoder(encoder("rnn:hidden=4"), attention="sdpa")
 
 
 @numbers
@@ -128,8 +128,8 @@ def test_dropout_masks_are_independent():
 def test_training_with_dropout_is_noisy_seeded_and_right_on_average(tmp_path):
     model = little("bert", tmp_path)
     features = features_of(model, SENTENCES[:1] * 256)
-    expected = Embedder(model.eval())(dict(features))[0]
-    embedder = Embedder(model.train())
+    expected = TrainingEncoder(model.eval())(dict(features))[0]
+    embedder = TrainingEncoder(model.train())
     runs = []
     for seed in (0, 0, 1):
         seed_dropout(seed)
@@ -145,12 +145,12 @@ def test_training_with_dropout_is_noisy_seeded_and_right_on_average(tmp_path):
 def test_two_towers_are_f_and_g_each_of_unit_length_and_come_back(encoder, tmp_path):
     f, g = encoder("rnn:hidden=4,embeddings=random"), encoder("transformer:name=TINY")
     with pytest.raises(InputError, match="side by side"):
-        towers(f, g)
+        two_towers(f, g)
     g = encoder("rnn:hidden=4,embeddings=random")
     with torch.no_grad():
         for p in g.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    model = towers(f, g).to(DEVICE)
+    model = two_towers(f, g).to(DEVICE)
     u, v = (side / np.linalg.norm(side, axis=1, keepdims=True).clip(1e-12) for side in map(encode, (f, g)))
     assert np.allclose(encode(model), np.concatenate([u, v], axis=1), atol=SINGLE)
     assert model.get_embedding_dimension() == 16
@@ -161,7 +161,7 @@ def test_two_towers_are_f_and_g_each_of_unit_length_and_come_back(encoder, tmp_p
         "sentemb.encoders.two_tower.Towers"
     ]
     features = features_of(model)
-    x, y = Embedder(model.eval())(dict(features), dict(features)).chunk(2)
+    x, y = TrainingEncoder(model.eval())(dict(features), dict(features)).chunk(2)
     for found, tower in ((x, f), (y, g)):
         assert np.allclose(found.detach().cpu(), encode(tower), atol=SINGLE)
 
@@ -175,7 +175,7 @@ def encode(model):
 def test_heads(spec, encoder):
     head = build(HEADS, spec, "head", dimension=8).to(DEVICE)
     model = encoder("rnn:hidden=4,embeddings=random").to(DEVICE)
-    out = Embedder(model, head)(features_of(model))
+    out = TrainingEncoder(model, head)(features_of(model))
     assert out.shape == (6, 8 if spec == "mlp" else 5)
     assert spec != "mlp" or out.abs().max() <= 1
     with pytest.raises(InputError, match="at least 1"):
@@ -196,7 +196,7 @@ def test_masked_words_are_named_from_their_context(encoder):
     share = (masked["input_ids"][chosen] == model.tokenizer.mask_token_id).double().mean().item()
     assert share == pytest.approx(0.8, abs=0.06)
     assert torch.equal(labels[chosen], features["input_ids"][chosen])
-    loss = Embedder(model.eval(), mlm=task)(features, masked=True)[1]
+    loss = TrainingEncoder(model.eval(), mlm=task)(features, masked=True)[1]
     assert 5 < loss.item() < 15  # log(30,522) is 10.3
     assert task.get_parameter("head.predictions.decoder.weight") is model[0].auto_model.get_input_embeddings().weight
     with pytest.raises(InputError, match="mlm needs"):

@@ -8,13 +8,13 @@ import torch
 from sentemb.geometry import (
     alignment,
     effective_rank,
+    l2_normalize,
     mean_cosine,
     retrieval,
     spread,
     tolerance,
     uniformity,
     uniformity_optimum,
-    unit,
 )
 from tests.devices import DOUBLE, SINGLE, eye, normal, numbers, ones, tensor, zeros
 
@@ -22,7 +22,7 @@ pytestmark = numbers
 
 
 def sphere(n: int, d: int, seed: int = 0) -> torch.Tensor:
-    return unit(normal(n, d, seed=seed))
+    return l2_normalize(normal(n, d, seed=seed))
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0, 3.5])
@@ -47,14 +47,14 @@ def test_uniformity_equals_pdist_where_that_fits():
 
 
 def test_uniformity_in_float32_is_that_of_float64():
-    x = unit(sphere(2500, 768) + 0.5)  # in one cone, as embeddings are
+    x = l2_normalize(sphere(2500, 768) + 0.5)  # in one cone, as embeddings are
     expected = torch.pdist(x).square_().mul_(-2).exp_().mean().log().item()
     assert uniformity(x.float()).item() == pytest.approx(expected, abs=SINGLE)
 
 
 def test_ranks_over_several_blocks_of_rows():
     x = sphere(2500, 8)  # of which a block holds 1,677 rows
-    y = unit(x + 0.5 * sphere(2500, 8, seed=1))
+    y = l2_normalize(x + 0.5 * sphere(2500, 8, seed=1))
     scores = x @ y.T
     ranks = 1 + (scores > scores.diagonal()[:, None]).sum(dim=1)
     mrr, recall = retrieval(x, y)
@@ -79,7 +79,7 @@ def test_a_large_even_sample_comes_near_the_optimum():
 
 
 def test_mean_cosine_and_spread_of_even_and_collapsed_rows():
-    even, one = sphere(2000, 16), unit(ones(10, 16))
+    even, one = sphere(2000, 16), l2_normalize(ones(10, 16))
     assert mean_cosine(even).item() == pytest.approx(0, abs=0.01)
     assert spread(even).item() == pytest.approx(1, abs=0.02)
     assert mean_cosine(one).item() == pytest.approx(1, abs=SINGLE)
@@ -101,14 +101,14 @@ def test_a_collapsed_encoder_retrieves_no_better_than_chance():
 
 def test_unit_keeps_zero_rows_and_their_gradient_finite():
     x = zeros(2, 3, requires_grad=True)
-    unit(x).sum().backward()
-    assert torch.equal(unit(x), zeros(2, 3)) and x.grad.isfinite().all()
+    l2_normalize(x).sum().backward()
+    assert torch.equal(l2_normalize(x), zeros(2, 3)) and x.grad.isfinite().all()
 
 
 def test_scale_of_embeddings_does_not_matter_once_normalised():
     x, y = sphere(20, 6), sphere(20, 6, 1)
-    assert alignment(unit(10 * x), unit(y)).item() == pytest.approx(alignment(x, y).item(), abs=DOUBLE)
-    assert uniformity(unit(1e4 * x)).item() == pytest.approx(uniformity(x).item(), abs=DOUBLE)
+    assert alignment(l2_normalize(10 * x), l2_normalize(y)).item() == pytest.approx(alignment(x, y).item(), abs=DOUBLE)
+    assert uniformity(l2_normalize(1e4 * x)).item() == pytest.approx(uniformity(x).item(), abs=DOUBLE)
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (3,), (0, 3)])
@@ -123,7 +123,7 @@ def test_alignment_needs_equal_shapes():
 
 
 def test_tolerance_is_the_mean_cosine_within_classes():
-    x = unit(normal(12, 5, seed=0))
+    x = l2_normalize(normal(12, 5, seed=0))
     labels = tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2, 3])
     pairs = [(x[i] @ x[j]).item() for i in range(12) for j in range(i) if labels[i] == labels[j]]
     assert tolerance(x, labels).item() == pytest.approx(tolerance(x.flip(0), labels.flip(0), block=5).item())

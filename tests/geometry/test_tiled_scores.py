@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sentemb.geometry import LeftOut, log_sum_exp, log_sum_exp_both, nearest, sum_above, tiled_scores
+from sentemb.geometry import CandidateMask, log_sum_exp, log_sum_exp_both, nearest, sum_above, tiled_scores
 from tests.devices import DOUBLE, arange, eye, normal, numbers, ones, zeros
 
 pytestmark = numbers
@@ -25,14 +25,14 @@ def rows(n: int, seed: int) -> torch.Tensor:
     return x.requires_grad_()
 
 
-def left_out(n: int, m: int) -> tuple[LeftOut, torch.Tensor]:
+def left_out(n: int, m: int) -> tuple[CandidateMask, torch.Tensor]:
     """An edit with copies, a kept and a banned column a row, and the mask it should amount to."""
     kin, ids = arange(n)[:, None] % 4, arange(m) % 4
     kept, never = arange(n) % m, (arange(n) + 1) % m
     mask = kin == ids
     mask[arange(n), kept] = False
     mask[arange(n), never] = True
-    return LeftOut(kin, ids, kept[:, None], never[:, None]), mask
+    return CandidateMask(kin, ids, kept[:, None], never[:, None]), mask
 
 
 def compare(found: torch.Tensor, expected: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -116,7 +116,7 @@ def test_the_nearest_and_their_sum(n, m, share):
 
 def test_rows_of_which_nothing_counts_have_no_gradient():
     a, b = rows(3, 0), rows(4, 1)
-    out = log_sum_exp(a, b, LeftOut(zeros(3, 1).long(), zeros(4).long()))
+    out = log_sum_exp(a, b, CandidateMask(zeros(3, 1).long(), zeros(4).long()))
     assert out.isneginf().all()
     torch.where(out.isneginf(), 0, out).sum().backward()
     assert a.grad.abs().max() == 0 and b.grad.abs().max() == 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sentemb.errors import InputError
-from sentemb.geometry import tiled_scores, unit
+from sentemb.geometry import l2_normalize, tiled_scores
 from sentemb.geometry.metrics import relative_penalty
 from sentemb.objectives import OBJECTIVES, Extras
 from sentemb.objectives.contiguous import follower
@@ -80,7 +80,7 @@ def classified(x, y):
 
 
 def byol(x, y):
-    q, twins = Case("byol:hidden=8", None).made(), [unit(z) for z in TARGETS]
+    q, twins = Case("byol:hidden=8", None).made(), [l2_normalize(z) for z in TARGETS]
     total = 0.0
     for view, target in ((x, twins[1]), (y, twins[0])):
         hidden = [[slow.dot(w, row) + b for w, b in zip(rows(q.first.weight), rows(q.first.bias), strict=True)]
@@ -185,7 +185,7 @@ def test_gradients_are_exact(case, views, tiles):
     weights = tuple(objective.parameters())
     if case.spec.startswith(("memory_bank", "moco")):  # the partner is a constant to it: its copy is held still
         fixed = Case(case.spec, None).made()
-        fixed.remember(unit(x.detach()), unit(y.detach()), case.extras)
+        fixed.update_state(l2_normalize(x.detach()), l2_normalize(y.detach()), case.extras)
         objective = fixed
     loss = lambda x, y, *_: objective(x, y, case.extras)  # noqa: E731
     assert torch.autograd.gradcheck(loss, (x, y, *weights), nondet_tol=DOUBLE)  # (a GPU adds up in any order)
@@ -208,7 +208,7 @@ def test_order_of_pairs_is_irrelevant_and_every_view_learns(case, views, tiles):
 def test_both_ways_is_what_it_says(name, views):
     objective, (x, y) = Case(name, None).made(), views
     same = objective(y, x).item() == pytest.approx(objective(x, y).item(), abs=DOUBLE)
-    assert same == (objective.both_ways == "yes")
+    assert same == (objective.interchangeable_views == "yes")
 
 
 @pytest.mark.parametrize("name", [name for name, kind in OBJECTIVES.items() if Case(name, None).made().normalise])
@@ -221,11 +221,11 @@ def test_length_of_rows_is_irrelevant(name, views):
 @pytest.mark.parametrize("name", [n for n in OBJECTIVES if Case(n, None).made().contrastive and n != "hard"])
 def test_a_collapsed_batch_costs_what_guessing_does(name):
     objective, one = Case(name, None).made(), ones(6, 4, dtype=torch.float64)
-    assert objective(one, one).item() == pytest.approx(objective.reference(6), abs=DOUBLE)
+    assert objective(one, one).item() == pytest.approx(objective.chance_loss(6), abs=DOUBLE)
     if "negatives" in objective.takes | objective.needs:
         hard = Extras(negatives=ones(6, 2, 4, dtype=torch.float64))
         assert objective(one, one, hard).item() == pytest.approx(math.log(18), abs=DOUBLE)
-    assert objective.candidates(6) == round(math.exp(objective.reference(6) / (2 if name == "cmc" else 1)))
+    assert objective.num_candidates(6) == round(math.exp(objective.chance_loss(6) / (2 if name == "cmc" else 1)))
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ def test_the_reference_is_the_loss_of_rows_all_alike(spec, hard, runs):
         positions=arange(8) if runs else None,
     )
     objective = Case(spec, None).made()
-    assert objective(one, one, extras).item() == pytest.approx(objective.reference(8, hard, runs), abs=DOUBLE)
-    assert objective.reference(1) is not None
+    assert objective(one, one, extras).item() == pytest.approx(objective.chance_loss(8, hard, runs), abs=DOUBLE)
+    assert objective.chance_loss(1) is not None
 
 
 COLLAPSED = {
@@ -344,19 +344,19 @@ def test_joint_of_a_run_without_neighbours_is_zero():
 def test_the_learned_temperature_learns_and_is_told(views):
     objective = Case("infonce:learn=yes,temperature=0.5", None).made()
     objective(*views).backward()
-    r = relative_penalty(*(unit(side) for side in views), 0.5)
+    r = relative_penalty(*(l2_normalize(side) for side in views), 0.5)
     entropy = torch.special.entr(r).sum(dim=1).mean().item()
     told = {"temperature": pytest.approx(0.5), "penalty_entropy": pytest.approx(entropy)}
-    assert objective.factor.grad.abs() > 0 and objective.told(*views) == told
+    assert objective.factor.grad.abs() > 0 and objective.log_metrics(*views) == told
     with torch.no_grad():
         objective.factor.fill_(9.0)
     objective.update(*views)
-    assert objective.told(*views)["temperature"] == pytest.approx(0.1)  # never below a fifth
+    assert objective.log_metrics(*views)["temperature"] == pytest.approx(0.1)  # never below a fifth
 
 
 def test_the_queue_holds_the_newest_keys_and_copies_in_it_are_no_negatives(views):
     (x, y), objective = views, Case("moco:queue=8,temperature=0.5", None).made()
-    keys = [unit(normal(6, 4, seed=s)) for s in (6, 7)]
+    keys = [l2_normalize(normal(6, 4, seed=s)) for s in (6, 7)]
     for number, old in enumerate(keys):
         extras = Extras(arange(12).view(2, 6).T + 100 * (1 + number), targets=(old, old))
         objective.update(x, y, extras)
@@ -370,7 +370,7 @@ def test_the_queue_holds_the_newest_keys_and_copies_in_it_are_no_negatives(views
         wrong = [slow.dot(a, row) / 0.5 for row, name in zip(queue, names, strict=True) if name not in copy[i].tolist()]
         found += slow.pick(slow.dot(a, twins[i]) / 0.5, wrong)
     assert objective(x, y, Extras(copy, targets=TARGETS)).item() == pytest.approx(found / 6, abs=DOUBLE)
-    assert objective.candidates(6) == 9
+    assert objective.num_candidates(6) == 9
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -378,11 +378,11 @@ def test_the_bank_is_a_running_mean_of_unit_length_and_its_entries_are_the_targe
     (x, y), objective = views, Case(f"{spec}:temperature=0.5,momentum=0.25,negatives=0,in_batch={batch}", None).made()
     names = tensor([[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [0, 11]])  # the first and the last share a sentence
     objective.update(x, y, Extras(names))
-    first = unit((unit(x)[0] + unit(x)[5])[None])[0]
-    assert torch.allclose(objective.bank[0], first) and torch.allclose(objective.bank[3], unit(y)[1])
+    first = l2_normalize((l2_normalize(x)[0] + l2_normalize(x)[5])[None])[0]
+    assert torch.allclose(objective.bank[0], first) and torch.allclose(objective.bank[3], l2_normalize(y)[1])
     objective.update(y, x, Extras(names))
-    second = unit((unit(y)[0] + unit(y)[5])[None])[0]
-    assert torch.allclose(objective.bank[0], unit((0.25 * first + 0.75 * second)[None])[0])
+    second = l2_normalize((l2_normalize(y)[0] + l2_normalize(y)[5])[None])[0]
+    assert torch.allclose(objective.bank[0], l2_normalize((0.25 * first + 0.75 * second)[None])[0])
     assert not objective.seen[10] and bool(objective.seen[:10].all())
 
     bank, stored, total = objective.bank.tolist(), objective.seen.nonzero()[:, 0].tolist(), 0.0

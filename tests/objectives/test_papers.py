@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import vonmises_fisher
 
-from sentemb.geometry import penalty_entropy, uniformity, uniformity_optimum, unit
+from sentemb.geometry import l2_normalize, penalty_entropy, uniformity, uniformity_optimum
 from sentemb.geometry.metrics import relative_penalty
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
@@ -27,7 +27,7 @@ def partners(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Points in five dimensions, concentrated, and their partners close by."""
     x = cloud(count, 5, 2.0, seed)
     noise = normal(count, 5, seed=seed)
-    return x, unit(x + 0.2 * noise)
+    return x, l2_normalize(x + 0.2 * noise)
 
 
 def test_theorem_1_the_loss_approaches_alignment_and_uniformity_as_negatives_grow():
@@ -57,9 +57,9 @@ def test_the_uniform_distribution_is_what_minimises_the_gaussian_potential(dimen
         for group in optimizer.param_groups:
             group["lr"] = 0.1 * (1 - step / 250)
         optimizer.zero_grad()
-        uniformity(unit(x), t).backward()
+        uniformity(l2_normalize(x), t).backward()
         optimizer.step()
-    found = uniformity(unit(x), t).item()
+    found = uniformity(l2_normalize(x), t).item()
     # self-pairs are left out of the mean: L2 = log((B exp(L1) - 1) / (B - 1)) of the sample that has them (L1)
     with_self = math.log(((count - 1) * math.exp(found) + 1) / count)
     assert with_self == pytest.approx(uniformity_optimum(dimension, t), abs=2e-3)

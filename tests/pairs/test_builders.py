@@ -14,12 +14,12 @@ from sentemb.pairs import (
     augment,
     contiguous,
     draw,
+    drop_unusable_pairs,
     dropout,
     joined,
     labelled,
     neighbours,
     sample,
-    usable,
 )
 from sentemb.pairs.augmentations import AUGMENTATIONS, Noise
 
@@ -52,7 +52,7 @@ def test_some_documents_and_documents_as_classes():
     few = neighbours(ranges, documents=2, classes=True)  # the first and the last
     assert listed(few) == [[0, 1], [1, 2], [6, 7], [7, 8]] and few.labels.tolist() == [0, 0, 1, 1]
     assert listed(neighbours(ranges, documents=9)) == listed(neighbours(ranges))
-    assert few.only(2, lambda numbers: numbers + 1).labels.tolist() == [0, 1]
+    assert few.select(2, lambda numbers: numbers + 1).labels.tolist() == [0, 1]
     with pytest.raises(ValueError, match="documents"):
         neighbours(ranges, documents=-1)
     with pytest.raises(InputError, match="classes=true"):
@@ -79,16 +79,22 @@ def test_copies_and_empty_sides_are_left_out():
 
 
 def kept(pairs, tokens):
-    return usable(pairs, tokens)
+    return drop_unusable_pairs(pairs, tokens)
 
 
 def test_dropped_sentences_are_in_no_pair_and_part_no_others():
     tokens = Tokens(np.arange(6), np.arange(7))
     mask = np.array([True, True, False, True, True, True])
     ranges = np.array([[0, 6]])
-    assert listed(usable(neighbours(ranges), tokens, mask)) == [[0, 1], [3, 4], [4, 5]]
-    assert listed(usable(neighbours(ranges, window=2), tokens, mask)) == [[0, 1], [3, 4], [4, 5], [1, 3], [3, 5]]
-    run = usable(contiguous(ranges), tokens, mask)
+    assert listed(drop_unusable_pairs(neighbours(ranges), tokens, mask)) == [[0, 1], [3, 4], [4, 5]]
+    assert listed(drop_unusable_pairs(neighbours(ranges, window=2), tokens, mask)) == [
+        [0, 1],
+        [3, 4],
+        [4, 5],
+        [1, 3],
+        [3, 5],
+    ]
+    run = drop_unusable_pairs(contiguous(ranges), tokens, mask)
     assert run.positions[:].tolist() == [0, 1, 3, 4, 5] and run.rows[1:3].tolist() == [[1], [3]]
 
 
@@ -126,7 +132,7 @@ def test_draw_is_fixed_and_bounded():
 
 def test_runs_know_their_neighbours_and_end_with_a_document():
     pairs = contiguous(np.array([[0, 3], [3, 4], [6, 8]]))
-    assert pairs.runs and pairs.rows[:][:, 0].tolist() == [0, 1, 2, 3, 6, 7]
+    assert pairs.are_contiguous and pairs.rows[:][:, 0].tolist() == [0, 1, 2, 3, 6, 7]
     places = pairs.positions[:]
     near = np.abs(places[:, None] - places) == 1
     assert np.argwhere(np.triu(near)).tolist() == [[0, 1], [1, 2], [4, 5]]
@@ -134,7 +140,9 @@ def test_runs_know_their_neighbours_and_end_with_a_document():
 
 def test_labelled_rows_are_documents():
     assert listed(labelled(np.array([[0, 3], [3, 6]]))) == [[0, 1, 2], [3, 4, 5]]
-    assert labelled(np.array([[0, 3]])).negatives == 1 and neighbours(np.array([[0, 3]])).negatives == 0
+    assert (
+        labelled(np.array([[0, 3]])).num_hard_negatives == 1 and neighbours(np.array([[0, 3]])).num_hard_negatives == 0
+    )
     with pytest.raises(InputError, match="labelled corpus"):
         labelled(np.array([[0, 3], [3, 5]]))
 
@@ -142,7 +150,7 @@ def test_labelled_rows_are_documents():
 def test_a_sample_of_pairs_is_seeded_and_of_runs_the_beginning():
     pairs = dropout(np.array([[0, 50]]))
     assert listed(sample(pairs, 5, 0)) == listed(sample(pairs, 5, 0)) != listed(sample(pairs, 5, 1))
-    assert sample(pairs, 5, 0).views and len(sample(pairs, None, 0)) == 50
+    assert sample(pairs, 5, 0).self_pairs and len(sample(pairs, None, 0)) == 50
     assert sample(contiguous(np.array([[0, 50]])), 5, 3).positions[:].tolist() == [0, 1, 2, 3, 4]
 
 
@@ -190,4 +198,4 @@ def test_impossible_pairs_are_refused():
     with pytest.raises(InputError, match="unknown how"):
         augment(np.array([[0, 2]]), how="translate")
     assert set(PAIRS) == {"neighbours", "contiguous", "dropout", "augment", "labelled"}
-    assert Pairs(np.zeros((3, 4), dtype=int)).negatives == 2
+    assert Pairs(np.zeros((3, 4), dtype=int)).num_hard_negatives == 2

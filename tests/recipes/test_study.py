@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 from eval import SEED, TASKS, Settings, evaluate, held_out, read
 from recipes import sweep
 from recipes.runner import check_settings
-from recipes.study import Place, conclude, read_study, refuse_others, shipped
+from recipes.study import StudyFolder, conclude, read_study, refuse_others, shipped
 from recipes.study.analysis import correlations, statistics
 from recipes.study.analysis.best import holm
 from recipes.study.conclusion import collect
@@ -32,7 +32,7 @@ from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
 from sentemb.runs import TRAINED_FOLDERS, discard
-from sentemb.storage import write_whole
+from sentemb.storage import write_folder
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -407,9 +407,9 @@ def test_what_is_measured_of_an_encoder(encoder, data, book_file, tmp_path, monk
 
 def test_a_process_that_dies_is_a_failed_row_with_its_reason(tmp_path):
     (planned,) = read_study(str(plan(tmp_path, encoders=[{}]))).encoders
-    row = lost(Place(tmp_path), planned, -9)
+    row = lost(StudyFolder(tmp_path), planned, -9)
     assert row["status"] == "failed" and "SIGKILL, for want of memory mostly" in row["reason"]
-    assert Place(tmp_path).row(planned) == row
+    assert StudyFolder(tmp_path).row(planned) == row
 
 
 def test_a_study_that_an_earlier_version_began_goes_on(tmp_path, monkeypatch):
@@ -417,7 +417,7 @@ def test_a_study_that_an_earlier_version_began_goes_on(tmp_path, monkeypatch):
     (tmp_path / "a.csv").write_text("text\nOne.\n")
     monkeypatch.chdir(tmp_path)
     study = read_study(str(plan(tmp_path, encoders=[{}])))
-    (planned,), place = study.encoders, Place(tmp_path / "out")
+    (planned,), place = study.encoders, StudyFolder(tmp_path / "out")
     planned = replace(planned, settings=planned.settings | {"corpus": f"table:path={tmp_path}/a.csv"})
     study = replace(study, encoders=[planned])
     place.run(planned).mkdir(parents=True)
@@ -434,7 +434,7 @@ def test_a_study_that_an_earlier_version_began_goes_on(tmp_path, monkeypatch):
 
 def test_what_a_run_has_not_written_stays_where_a_study_clears_up(tmp_path):
     for name in ("best", "last", "checkpoints/step-1", "checkpoints/damaged-step-2"):
-        write_whole(tmp_path / name, lambda partial: (partial / "weights").write_text("1"))
+        write_folder(tmp_path / name, lambda partial: (partial / "weights").write_text("1"))
     for name in ("last/mine", "checkpoints/notes.txt"):
         (tmp_path / name).write_text("mine")
     discard(tmp_path, TRAINED_FOLDERS)

@@ -287,7 +287,7 @@ def corruptions(count: int = 200, kinds: Sequence[str] = ("rnn", "static", "tran
                 specs: dict[str, str] | None = None, seed: int = 0) -> tuple[int, int, str]:  # fmt: skip
     """Damage a file of the newest checkpoint: is it refused by name, set aside, and the one before used?"""
     from sentemb.encoders import load
-    from sentemb.training import newest_whole
+    from sentemb.training import newest_valid_checkpoint
 
     draw, right = random.Random(seed), 0
     with tempfile.TemporaryDirectory() as name:
@@ -311,7 +311,7 @@ def corruptions(count: int = 200, kinds: Sequence[str] = ("rnn", "static", "tran
                 load(newest).encode("hello")
             except InputError as error:
                 named = any(str(p) in str(error) for p in changed)
-            found, told = newest_whole(run)
+            found, told = newest_valid_checkpoint(run)
             aside = found == run / "checkpoints" / "step-2" and any(str(p) in told[0] for p in changed)
             right += named and aside
             if not (named and aside):

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from recipes import train_bookcorpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
-from sentemb.storage import remove, unlisted, verify, write_whole
+from sentemb.storage import remove, unlisted, verify, write_folder
 from sentemb.training.log import Log
 from sentemb.training.selection import saved_best
 from tests.helpers import (
@@ -135,7 +135,7 @@ def test_files_that_come_into_a_saved_folder_meanwhile_are_kept(job, tmp_path):
 def test_a_folder_with_files_of_others_is_neither_removed_nor_replaced(tmp_path):
     folder = tmp_path / "model"
     for text in ("first", "second"):
-        write_whole(folder, lambda partial, text=text: (partial / "a").write_text(text))
+        write_folder(folder, lambda partial, text=text: (partial / "a").write_text(text))
         verify(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     write(folder / "README.md", "edited")  # a card is ours, whatever it says
@@ -148,7 +148,7 @@ def test_a_folder_with_files_of_others_is_neither_removed_nor_replaced(tmp_path)
     for number, name in ((1, "model-replaced"), (2, "model-replaced-2")):
         write(folder / "sub" / "mine.txt", str(number))
         remove(folder)
-        write_whole(folder, lambda partial: (partial / "a").write_text("third"))
+        write_folder(folder, lambda partial: (partial / "a").write_text("third"))
         assert (tmp_path / name / "sub" / "mine.txt").read_text() == str(number)
     remove(folder)
     assert not folder.exists()

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
-from sentemb.encoders import load, towers
+from sentemb.encoders import load, two_towers
 from sentemb.runs import RunFolder, write_card
 from tests.conftest import SENTENCES
 
@@ -50,7 +50,7 @@ def test_the_card_goes_along_when_the_model_is_saved_or_pushed(encoder, tmp_path
 
 @pytest.mark.parametrize("kind", ["gru", "towers"])
 def test_a_card_of_our_own_modules_says_how_they_load(kind, encoder, tmp_path):
-    model = encoder("rnn:cell=gru,hidden=4") if kind == "gru" else towers(encoder(STATIC), encoder(STATIC))
+    model = encoder("rnn:cell=gru,hidden=4") if kind == "gru" else two_towers(encoder(STATIC), encoder(STATIC))
     model.save(str(tmp_path), create_model_card=False)
     text = write_card(tmp_path, CONFIG, "0 steps").read_text()
     assert "sentemb.load(PATH)" in text and ("GRU" if kind == "gru" else "f and g") in text

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sentemb.errors import Damaged, disk_full
-from sentemb.storage import MANIFEST, recover, remove, verify, write_text, write_whole
+from sentemb.errors import CorruptFolder, disk_full
+from sentemb.storage import MANIFEST, recover, remove, verify, write_folder, write_text
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def folder(tmp_path) -> Path:
         (place / "inner" / "b.bin").write_bytes(bytes(range(100)))
         (place / "README.md").write_text("for people")
 
-    write_whole(tmp_path / "whole", write)
+    write_folder(tmp_path / "whole", write)
     return tmp_path / "whole"
 
 
@@ -51,7 +51,7 @@ CHANGES = {
 def test_each_change_is_named_by_its_file(change, folder):
     CHANGES[change](folder)
     named = MANIFEST if change.startswith("manifest") else "b.bin"
-    with pytest.raises(Damaged, match=named):
+    with pytest.raises(CorruptFolder, match=named):
         verify(folder)
 
 
@@ -61,7 +61,7 @@ def test_folders_from_elsewhere_have_no_manifest_and_ours_must(tmp_path):
     (tmp_path / "training.json").write_text('{"step": 3}')  # of a version that wrote no manifests
     verify(tmp_path)
     (tmp_path / "training.json").write_text('{"step": 3, "manifest": true}')
-    with pytest.raises(Damaged, match=f"{MANIFEST} is missing"):
+    with pytest.raises(CorruptFolder, match=f"{MANIFEST} is missing"):
         verify(tmp_path)
 
 
@@ -71,7 +71,7 @@ def test_a_failed_write_leaves_the_old_folder_whole(folder):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space") as stopped:
-        write_whole(folder, fail)
+        write_folder(folder, fail)
     assert disk_full(stopped.value) and [p.name for p in folder.parent.iterdir()] == ["whole"]
     verify(folder)
 
@@ -112,9 +112,9 @@ def test_errors_of_a_full_disk_are_known_however_they_are_wrapped():
 def test_a_killed_writer_leaves_the_old_folder_or_the_new_one(tmp_path):
     """SIGKILL in the midst of writing, ten times: what stands under the name is whole."""
     code = (
-        "import sys, pathlib\nfrom sentemb.storage.atomic import write_whole\nn = 0\n"
+        "import sys, pathlib\nfrom sentemb.storage.atomic import write_folder\nn = 0\n"
         "def write(place):\n    for i in range(20):\n        (place / f'{i}').write_text(str(n) * 5000)\n"
-        "while True:\n    n += 1\n    write_whole(pathlib.Path(sys.argv[1]), write)\n    print(n, flush=True)\n"
+        "while True:\n    n += 1\n    write_folder(pathlib.Path(sys.argv[1]), write)\n    print(n, flush=True)\n"
     )
     newest = 0
     for number in range(10):

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from recipes import doctor, train_bookcorpus, train_supervised
 from recipes.runner.resume import claimed, differences, on_processes
 from sentemb.encoders import load
-from sentemb.errors import Halted, InputError, Stopped
+from sentemb.errors import InputError, TrainingFailed, TrainingInterrupted
 from sentemb.objectives import OBJECTIVES, InfoNCE
 from sentemb.runs import RunFolder
 from sentemb.storage import verify
@@ -120,7 +120,7 @@ def test_a_signal_ends_after_the_step_and_what_follows_is_exact(job):
             time.sleep(0.5)  # (another thread looks at it)
         return {"dev": 0.5}
 
-    with pytest.raises(Stopped, match="after step 3 of 8, saved in .*step-3"):
+    with pytest.raises(TrainingInterrupted, match="after step 3 of 8, saved in .*step-3"):
         job("b", **STEPS | {"eval_every": 3, "save_every": 0}, score=score, dev="dev")
     assert [r["step"] for r in records(straight.parent / "b")] == [0, 1, 2, 3]
     again = job("b", **STEPS | {"eval_every": 3}, score=score, dev="dev", resume=True)
@@ -354,7 +354,9 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(job, monkeypatch, tmp
         before(tensors, path)
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(Halted, match="step 6: the disk is full; .*the last good checkpoint is .*step-4, and --resume"):
+    with pytest.raises(
+        TrainingFailed, match="step 6: the disk is full; .*the last good checkpoint is .*step-4, and --resume"
+    ):
         job("a", **STEPS)
     assert sorted(p.name for p in (tmp_path / "a" / "checkpoints").iterdir()) == ["step-2", "step-4"]
     verify(tmp_path / "a" / "checkpoints" / "step-4")
@@ -369,7 +371,7 @@ def test_too_little_memory_names_micro_batch(job, monkeypatch):
 
     monkeypatch.setattr(loop, "gradients", full)
     with pytest.raises(
-        Halted, match=r"step 1: out of memory .*--micro-batch 4, .*\(now all 16 .*no checkpoint was saved yet"
+        TrainingFailed, match=r"step 1: out of memory .*--micro-batch 4, .*\(now all 16 .*no checkpoint was saved yet"
     ):
         job("a", **STEPS)
 

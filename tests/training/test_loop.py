@@ -9,16 +9,16 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from sentemb.encoders import HEADS, load, towers, towers_of
+from sentemb.encoders import HEADS, load, towers_of, two_towers
 from sentemb.errors import InputError
-from sentemb.forward import Embedder, seed_dropout
+from sentemb.forward import TrainingEncoder, seed_dropout
 from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Pairs
 from sentemb.registry import build
 from sentemb.runs import RunFolder
 from sentemb.training import FitConfig, checkpoints, describe, refuse_misfit
 from sentemb.training.batches import Batch
-from sentemb.training.monitor import Watch
+from sentemb.training.monitor import TrainingMonitor
 from sentemb.training.step import gradients, loss_of, seed_of
 from tests.devices import DEVICE, DOUBLE, GPU, SINGLE, near, numbers
 from tests.helpers import SMALL, STATIC, records, steady, torchrun
@@ -144,11 +144,11 @@ SPECS = ["rnn:hidden=6,layers=2,dropout=0.3", "static:dropout=0.3", "transformer
 @pytest.mark.parametrize(("case", "spec"), [(c, s) for c in MICRO for s in SPECS if c in FEW or "TINY" not in s])
 def test_micro_batches_give_the_gradient_of_the_whole_batch(case, spec, encoder):
     options = dict(objective="infonce", pairs="neighbours", head="none", two=False, columns=2) | MICRO[case]
-    model = towers(encoder(spec), encoder(spec)) if options["two"] else encoder(spec)
+    model = two_towers(encoder(spec), encoder(spec)) if options["two"] else encoder(spec)
     model.double().to(DEVICE).train()
     torch.manual_seed(0)
     top = build(HEADS, options["head"], dimension=towers_of(model)[0].get_embedding_dimension())
-    embedder = Embedder(model, top.double().to(DEVICE) if top is not None else None)
+    embedder = TrainingEncoder(model, top.double().to(DEVICE) if top is not None else None)
     rng, runs = np.random.default_rng(0), options["pairs"] == "contiguous"
     count = 2 if options["two"] and runs else 1 if runs else options["columns"]
     columns = [[rng.integers(3, 260, 3 + i % 5) for i in range(16)] for _ in range(count)]
@@ -226,7 +226,7 @@ def test_identical_views_and_collapse_are_told(job, capsys):
     run = job("a", pairs="dropout", max_steps=2)  # an encoder without dropout
     assert "identical" in records(run)[0]["warnings"][0]
     assert records(run)[0]["alignment"] == pytest.approx(0, abs=1e-9)  # (halves of a batch are summed apart)
-    watch = Watch()
+    watch = TrainingMonitor()
     assert watch.degenerate(1, 0.3, 0.9) is None and "collapse" in watch.degenerate(2, 0.3, 0.999)
     assert watch.degenerate(3, 0.3, 0.999) is None  # told once
 
@@ -252,14 +252,14 @@ def test_every_checkpoint_is_a_model_and_nothing_half_written_stays(job):
 
 
 def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path):
-    checkpoints.write_whole(tmp_path / "step-1", lambda folder: (folder / "a").write_text("whole"))
+    checkpoints.write_folder(tmp_path / "step-1", lambda folder: (folder / "a").write_text("whole"))
 
     def fail(folder):
         (folder / "a").write_text("half")
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space"):
-        checkpoints.write_whole(tmp_path / "step-1", fail)
+        checkpoints.write_folder(tmp_path / "step-1", fail)
     assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
     assert (tmp_path / "step-1" / "a").read_text() == "whole"
 
@@ -338,7 +338,7 @@ def test_impossible_settings_are_refused(wrong):
 
 
 def test_the_first_line_says_what_one_update_sees(encoder):
-    pairs, embedder = PAIRS["neighbours"](np.array([[0, 1001]])), Embedder(encoder("transformer"))
+    pairs, embedder = PAIRS["neighbours"](np.array([[0, 1001]])), TrainingEncoder(encoder("transformer"))
     config = FitConfig(batch_size=32, micro_batch=8)
     said = describe(config, build(OBJECTIVES, "infonce"), pairs, Accelerator(cpu=True), embedder)
     for part in ("1 process(es) on cpu", "precision no", "attention packed", "in parts of 8", "31 in-batch negatives"):
@@ -348,7 +348,7 @@ def test_the_first_line_says_what_one_update_sees(encoder):
 
 @pytest.mark.parametrize("objective", ["infonce", "align_uniform", "joint_infonce"])
 def test_a_run_without_any_two_neighbours_teaches_nothing_and_harms_nothing(objective, encoder):
-    embedder = Embedder(encoder("rnn:hidden=4"))
+    embedder = TrainingEncoder(encoder("rnn:hidden=4"))
     batch = Batch([[np.arange(3, 8)] * 4], torch.arange(4)[:, None], torch.arange(4) * 5)
     made, accelerator = build(OBJECTIVES, objective), Accelerator(cpu=True)
     loss, seen = gradients(embedder, made, batch, FitConfig(), accelerator, step=1)

@@ -8,19 +8,21 @@ import pytest
 
 from sentemb.corpus import Tokens
 from sentemb.pairs import Pairs, contiguous, neighbours
-from sentemb.training import BatchDataset, Updates
+from sentemb.training import BatchDataset, EpochLayout
 from sentemb.training.batches import Batch
-from sentemb.training.samplers import Order, Runs, counts, share
+from sentemb.training.samplers import ContiguousSampler, LengthBucketedSampler, pairs_per_rank, rank_share
 
 
-def sizes(updates: Updates) -> list[int]:
+def sizes(updates: EpochLayout) -> list[int]:
     return [updates.size(number) for number in range(len(updates))]
 
 
-def order(pairs: int, batch_size: int, processes: int, seed: int = 3, window: int = 4, lengths=None) -> Order:
+def order(
+    pairs: int, batch_size: int, processes: int, seed: int = 3, window: int = 4, lengths=None
+) -> LengthBucketedSampler:
     if lengths is None:
         lengths = np.random.default_rng(1).integers(1, 40, pairs)
-    return Order(Updates(pairs, batch_size, processes), lengths.__getitem__, seed, window)
+    return LengthBucketedSampler(EpochLayout(pairs, batch_size, processes), lengths.__getitem__, seed, window)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def order(pairs: int, batch_size: int, processes: int, seed: int = 3, window: in
     ],
 )
 def test_sizes_by_hand(pairs, batch, processes, expected):
-    updates = Updates(pairs, batch, processes)
+    updates = EpochLayout(pairs, batch, processes)
     assert sizes(updates) == expected
     if expected:
         assert updates.seen(len(expected)) == pairs and updates.seen(len(expected) + 1) == pairs + expected[0]
@@ -49,10 +51,10 @@ def test_an_epoch_sees_each_pair_exactly_once_whatever_the_processes(pairs, proc
     found = order(pairs, 8, processes)
     for epoch in range(2):
         steps = range(epoch * len(found.updates), (epoch + 1) * len(found.updates))
-        parts = [[share(found[step], rank, processes, runs=False) for rank in range(processes)] for step in steps]
+        parts = [[rank_share(found[step], rank, processes, runs=False) for rank in range(processes)] for step in steps]
         assert Counter(np.concatenate([part for each in parts for part in each]).tolist()) == Counter(range(pairs))
         for each, size in zip(parts, sizes(found.updates), strict=True):
-            assert tuple(map(len, each)) == counts(size, processes) and min(map(len, each)) >= 2
+            assert tuple(map(len, each)) == pairs_per_rank(size, processes) and min(map(len, each)) >= 2
 
 
 def test_any_update_is_found_without_those_before_it():
@@ -88,7 +90,7 @@ def test_batches_pad_little_and_come_in_no_order_of_length():
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize("sentences", [6, 7, 64, 100, 1001])
 def test_an_epoch_of_runs_is_consecutive_and_sees_each_sentence_once(sentences, processes):
-    found, starts = Runs(Updates(sentences, 8, processes), seed=1), set()
+    found, starts = ContiguousSampler(EpochLayout(sentences, 8, processes), seed=1), set()
     count = len(found.updates)
     for epoch in range(6):
         runs = [found[epoch * count + number] for number in range(count)]
@@ -96,7 +98,7 @@ def test_an_epoch_of_runs_is_consecutive_and_sees_each_sentence_once(sentences, 
         assert [len(run) for run in runs] == sizes(found.updates)
         assert sorted(np.concatenate(runs).tolist()) == list(range(sentences))
         starts |= {int(run[0]) for run in runs}
-        parts = [share(runs[0], rank, processes, runs=True) for rank in range(processes)]
+        parts = [rank_share(runs[0], rank, processes, runs=True) for rank in range(processes)]
         assert np.concatenate(parts).tolist() == runs[0].tolist()
     assert sentences < 64 or sentences % (8 * processes) == 0 or len(starts) > count  # cut elsewhere in each epoch
 
@@ -130,7 +132,7 @@ def test_each_pair_of_sentences_is_encoded_once_an_epoch(world):
         names = {int(name): row for row, name in enumerate(made.tokens.distinct())}
         for batch in made.batches(0, len(made)):
             seen.update((names[a], names[b]) for a, b in batch.ids.tolist())
-            assert len(batch) == (batch.counts or ())[rank]
+            assert len(batch) == (batch.pairs_per_rank or ())[rank]
     expected = [(row, row + 1) for a, b in ((0, 101), (101, 103), (110, 400)) for row in range(a, b - 1)]
     assert seen == Counter(expected)
 

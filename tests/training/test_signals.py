@@ -13,10 +13,10 @@ import torch
 
 from sentemb.training import explained
 from sentemb.training import signals as signal_handling
-from sentemb.training.signals import Signals
+from sentemb.training.signals import StopRequest
 
 
-def asked(signals: Signals, number: int) -> None:
+def asked(signals: StopRequest, number: int) -> None:
     """Another thread looks at signals: it takes a moment."""
     until = time.monotonic() + 5
     while signals.asked != number:
@@ -28,7 +28,7 @@ def asked(signals: Signals, number: int) -> None:
 def test_a_signal_is_remembered_and_handlers_are_put_back(name, capfd):
     number = getattr(signal, name)
     before = signal.getsignal(number)
-    with Signals() as signals:
+    with StopRequest() as signals:
         assert not signals.asked
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)  # passed on by a launcher, at once: the same request
@@ -39,8 +39,8 @@ def test_a_signal_is_remembered_and_handlers_are_put_back(name, capfd):
 
 def test_a_second_one_exits_at_once():
     code = (
-        "import sys, time\nfrom sentemb.training.signals import Signals\n"
-        "with Signals():\n    print('ready', flush=True)\n    time.sleep(60)\n    time.sleep(60)\n"
+        "import sys, time\nfrom sentemb.training.signals import StopRequest\n"
+        "with StopRequest():\n    print('ready', flush=True)\n    time.sleep(60)\n    time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
@@ -54,7 +54,7 @@ def test_a_second_one_exits_at_once():
 
 def test_hanging_up_is_never_a_second_one_and_nohup_is_respected(monkeypatch):
     monkeypatch.setattr(signal_handling, "AGAIN", -1.0)
-    with Signals() as signals:
+    with StopRequest() as signals:
         os.kill(os.getpid(), signal.SIGINT)
         asked(signals, signal.SIGINT)
         os.kill(os.getpid(), signal.SIGHUP)
@@ -62,7 +62,7 @@ def test_hanging_up_is_never_a_second_one_and_nohup_is_respected(monkeypatch):
         assert signals.asked == signal.SIGINT
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Signals() as signals:
+        with StopRequest() as signals:
             os.kill(os.getpid(), signal.SIGHUP)
             time.sleep(0.2)
             assert not signals.asked
@@ -72,7 +72,7 @@ def test_hanging_up_is_never_a_second_one_and_nohup_is_respected(monkeypatch):
 
 def test_other_threads_train_without_handlers():
     done = []
-    thread = threading.Thread(target=lambda: done.append(Signals().__enter__()))
+    thread = threading.Thread(target=lambda: done.append(StopRequest().__enter__()))
     thread.start()
     thread.join()
     assert done[0].asked == 0
@@ -97,8 +97,8 @@ def test_errors_that_are_none_of_the_code_are_explained():
 
 def test_a_second_one_exits_though_the_main_thread_is_deep_in_a_library():
     code = (
-        "import ctypes\nfrom sentemb.training.signals import Signals\n"
-        "with Signals():\n    print('ready', flush=True)\n    [ctypes.CDLL(None).sleep(60) for _ in range(9)]\n"
+        "import ctypes\nfrom sentemb.training.signals import StopRequest\n"
+        "with StopRequest():\n    print('ready', flush=True)\n    [ctypes.CDLL(None).sleep(60) for _ in range(9)]\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
@@ -111,7 +111,7 @@ def test_a_second_one_exits_though_the_main_thread_is_deep_in_a_library():
 
 def test_streams_may_end(tmp_path):
     ends = os.pipe()
-    stream = signal_handling.Lasting(os.fdopen(ends[1], "w", buffering=1))
+    stream = signal_handling.TolerantStream(os.fdopen(ends[1], "w", buffering=1))
     os.close(ends[0])
     stream.write("nobody reads this\n")
     stream.flush()

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from sklearn.model_selection import train_test_split
 
 from eval import SEED, Data, Encoder, HeldOut, Logistic, Settings, geometry_of, kfold, score, sides_of, similarities
-from sentemb.geometry import tolerance, unit
+from sentemb.geometry import l2_normalize, tolerance
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 FOLDS, TEST = 5, 0.2  # of the choice among encoders, as in Wang & Isola 2020, table 4; the share that is tested once
@@ -41,7 +41,7 @@ def measure_encoder(
     row |= {key: value for key, value in found.items() if isinstance(value, float)}
     row["potential"] = float(np.exp(found["uniformity"]))
     arrays |= {key: np.array(value) for key, value in similarities(sides.first, pairs, other=sides.second).items()}
-    rows = unit(torch.from_numpy(encode(list(dict.fromkeys(pairs.first + pairs.second)))))
+    rows = l2_normalize(torch.from_numpy(encode(list(dict.fromkeys(pairs.first + pairs.second)))))
     arrays["singular_values"] = torch.linalg.svdvals(rows.double()).numpy()
     if rows.shape[1] <= 3:
         arrays["features"] = rows.numpy()
@@ -58,5 +58,5 @@ def measure_encoder(
         chosen = kfold(Logistic(), x, y, np.sort(train), np.sort(test), FOLDS)
         row[f"{name}_cv"], row[f"{name}_test"] = chosen.devacc, chosen.acc
         arrays[f"{name}_test_right"] = chosen.predicted == y[np.sort(test)]
-        row[f"{name}_tolerance"] = tolerance(unit(torch.from_numpy(x)), torch.from_numpy(y)).item()
+        row[f"{name}_tolerance"] = tolerance(l2_normalize(torch.from_numpy(x)), torch.from_numpy(y)).item()
     return row, arrays, protocols

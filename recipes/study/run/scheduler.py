@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from recipes.runner import DEFAULTS
-from recipes.study.plan import ENCODERS, LOGS, PLANNED, ROW, Place, Planned, Study, described
+from recipes.study.plan import ENCODERS, LOGS, PLANNED, ROW, EncoderSpec, Study, StudyFolder, described
 from sentemb.corpus import absolute_corpus
 from sentemb.errors import InputError
 from sentemb.registry import choose
@@ -26,7 +26,7 @@ from sentemb.storage import write_text
 DECIDE_NOTHING = ("threads", "data", "save_every", "keep", "log_every", "timeout")  # settings
 
 
-def refuse_others(place: Place, study: Study) -> None:
+def refuse_others(place: StudyFolder, study: Study) -> None:
     """InputError where an encoder of this name was run with other settings."""
     for planned in study.encoders:
         if not place.run(planned).exists():  # never begun, or deleted to be run anew
@@ -44,13 +44,15 @@ def refuse_others(place: Place, study: Study) -> None:
                 )
 
 
-def asked(planned: Planned) -> dict[str, Any]:
+def asked(planned: EncoderSpec) -> dict[str, Any]:
     """What decides an encoder's result, as it is written down."""
     deciding = {k: v for k, v in planned.settings.items() if k not in DECIDE_NOTHING}
     return json.loads(json.dumps(deciding | {"trained": planned.trained}))
 
 
-def run_all(study: Study, place: Place, fingerprint: str, jobs: int, threads: int, folds: int, gpus: int = 0) -> bool:
+def run_all(
+    study: Study, place: StudyFolder, fingerprint: str, jobs: int, threads: int, folds: int, gpus: int = 0
+) -> bool:
     """Run what is not done; returns whether all is (False: a signal ended it).
 
     Args:
@@ -70,7 +72,7 @@ def run_all(study: Study, place: Place, fingerprint: str, jobs: int, threads: in
         return True
     context = _context(threads)
     stop = _Stop()
-    running: dict[Any, tuple[Planned, int]] = {}
+    running: dict[Any, tuple[EncoderSpec, int]] = {}
     free = list(range(jobs))[::-1]
     bar = tqdm(total=len(study.encoders), initial=done, desc=study.name, unit="encoder")
     with bar, stop:
@@ -112,7 +114,7 @@ def _context(threads: int) -> BaseContext:
 
 
 def _start(
-    context: BaseContext, planned: Planned, study: Study, place: Place, more: tuple[Any, ...], threads: int
+    context: BaseContext, planned: EncoderSpec, study: Study, place: StudyFolder, more: tuple[Any, ...], threads: int
 ) -> Any:
     from recipes.study.run.worker import work
 
@@ -126,7 +128,7 @@ def _start(
     return process
 
 
-def lost(place: Place, planned: Planned, code: int | None) -> dict[str, Any]:
+def lost(place: StudyFolder, planned: EncoderSpec, code: int | None) -> dict[str, Any]:
     """The row of an encoder whose process is gone without one."""
     name = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
     why = ", for want of memory mostly (fewer --jobs)" if name == "SIGKILL" else ""
@@ -136,7 +138,7 @@ def lost(place: Place, planned: Planned, code: int | None) -> dict[str, Any]:
     return row
 
 
-def line(planned: Planned, row: dict[str, Any]) -> str:
+def line(planned: EncoderSpec, row: dict[str, Any]) -> str:
     """An encoder's row in a line."""
     if row["status"] != "ok":
         return f"{planned.name}: {row['status']}: {row['reason']}"
@@ -176,7 +178,7 @@ def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
     from sentemb.training import FitConfig
 
     shared = {"corpus": corpus, "data": str(data) if data else None, "tasks": tasks, "score": False}
-    encoders: Sequence[Planned] = [replace(p, settings=p.settings | shared) for p in study.encoders]
+    encoders: Sequence[EncoderSpec] = [replace(p, settings=p.settings | shared) for p in study.encoders]
     for planned in encoders:
         try:
             settings = dict(planned.settings)

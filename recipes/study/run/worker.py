@@ -18,19 +18,19 @@ import torch
 
 from eval import choose_tasks, held_out, read
 from recipes.runner import check_settings, make_model, run, save_trained_model, selected
-from recipes.study.plan import ARRAYS, ROW, Planned
+from recipes.study.plan import ARRAYS, ROW, EncoderSpec
 from recipes.study.run.measure import measure_encoder
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import load
-from sentemb.errors import Damaged, Halted, InputError, in_a_line
+from sentemb.errors import CorruptFolder, InputError, TrainingFailed, in_a_line
 from sentemb.runs import MODEL, MODULES, TRAINED_FOLDERS, RunFolder, discard, refuse_foreign, write_card
-from sentemb.storage import replacing, verify, write_text, write_whole
-from sentemb.training import explained, newest_whole
+from sentemb.storage import replacing, verify, write_folder, write_text
+from sentemb.training import explained, newest_valid_checkpoint
 
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
 
 
-def work(planned: Planned, out: Path, log: Path, keep: str, fingerprint: str, folds: int, gpu: int | None) -> None:
+def work(planned: EncoderSpec, out: Path, log: Path, keep: str, fingerprint: str, folds: int, gpu: int | None) -> None:
     """Train and measure one encoder into run folder ``out``; what it prints goes to ``log``. For a process' target."""
     _end_with_parent()
     if gpu is not None:
@@ -49,7 +49,7 @@ def work(planned: Planned, out: Path, log: Path, keep: str, fingerprint: str, fo
             row = _scored(planned, out, corpus, folds)
         except FloatingPointError as error:
             row = {"status": "diverged", "reason": in_a_line(error)}
-        except (InputError, Halted) as error:
+        except (InputError, TrainingFailed) as error:
             row = {"status": "failed", "reason": in_a_line(error)}
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
@@ -64,13 +64,13 @@ def work(planned: Planned, out: Path, log: Path, keep: str, fingerprint: str, fo
             discard(out, [*TRAINED_FOLDERS, *([MODEL] if keep == "none" else [])])
 
 
-def _train(planned: Planned, out: Path, corpus: Corpus) -> None:
+def _train(planned: EncoderSpec, out: Path, corpus: Corpus) -> None:
     """Make ``out``/model, unless it is there whole."""
-    with suppress(Damaged, OSError, InputError):
+    with suppress(CorruptFolder, OSError, InputError):
         if (out / MODEL / MODULES).is_file():
             verify(out / MODEL)
             return
-    if out.exists() and newest_whole(out)[0] is None:  # killed before its first checkpoint
+    if out.exists() and newest_valid_checkpoint(out)[0] is None:  # killed before its first checkpoint
         refuse_foreign(out, True, (ROW, ARRAYS))
         shutil.rmtree(out)
     settings = dict(planned.settings)
@@ -82,10 +82,10 @@ def _train(planned: Planned, out: Path, corpus: Corpus) -> None:
     check_settings(settings)
     torch.manual_seed(settings["seed"])
     model = make_model(settings, corpus, corpus.split()[0])
-    write_whole(out / MODEL, lambda partial: save_trained_model(partial, model, settings, corpus, "0 steps"))
+    write_folder(out / MODEL, lambda partial: save_trained_model(partial, model, settings, corpus, "0 steps"))
 
 
-def _scored(planned: Planned, out: Path, corpus: Corpus, folds: int) -> dict[str, Any]:
+def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, folds: int) -> dict[str, Any]:
     """The row of what is in ``out``/model; its arrays and its card are written."""
     settings = planned.settings
     folder = Path(settings["data"]) if settings["data"] else None

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sentemb.errors import Unfinished
+from sentemb.errors import PreparationInterrupted
 
 WORTH = 4_000_000  # bytes of text below which starting processes costs more than it saves
 
@@ -29,7 +29,7 @@ def spread(jobs: Sequence[Callable[..., int]], size: int, tell: Callable[[int], 
     try:
         yield from pool(delayed(_alone)(job) for job in jobs)
     except TerminatedWorkerError:
-        raise Unfinished(
+        raise PreparationInterrupted(
             "a process that prepared the corpus was killed (out of memory?); the same command goes on from there"
         ) from None
     finally:

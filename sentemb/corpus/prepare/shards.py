@@ -18,8 +18,8 @@ from sentemb.corpus.sentences import SPLITTER
 from sentemb.corpus.stored_sentences import open_stored
 from sentemb.corpus.text_source import Reader, TextSource
 from sentemb.corpus.tokens import CHUNK
-from sentemb.errors import InputError, Unfinished
-from sentemb.storage import FORMAT, making, partial_path, replacing, write_text
+from sentemb.errors import InputError, PreparationInterrupted
+from sentemb.storage import FORMAT, build_once, partial_path, replacing, write_text
 
 SHARD = 32_000_000  # characters of text in the first shard of a part; later ones are larger, so that they stay few
 OFFLINE = "give a folder of .txt books, a file with a sentence a line, or `sample` (needs only a package index)"
@@ -32,7 +32,7 @@ def prepare_sentences(sources: Sequence[TextSource], folder: Path, spec: str, pr
         InputError: no sentence, or no document with two; the cache cannot be written to.
     """
     name = " + ".join(source.name for source in sources)
-    with making(folder, lambda made: open_stored(made, len(sources)) is not None, name, progress) as work:
+    with build_once(folder, lambda made: open_stored(made, len(sources)) is not None, name, progress) as work:
         if work is None:
             return
         readers = [source.parts() for source in sources]
@@ -155,7 +155,9 @@ def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path,
         for _ in range(own):
             there = _shards(folder, part)
             if not (there and there[-1]["last"]):
-                raise Unfinished(f"parts of {source.name} are gone from {folder}; give the same command again")
+                raise PreparationInterrupted(
+                    f"parts of {source.name} are gone from {folder}; give the same command again"
+                )
             for shard in there:
                 ends.append(count + np.load(folder / shard["file"].replace(".arrow", ".npy")))
                 count += shard["sentences"]

@@ -16,7 +16,7 @@ from sentemb.corpus.prepare.parallel import spread
 from sentemb.corpus.prepare.word_cache import CHECKED, WordwiseTokenizer
 from sentemb.corpus.stored_sentences import StoredSentences
 from sentemb.corpus.tokens import CHUNK, keys_of, open_tokens
-from sentemb.storage import making, replacing, write_bytes
+from sentemb.storage import build_once, replacing, write_bytes
 
 UNIT = 50_000  # sentences tokenized into one file, at least
 UNITS = 256  # files of a tokenization, at most
@@ -31,7 +31,7 @@ def tokenize_sentences(
     """
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     dtype = np.dtype(np.uint16 if largest < 2**16 else np.int32)
-    with making(folder, lambda made: open_tokens(made) is not None, what, progress) as work:
+    with build_once(folder, lambda made: open_tokens(made) is not None, what, progress) as work:
         if work is None:
             return
         if open_tokens(work) is not None:  # killed just before it was published

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.corpus.readers.tables import FORMATS, in_short, options_of_format, rows
-from sentemb.errors import InputError, Unfinished
+from sentemb.errors import InputError, PreparationInterrupted
 from sentemb.storage import cache_dir, digests, key_of
 
 
@@ -16,7 +16,7 @@ def hub_rows(data: Any, name: str, *arguments: Any) -> Iterator[str | None]:
     except InputError:
         raise
     except Exception as error:  # of the network, of files: each library has its own
-        raise Unfinished(
+        raise PreparationInterrupted(
             f"data set {name!r} could not be read to its end ({in_short(error)}); the same command goes on from there"
         ) from error
 

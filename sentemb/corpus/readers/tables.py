@@ -18,7 +18,7 @@ FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".pa
 def rows(
     data: Any, column: str, document: str, whole: bool, boundaries: bool, limit: int, skip: Skip
 ) -> Iterator[str | None]:
-    """The cells of a data set's column, as :func:`sentemb.corpus.table` describes it."""
+    """The cells of a data set's column, as :func:`sentemb.corpus.embedding_table` describes it."""
     yield from cut(_cells(data, column, document, whole, limit), boundaries)
 
 
