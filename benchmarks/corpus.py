@@ -277,13 +277,13 @@ def alone(options: argparse.Namespace) -> dict[str, float]:
 def iterate(options: argparse.Namespace) -> dict[str, float]:
     """Pairs per second in batches of 512 neighbouring pairs, ready to be padded, and how long the first one takes."""
     from sentemb.pairs import drop_unusable_pairs, neighbours
-    from sentemb.training import BatchDataset
+    from sentemb.training import BatchDataset, TrainingData
 
     corpus, tokenizer, _ = opened(options)
     start = time.perf_counter()
     tokens = corpus.tokens(tokenizer, MAX_LENGTH)
     pairs = drop_unusable_pairs(neighbours(corpus.split()[0]), tokens)
-    source = BatchDataset(pairs, tokens, None, None, 1, 0, BATCH, 1, 0)
+    source = BatchDataset(TrainingData(pairs, tokens), seed=0, batch_size=BATCH)
     source[0]
     first, steps = time.perf_counter() - start, min(len(source), 2000)
     start = time.perf_counter()

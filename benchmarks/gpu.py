@@ -145,7 +145,7 @@ class Case:
     seconds: float = math.nan
 
     def fit(self, run: Path, steps: int, resume: bool = False, **more: int) -> Any:
-        """The model, trained; ``more`` settings of FitConfig."""
+        """The model, trained; ``more`` TrainingSettings."""
         from accelerate import Accelerator
 
         from benchmarks.train import SKIPPED, Clock, forget
@@ -154,7 +154,7 @@ class Case:
         from sentemb.objectives import OBJECTIVES
         from sentemb.pairs import drop_unusable_pairs, neighbours
         from sentemb.registry import build
-        from sentemb.training import FitConfig, fit
+        from sentemb.training import RunTarget, TrainingData, TrainingSettings, fit
 
         forget()
         torch.manual_seed(0)
@@ -165,13 +165,14 @@ class Case:
         accelerator = Accelerator(cpu=self.options.device == "cpu", mixed_precision=self.precision)
         lr = 1e-4 if self.spec.startswith("transformer") else 2e-3
         often = max(1, steps // 12)
-        settings = {"max_steps": steps, "batch_size": batch, "warmup": often, "log_every": often} | more
-        config = FitConfig(lr=lr, **settings)
+        chosen = {"max_steps": steps, "batch_size": batch, "warmup": often, "log_every": often}
+        chosen |= {"eval_every": 0, "save_every": 0}
+        settings, data = TrainingSettings(lr=lr, **chosen | more), TrainingData(pairs, tokens)
+        objective, target = build(OBJECTIVES, self.objective), RunTarget(run, resume)
         if self.options.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         with Clock() as clock, contextlib.redirect_stderr(io.StringIO()):  # (the bar)
-            fit(TrainingEncoder(model), build(OBJECTIVES, self.objective), pairs, tokens, config, accelerator, run,
-                resume=resume)  # fmt: skip
+            fit(TrainingEncoder(model), objective, data, settings, accelerator, target)
         self.seconds = clock.seconds / max(1, clock.steps - SKIPPED)
         return model
 

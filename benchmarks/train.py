@@ -33,7 +33,7 @@ from sentemb.forward import TrainingEncoder
 from sentemb.objectives import InfoNCE
 from sentemb.pairs import Pairs, drop_unusable_pairs, neighbours, sample
 from sentemb.registry import build
-from sentemb.training import FitConfig, fit, tune_malloc, use_threads
+from sentemb.training import RunTarget, TrainingData, TrainingSettings, fit, tune_malloc, use_threads
 
 CASES = {
     "minilm-float32": ("transformer:name=minilm", "no"),
@@ -82,11 +82,20 @@ def synchronize() -> None:
 def ours(spec: str, precision: str, pairs: Pairs, tokens: Tokens, options: argparse.Namespace) -> float:
     """Pairs a second of sentemb.training.loop.fit."""
     forget()
-    embedder = TrainingEncoder(made(spec, options.max_length))
-    config = FitConfig(max_steps=options.steps, batch_size=options.batch_size, lr=2e-5, warmup=0, log_every=10**6)
+    encoder = TrainingEncoder(made(spec, options.max_length))
+    settings = TrainingSettings(
+        max_steps=options.steps,
+        batch_size=options.batch_size,
+        lr=2e-5,
+        warmup=0,
+        log_every=10**6,
+        eval_every=0,
+        save_every=0,
+    )
+    data = TrainingData(pairs, tokens)
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=precision)
     with tempfile.TemporaryDirectory() as folder, Clock() as clock:
-        fit(embedder, InfoNCE(temperature=0.05), pairs, tokens, config, accelerator, Path(folder))
+        fit(encoder, InfoNCE(temperature=0.05), data, settings, accelerator, RunTarget(Path(folder)))
     return clock.rate(options.batch_size)
 
 

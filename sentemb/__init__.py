@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sentemb.objectives import OBJECTIVES
     from sentemb.pairs import PAIRS
     from sentemb.registry import build
-    from sentemb.training import FitConfig, fit
+    from sentemb.training import TrainingSettings, fit
 
 _HOMES = {
     "CORPORA": "sentemb.corpus",
@@ -23,7 +23,7 @@ _HOMES = {
     "OBJECTIVES": "sentemb.objectives",
     "PAIRS": "sentemb.pairs",
     "build": "sentemb.registry",
-    "FitConfig": "sentemb.training",
+    "TrainingSettings": "sentemb.training",
     "fit": "sentemb.training",
 }
 
@@ -33,7 +33,7 @@ __all__ = [
     "OBJECTIVES",
     "PAIRS",
     "Corpus",
-    "FitConfig",
+    "TrainingSettings",
     "InputError",
     "build",
     "fit",

@@ -1,7 +1,6 @@
 """What a user did wrong, and why a run ended: the exceptions that commands turn into one sentence and an exit code."""
 
 import errno
-from typing import Any
 
 
 class InputError(ValueError):
@@ -26,13 +25,6 @@ class CorruptFolder(InputError):
 
 class TrainingFailed(RuntimeError):
     """Training cannot go on. Its text says why, what is kept and how to go on; commands exit with 1."""
-
-
-class TrainingInterrupted(Exception):
-    """A signal ended the run after a whole step, which is saved; commands exit with 0."""
-
-    def __init__(self, step: int, steps: int, folder: Any) -> None:
-        super().__init__(f"after step {step} of {steps}, saved in {folder}")
 
 
 def disk_full(error: BaseException) -> bool:

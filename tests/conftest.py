@@ -25,7 +25,7 @@ from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Words, drop_unusable_pairs
 from sentemb.registry import build
-from sentemb.training import FitConfig, fit
+from sentemb.training import Evaluation, RunTarget, TrainingData, TrainingSettings, fit
 from tests.devices import DEVICE, GPU, normal
 from tests.helpers import SMALL
 from tests.senteval_tasks import ROWS, TINY_STS, TINY_TASK, TINY_TASKS, write_lines
@@ -122,7 +122,10 @@ def book_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def job(book_file, encoder, tmp_path, monkeypatch):
-    """Runs fit() on the little corpus, in a new folder each time unless told which; returns its folder."""
+    """Runs fit() on the little corpus, in a new folder each time unless told which; returns its folder.
+
+    ``job.results`` has what each call of fit() returned.
+    """
     pytest.importorskip("datasets")
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
     corpus = open_corpus(str(book_file), progress=False)
@@ -144,32 +147,32 @@ def job(book_file, encoder, tmp_path, monkeypatch):
         model = two_towers(encoder(spec), encoder(spec)) if two else encoder(spec)
         tokenizer = tokenizer_of(model)
         tokens = corpus.tokens(tokenizer, 12)
-        found = build(PAIRS, pairs, ranges=corpus.split()[0])
-        kept = drop_unusable_pairs(found, tokens)
-        config = FitConfig(**{"batch_size": 16, "lr": 1e-2, "warmup": 3, "log_every": 2} | settings)
+        data = TrainingData(
+            drop_unusable_pairs(build(PAIRS, pairs, ranges=corpus.split()[0]), tokens),
+            tokens,
+            None if positive_prompt is None else corpus.tokens(tokenizer, 12, positive_prompt),
+            Words.of(tokenizer),
+        )
+        little = {"batch_size": 16, "lr": 1e-2, "warmup": 3, "log_every": 2, "eval_every": 0, "save_every": 0}
+        training = TrainingSettings(**little | settings)
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         torch.manual_seed(1)
         top = build(HEADS, head, dimension=towers_of(model)[0].get_embedding_dimension())
-        embedder = TrainingEncoder(model, top, MaskedWords(model) if config.mlm else None)
-        fit(
-            embedder,
+        result = fit(
+            TrainingEncoder(model, top, MaskedWords(model) if training.mlm else None),
             build(OBJECTIVES, objective),
-            kept,
-            tokens,
-            config,
+            data,
+            training,
             Accelerator(cpu=True),
-            folder,
-            score=score,
-            dev=dev,
-            resume=resume,
-            forget_best=forget_best,
-            positive_tokens=None if positive_prompt is None else corpus.tokens(tokenizer, 12, positive_prompt),
-            words=Words.of(tokenizer),
+            RunTarget(folder, resume, forget_best=forget_best),
+            Evaluation(score, dev),
         )
+        run.results.append(result)
         model.save(str(folder / "model"), create_model_card=False)
         return folder
 
+    run.results = []
     return run
 
 

@@ -13,11 +13,11 @@ from sentemb.encoders import ENCODERS
 from sentemb.forward import TrainingEncoder
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
-from sentemb.training import FitConfig
-from sentemb.training.batches import Batch
+from sentemb.training import TrainingSettings
+from sentemb.training.data import Batch
 from sentemb.training.distributed import refuse_drift
 from sentemb.training.momentum_encoder import MomentumEncoder
-from sentemb.training.step import gradients
+from sentemb.training.step import BatchEncoder, backward
 
 GPU = os.environ.get("SENTEMB_TEST_DEVICE", "cpu") != "cpu"  # (a script sees no package of tests)
 SIZES = (8, 8, 7)  # pairs of the three batches; the last one is smaller, and two processes share it unevenly
@@ -54,21 +54,21 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
     twin = MomentumEncoder(embedder).to(accelerator.device) if "targets" in made.needs else None
     prepared: torch.nn.Module = accelerator.prepare(embedder)
     weights = {name: p for module in (model, made) for name, p in module.named_parameters()}
-    losses, config = [], FitConfig(micro_batch=micro_batch)
+    losses, batch_encoder = [], BatchEncoder(prepared, accelerator, TrainingSettings(), twin)
     for number, size in enumerate(SIZES):
         prepared.zero_grad()
         made.zero_grad()
         bounds = [each * size // world for each in range(world + 1)]
         counts = tuple(np.diff(bounds).tolist())
         batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts)
-        loss, seen = gradients(prepared, made, batch, config, accelerator, number + 1, twin)
-        losses.append(loss)
+        update = backward(batch_encoder, made, batch, number + 1, micro_batch)
+        losses.append(update.loss)
         with torch.no_grad():
             for weight in weights.values():
                 if weight.grad is not None:
                     weight -= 0.05 * weight.grad
-        if seen.given is not None:
-            made.update(*seen.given)
+        if update.objective_inputs is not None:
+            made.update(*update.objective_inputs)
         if twin:
             twin.follow(embedder, 0.5)
     for module in filter(None, (made, twin)):

@@ -46,21 +46,25 @@ from sentemb.encoders import (
     tokenizer_of,
     towers_of,
 )
-from sentemb.errors import InputError, TrainingInterrupted
+from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.pairs import Words
 from sentemb.registry import build
 from sentemb.runs import TRAINED_FOLDERS, RunFolder, refuse_foreign, write_card
 from sentemb.storage import write_folder, write_text
 from sentemb.training import (
-    FitConfig,
+    Evaluation,
     Patience,
+    RunTarget,
+    TrainingData,
+    TrainingSettings,
     agreed_checkpoint,
     describe,
     fit,
     on_main,
     refuse_misfit,
     tell,
+    total_steps,
     tune_malloc,
     use_threads,
 )
@@ -85,7 +89,7 @@ def run(
         settings["encoder"] = None
     logging.disable_progress_bar()  # a bar for each file read or written hides the one of training
     try:
-        config = FitConfig(**{f.name: settings[f.name] for f in fields(FitConfig) if f.name in settings})
+        config = TrainingSettings(**{f.name: settings[f.name] for f in fields(TrainingSettings) if f.name in settings})
     except TypeError as error:  # of a run's config.json; argparse has looked at flags
         raise InputError(
             f"the settings in {RunFolder(out or Path()).config} are damaged ({error}); begin a new run"
@@ -134,7 +138,7 @@ def run(
     dev_data = read_dev(settings["dev"], folder)
     tasks = read_tasks(name, settings, folder) if settings["score"] and main else []
 
-    steps = config.steps(len(pairs), world)  # an InputError if there are too few pairs
+    steps = total_steps(config, len(pairs), world)  # an InputError if there are too few pairs
     notes = [*corpus.notes[:NOTES], *([str(cleaned)] if cleaned else [])]
     if len(corpus.notes) > NOTES:
         notes.append(f"{len(corpus.notes) - NOTES} more of this kind; python -m sentemb.corpus tells them all")
@@ -152,7 +156,7 @@ def run(
     about = {
         "description": describe(config, objective, pairs, accelerator, embedder),
         "steps": steps,
-        "least": config.least or 2 * world,
+        "least": config.smallest_batch or 2 * world,
         "pairs": len(pairs),
         "dropped": cleaned.dropped if cleaned else None,
         "prompts": asdict(prompts),
@@ -182,32 +186,31 @@ def run(
         if settings["track"]:
             accelerator.init_trackers("sentemb", config={k: v for k, v in settings.items() if v is not None})
         untrained = copy.deepcopy(model)
-        try:
-            trained = fit(
-                embedder,
-                objective,
-                pairs,
-                tokens,
-                config,
-                accelerator,
-                out,
-                score=lambda encoder: dev_scores(encoder, retrieval_pairs, dev_data),
-                dev="stsb_dev_spearman" if dev_data else "retrieval_mrr",
-                resume=checkpoint,
-                words=Words.of(tokenizer) if pairs.noise else None,
-                positive_tokens=positive_tokens,
-                caller_files=names_beside(out, accelerator),
-                forget_best=not dev_data and retrieval != retrieval_before(kept, count, pairs.are_contiguous),
-            )
-        except TrainingInterrupted as stopped:
+        forget_best = not dev_data and retrieval != retrieval_before(kept, count, pairs.are_contiguous)
+        result = fit(
+            embedder,
+            objective,
+            TrainingData(pairs, tokens, positive_tokens, Words.of(tokenizer) if pairs.noise else None),
+            config,
+            accelerator,
+            RunTarget(out, checkpoint, names_beside(out, accelerator), forget_best, exit_on_second_signal=True),
+            Evaluation(
+                lambda encoder: dev_scores(encoder, retrieval_pairs, dev_data),
+                "stsb_dev_spearman" if dev_data else "retrieval_mrr",
+            ),
+        )
+        if result.interrupted:
             if main:
-                tell(f"stopped {stopped}; go on with\n    {resume_command(out)}")
+                tell(
+                    f"stopped after step {result.step} of {result.steps}, saved in {result.checkpoint}; go on with\n"
+                    f"    {resume_command(out)}"
+                )
             accelerator.end_training()
             return
         if main:
             run_folder = RunFolder(out)
             model.to("cpu")
-            of = f"{trained} steps"
+            of = f"{result.step} steps"
             if settings["select"] == "best":
                 model, of = load(run_folder.best, device="cpu"), selected(run_folder.best)
             write_folder(run_folder.model, lambda partial: save_trained_model(partial, model, settings, corpus, of))

@@ -24,7 +24,7 @@ from sentemb.encoders import Prompts
 from sentemb.errors import CorruptFolder, InputError
 from sentemb.runs import MODULES, RunFolder
 from sentemb.storage import lock_of, verify
-from sentemb.training import EpochLayout, FitConfig
+from sentemb.training import EpochLayout, TrainingSettings
 
 SCORING = ("select", "tasks", "score", "data")  # settings that are about a finished training
 
@@ -34,7 +34,7 @@ def begun(out: Path | None, resume: bool) -> dict[str, Any]:
     return RunFolder(out).read_settings() if resume and out is not None and RunFolder(out).config.is_file() else {}
 
 
-def on_processes(config: FitConfig, kept: dict[str, Any], world: int, elastic: bool) -> FitConfig:
+def on_processes(config: TrainingSettings, kept: dict[str, Any], world: int, elastic: bool) -> TrainingSettings:
     """The settings for ``world`` processes; those of a continued run keep its global batch and the cuts of its epochs.
 
     Raises:
@@ -42,7 +42,7 @@ def on_processes(config: FitConfig, kept: dict[str, Any], world: int, elastic: b
     """
     before, least = kept.get("world_size", world), kept.get("least", 0)
     if before == world:
-        return replace(config, least=least)
+        return replace(config, smallest_batch=least)
     if not elastic:
         raise InputError(
             f"the run was begun on {before} process(es) and now there are {world}; start as many, or add --elastic to "
@@ -53,17 +53,17 @@ def on_processes(config: FitConfig, kept: dict[str, Any], world: int, elastic: b
         raise InputError(
             f"the global batch of {whole} pairs cannot be shared evenly by {world} processes, two pairs each"
         )
-    return replace(config, batch_size=whole // world, least=least or 2 * before)
+    return replace(config, batch_size=whole // world, smallest_batch=least or 2 * before)
 
 
-def differences(config: FitConfig, kept: dict[str, Any], world: int, steps: int, pairs: int) -> list[str]:
+def differences(config: TrainingSettings, kept: dict[str, Any], world: int, steps: int, pairs: int) -> list[str]:
     """What a continued run does not do as the one that was begun would have, a sentence each.
 
     Raises:
         InputError: the last update of an epoch is too small for so many processes.
     """
     notes, before = [], kept.get("world_size", world)
-    updates = EpochLayout(pairs, config.batch_size, world, config.least)
+    updates = EpochLayout(pairs, config.batch_size, world, config.smallest_batch)
     if updates.size(len(updates) - 1) < 2 * world:
         raise InputError(
             f"the last update of an epoch has {updates.size(len(updates) - 1)} pairs, too few for {world} processes; "

@@ -47,7 +47,7 @@ def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
     from sentemb.encoders import ENCODERS, tokenizer_of
     from sentemb.forward import TrainingEncoder
     from sentemb.objectives import InfoNCE
-    from sentemb.training import FitConfig, fit
+    from sentemb.training import RunTarget, TrainingData, TrainingSettings, fit
 
     tqdm.write(f"timing {spec}", file=sys.stderr)
     use_threads(None)
@@ -70,9 +70,11 @@ def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
         pairs = Pairs(np.arange(len(said)).reshape(-1, 2))
         for run in ("first", "second"):  # first to learn how many updates take so long
             ends.clear()
-            config = FitConfig(max_steps=steps, batch_size=BATCH, lr=1e-6, log_every=10**9, seed=seed)
-            some = sample(pairs, steps * BATCH, seed)
-            fit(TrainingEncoder(model), InfoNCE(), some, tokens, config, accelerator, Path(folder, run))
+            settings = TrainingSettings(
+                max_steps=steps, batch_size=BATCH, lr=1e-6, log_every=10**9, eval_every=0, save_every=0, seed=seed
+            )
+            data = TrainingData(sample(pairs, steps * BATCH, seed), tokens)
+            fit(TrainingEncoder(model), InfoNCE(), data, settings, accelerator, RunTarget(Path(folder, run)))
             spent, counted = ends[-1] - ends[WARM - 1], len(ends) - WARM
             if spent > SECONDS:
                 break

@@ -1,6 +1,6 @@
 """Positive pairs out of sentences: neighbours, one sentence twice, augmentations, labelled rows (table PAIRS)."""
 
-from sentemb.pairs.augmentations import Words
+from sentemb.pairs.augmentations import Noise, Words
 from sentemb.pairs.builders import (
     PAIRS,
     Pairs,
@@ -19,6 +19,7 @@ from sentemb.pairs.permutation import Permutation
 
 __all__ = [
     "PAIRS",
+    "Noise",
     "Numbers",
     "Pairs",
     "Permutation",

@@ -1,31 +1,75 @@
 """Training: the loop, what an update is, batches, processes, checkpoints, log, signals and failures."""
 
-from sentemb.training.batches import BatchDataset
-from sentemb.training.checkpoints import newest_valid_checkpoint
-from sentemb.training.config import FitConfig
-from sentemb.training.distributed import Patience, on_main
-from sentemb.training.failures import explained
-from sentemb.training.hardware import bf16_units, tune_malloc, usable_cores, use_threads
-from sentemb.training.loop import agreed_checkpoint, fit
-from sentemb.training.samplers import EpochLayout
-from sentemb.training.setup import describe, refuse_misfit
-from sentemb.training.signals import tell
+from typing import TYPE_CHECKING
+
+from sentemb.lazy_imports import lazy_exports
+
+if TYPE_CHECKING:
+    from sentemb.training.checkpoints import ResumePoint, newest_valid_checkpoint
+    from sentemb.training.data import BatchDataset, EpochLayout, TrainingData
+    from sentemb.training.distributed import Patience, on_main
+    from sentemb.training.evaluator import Evaluation
+    from sentemb.training.failures import explained
+    from sentemb.training.hardware import bf16_units, tune_malloc, usable_cores, use_threads
+    from sentemb.training.log import StepRecord
+    from sentemb.training.loop import FitResult, fit
+    from sentemb.training.schedule import learning_rate, total_steps
+    from sentemb.training.settings import TrainingSettings
+    from sentemb.training.setup import RunTarget, agreed_checkpoint, describe, refuse_misfit
+    from sentemb.training.signals import tell
+
+_HOMES = {
+    "BatchDataset": "data",
+    "TrainingData": "data",
+    "ResumePoint": "checkpoints",
+    "newest_valid_checkpoint": "checkpoints",
+    "Patience": "distributed",
+    "on_main": "distributed",
+    "Evaluation": "evaluator",
+    "explained": "failures",
+    "bf16_units": "hardware",
+    "tune_malloc": "hardware",
+    "usable_cores": "hardware",
+    "use_threads": "hardware",
+    "FitResult": "loop",
+    "fit": "loop",
+    "StepRecord": "log",
+    "EpochLayout": "data",
+    "learning_rate": "schedule",
+    "total_steps": "schedule",
+    "TrainingSettings": "settings",
+    "RunTarget": "setup",
+    "agreed_checkpoint": "setup",
+    "describe": "setup",
+    "refuse_misfit": "setup",
+    "tell": "signals",
+}
 
 __all__ = [
     "BatchDataset",
-    "FitConfig",
-    "Patience",
     "EpochLayout",
+    "Evaluation",
+    "FitResult",
+    "Patience",
+    "ResumePoint",
+    "RunTarget",
+    "StepRecord",
+    "TrainingData",
+    "TrainingSettings",
     "agreed_checkpoint",
     "bf16_units",
     "describe",
     "explained",
     "fit",
-    "tune_malloc",
+    "learning_rate",
     "newest_valid_checkpoint",
     "on_main",
     "refuse_misfit",
     "tell",
+    "total_steps",
+    "tune_malloc",
     "usable_cores",
     "use_threads",
 ]
+
+__getattr__, __dir__ = lazy_exports(__name__, {name: f"{__name__}.{module}" for name, module in _HOMES.items()})

@@ -1,21 +1,18 @@
-"""Failures that are none of the code's: what happened, what is kept, and how to go on, in a sentence."""
+"""Failures that are none of the code's: a full disk, too little memory, a lost process; and what to do about each."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
 
-from sentemb.errors import InputError, TrainingFailed, TrainingInterrupted, disk_full
-from sentemb.pairs import Pairs
+from sentemb.errors import InputError, TrainingFailed, disk_full
 from sentemb.runs import RunFolder
-from sentemb.storage import write_text
-from sentemb.training.batches import Batch
-from sentemb.training.config import FitConfig
-from sentemb.training.log import Log
+from sentemb.training.data import BatchDataset
+from sentemb.training.settings import TrainingSettings
+from sentemb.training.state import TrainState
+from sentemb.training.step import BatchEncoder
 
 
 def explained(error: BaseException, micro_batch: int = 0, batch_size: int = 0) -> str | None:
@@ -53,60 +50,43 @@ def explained(error: BaseException, micro_batch: int = 0, batch_size: int = 0) -
     return None
 
 
-class _Place:
-    """How far the loop has come, for what is said when it fails."""
-
-    step = 0
-    encoding = False
-    log: Log | None = None
-
-
 @contextlib.contextmanager
-def _explained(run: Path, micro_batch: int, batch_size: int) -> Iterator[_Place]:
-    """Errors that are none of the code as Halted, with what is kept; the log is closed in any case."""
-    at = _Place()
+def explaining_failures(
+    run: Path, settings: TrainingSettings, state: TrainState, batches: BatchDataset, encoder: BatchEncoder
+) -> Iterator[None]:
+    """Raise failures that are none of the code's as TrainingFailed: the step, what happened, what is saved, what to do.
+
+    Args:
+        run: the run folder.
+        settings: ``micro_batch``, which is what to lower where memory is short.
+        state: names the step.
+        batches: how many pairs a process encodes.
+        encoder: whether it was encoding.
+    """
     try:
-        yield at
+        yield
     except (InputError, FloatingPointError):
         raise
     except Exception as error:
-        why = (
-            None if isinstance(error, TrainingInterrupted) else explained(error, micro_batch, batch_size * at.encoding)
-        )
-        if why is None:
+        pairs = batches.pairs_per_process if encoder.encoding else 0
+        reason = explained(error, settings.micro_batch, pairs)
+        if reason is None:
             raise
-        raise TrainingFailed(f"step {at.step}: {why}; {_kept(run)}") from error
-    finally:
-        with contextlib.suppress(OSError):  # (of a full disk)
-            if at.log is not None:
-                at.log.close()
+        raise TrainingFailed(f"step {state.step}: {reason}; {last_checkpoint_of(run)}") from error
 
 
-def _kept(run: Path) -> str:
-    """What a run that fails now goes on from."""
+def last_checkpoint_of(run: Path) -> str:
+    """A clause that says from which checkpoint a run that fails now goes on."""
     newest = RunFolder(run).newest_checkpoint()
     if newest is None:
         return "no checkpoint was saved yet (--save-every)"
     return f"the last good checkpoint is {newest}, and --resume --out {run} goes on from it"
 
 
-def _mend(run: Path, config: FitConfig) -> str:
-    skip = ", or leave out such updates with --on-nan skip" if config.on_nan == "stop" else ""
+def advice_on_divergence(run: Path, settings: TrainingSettings) -> str:
+    """A clause that says what is saved of a run that diverges, and what to try."""
+    skip = ", or leave out such updates with --on-nan skip" if settings.on_nan == "stop" else ""
     return (
-        f"{_kept(run)}; try a lower --lr (now {config.lr:g}) or a longer --warmup (now {config.warmup}) in a new "
-        f"run{skip}"
+        f"{last_checkpoint_of(run)}; try a lower --lr (now {settings.lr:g}) or a longer --warmup (now "
+        f"{settings.warmup}) in a new run{skip}"
     )
-
-
-def _batch_file(
-    run: Path, step: int, batch: Batch, pairs: Pairs, about: dict[str, float], accelerator: Accelerator
-) -> str:
-    """Write down which pairs an update without a finite gradient saw; returns a clause that says where."""
-    assert batch.pair_indices is not None
-    path, numbers = RunFolder(run).nonfinite(step), batch.pair_indices.tolist()
-    if accelerator.is_main_process:
-        content = {"step": step, **{name: str(value) for name, value in about.items()}, "pairs": numbers}
-        content["sentences"] = pairs.rows[batch.pair_indices].tolist()  # rows of the corpus
-        write_text(path, json.dumps(content) + "\n")
-    shown = ", ".join(map(str, numbers[:5]))
-    return f" (pairs {shown}{', ...' if len(numbers) > 5 else ''}: {len(numbers)} in {path})"

@@ -1,4 +1,4 @@
-"""The averaged twin of an encoder: its weights follow the encoder's slowly, and no gradient reaches it."""
+"""The momentum encoder: its weights follow the encoder's slowly, and no gradient reaches it."""
 
 import copy
 
@@ -16,15 +16,15 @@ class MomentumEncoder(nn.Module):
 
     def __init__(self, embedder: TrainingEncoder) -> None:
         super().__init__()
-        kept, embedder.mlm = embedder.mlm, None  # (it has no side task)
+        mlm, embedder.mlm = embedder.mlm, None  # (the momentum encoder has no side task)
         self.embedder = copy.deepcopy(embedder).requires_grad_(False)
-        embedder.mlm = kept
+        embedder.mlm = mlm
 
     @torch.no_grad()
     def forward(self, *features: Features) -> Tensor:
         """Embeddings as the encoder's own forward gives them."""
-        found = self.embedder(*features)
-        return found[0] if isinstance(found, tuple) else found
+        output = self.embedder(*features)
+        return output[0] if isinstance(output, tuple) else output
 
     @torch.no_grad()
     def follow(self, embedder: TrainingEncoder, momentum: float) -> None:

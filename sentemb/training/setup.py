@@ -1,32 +1,216 @@
-"""What is checked and said before the first update."""
+"""What happens before the first update: checks, what is made, what a resumed run restores."""
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import nn
 
+from sentemb.encoders import towers_of
 from sentemb.errors import InputError
 from sentemb.forward import TrainingEncoder
 from sentemb.objectives import NEEDS, OBJECTIVES, Objective
 from sentemb.pairs import Pairs
-from sentemb.training.config import FitConfig
+from sentemb.runs import CONFIG, refuse_foreign
+from sentemb.training.checkpoints import (
+    Checkpointer,
+    ResumePoint,
+    fixed_settings,
+    newest_valid_checkpoint,
+    restore,
+    set_aside_damaged,
+)
+from sentemb.training.data import BatchDataset, TrainingData
+from sentemb.training.distributed import on_main
+from sentemb.training.evaluator import Evaluation, Evaluator
+from sentemb.training.log import RunLog, rewind
+from sentemb.training.momentum_encoder import MomentumEncoder
+from sentemb.training.nonfinite import NonFiniteGuard
+from sentemb.training.schedule import total_steps
+from sentemb.training.selection import ModelSelection, saved_best
+from sentemb.training.settings import TrainingSettings
+from sentemb.training.state import TrainState
+from sentemb.training.step import BatchEncoder
 
 
-def _deciding(config: FitConfig, processes: int) -> dict[str, float]:
-    """The settings that a run must go on with."""
-    names = ("lr", "warmup", "weight_decay", "clip", "seed", "mlm")
-    return {name: getattr(config, name) for name in names} | {"global batch": config.batch_size * processes}
+@dataclass(frozen=True)
+class RunTarget:
+    """Where a run is written, and whether it continues one."""
+
+    folder: Path  # new or empty, or the run to resume
+    resume: bool | ResumePoint = False  # True: from the newest valid checkpoint; or what :func:`agreed_checkpoint` gave
+    caller_files: Collection[str] = (CONFIG,)  # names in the folder that the caller has put there
+    forget_best: bool = False  # the dev scores of the resumed run do not compare with those of now
+    exit_on_second_signal: bool = False  # as a command does; a library raises KeyboardInterrupt
+
+
+@dataclass
+class TrainingRun:
+    """All that the loop works with."""
+
+    encoder: TrainingEncoder
+    objective: Objective
+    momentum_encoder: MomentumEncoder | None
+    optimizer: torch.optim.Optimizer
+    parameters: list[nn.Parameter]  # those that are trained
+    accelerator: Accelerator
+    settings: TrainingSettings
+    steps: int  # updates of the run
+    batches: BatchDataset
+    state: TrainState
+    batch_encoder: BatchEncoder
+    guard: NonFiniteGuard
+    checkpointer: Checkpointer
+    target: RunTarget
+    evaluation: Evaluation
+    resume_point: ResumePoint = field(default_factory=ResumePoint)
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What numbers depend on besides the settings; the first record of the log has it."""
+        return {
+            "attention": self.encoder.attention,
+            "compile": self.settings.compile,
+            "precision": self.accelerator.mixed_precision,
+            "threads": torch.get_num_threads(),
+        }
+
+    @contextmanager
+    def reporting(self) -> Iterator[tuple[RunLog, Evaluator]]:
+        """Begin to write: the run folder, its log, and what scores the model; the log is closed at the end."""
+        folder, state, accelerator = self.target.folder, self.state, self.accelerator
+        warnings: list[str] = []
+        if accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            warnings = set_aside_damaged(self.resume_point)
+            rewind(folder, state.step)
+        best = -np.inf if self.target.forget_best else saved_best(folder, state.step, self.evaluation.dev)
+        with RunLog(folder, accelerator, self.settings, self.steps, state, self.batches, self.objective) as log:
+            for warning in warnings:
+                log.warn(warning)
+            selection = ModelSelection(folder, self.encoder.model, self.evaluation.dev, best)
+            yield log, Evaluator(self.evaluation, selection, log, accelerator)
+
+
+def set_up(
+    encoder: TrainingEncoder,
+    objective: Objective,
+    data: TrainingData,
+    settings: TrainingSettings,
+    accelerator: Accelerator,
+    target: RunTarget,
+    evaluation: Evaluation,
+) -> TrainingRun:
+    """Check what :func:`sentemb.training.fit` was given, make what training needs and restore what a run resumes from.
+
+    Nothing is written.
+    """
+    towers = len(towers_of(encoder.model))
+    refuse_misfit(objective, data.pairs, towers)
+    if data.pairs.are_contiguous and towers == 1 and data.positive_tokens is not None:
+        raise InputError(
+            "positive_tokens are of the second side of pairs, and of consecutive sentences one encoder takes each but "
+            "once; leave them out, or train two towers"
+        )
+    on_main(lambda: refuse_foreign(target.folder, bool(target.resume), target.caller_files), accelerator)
+    world, device = accelerator.num_processes, accelerator.device
+    steps = total_steps(settings, len(data.pairs), world)
+
+    encoder.train()  # (with dropout, also where the model was loaded to be scored)
+    torch.manual_seed(settings.seed)  # the same predictor on every process
+    sentence_ids, sentences = _sentence_ids(objective, data)
+    objective.prepare(encoder.dimension, sentences)
+    objective.to(device)
+    momentum_encoder = MomentumEncoder(encoder).to(device) if "targets" in objective.needs else None
+    parameters = [p for module in (encoder, objective) for p in module.parameters() if p.requires_grad]
+    # The fused kernel is one pass over memory, on CPU and CUDA alike.
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    modules: dict[str, nn.Module] = {"objective": objective}
+    if momentum_encoder is not None:
+        modules["twin"] = momentum_encoder  # (its name in the checkpoints of all versions)
+
+    point = agreed_checkpoint(target.folder, accelerator) if target.resume is True else target.resume or ResumePoint()
+    state = TrainState()
+    if point.checkpoint is not None:
+        state, content = restore(point.checkpoint, encoder, optimizer, modules)
+        _refuse_other_settings(point.checkpoint, content, fixed_settings(settings, world))
+        if accelerator.scaler is not None and content.get("scaler"):
+            accelerator.scaler.load_state_dict(content["scaler"])
+    if target.forget_best:
+        state.best = None
+
+    if settings.compile:
+        encoder.compile(dynamic=True)
+    prepared, optimizer = accelerator.prepare(encoder, optimizer)
+    batches = BatchDataset(
+        data,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        world=world,
+        rank=accelerator.process_index,
+        smallest_batch=settings.smallest_batch,
+        towers=towers,
+        sentence_ids=sentence_ids,
+    )
+    return TrainingRun(
+        encoder=encoder,
+        objective=objective,
+        momentum_encoder=momentum_encoder,
+        optimizer=optimizer,
+        parameters=parameters,
+        accelerator=accelerator,
+        settings=settings,
+        steps=steps,
+        batches=batches,
+        state=state,
+        batch_encoder=BatchEncoder(prepared, accelerator, settings, momentum_encoder),
+        guard=NonFiniteGuard(target.folder, settings, state, data.pairs, accelerator),
+        checkpointer=Checkpointer(target.folder, encoder, optimizer, modules, settings, accelerator),
+        target=target,
+        evaluation=evaluation,
+        resume_point=point,
+    )
+
+
+def agreed_checkpoint(run: Path, accelerator: Accelerator) -> ResumePoint:
+    """As :func:`newest_valid_checkpoint`: the main process looks, and all processes take its answer."""
+    return on_main(lambda: newest_valid_checkpoint(run), accelerator)
+
+
+def _sentence_ids(objective: Objective, data: TrainingData) -> tuple[np.ndarray | None, int]:
+    """Ids 0, 1, 2, ... of the sentences that are trained on, and how many; (None, 0) for objectives that need none."""
+    if not objective.needs_sentence_ids:
+        return None, 0
+    ids = data.tokens.distinct()
+    trained = np.unique(ids[np.asarray(data.pairs.rows)])
+    return np.searchsorted(trained, ids), len(trained)
+
+
+def _refuse_other_settings(checkpoint: Path, content: dict[str, Any], now: dict[str, float]) -> None:
+    for name, value in content.get("settings", now).items():
+        if now.get(name) != value:
+            raise InputError(
+                f"{checkpoint} was made with {name} {value}, and now it is {now.get(name)}; give the run the "
+                "settings that it had (config.json was changed?), or begin a new one"
+            )
 
 
 def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1) -> None:
     """InputError where an objective lacks what it needs of the pairs, or would leave out what they have."""
     name = next((key for key, kind in OBJECTIVES.items() if kind is type(objective)), type(objective).__name__)
-    there = {
+    provided = {
         "runs": pairs.are_contiguous,
         "labels": pairs.labels is not None,
         "negatives": pairs.num_hard_negatives > 0,
         "targets": True,
     }
     for need in sorted(objective.needs):
-        if not there[need]:
+        if not provided[need]:
             raise InputError(f"objective {name} needs {NEEDS[need]}")
     if pairs.num_hard_negatives and "negatives" not in objective.needs | objective.takes:
         raise InputError(
@@ -39,27 +223,29 @@ def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1) -> None:
             "(of neighbours: classes=) out"
         )
     classes = getattr(objective, "classes", None)
-    found = 0 if pairs.labels is None else int(pairs.labels.max(initial=-1)) + 1
-    if classes is not None and found > classes:
-        raise InputError(f"objective {name} has {classes} classes and the pairs {found}; write {name}:classes={found}")
+    labels = 0 if pairs.labels is None else int(pairs.labels.max(initial=-1)) + 1
+    if classes is not None and labels > classes:
+        raise InputError(
+            f"objective {name} has {classes} classes and the pairs {labels}; write {name}:classes={labels}"
+        )
     if towers > 1 and objective.requires_shared_encoder:
         raise InputError(f"objective {name} keeps what both sides look like in one place; it needs --towers 1")
 
 
 def describe(
-    config: FitConfig, objective: Objective, pairs: Pairs, accelerator: Accelerator, embedder: TrainingEncoder
+    settings: TrainingSettings, objective: Objective, pairs: Pairs, accelerator: Accelerator, encoder: TrainingEncoder
 ) -> str:
     """The first log line: what one update sees and computes with, and how long the run is."""
     processes = accelerator.num_processes
-    whole = min(config.batch_size * processes, len(pairs))
-    each = min(config.batch_size, len(pairs) // processes)
-    what = "consecutive sentences" if pairs.are_contiguous else "pairs"
-    parts = f" in parts of {config.micro_batch}" if 0 < config.micro_batch < each else ""
-    negatives_per_anchor = objective.describe_negatives(whole, pairs.num_hard_negatives, pairs.are_contiguous)
-    how = f"attention {embedder.attention}, " if embedder.attention != "none" else ""
+    batch = min(settings.batch_size * processes, len(pairs))
+    per_process = min(settings.batch_size, len(pairs) // processes)
+    unit = "consecutive sentences" if pairs.are_contiguous else "pairs"
+    parts = f" in parts of {settings.micro_batch}" if 0 < settings.micro_batch < per_process else ""
+    negatives = objective.describe_negatives(batch, pairs.num_hard_negatives, pairs.are_contiguous)
+    attention = f"attention {encoder.attention}, " if encoder.attention != "none" else ""
     return (
-        f"{processes} process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}, {how}"
-        f"{'compiled, ' if config.compile else ''}{torch.get_num_threads()} thread(s); "
-        f"batch {each} {what} per process{parts}, {whole} in all, {negatives_per_anchor}; "
-        f"{config.steps(len(pairs), processes)} steps over {len(pairs):,} {what}"
+        f"{processes} process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}, {attention}"
+        f"{'compiled, ' if settings.compile else ''}{torch.get_num_threads()} thread(s); "
+        f"batch {per_process} {unit} per process{parts}, {batch} in all, {negatives}; "
+        f"{total_steps(settings, len(pairs), processes)} steps over {len(pairs):,} {unit}"
     )

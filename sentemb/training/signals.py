@@ -1,4 +1,4 @@
-"""Why and how a run ends before its last step: asked to by a signal, or because it cannot go on."""
+"""Signals that end a run after the step at hand, and output that outlives its terminal."""
 
 import contextlib
 import os
@@ -9,62 +9,78 @@ import time
 from types import FrameType
 from typing import Any, TextIO
 
-AGAIN = 0.5  # seconds; what comes sooner is the same request, which a launcher has passed on
+REPEAT_SECONDS = 0.5  # what comes sooner is the same request, which a launcher has passed on
 
 
 class StopRequest:
-    """SIGTERM and SIGINT are remembered, to end after the step at hand; a second one exits at once, nothing saved.
+    """SIGTERM and SIGINT ask the run to end after the step at hand, saved; SIGHUP too, unless it is ignored.
 
-    So is SIGHUP (the terminal or the launcher is gone), unless it is ignored, but it is never a second one. A thread
-    of its own looks at them: the main one may be deep in a library, waiting for another process.
+    A second SIGINT or SIGTERM ends the process at once, nothing saved: in a library by KeyboardInterrupt (SIGINT), in a
+    command by its exit code. A thread looks at the signals: the main one may be deep in a library, waiting for
+    another process. Outside of the main thread, where Python takes no handlers, nothing is changed.
+
+    Args:
+        exits: whether a second signal exits the process, as a command does.
     """
 
-    def __init__(self) -> None:
-        self.asked, self._since, self._before = 0, 0.0, dict[int, Any]()
-        self._ends: tuple[int, int] | None = None  # of a pipe into which Python writes each signal's number
-        self._old = -1
+    def __init__(self, exits: bool = True) -> None:
+        self.exits = exits
+        self.signal = 0  # number of the first signal; 0: none has come
+        self._time, self._handlers_before = 0.0, dict[int, Any]()
+        self._pipe: tuple[int, int] | None = None  # Python writes each signal's number into it
+        self._wakeup_before = -1
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run shall end after the step at hand."""
+        return self.signal > 0
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
+        if threading.current_thread() is not threading.main_thread():
             return self
-        self._ends = os.pipe()
-        os.set_blocking(self._ends[1], False)
-        self._old = signal.set_wakeup_fd(self._ends[1], warn_on_full_buffer=False)
-        threading.Thread(target=self._look, args=(self._ends[0],), daemon=True).start()
+        self._pipe = os.pipe()
+        os.set_blocking(self._pipe[1], False)
+        self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        threading.Thread(target=self._read_signals, args=(self._pipe[0],), daemon=True).start()
         for name in ("SIGTERM", "SIGINT", "SIGHUP"):
             number = getattr(signal, name, None)
             if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
-                self._before[number] = signal.signal(number, _looked_at)
+                self._handlers_before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._ends is None:
+        if self._pipe is None:
             return
-        for number, handler in self._before.items():
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._old)
-        os.close(self._ends[1])  # the thread ends
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._pipe[1])  # the thread ends
 
-    def _look(self, end: int) -> None:
-        while numbers := os.read(end, 64):
+    def _read_signals(self, pipe: int) -> None:
+        while numbers := os.read(pipe, 64):
             for number in numbers:
-                if number in self._before:
+                if number in self._handlers_before:
                     self._note(number)
-        os.close(end)
+        os.close(pipe)
 
     def _note(self, number: int) -> None:
-        now, name = time.monotonic(), signal.Signals(number).name
-        if self.asked and name != "SIGHUP" and now - self._since > AGAIN:
+        name = signal.Signals(number).name
+        if self._is_second(number) and (self.exits or name != "SIGINT"):
             os._exit(128 + number)
-        if not self.asked:
-            self.asked, self._since = number, now
-            said = f"\n{name}: this step is finished and saved; once more to exit at once, without saving\n"
+        if not self.signal:
+            self._time, self.signal = time.monotonic(), number
+            text = f"\n{name}: this step is finished and saved; once more to exit at once, without saving\n"
             with contextlib.suppress(OSError):
-                os.write(2, said.encode())
+                os.write(2, text.encode())
 
+    def _is_second(self, number: int) -> bool:
+        hangup = number == getattr(signal, "SIGHUP", None)
+        return self.requested and not hangup and time.monotonic() - self._time > REPEAT_SECONDS
 
-def _looked_at(number: int, frame: FrameType | None) -> None:
-    """What a signal does in the main thread: nothing, the other one has read its number."""
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        """What a signal does in the main thread: the other one has read its number."""
+        if not self.exits and number == signal.SIGINT and self._is_second(number):
+            raise KeyboardInterrupt
 
 
 def ignore_signals(worker: int = 0) -> None:

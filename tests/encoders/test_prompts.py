@@ -16,7 +16,7 @@ from sentemb.encoders import Prompts, load, parse_prompts, prompts_of, set_promp
 from sentemb.errors import InputError
 from sentemb.forward import TrainingEncoder
 from sentemb.pairs import Words, augment, contiguous, neighbours
-from sentemb.training import BatchDataset
+from sentemb.training import BatchDataset, TrainingData
 from tests.devices import DEVICE, SINGLE, numbers
 from tests.helpers import records, steady
 
@@ -76,7 +76,7 @@ def test_the_training_forward_equals_encode_with_its_prompt(spec, prompts, inclu
     tokenizer = tokenizer_of(model)
     sides = [corpus.tokens(tokenizer, 34, text) for text in (prompts.anchor, prompts.positive)]
     pairs = neighbours(corpus.split()[0])
-    batch = BatchDataset(pairs, sides[0], None, None, 1, 0, 16, 1, 0, positive_tokens=sides[1])[0]
+    batch = BatchDataset(TrainingData(pairs, *sides), 0, 16)[0]
     with torch.no_grad():
         found = TrainingEncoder(model)(*batch.features(model, slice(0, 16), DEVICE)).cpu().numpy()
         parts = [TrainingEncoder(model)(*batch.features(model, slice(n, n + 4), DEVICE)).cpu() for n in (0, 4, 8, 12)]
@@ -121,7 +121,7 @@ def test_two_towers_have_a_prompt_each(included, encoder, corpus, tmp_path):
         assert prompts_of(again) == TWO and np.abs(again.encode(texts) - both).max() < 1e-6
     tokens = [corpus.tokens(tokenizer_of(model), 12, text) for text in (TWO.anchor, TWO.positive)]
     for pairs in (neighbours(corpus.split()[0]), contiguous(corpus.split()[0])):
-        batch = BatchDataset(pairs, tokens[0], None, None, 2, 0, 16, 1, 0, positive_tokens=tokens[1])[0]
+        batch = BatchDataset(TrainingData(pairs, *tokens), 0, 16, towers=2)[0]
         with torch.no_grad():
             found = TrainingEncoder(model.eval())(*batch.features(model, slice(0, 16), torch.device("cpu"))).chunk(2)
         rows = pairs.rows[batch.pair_indices]
@@ -144,7 +144,8 @@ def test_augmentations_leave_the_prompt_alone(encoder, corpus):
     tokens = corpus.tokens(tokenizer, 20, "say it so: ")
     head = tokenizer.encode("say it so: ").ids[:-1]
     assert tokens.prompt_length == len(head) == 5
-    source = BatchDataset(augment(corpus.split()[0], "shuffle", 0.9), tokens, None, Words.of(tokenizer), 1, 0, 64, 1, 0)
+    pairs = augment(corpus.split()[0], "shuffle", 0.9)
+    source = BatchDataset(TrainingData(pairs, tokens, words=Words.of(tokenizer)), 0, 64)
     plain, changed = source[0].columns
     assert all(list(row[:5]) == head for row in (*plain, *changed))
     assert any(list(a) != list(b) for a, b in zip(plain, changed, strict=True))

@@ -63,14 +63,14 @@ def recipe(arguments: Sequence[str], folder: str, rank: int, world: int, port: i
     from sentemb.training import loop
 
     if stop is not None:
-        before = loop.gradients
+        before = loop.backward
 
-        def gradients(*given: Any) -> Any:
-            if given[5] == stop + 1:  # the step: all of the one before is done, and saved where it is to be
+        def backward(*given: Any) -> Any:
+            if given[3] == stop + 1:  # the step: all of the one before is done, and saved where it is to be
                 os.kill(os.getpid(), signal.SIGKILL)
             return before(*given)
 
-        loop.gradients = gradients
+        loop.backward = backward
     train_bookcorpus.main([*arguments, "--threads", "1"])  # (threads of so small a model wait for each other)
 
 
@@ -287,7 +287,7 @@ def corruptions(count: int = 200, kinds: Sequence[str] = ("rnn", "static", "tran
                 specs: dict[str, str] | None = None, seed: int = 0) -> tuple[int, int, str]:  # fmt: skip
     """Damage a file of the newest checkpoint: is it refused by name, set aside, and the one before used?"""
     from sentemb.encoders import load
-    from sentemb.training import newest_valid_checkpoint
+    from sentemb.training.checkpoints import newest_valid_checkpoint, set_aside_damaged
 
     draw, right = random.Random(seed), 0
     with tempfile.TemporaryDirectory() as name:
@@ -311,8 +311,9 @@ def corruptions(count: int = 200, kinds: Sequence[str] = ("rnn", "static", "tran
                 load(newest).encode("hello")
             except InputError as error:
                 named = any(str(p) in str(error) for p in changed)
-            found, told = newest_valid_checkpoint(run)
-            aside = found == run / "checkpoints" / "step-2" and any(str(p) in told[0] for p in changed)
+            point = newest_valid_checkpoint(run)
+            warnings = set_aside_damaged(point)
+            aside = point.checkpoint == run / "checkpoints" / "step-2" and any(str(p) in warnings[0] for p in changed)
             right += named and aside
             if not (named and aside):
                 print(f"corruptions: {damage} {kind} {path.relative_to(run)}: named {named}, set aside {aside}")
@@ -352,19 +353,19 @@ def _watched(arguments: Sequence[str], folder: str, steps: int) -> None:
 
     from sentemb.training import loop
 
-    own, before, each = psutil.Process(), loop.gradients, max(1, steps // 200)
+    own, before, each = psutil.Process(), loop.backward, max(1, steps // 200)
     times = [(time.perf_counter(), time.process_time())]
 
-    def gradients(*given: Any) -> Any:
+    def backward(*given: Any) -> Any:
         times.append((time.perf_counter(), time.process_time()))
-        if given[5] % each == 0:
+        if given[3] % each == 0:
             wall, cpu = np.median(np.diff(np.array(times), axis=0), axis=0)
             with Path(folder, "measured").open("a") as noted:
-                noted.write(f"{given[5]} {own.memory_info().rss / 2**20} {wall} {cpu}\n")
+                noted.write(f"{given[3]} {own.memory_info().rss / 2**20} {wall} {cpu}\n")
             times.clear()
         return before(*given)
 
-    loop.gradients = gradients
+    loop.backward = backward
     recipe(arguments, folder, 0, 1, 0, None)
 
 

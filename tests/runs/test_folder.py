@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from accelerate import Accelerator
@@ -9,9 +10,12 @@ from accelerate import Accelerator
 from recipes import train_bookcorpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
+from sentemb.objectives import InfoNCE
 from sentemb.storage import remove, unlisted, verify, write_folder
-from sentemb.training.log import Log
+from sentemb.training import EpochLayout, TrainingSettings
+from sentemb.training.log import RunLog
 from sentemb.training.selection import saved_best
+from sentemb.training.state import TrainState
 from tests.helpers import (
     TINY,
     records,
@@ -105,13 +109,16 @@ def test_a_resumed_run_leaves_what_only_bears_a_runs_names(job, tmp_path):
 
 def test_a_logger_removes_nothing(job, tmp_path):
     run = job("a", **STEPS, score=dev)
-    before = bytes_of(run)
+    before, batches = bytes_of(run), SimpleNamespace(pairs=None, updates=EpochLayout(64, 16))
+    given = (run, Accelerator(cpu=True), TrainingSettings(), 4)
     for done in (0, 2, 4):
         best = saved_best(run, done, "dev")
-        Log(run, Accelerator(cpu=True), 4, done, 0, "dev", best).close()
+        with RunLog(*given, state=TrainState(done), batches=batches, objective=InfoNCE()):
+            pass
         assert best == (0.5 if done else -float("inf")) and bytes_of(run) == before
     write(run / "best" / "selected.json", json.dumps({"step": 2, "dev": 0.7}))
-    Log(run, Accelerator(cpu=True), 4, 0, 0, "dev").close()
+    with RunLog(*given, state=TrainState(), batches=batches, objective=InfoNCE()):
+        pass
     assert json.loads((run / "best" / "selected.json").read_text()) == {"step": 2, "dev": 0.7}
 
 

@@ -21,11 +21,12 @@ from accelerate import Accelerator
 from recipes import doctor, train_bookcorpus, train_supervised
 from recipes.runner.resume import claimed, differences, on_processes
 from sentemb.encoders import load
-from sentemb.errors import InputError, TrainingFailed, TrainingInterrupted
+from sentemb.errors import InputError, TrainingFailed
 from sentemb.objectives import OBJECTIVES, InfoNCE
 from sentemb.runs import RunFolder
 from sentemb.storage import verify
-from sentemb.training import FitConfig, checkpoints, loop
+from sentemb.training import FitResult, TrainingSettings, checkpoints, loop, nonfinite
+from sentemb.training.step import BatchEncoder
 from tests.helpers import SMALL, records, steady
 from tests.robustness import faults, fuzz
 
@@ -120,8 +121,8 @@ def test_a_signal_ends_after_the_step_and_what_follows_is_exact(job):
             time.sleep(0.5)  # (another thread looks at it)
         return {"dev": 0.5}
 
-    with pytest.raises(TrainingInterrupted, match="after step 3 of 8, saved in .*step-3"):
-        job("b", **STEPS | {"eval_every": 3, "save_every": 0}, score=score, dev="dev")
+    run = job("b", **STEPS | {"eval_every": 3, "save_every": 0}, score=score, dev="dev")
+    assert job.results[-1] == FitResult(3, 8, True, run / "checkpoints" / "step-3")
     assert [r["step"] for r in records(straight.parent / "b")] == [0, 1, 2, 3]
     again = job("b", **STEPS | {"eval_every": 3}, score=score, dev="dev", resume=True)
     assert same(straight, again)
@@ -197,9 +198,9 @@ def test_another_number_of_processes_needs_elastic_and_keeps_the_batches(tmp_pat
 
 
 def test_what_cannot_be_shared_by_so_many_processes_is_refused():
-    config, kept = FitConfig(batch_size=16), {"world_size": 2, "least": 4}
-    assert on_processes(config, kept, 2, False) == FitConfig(batch_size=16, least=4)
-    assert on_processes(config, kept, 4, True) == FitConfig(batch_size=8, least=4)
+    config, kept = TrainingSettings(batch_size=16), {"world_size": 2, "least": 4}
+    assert on_processes(config, kept, 2, False) == TrainingSettings(batch_size=16, smallest_batch=4)
+    assert on_processes(config, kept, 4, True) == TrainingSettings(batch_size=8, smallest_batch=4)
     with pytest.raises(InputError, match="begun on 2 process"):
         on_processes(config, kept, 1, False)
     for world in (3, 32):
@@ -213,22 +214,27 @@ def test_what_cannot_be_shared_by_so_many_processes_is_refused():
 # ---- numbers that are none
 
 
+def fill_gradients(encoder: BatchEncoder, value: float) -> None:
+    for weight in encoder.encoder.parameters():
+        if weight.grad is not None:
+            weight.grad.fill_(value)
+
+
 @pytest.fixture
 def broken_at(monkeypatch):
     """Lets the loss and the gradient of the given steps be NaN."""
 
     def set_steps(*steps: int) -> None:
-        before = loop.gradients
+        before = loop.backward
 
-        def gradients(embedder, objective, batch, config, accelerator, step, twin):
-            loss, seen = before(embedder, objective, batch, config, accelerator, step, twin)
+        def backward(encoder, objective, batch, step, micro_batch):
+            update = before(encoder, objective, batch, step, micro_batch)
             if step in steps:
-                for weight in embedder.parameters():
-                    if weight.grad is not None:
-                        weight.grad.fill_(math.nan)
-            return (math.nan if step in steps else loss), seen
+                update.loss = math.nan
+                fill_gradients(encoder, math.nan)
+            return update
 
-        monkeypatch.setattr(loop, "gradients", gradients)
+        monkeypatch.setattr(loop, "backward", backward)
 
     return set_steps
 
@@ -275,17 +281,16 @@ def test_the_loss_scaler_bears_skips_and_its_own_are_counted(job, broken_at, mon
     monkeypatch.setattr("tests.conftest.Accelerator", scaled)
     broken_at(3, 4)
     assert [r["step"] for r in records(job("a", **STEPS, on_nan="skip"))] == list(range(9))
-    monkeypatch.setattr(loop, "SKIPS", 2)
-    before = loop.gradients
+    monkeypatch.setattr(nonfinite, "MAX_REJECTED", 2)
+    before = loop.backward
 
-    def overflowing(embedder, *given):
-        _, seen = before(embedder, *given)
-        for weight in embedder.parameters():
-            if weight.grad is not None:
-                weight.grad.fill_(math.inf)
-        return 1.0, seen  # a finite loss
+    def overflowing(encoder, *given):
+        update = before(encoder, *given)
+        update.loss = 1.0  # which is finite
+        fill_gradients(encoder, math.inf)
+        return update
 
-    monkeypatch.setattr(loop, "gradients", overflowing)
+    monkeypatch.setattr(loop, "backward", overflowing)
     with pytest.raises(FloatingPointError, match="step 4: no finite gradient in 4 updates"):
         job("b", **STEPS)
 
@@ -304,36 +309,36 @@ def test_what_is_remembered_stands_still_where_the_scaler_leaves_a_step_out(job,
         return made
 
     monkeypatch.setattr("tests.conftest.Accelerator", scaled)
-    before = loop.gradients
+    before = loop.backward
 
-    def overflowing(embedder, objective, batch, config, accelerator, step, twin):
-        loss, seen = before(embedder, objective, batch, config, accelerator, step, twin)
-        for weight in embedder.parameters() if step in (3, 4) else ():
-            if weight.grad is not None:
-                weight.grad.fill_(math.inf)
-        return loss, seen  # which is finite
+    def overflowing(encoder, objective, batch, step, micro_batch):
+        update = before(encoder, objective, batch, step, micro_batch)
+        if step in (3, 4):  # (the loss is finite)
+            fill_gradients(encoder, math.inf)
+        return update
 
-    monkeypatch.setattr(loop, "gradients", overflowing)
+    monkeypatch.setattr(loop, "backward", overflowing)
     run = job("a", **STEPS | {"keep": 0, "log_every": 1}, objective="moco:queue=200,momentum=0.9")
     weights = {n: faults.weights(run / "checkpoints" / f"step-{n}") for n in (2, 4, 6)}
     assert weights[2] == weights[4]  # model, optimiser, queue and twin
     assert weights[6] != weights[4]
     states = {n: json.loads((run / "checkpoints" / f"step-{n}" / "training.json").read_text()) for n in (2, 4, 6)}
     assert [states[n]["scaler"]["scale"] for n in (2, 4, 6)] == [64.0, 16.0, 16.0]
-    told = {r["step"]: (r.get("overflow"), r["gradient_norm"]) for r in records(run)[1:]}
+    told = {r["step"]: (r.get("overflow"), r.get("gradient_norm")) for r in records(run)[1:]}
     assert [step for step, (overflow, norm) in told.items() if overflow and norm is None] == [3, 4]
     assert all(norm > 0 for step, (_, norm) in told.items() if step not in (3, 4))
 
 
 def test_too_many_skips_one_after_another_stop(job, broken_at, monkeypatch):
-    monkeypatch.setattr(loop, "SKIPS", 3)
+    monkeypatch.setattr(nonfinite, "MAX_REJECTED", 3)
     broken_at(2, 4, 5, 6)
     with pytest.raises(FloatingPointError, match="step 6: .*as of the 2 updates before"):
         job("a", **STEPS, on_nan="skip")
 
 
 def test_weights_that_are_no_numbers_are_not_saved(job, monkeypatch, tmp_path):
-    monkeypatch.setattr(FitConfig, "lr_at", lambda self, step, steps: 1e-3 if step < 4 else math.inf)
+    rate = lambda settings, step, steps: 1e-3 if step < 4 else math.inf  # noqa: E731
+    monkeypatch.setattr("sentemb.training.schedule.learning_rate", rate)
     with pytest.raises(
         FloatingPointError, match="step 4: .* is not finite, so it is not saved; the last good .*step-2"
     ):
@@ -366,10 +371,10 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(job, monkeypatch, tmp
 
 
 def test_too_little_memory_names_micro_batch(job, monkeypatch):
-    def full(*given):
+    def full(*given, **more):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
-    monkeypatch.setattr(loop, "gradients", full)
+    monkeypatch.setattr(BatchEncoder, "columns", full)
     with pytest.raises(
         TrainingFailed, match=r"step 1: out of memory .*--micro-batch 4, .*\(now all 16 .*no checkpoint was saved yet"
     ):
@@ -398,7 +403,7 @@ def test_no_whole_checkpoint_is_no_reason_to_begin_anew(job):
     run = job("a", **STEPS)
     for folder in (run / "checkpoints").iterdir():
         (folder / "modules.json").unlink()
-    with pytest.raises(InputError, match="no checkpoint of .* is whole: .*modules.json, which .* is missing"):
+    with pytest.raises(InputError, match="all checkpoints of .* are damaged: .*modules.json, which .* is missing"):
         job("a", resume=True, **STEPS)
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-6", "step-8"]
 
@@ -460,8 +465,11 @@ def test_a_refused_resume_writes_nothing(book_file, tmp_path, monkeypatch, capsy
     train_bookcorpus.main([*begin, "--out", "a"])
     (tmp_path / "a" / "checkpoints" / "step-2" / "modules.json").unlink()
     before = {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
-    for more, said in ((["--max-steps", "4"], "no checkpoint of a is whole"), (["--lr", "1"], "was begun with --lr"),
-                       (["--dev", "stsb"], "was begun with --dev")):  # fmt: skip
+    for more, said in (
+        (["--max-steps", "4"], "all checkpoints of a are damaged"),
+        (["--lr", "1"], "was begun with --lr"),
+        (["--dev", "stsb"], "was begun with --dev"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             train_bookcorpus.main(["--resume", "--out", "a", *more])
         assert stopped.value.code == 2 and said in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,18 @@ from sentemb.objectives import OBJECTIVES
 from sentemb.pairs import PAIRS, Pairs
 from sentemb.registry import build
 from sentemb.runs import RunFolder
-from sentemb.training import FitConfig, checkpoints, describe, refuse_misfit
-from sentemb.training.batches import Batch
-from sentemb.training.monitor import TrainingMonitor
-from sentemb.training.step import gradients, loss_of, seed_of
+from sentemb.training import (
+    TrainingSettings,
+    checkpoints,
+    describe,
+    learning_rate,
+    refuse_misfit,
+    total_steps,
+)
+from sentemb.training.data import Batch
+from sentemb.training.log import BatchGeometry, TrainingMonitor
+from sentemb.training.state import TrainState
+from sentemb.training.step import BatchEncoder, backward, global_loss, seed_of
 from tests.devices import DEVICE, DOUBLE, GPU, SINGLE, near, numbers
 from tests.helpers import SMALL, STATIC, records, steady, torchrun
 from tests.two_processes import hash_of, trained
@@ -156,8 +165,8 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(case, spec, encoder)
     ids = torch.arange(16 * count).view(16, count)
     batch = Batch(columns, ids, torch.arange(16) + (torch.arange(16) > 6) if runs else None)
     objective, accelerator = build(OBJECTIVES, options["objective"]), Accelerator(cpu=not GPU)
-    config = FitConfig(batch_size=16, micro_batch=2)
-    loss, _ = gradients(embedder, objective, batch, config, accelerator, step=3)
+    batch_encoder = BatchEncoder(embedder, accelerator, TrainingSettings())
+    update = backward(batch_encoder, objective, batch, step=3, micro_batch=2)
     cached = {name: p.grad.clone() for name, p in embedder.named_parameters() if p.grad is not None}
     embedder.zero_grad()
 
@@ -169,9 +178,9 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(case, spec, encoder)
         found = embedder(*batch.features(model, part, DEVICE))
         parts.append(found.chunk(len(columns)))
     together = tuple(torch.cat(column) for column in zip(*parts, strict=True))
-    whole, _ = loss_of(objective, together, batch, accelerator)
+    whole, _ = global_loss(objective, together, batch, accelerator)
     whole.backward()
-    assert loss == near(whole.item(), DOUBLE)
+    assert update.loss == near(whole.item(), DOUBLE)
     norm = torch.stack([slope.norm() for slope in cached.values()]).norm()
     assert norm > 0
     for name, p in embedder.named_parameters():
@@ -226,9 +235,11 @@ def test_identical_views_and_collapse_are_told(job, capsys):
     run = job("a", pairs="dropout", max_steps=2)  # an encoder without dropout
     assert "identical" in records(run)[0]["warnings"][0]
     assert records(run)[0]["alignment"] == pytest.approx(0, abs=1e-9)  # (halves of a batch are summed apart)
-    watch = TrainingMonitor()
-    assert watch.degenerate(1, 0.3, 0.9) is None and "collapse" in watch.degenerate(2, 0.3, 0.999)
-    assert watch.degenerate(3, 0.3, 0.999) is None  # told once
+    monitor, even = TrainingMonitor(TrainState()), BatchGeometry(0.3, -2.0, -3.0, 0.7, 0.9, 0.5)
+    collapsed = replace(even, mean_cosine=0.999)
+    assert monitor.check_geometry(1, even, True) is None
+    assert "collapse" in monitor.check_geometry(2, collapsed, True)
+    assert monitor.check_geometry(3, collapsed, True) is None  # warned of once
 
 
 def test_pairs_and_objectives_that_do_not_fit_are_refused(job):
@@ -305,17 +316,18 @@ def test_pretrained_embeddings_stay_as_they_are(job, encoder):
 
 
 def test_a_diverging_run_stops_with_its_step(job, monkeypatch):
-    monkeypatch.setattr(FitConfig, "lr_at", lambda self, step, steps: math.inf)
+    monkeypatch.setattr("sentemb.training.schedule.learning_rate", lambda *given: math.inf)
     with pytest.raises(FloatingPointError, match="step 2: .*try a lower --lr"):
         job("a", max_steps=5)
 
 
 def test_steps_and_learning_rate():
-    assert FitConfig(batch_size=10).steps(105, 1) == 11  # ten full ones and one of five
-    assert FitConfig(batch_size=10, epochs=2).steps(105, 2) == 12
-    assert FitConfig(batch_size=10, max_steps=99).steps(105, 1) == 99  # as many epochs as that takes
-    assert FitConfig(batch_size=10, max_steps=99, epochs=1).steps(105, 1) == 11
-    rates = [FitConfig(lr=1, warmup=4).lr_at(step, 10) for step in range(1, 11)]
+    assert total_steps(TrainingSettings(batch_size=10), 105, 1) == 11  # ten full ones and one of five
+    assert total_steps(TrainingSettings(batch_size=10, epochs=2), 105, 2) == 12
+    assert total_steps(TrainingSettings(batch_size=10, max_steps=99), 105, 1) == 99  # as many epochs as that takes
+    assert total_steps(TrainingSettings(batch_size=10, max_steps=99, epochs=1), 105, 1) == 11
+    settings = TrainingSettings(lr=1, warmup=4)
+    rates = [learning_rate(settings, step, 10) for step in range(1, 11)]
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
 
 
@@ -334,13 +346,13 @@ def test_steps_and_learning_rate():
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong)).replace("_", "-")):
-        FitConfig(**wrong)
+        TrainingSettings(**wrong)
 
 
 def test_the_first_line_says_what_one_update_sees(encoder):
     pairs, embedder = PAIRS["neighbours"](np.array([[0, 1001]])), TrainingEncoder(encoder("transformer"))
-    config = FitConfig(batch_size=32, micro_batch=8)
-    said = describe(config, build(OBJECTIVES, "infonce"), pairs, Accelerator(cpu=True), embedder)
+    settings = TrainingSettings(batch_size=32, micro_batch=8)
+    said = describe(settings, build(OBJECTIVES, "infonce"), pairs, Accelerator(cpu=True), embedder)
     for part in ("1 process(es) on cpu", "precision no", "attention packed", "in parts of 8", "31 in-batch negatives"):
         assert part in said
     assert "32 steps over 1,000 pairs" in said
@@ -351,6 +363,7 @@ def test_a_run_without_any_two_neighbours_teaches_nothing_and_harms_nothing(obje
     embedder = TrainingEncoder(encoder("rnn:hidden=4"))
     batch = Batch([[np.arange(3, 8)] * 4], torch.arange(4)[:, None], torch.arange(4) * 5)
     made, accelerator = build(OBJECTIVES, objective), Accelerator(cpu=True)
-    loss, seen = gradients(embedder, made, batch, FitConfig(), accelerator, step=1)
-    assert loss == 0 and [len(side) for side in seen.partners] == [1, 1] and seen.given is None
+    update = backward(BatchEncoder(embedder, accelerator, TrainingSettings()), made, batch, step=1)
+    assert update.loss == 0 and [len(side) for side in update.positives] == [1, 1]
+    assert update.objective_inputs is None
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in embedder.parameters())

@@ -8,9 +8,8 @@ import pytest
 
 from sentemb.corpus import Tokens
 from sentemb.pairs import Pairs, contiguous, neighbours
-from sentemb.training import BatchDataset, EpochLayout
-from sentemb.training.batches import Batch
-from sentemb.training.samplers import ContiguousSampler, LengthBucketedSampler, pairs_per_rank, rank_share
+from sentemb.training import BatchDataset, EpochLayout, TrainingData
+from sentemb.training.data import Batch, ContiguousSampler, LengthBucketedSampler, pairs_per_rank, rank_share
 
 
 def sizes(updates: EpochLayout) -> list[int]:
@@ -107,7 +106,7 @@ def source(pairs: Pairs, world: int = 1, rank: int = 0, batch_size: int = 8) -> 
     rng = np.random.default_rng(0)
     offsets = np.concatenate([[0], rng.integers(1, 30, 400).cumsum()])
     tokens = Tokens(rng.integers(0, 1000, offsets[-1]).astype(np.uint16), offsets)
-    return BatchDataset(pairs, tokens, None, None, 1, 5, batch_size, world, rank)
+    return BatchDataset(TrainingData(pairs, tokens), 5, batch_size, world, rank)
 
 
 def content(batch: Batch) -> list:
@@ -129,7 +128,7 @@ def test_each_pair_of_sentences_is_encoded_once_an_epoch(world):
     seen: Counter[tuple[int, int]] = Counter()
     for rank in range(world):
         made = source(pairs, world, rank)
-        names = {int(name): row for row, name in enumerate(made.tokens.distinct())}
+        names = {int(name): row for row, name in enumerate(made.data.tokens.distinct())}
         for batch in made.batches(0, len(made)):
             seen.update((names[a], names[b]) for a, b in batch.ids.tolist())
             assert len(batch) == (batch.pairs_per_rank or ())[rank]

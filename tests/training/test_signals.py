@@ -19,7 +19,7 @@ from sentemb.training.signals import StopRequest
 def asked(signals: StopRequest, number: int) -> None:
     """Another thread looks at signals: it takes a moment."""
     until = time.monotonic() + 5
-    while signals.asked != number:
+    while signals.signal != number:
         assert time.monotonic() < until
         time.sleep(0.01)
 
@@ -29,7 +29,7 @@ def test_a_signal_is_remembered_and_handlers_are_put_back(name, capfd):
     number = getattr(signal, name)
     before = signal.getsignal(number)
     with StopRequest() as signals:
-        assert not signals.asked
+        assert not signals.signal
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)  # passed on by a launcher, at once: the same request
         asked(signals, number)
@@ -45,27 +45,39 @@ def test_a_second_one_exits_at_once():
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     process.terminate()
-    time.sleep(signal_handling.AGAIN + 0.3)
+    time.sleep(signal_handling.REPEAT_SECONDS + 0.3)
     assert process.poll() is None
     process.terminate()
     _, said = process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGTERM and "once more to exit at once" in said
 
 
+def test_in_a_library_the_first_one_asks_and_the_second_one_interrupts(monkeypatch):
+    monkeypatch.setattr(signal_handling, "REPEAT_SECONDS", 0.05)
+    with StopRequest(exits=False) as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        asked(signals, signal.SIGINT)
+        time.sleep(0.1)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        assert signals.requested
+
+
 def test_hanging_up_is_never_a_second_one_and_nohup_is_respected(monkeypatch):
-    monkeypatch.setattr(signal_handling, "AGAIN", -1.0)
+    monkeypatch.setattr(signal_handling, "REPEAT_SECONDS", -1.0)
     with StopRequest() as signals:
         os.kill(os.getpid(), signal.SIGINT)
         asked(signals, signal.SIGINT)
         os.kill(os.getpid(), signal.SIGHUP)
         time.sleep(0.2)
-        assert signals.asked == signal.SIGINT
+        assert signals.signal == signal.SIGINT
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopRequest() as signals:
             os.kill(os.getpid(), signal.SIGHUP)
             time.sleep(0.2)
-            assert not signals.asked
+            assert not signals.signal
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -75,7 +87,7 @@ def test_other_threads_train_without_handlers():
     thread = threading.Thread(target=lambda: done.append(StopRequest().__enter__()))
     thread.start()
     thread.join()
-    assert done[0].asked == 0
+    assert done[0].signal == 0
 
 
 def test_errors_that_are_none_of_the_code_are_explained():
@@ -103,7 +115,7 @@ def test_a_second_one_exits_though_the_main_thread_is_deep_in_a_library():
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    time.sleep(signal_handling.AGAIN + 0.3)
+    time.sleep(signal_handling.REPEAT_SECONDS + 0.3)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGINT

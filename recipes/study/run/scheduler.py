@@ -175,7 +175,7 @@ class _Stop:
 def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
     """The study with what all its encoders share, each setting checked as the recipe does."""
     from recipes.runner import check_settings
-    from sentemb.training import FitConfig
+    from sentemb.training import TrainingSettings
 
     shared = {"corpus": corpus, "data": str(data) if data else None, "tasks": tasks, "score": False}
     encoders: Sequence[EncoderSpec] = [replace(p, settings=p.settings | shared) for p in study.encoders]
@@ -185,7 +185,7 @@ def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
             if settings["init"] is not None:
                 settings["encoder"] = None
             check_settings(settings)
-            FitConfig(**{f.name: settings[f.name] for f in fields(FitConfig) if f.name in settings})
+            TrainingSettings(**{f.name: settings[f.name] for f in fields(TrainingSettings) if f.name in settings})
             choose("select", settings["select"], ("last", "best"))
         except InputError as error:
             raise InputError(f"encoder {planned.name}: {error}") from None

@@ -70,7 +70,7 @@ def _train(planned: EncoderSpec, out: Path, corpus: Corpus) -> None:
         if (out / MODEL / MODULES).is_file():
             verify(out / MODEL)
             return
-    if out.exists() and newest_valid_checkpoint(out)[0] is None:  # killed before its first checkpoint
+    if out.exists() and newest_valid_checkpoint(out).checkpoint is None:  # killed before its first checkpoint
         refuse_foreign(out, True, (ROW, ARRAYS))
         shutil.rmtree(out)
     settings = dict(planned.settings)

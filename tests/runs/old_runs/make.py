@@ -14,6 +14,7 @@ import shutil
 import signal
 import tarfile
 from pathlib import Path
+from typing import Any
 
 VERSION = "0.1.0"
 WORK = Path("/tmp/old_runs")
@@ -62,20 +63,20 @@ def corpus() -> str:
 
 def stop_at(step: int) -> None:
     """Ask this process to end, as a scheduler does, when the learning rate of that step is asked for."""
-    from sentemb.training import FitConfig
+    from sentemb.training import loop
 
-    before = FitConfig.lr_at
+    before = loop.set_learning_rate
 
-    def lr_at(self: FitConfig, at: int, steps: int) -> float:
+    def interrupting(optimizer: Any, settings: Any, at: int, steps: int) -> None:
         if at == step:
-            FitConfig.lr_at = before  # type: ignore[method-assign]
+            loop.set_learning_rate = before
             os.kill(os.getpid(), signal.SIGTERM)
             import time
 
             time.sleep(0.5)  # (a thread reads the signal)
-        return before(self, at, steps)
+        before(optimizer, settings, at, steps)
 
-    FitConfig.lr_at = lr_at  # type: ignore[method-assign]
+    loop.set_learning_rate = interrupting
 
 
 def main() -> None:

@@ -14,11 +14,17 @@ from torch.utils.data import DataLoader, Dataset
 from sentemb.corpus import Tokens
 from sentemb.encoders import towers_of
 from sentemb.forward import Features, collate_tokens
-from sentemb.pairs import Numbers, Pairs, Words
-from sentemb.training.samplers import ContiguousSampler, EpochLayout, LengthBucketedSampler, pairs_per_rank, rank_share
+from sentemb.pairs import Noise, Numbers, Pairs, Words
+from sentemb.training.data.samplers import (
+    ContiguousSampler,
+    EpochLayout,
+    LengthBucketedSampler,
+    pairs_per_rank,
+    rank_share,
+)
 from sentemb.training.signals import ignore_signals
 
-AT_ONCE = 1_000_000  # sentences looked at
+CHUNK = 1_000_000  # sentences whose lengths are looked at together
 
 
 @dataclass(frozen=True)
@@ -42,53 +48,70 @@ class Batch:
         lengths = list(self.prompt_lengths or [0] * len(rows))
         cut = 1 if len(towers_of(model)) > 1 else len(rows)
         sides: list[Features] = []
-        for columns, own in ((rows[:cut], lengths[:cut]), (rows[cut:], lengths[cut:])):
+        for columns, prompt_lengths in ((rows[:cut], lengths[:cut]), (rows[cut:], lengths[cut:])):
             if columns:
                 features = collate_tokens(model, [row for column in columns for row in column])
-                prompts = {"prompt_lengths": own} if any(own) else {}
+                prompts = {"prompt_lengths": prompt_lengths} if any(prompt_lengths) else {}
                 sides.append({name: value.to(device) for name, value in features.items()} | prompts)
         return sides
 
 
 @dataclass(frozen=True)
-class BatchDataset:
-    """Makes the batches of updates out of pairs and tokens."""
+class TrainingData:
+    """What is trained on: positive pairs of sentences, and the sentences' token ids."""
 
-    pairs: Pairs
-    tokens: Tokens  # of the first side
-    names: np.ndarray | None  # int64 [sentences], equal where sentences are copies; None: the tokens' own
-    words: Words | None
-    towers: int
+    pairs: Pairs  # rows of tokens
+    tokens: Tokens  # of the first side of each pair
+    positive_tokens: Tokens | None = None  # of the other sides, where they have another prompt; None: the same
+    words: Words | None = None  # how token ids make words, where the pairs' noise changes some
+
+
+@dataclass(frozen=True)
+class BatchDataset:
+    """Makes this process' batch of each update."""
+
+    data: TrainingData
     seed: int
-    batch_size: int  # per process
-    world: int
-    rank: int
-    least: int = 0  # pairs of the smallest update; 0: two a process
-    positive_tokens: Tokens | None = None  # of the other sides, with another prompt; None: the same
+    batch_size: int  # pairs per process
+    world: int = 1
+    rank: int = 0
+    smallest_batch: int = 0  # pairs of an epoch's last update, at least, on all processes; 0: two a process
+    towers: int = 1
+    sentence_ids: np.ndarray | None = None  # int64 [sentences], equal where sentences are copies; None: the tokens' own
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs of an epoch."""
+        return self.data.pairs
 
     @property
     def others(self) -> Tokens:
         """Tokens of the second side and of hard negatives."""
-        return self.tokens if self.positive_tokens is None else self.positive_tokens
+        return self.data.tokens if self.data.positive_tokens is None else self.data.positive_tokens
+
+    @property
+    def pairs_per_process(self) -> int:
+        """Pairs of a full batch on each process."""
+        return min(self.batch_size, len(self.pairs) // self.world)
 
     @cached_property
     def longest(self) -> int:
         """Tokens of the longest sentence of the second side."""
         tokens = self.others
-        starts = range(0, len(tokens), AT_ONCE)
-        return max(int(tokens.lengths(slice(start, start + AT_ONCE)).max()) for start in starts)
+        starts = range(0, len(tokens), CHUNK)
+        return max(int(tokens.lengths(slice(start, start + CHUNK)).max()) for start in starts)
 
     @cached_property
     def updates(self) -> EpochLayout:
         """What an epoch is made of."""
-        return EpochLayout(len(self.pairs), self.batch_size, self.world, self.least)
+        return EpochLayout(len(self.pairs), self.batch_size, self.world, self.smallest_batch)
 
     @cached_property
     def order(self) -> LengthBucketedSampler | ContiguousSampler:
         """The pairs of each update."""
         if self.pairs.are_contiguous:
             return ContiguousSampler(self.updates, self.seed)
-        return LengthBucketedSampler(self.updates, partial(_lengths, self.pairs, self.tokens), self.seed)
+        return LengthBucketedSampler(self.updates, partial(_lengths, self.pairs, self.data.tokens), self.seed)
 
     def batches(self, done: int, steps: int, workers: int = 0) -> Iterator[Batch]:
         """This process's batches of updates ``done + 1`` to ``steps``, made ahead by so many worker processes."""
@@ -108,32 +131,40 @@ class BatchDataset:
         return len(self.updates)
 
     def __getitem__(self, step: int) -> Batch:
-        """This process's batch of update ``step + 1``, whatever was asked for before."""
-        whole = self.order[step]
-        chosen = rank_share(whole, self.rank, self.world, self.pairs.are_contiguous)
-        rows = self.pairs.rows[chosen]  # [n, k]
-        of_columns = [self.tokens, *[self.others] * (rows.shape[1] - 1)]
+        """This process' batch of update ``step + 1``, whatever was asked for before."""
+        pair_indices = self.order[step]
+        share = rank_share(pair_indices, self.rank, self.world, self.pairs.are_contiguous)
+        rows = self.pairs.rows[share]  # [n, k]
+        of_columns = [self.data.tokens, *[self.others] * (rows.shape[1] - 1)]
         columns = [tokens.rows(column) for tokens, column in zip(of_columns, rows.T, strict=True)]
-        ids = torch.from_numpy((self.tokens.distinct() if self.names is None else self.names)[rows])
+        sentence_ids = self.data.tokens.distinct() if self.sentence_ids is None else self.sentence_ids
+        ids = torch.from_numpy(sentence_ids[rows])
         positions, labels = None, None
         if self.pairs.labels is not None:
-            labels = torch.from_numpy(self.pairs.labels[chosen])
+            labels = torch.from_numpy(self.pairs.labels[share])
         if self.pairs.positions is not None:
-            positions = torch.from_numpy(self.pairs.positions[chosen])
+            positions = torch.from_numpy(self.pairs.positions[share])
             if self.towers > 1:
-                of_columns = [self.tokens, self.others]
+                of_columns = [self.data.tokens, self.others]
                 columns, ids = [*columns, self.others.rows(rows[:, 0])], ids.expand(-1, 2)
-        if self.pairs.noise is not None and self.words is not None:
-            rng = np.random.default_rng((self.seed, step + 1, self.rank))
-            cut = self.others.prompt_length  # (a prompt stays as it is)
-            columns[1] = [
-                np.concatenate([row[:cut], self.words.changed(row[cut:], self.pairs.noise, rng, self.longest - cut)])
-                if cut
-                else self.words.changed(row, self.pairs.noise, rng, self.longest)
-                for row in columns[1]
-            ]
-        lengths = tuple(tokens.prompt_length for tokens in of_columns)
-        return Batch(columns, ids, positions, labels, pairs_per_rank(len(whole), self.world), whole, lengths)
+        if self.pairs.noise is not None and self.data.words is not None:
+            columns[1] = self._augmented(columns[1], step, self.data.words, self.pairs.noise)
+        return Batch(
+            columns,
+            ids,
+            positions,
+            labels,
+            pairs_per_rank(len(pair_indices), self.world),
+            pair_indices,
+            prompt_lengths=tuple(tokens.prompt_length for tokens in of_columns),
+        )
+
+    def _augmented(self, rows: list[np.ndarray], step: int, words: Words, noise: Noise) -> list[np.ndarray]:
+        """Token rows with words deleted, repeated or moved; a prompt before them stays as it is."""
+        rng = np.random.default_rng((self.seed, step + 1, self.rank))
+        prompt = self.others.prompt_length
+        longest = self.longest - prompt
+        return [np.concatenate([row[:prompt], words.changed(row[prompt:], noise, rng, longest)]) for row in rows]
 
 
 def _lengths(pairs: Pairs, tokens: Tokens, numbers: Numbers) -> Numbers:

@@ -1,0 +1,21 @@
+"""What each update is made of: the order of pairs, and batches of token ids."""
+
+from sentemb.training.data.batches import Batch, BatchDataset, TrainingData
+from sentemb.training.data.samplers import (
+    ContiguousSampler,
+    EpochLayout,
+    LengthBucketedSampler,
+    pairs_per_rank,
+    rank_share,
+)
+
+__all__ = [
+    "Batch",
+    "BatchDataset",
+    "ContiguousSampler",
+    "EpochLayout",
+    "LengthBucketedSampler",
+    "TrainingData",
+    "pairs_per_rank",
+    "rank_share",
+]

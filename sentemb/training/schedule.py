@@ -1,0 +1,34 @@
+"""How many updates a run has, and the learning rate of each."""
+
+import torch
+
+from sentemb.errors import InputError
+from sentemb.training.data import EpochLayout
+from sentemb.training.settings import TrainingSettings
+
+
+def total_steps(settings: TrainingSettings, pairs: int, processes: int) -> int:
+    """Updates of the whole run over ``pairs`` pairs.
+
+    Raises:
+        InputError: there are too few pairs for one update.
+    """
+    epoch = len(EpochLayout(pairs, settings.batch_size, processes, settings.smallest_batch))
+    if not epoch:
+        raise InputError(f"{pairs} usable pair(s) are too few to train on; each of {processes} process(es) needs 2")
+    if settings.max_steps is None:
+        return epoch * (settings.epochs or 1)
+    return settings.max_steps if settings.epochs is None else min(settings.max_steps, epoch * settings.epochs)
+
+
+def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
+    """Learning rate of update ``step`` (1, 2, ...) of ``steps``: a linear warm-up, then a linear fall towards 0."""
+    if step <= settings.warmup:
+        return settings.lr * step / settings.warmup
+    return settings.lr * (steps - step + 1) / max(1, steps - settings.warmup)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, settings: TrainingSettings, step: int, steps: int) -> None:
+    """Give the optimiser the learning rate of update ``step`` of ``steps``."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(settings, step, steps)

@@ -1,0 +1,52 @@
+"""The settings of training: everything its result depends on, besides model, objective, pairs and processes."""
+
+from dataclasses import dataclass
+
+from sentemb.settings import check_settings, setting
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train. Each field is a flag of the recipes and a keyword argument of ``sentemb.train``."""
+
+    epochs: int | None = setting(None, "passes over all pairs; default 1, or as many as --max-steps needs", at_least=1)
+    max_steps: int | None = setting(None, "stop after so many updates at the latest", at_least=1)
+    batch_size: int = setting(256, "pairs per process; all other pairs of the global batch are negatives", at_least=2)
+    micro_batch: int = setting(
+        0, "encode so many pairs at a time: the same gradient in less memory; 0: all at once", at_least=0
+    )
+    lr: float = setting(1e-3, "highest learning rate of AdamW", above=0)
+    warmup: int = setting(100, "updates over which the learning rate rises; then it falls linearly to 0", at_least=0)
+    weight_decay: float = setting(0.0, "of AdamW, on all weights that are trained", at_least=0)
+    clip: float = setting(1.0, "greatest gradient norm", above=0)
+    mlm: float = setting(
+        0.0, "weight of masked-language modelling beside the objective (transformers; SimCSE: 0.1)", at_least=0
+    )
+    seed: int = setting(0, "of weights, order and dropout", at_least=0, below=2**32)
+    log_every: int = setting(10, "updates between records of log.jsonl", at_least=1)
+    eval_every: int = setting(
+        100, "updates between held-out scores, last/ and best/; 0: first and last only", at_least=0
+    )
+    save_every: int = setting(
+        500, "updates between checkpoints to resume from, and one at the end; 0: none", at_least=0
+    )
+    keep: int = setting(2, "newest checkpoints that stay; 0: all", at_least=0)
+    on_nan: str = setting(
+        "stop",
+        "what an update does whose loss or gradient is not finite: stop the run, or skip it and say so",
+        choices=("stop", "skip"),
+    )
+    compile: bool = setting(False, "torch.compile the forward: minutes of compiling first, and no packing")
+    smallest_batch: int = 0  # pairs of an epoch's last update, at least, on all processes; 0: two a process (no flag)
+    workers: int = setting(0, "processes that make batches ahead; the same batches for any number", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def evaluates_at(self, step: int, steps: int) -> bool:
+        """Whether the model is scored after update ``step`` of ``steps``."""
+        return step == steps or (self.eval_every > 0 and step % self.eval_every == 0)
+
+    def saves_at(self, step: int, steps: int) -> bool:
+        """Whether a checkpoint is written after update ``step`` of ``steps``."""
+        return self.save_every > 0 and (step == steps or step % self.save_every == 0)

@@ -1,0 +1,74 @@
+"""The loss of the global batch: embeddings of all processes go to the objective, with exact gradients."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from sentemb.objectives import Extras, Objective
+from sentemb.training.data import Batch
+from sentemb.training.distributed import gather, gather_plain
+
+ObjectiveInputs = tuple[Tensor, Tensor, Extras]
+
+
+@dataclass
+class Update:
+    """The loss of one update and the embeddings of the global batch that it is of, without their graph."""
+
+    positives: tuple[Tensor, Tensor]  # [n, d] each, rows i are a positive pair; for the log
+    objective_inputs: ObjectiveInputs | None  # what the objective was given; None: it was not called
+    loss: float = math.nan  # read from its device after the backward pass, which would wait for it otherwise
+    gradient_norm: float = math.nan  # before clipping
+    overflow: bool = False  # fp16's scaled gradient was not finite: the loss scaler left the update out
+    rejection: str | None = None  # why the update was skipped; None: it was not
+
+
+def global_loss(
+    objective: Objective,
+    columns: tuple[Tensor, ...],
+    batch: Batch,
+    accelerator: Accelerator,
+    targets: tuple[Tensor, ...] = (),
+) -> tuple[Tensor, Update]:
+    """The scalar loss with its graph, and the same as an :class:`Update`.
+
+    Args:
+        objective: sees the rows of all processes.
+        columns: ``[n, d]`` for each column of the batch, the embeddings of this process' pairs.
+        batch: this process' pairs.
+        accelerator: the processes.
+        targets: as ``columns``, of the momentum encoder; (): there is none.
+    """
+    device, pairs_per_rank = accelerator.device, batch.pairs_per_rank
+    views = [gather(column, pairs_per_rank) for column in columns]
+    momentum_views = [gather_plain(column, pairs_per_rank) for column in targets]
+    ids = gather_plain(batch.ids.to(device), pairs_per_rank)
+    positions, labels = (
+        None if numbers is None else gather_plain(numbers.to(device), pairs_per_rank)
+        for numbers in (batch.positions, batch.labels)
+    )
+    if positions is None:
+        x, y, *hard = views
+        negatives = torch.stack(hard, dim=1) if hard else None
+        pair = (momentum_views[0], momentum_views[1]) if momentum_views else None
+        extras = Extras(ids, negatives, labels=labels, targets=pair)
+        return _loss_and_update(objective, x, y, extras)
+    x, y = views[0], views[-1]
+    first = (positions.diff() == 1).nonzero()[:, 0]  # sentences whose follower is the next of the batch
+    if not len(first):  # no two neighbours: nothing to learn from
+        return 0 * (x.sum() + y.sum()), Update((x[:1].detach(), y[:1].detach()), None)
+    if "runs" in objective.needs | objective.takes:
+        loss, update = _loss_and_update(objective, x, y, Extras(ids, positions=positions))
+        update.positives = (x[first].detach(), y[first + 1].detach())
+        return loss, update
+    pair = (momentum_views[0][first], momentum_views[-1][first + 1]) if momentum_views else None
+    pair_ids = torch.stack([ids[first, 0], ids[first + 1, 0]], dim=1)
+    return _loss_and_update(objective, x[first], y[first + 1], Extras(pair_ids, targets=pair))
+
+
+def _loss_and_update(objective: Objective, x: Tensor, y: Tensor, extras: Extras) -> tuple[Tensor, Update]:
+    views = (x.detach(), y.detach())
+    return objective(x, y, extras), Update(views, (*views, extras))
