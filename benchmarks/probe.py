@@ -26,25 +26,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from eval import (
-    GROUPS,
-    Data,
-    EmbeddingCache,
-    Encoder,
-    Fold,
-    Logistic,
-    Result,
-    choose_tasks,
-    data_folder,
-    kfold,
-    nested,
-    read,
-    split,
-    stratified,
-)
+from eval import GROUPS, Data, Fold, Logistic, Result, choose_tasks, data_folder, kfold, nested, read, split, stratified
 from sentemb.encoders import load, minilm_folder
 from sentemb.errors import InputError
 from sentemb.storage import cache_dir
+from sentemb.validation import CachedEncoder, EmbeddingCache
 
 
 def random_features(x: np.ndarray, width: int) -> np.ndarray:
@@ -55,7 +41,7 @@ def random_features(x: np.ndarray, width: int) -> np.ndarray:
     return np.tanh(x @ weights)
 
 
-def arrays(data: Data, encode: Encoder, width: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+def arrays(data: Data, encode: CachedEncoder, width: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Features, labels, and the row numbers of each part."""
     x, y, rows, start = [], [], {}, 0
     for name, part in data.parts.items():
@@ -125,7 +111,7 @@ def plain(
     return time.perf_counter() - start, round(float(np.mean(scores)), 2), values, count
 
 
-def race(data: Sequence[Data], encode: Encoder, width: int, share: float) -> float:
+def race(data: Sequence[Data], encode: CachedEncoder, width: int, share: float) -> float:
     """Print both times of each task; returns how many times faster ours is in all."""
     print(f"{width} dimensions\n{'task':6} {'ours, s':>9} {'scikit-learn, s':>16} {'ratio':>7}   accuracies")
     total = np.zeros(2)
@@ -151,7 +137,7 @@ def path(x: np.ndarray, y: np.ndarray, fold: Fold, grid: Sequence[float]) -> lis
     return [model.set_params(C=c).fit(train, y[fold.train]).score(test, y[fold.test]) for c in grid]
 
 
-def agree(data: Sequence[Data], encode: Encoder) -> None:
+def agree(data: Sequence[Data], encode: CachedEncoder) -> None:
     """Print where our probe and scikit-learn, in float64 and converged, differ."""
     same = folds = 0
     for task in data:
@@ -191,7 +177,7 @@ def main() -> None:
         if not all(task.task.probed for task in data):
             raise InputError(f"--tasks has a task without a probe; take some of {', '.join(GROUPS['transfer'])}")
         model = load(minilm_folder(), device="cpu")
-        encode = Encoder(model, progress=True, cache=EmbeddingCache(cache_dir() / "benchmarks", model))
+        encode = CachedEncoder(model, progress=True, cache=EmbeddingCache(cache_dir() / "benchmarks", model))
         encode.prepare([text for task in data for text in task.texts])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,10 +5,7 @@ from typing import TYPE_CHECKING
 from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
-    from eval.embedding_cache import EmbeddingCache
-    from eval.encode import Encoder
     from eval.evaluator import SentEvalEvaluator
-    from eval.heldout import ONE_SIDE, TWO_TOWERS, HeldOut, geometry_of, held_out, sides_of, similarities
     from eval.probes import PROBES, SEED, Fold, Logistic, Result, kfold, nested, split, stratified
     from eval.scorer import Settings, evaluate, measure, score, stsb_dev
     from eval.senteval_api import SE
@@ -18,18 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GROUPS",
-    "ONE_SIDE",
     "PACKAGES",
     "PROBES",
     "SE",
     "SEED",
     "TASKS",
-    "TWO_TOWERS",
     "Data",
-    "EmbeddingCache",
-    "Encoder",
     "Fold",
-    "HeldOut",
     "Logistic",
     "Result",
     "SentEvalEvaluator",
@@ -41,16 +33,12 @@ __all__ = [
     "data_folder",
     "evaluate",
     "format_table",
-    "geometry_of",
-    "held_out",
     "kfold",
     "measure",
     "named",
     "nested",
     "read",
     "score",
-    "sides_of",
-    "similarities",
     "split",
     "stratified",
     "stsb_dev",
@@ -59,16 +47,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "EmbeddingCache": "eval.embedding_cache",
-        "Encoder": "eval.encode",
         "SentEvalEvaluator": "eval.evaluator",
-        "HeldOut": "eval.heldout",
-        "ONE_SIDE": "eval.heldout",
-        "TWO_TOWERS": "eval.heldout",
-        "geometry_of": "eval.heldout",
-        "held_out": "eval.heldout",
-        "sides_of": "eval.heldout",
-        "similarities": "eval.heldout",
         "Fold": "eval.probes",
         "Logistic": "eval.probes",
         "PROBES": "eval.probes",

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from eval.embedding_cache import EmbeddingCache
-from eval.heldout import HeldOut, held_out
 from eval.probes import PROBES
 from eval.scorer import Settings, measure
 from eval.significance import compare
@@ -21,6 +19,7 @@ from sentemb.errors import InputError
 from sentemb.registry import build
 from sentemb.runs import RunFolder, model_folder
 from sentemb.storage import write_text
+from sentemb.validation import EmbeddingCache, HeldOutPairs, held_out_pairs
 
 
 def corpus_of(checkpoint: Path) -> str | None:
@@ -35,15 +34,15 @@ def corpus_of(checkpoint: Path) -> str | None:
     return None
 
 
-def _pairs(given: str | None, checkpoint: str, tasks: Sequence[Data]) -> HeldOut | None:
+def _pairs(given: str | None, checkpoint: str, tasks: Sequence[Data]) -> HeldOutPairs | None:
     """Held-out neighbours of the corpus named, else of the run's own, else (where STS-B will not do) of the sample."""
     if given:
-        return held_out(open_corpus(given))
+        return held_out_pairs(open_corpus(given))
     corpus = corpus_of(Path(checkpoint))
     if corpus is None and any("STS-B" in data.task.name for data in tasks):
         return None
     try:
-        return held_out(open_corpus(corpus or "sample"))
+        return held_out_pairs(open_corpus(corpus or "sample"))
     except InputError as error:
         print(f"no neighbours' geometry: {error}", file=sys.stderr)
         return None

@@ -11,9 +11,6 @@ from sentence_transformers import SentenceTransformer
 from sklearn.metrics import f1_score, mean_squared_error
 from tqdm import tqdm
 
-from eval.embedding_cache import EmbeddingCache
-from eval.encode import Encoder
-from eval.heldout import HeldOut, Sides, geometry_of, sides_of
 from eval.probes import SEED, Logistic, Probe, Regression, kfold, nested, regress, split
 from eval.sts import Similarity, aggregate, correlate, cosines
 from eval.tasks import GROUPS, METRICS, Data, Part, Task, kind_of
@@ -27,6 +24,7 @@ from sentemb.geometry import (
     uniformity,
     uniformity_optimum,
 )
+from sentemb.validation import CachedEncoder, EmbeddingCache, HeldOutPairs, Sides, held_out_geometry, sides_of
 
 Encode = Callable[[Sequence[str]], np.ndarray]  # n sentences to [n, d], all finite
 
@@ -172,7 +170,7 @@ def _regressed(data: Data, encode: Encode, settings: Settings) -> Scored:
 def measure(
     model: SentenceTransformer,
     tasks: Sequence[Data],
-    pairs: HeldOut | None,
+    pairs: HeldOutPairs | None,
     batch_size: int = 128,
     progress: bool = False,
     settings: Settings | None = None,
@@ -195,7 +193,7 @@ def measure(
         are not finite joins ``failed`` and does not stop the others. No random state is touched.
     """
     settings, failed = settings or Settings(), dict(failed or {})
-    encode = Encoder(model, batch_size, progress, cache)
+    encode = CachedEncoder(model, batch_size, progress, cache)
     sides = sides_of(model, encode, batch_size, progress)
     paired = pairs.first + pairs.second if pairs and sides.second is None else []
     encode.prepare([text for task in tasks for text in task.texts] + paired)
@@ -237,7 +235,7 @@ def measure(
 def evaluate(
     model: SentenceTransformer,
     tasks: Sequence[Data],
-    pairs: HeldOut | None,
+    pairs: HeldOutPairs | None,
     batch_size: int = 128,
     progress: bool = False,
     settings: Settings | None = None,
@@ -278,12 +276,12 @@ def averages(
 
 
 def _geometry(
-    tasks: Sequence[Data], encode: Encode, sides: Sides, pairs: HeldOut | None, settings: Settings
+    tasks: Sequence[Data], encode: Encode, sides: Sides, pairs: HeldOutPairs | None, settings: Settings
 ) -> dict[str, Any] | None:
     """Of the held-out neighbours, else of STS-B; and STS-B's under its name, and tolerance by task."""
     found: dict[str, Any] = {}
     if pairs:
-        found |= geometry_of(sides, pairs)
+        found |= held_out_geometry(sides, pairs)
     stsb = next((data for data in tasks if "STS-B" in data.task.name), None)
     if stsb:
         shape = stsb_geometry(stsb, encode, settings.positives, settings.geometry_part)

@@ -22,13 +22,13 @@ from sentemb.errors import InputError
 from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
-    from eval.encode import Encoder
     from eval.evaluator import SentEvalEvaluator
     from eval.scorer import evaluate, measure
     from eval.senteval_api import SE
     from eval.tables import format_table
+    from sentemb.validation import CachedEncoder
 
-__all__ = ["SE", "Encoder", "SentEvalEvaluator", "evaluate", "format_table", "main", "measure"]
+__all__ = ["SE", "CachedEncoder", "SentEvalEvaluator", "evaluate", "format_table", "main", "measure"]
 
 
 SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex", ".txt": "text"}  # of --output
@@ -38,7 +38,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "SE": "eval.senteval_api",
         "SentEvalEvaluator": "eval.evaluator",
-        "Encoder": "eval.encode",
+        "CachedEncoder": "sentemb.validation",
         "evaluate": "eval.scorer",
         "measure": "eval.scorer",
         "format_table": "eval.tables",

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.encode import refuse_broken
 from eval.probes import SEED, Logistic, Mlp
 from eval.scorer import Scored, Settings, score
 from eval.sts import correlate
@@ -22,6 +21,7 @@ from eval.tasks import TASKS, Data, read
 from sentemb.encoders import refuse_missing_device
 from sentemb.errors import InputError
 from sentemb.registry import choose
+from sentemb.validation import refuse_broken
 
 Batcher = Callable[[Any, list[list[str]]], Any]  # (params, sentences as lists of tokens) -> [n, d]
 Prepare = Callable[[Any, list[list[str]]], Any]

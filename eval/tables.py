@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from eval.heldout import ONE_SIDE
 from eval.tasks import METRICS, TASKS, kind_of
 from sentemb.registry import choose
+from sentemb.validation import ONE_SIDE
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn", "numpy")
 FORMATS = ("text", "markdown", "latex", "csv", "json")

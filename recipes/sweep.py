@@ -98,11 +98,12 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     """Look at all that is given, then run what is not done."""
     import torch
 
-    from eval import choose_tasks, data_folder, held_out, read
+    from eval import choose_tasks, data_folder, read
     from recipes.study import conclude, prepare, refuse_others, run_all
     from sentemb.corpus import absolute_corpus, open_corpus
     from sentemb.storage import write_text
     from sentemb.training import usable_cores
+    from sentemb.validation import held_out_pairs
 
     folder = data_folder(options.data)
     folder = folder.resolve() if folder else None
@@ -121,7 +122,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
         raise InputError(
             f"{place.out} was begun with --folds {before['folds']}; go on with that, or choose another --out"
         )
-    held_out(corpus)  # an InputError now is better than one of each encoder
+    held_out_pairs(corpus)  # an InputError now is better than one of each encoder
     for task in tasks:
         read(task, folder)
     gpus = torch.accelerator.device_count() if torch.accelerator.is_available() else 0

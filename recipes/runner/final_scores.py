@@ -8,24 +8,13 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from eval import (
-    Data,
-    Encoder,
-    HeldOut,
-    choose_tasks,
-    evaluate,
-    format_table,
-    geometry_of,
-    read,
-    sides_of,
-    similarities,
-    stsb_dev,
-)
+from eval import Data, choose_tasks, evaluate, format_table, read, stsb_dev
 from sentemb.encoders import mean_of_word_embeddings, towers_of
 from sentemb.errors import InputError
 from sentemb.report import write_report
 from sentemb.runs import RunFolder, read_selected, write_card
 from sentemb.storage import write_text
+from sentemb.validation import CachedEncoder, HeldOutPairs, held_out_geometry, sides_of, similarity_histograms
 
 
 def read_dev(dev: str, folder: Path | None) -> Data | None:
@@ -54,10 +43,10 @@ def read_tasks(name: str, settings: dict[str, Any], folder: Path | None) -> list
         return []
 
 
-def dev_scores(model: SentenceTransformer, pairs: HeldOut, stsb: Data | None) -> dict[str, float]:
+def dev_scores(model: SentenceTransformer, pairs: HeldOutPairs, stsb: Data | None) -> dict[str, float]:
     """What the log keeps of the held-out pairs and of STS-B dev: geometry, retrieval, Spearman."""
-    encode = Encoder(model)
-    geometry = geometry_of(sides_of(model, encode), pairs)
+    encode = CachedEncoder(model)
+    geometry = held_out_geometry(sides_of(model, encode), pairs)
     scores = {
         "heldout_alignment": geometry["alignment"],
         "heldout_uniformity": geometry["uniformity"],
@@ -69,7 +58,7 @@ def dev_scores(model: SentenceTransformer, pairs: HeldOut, stsb: Data | None) ->
 
 def retrieval_of(model: SentenceTransformer) -> dict[str, str]:
     """How held-out pairs of a model are ranked: ``score``, between which ``sides``."""
-    sides = sides_of(model, Encoder(model))
+    sides = sides_of(model, CachedEncoder(model))
     return {"score": sides.score, "sides": sides.names}
 
 
@@ -83,7 +72,7 @@ def finish(
     untrained: SentenceTransformer,
     model: SentenceTransformer,
     tasks: list[Data],
-    pairs: HeldOut,
+    pairs: HeldOutPairs,
     trained: str,
 ) -> None:
     """Score the encoder before and after training and the average of its word embeddings; table, file, page and card.
@@ -109,8 +98,8 @@ def finish(
     ]
     histograms = {}
     for name in ("untrained", "trained"):
-        sides = sides_of(encoders[name], Encoder(encoders[name]))
-        histograms[name] = similarities(sides.first, pairs, other=sides.second)
+        sides = sides_of(encoders[name], CachedEncoder(encoders[name]))
+        histograms[name] = similarity_histograms(sides.first, pairs, other=sides.second)
     run = RunFolder(out)
     content = json.dumps({"rows": rows, "histograms": histograms}, indent=1)
     write_text(run.scores, content + "\n")

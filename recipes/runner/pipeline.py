@@ -17,7 +17,7 @@ from accelerate.utils import set_seed
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging
 
-from eval import PACKAGES, data_folder, held_out
+from eval import PACKAGES, data_folder
 from recipes.runner.accelerator import make_accelerator
 from recipes.runner.build import check_settings, make_model, make_pairs, refuse_no_noise, tower_dimension
 from recipes.runner.final_scores import dev_scores, finish, read_dev, read_tasks, retrieval_of, selected
@@ -68,6 +68,7 @@ from sentemb.training import (
     tune_malloc,
     use_threads,
 )
+from sentemb.validation import held_out_pairs
 
 NOTES = 5  # on the corpus that are printed
 
@@ -134,7 +135,7 @@ def run(
     head = build(HEADS, settings["head"], "head", dimension=tower_dimension(model))
     packable = settings["attention"] != "auto" or not config.compile  # a packed forward does not compile
     embedder = TrainingEncoder(model, head, mlm, settings["attention"] if packable else "padded")
-    retrieval_pairs = held_out(corpus)
+    retrieval_pairs = held_out_pairs(corpus)
     dev_data = read_dev(settings["dev"], folder)
     tasks = read_tasks(name, settings, folder) if settings["score"] and main else []
 

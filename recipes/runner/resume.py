@@ -17,7 +17,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from filelock import Timeout
 
-from eval import ONE_SIDE, TWO_TOWERS
 from recipes.runner.settings import refuse_used
 from sentemb.corpus import Corpus
 from sentemb.encoders import Prompts
@@ -25,6 +24,7 @@ from sentemb.errors import CorruptFolder, InputError
 from sentemb.runs import MODULES, RunFolder
 from sentemb.storage import lock_of, verify
 from sentemb.training import EpochLayout, TrainingSettings
+from sentemb.validation import ONE_SIDE, TWO_TOWERS
 
 SCORING = ("select", "tasks", "score", "data")  # settings that are about a finished training
 

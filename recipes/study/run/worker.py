@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from eval import choose_tasks, held_out, read
+from eval import choose_tasks, read
 from recipes.runner import check_settings, make_model, run, save_trained_model, selected
 from recipes.study.plan import ARRAYS, ROW, EncoderSpec
 from recipes.study.run.measure import measure_encoder
@@ -26,6 +26,7 @@ from sentemb.errors import CorruptFolder, InputError, TrainingFailed, in_a_line
 from sentemb.runs import MODEL, MODULES, TRAINED_FOLDERS, RunFolder, discard, refuse_foreign, write_card
 from sentemb.storage import replacing, verify, write_folder, write_text
 from sentemb.training import explained, newest_valid_checkpoint
+from sentemb.validation import held_out_pairs
 
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
 
@@ -91,7 +92,7 @@ def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, folds: int) -> dict
     folder = Path(settings["data"]) if settings["data"] else None
     tasks = [read(task, folder) for task in choose_tasks(settings["tasks"], folder)]
     model = load(out / MODEL, device="cpu")
-    pairs = held_out(corpus)
+    pairs = held_out_pairs(corpus)
     found, arrays, protocols = measure_encoder(model, tasks, pairs, folds)
     row = {"status": "ok", "reason": ""} | found
     with suppress(KeyError):

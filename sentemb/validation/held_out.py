@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from eval.encode import Encoder
 from sentemb.corpus import Corpus
 from sentemb.encoders import prompts_of, towers_of
 from sentemb.errors import InputError
@@ -22,6 +21,7 @@ from sentemb.geometry import (
     uniformity_optimum,
 )
 from sentemb.pairs import draw, labelled, neighbours
+from sentemb.validation.cached_encoder import CachedEncoder
 
 SEED, COUNT = 0, 1000  # of the pairs drawn: fixed, so that runs over one corpus compare
 ONE_SIDE, TWO_TOWERS = "one encoder", "f against g"  # what most models have for both sides; what others have
@@ -30,7 +30,7 @@ Encode = Callable[[list[str]], np.ndarray]  # texts to [n, d]
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutPairs:
     """Neighbouring pairs of the held-out documents: row i of ``second`` follows row i of ``first``."""
 
     first: list[str]
@@ -38,7 +38,7 @@ class HeldOut:
     source: str
 
 
-def held_out(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOut:
+def held_out_pairs(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOutPairs:
     """``count`` pairs from the corpus' held-out documents, drawn by ``seed``; no sentence with itself.
 
     Pairs are neighbours, or the anchors and positives of a labelled corpus.
@@ -58,7 +58,7 @@ def held_out(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOut:
     if not kept:
         raise InputError(f"the held-out documents of {corpus.name} hold no pair of two different sentences")
     source = f"{len(kept)} {kind} pairs of the held-out documents of {corpus.name}"
-    return HeldOut([a for a, _ in kept], [b for _, b in kept], source)
+    return HeldOutPairs([a for a, _ in kept], [b for _, b in kept], source)
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,19 @@ def sides_of(model: SentenceTransformer, encode: Encode, batch_size: int = 128, 
     score = "dot" if model.similarity_fn_name == "dot" else "cosine"
     towers = towers_of(model)
     if len(towers) > 1:
-        f, g = (Encoder(tower, batch_size, progress) for tower in towers)
+        f, g = (CachedEncoder(tower, batch_size, progress) for tower in towers)
         return Sides(f, g, score, TWO_TOWERS)
     prompts = prompts_of(model)
     if prompts.alike:
         return Sides(encode, None, score)
-    first, second = (Encoder(model, batch_size, progress, prompt=text) for text in (prompts.anchor, prompts.positive))
+    first, second = (
+        CachedEncoder(model, batch_size, progress, prompt=text) for text in (prompts.anchor, prompts.positive)
+    )
     return Sides(first, second, score, "the anchor's prompt against the positive's")
 
 
-def neighbour_geometry(
-    encode: Encode, pairs: HeldOut, other: Encode | None = None, score: str = "cosine", names: str = ""
+def pair_geometry(
+    encode: Encode, pairs: HeldOutPairs, other: Encode | None = None, score: str = "cosine", names: str = ""
 ) -> dict[str, Any]:
     """Alignment and uniformity (t = 2, alpha = 2, Wang & Isola 2020) and retrieval of held-out pairs.
 
@@ -141,12 +143,14 @@ def neighbour_geometry(
     }
 
 
-def geometry_of(sides: Sides, pairs: HeldOut) -> dict[str, Any]:
-    """:func:`neighbour_geometry` as a model's sides are encoded and compared."""
-    return neighbour_geometry(sides.first, pairs, sides.second, sides.score, sides.names)
+def held_out_geometry(sides: Sides, pairs: HeldOutPairs) -> dict[str, Any]:
+    """:func:`pair_geometry` as a model's sides are encoded and compared."""
+    return pair_geometry(sides.first, pairs, sides.second, sides.score, sides.names)
 
 
-def similarities(encode: Encode, pairs: HeldOut, bins: int = 50, other: Encode | None = None) -> dict[str, list[float]]:
+def similarity_histograms(
+    encode: Encode, pairs: HeldOutPairs, bins: int = 50, other: Encode | None = None
+) -> dict[str, list[float]]:
     """Histograms, as shares, of the cosine of partners, of strangers (all other first-second combinations) and, for
     each first sentence, of its hardest stranger, the nearest. ``other``: of the second sentences, if it is another."""
     x = l2_normalize(torch.from_numpy(np.asarray(encode(pairs.first), dtype=np.float64)))

@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from eval import EmbeddingCache, Encoder
-from eval.embedding_cache import fingerprint
 from sentemb.encoders import load
 from sentemb.errors import InputError
+from sentemb.validation import CachedEncoder, EmbeddingCache, fingerprint
 from tests.helpers import Counting
 
 
 def test_each_distinct_sentence_once():
     model = Counting()
-    encode = Encoder(model)
+    encode = CachedEncoder(model)
     first = encode(["a", "bb", "a", ""])
     second = encode(["bb", "ccc", "a"])
     assert model.met == ["a", "bb", "", "ccc"] and (encode.encoded, encode.reused) == (4, 0)
@@ -23,7 +22,7 @@ def test_each_distinct_sentence_once():
 def test_an_embedding_that_is_not_finite_is_named_when_it_is_used():
     model = Counting()
     model.encode = lambda texts, **_: np.array([[np.nan if "bad" in t else 1.0] for t in texts])
-    encode = Encoder(model)
+    encode = CachedEncoder(model)
     encode.prepare(["fine", "a bad one", "too"])
     assert len(encode(["fine", "too"])) == 2
     with pytest.raises(InputError, match="'a bad one' is not finite"):
@@ -34,23 +33,23 @@ def test_a_wrong_number_of_rows_is_told():
     model = Counting()
     model.encode = lambda texts, **_: np.zeros((len(texts) + 1, 2))
     with pytest.raises(InputError, match=r"shape \(3, 2\) for 2 sentences"):
-        Encoder(model)(["a", "b"])
+        CachedEncoder(model)(["a", "b"])
 
 
 def test_a_second_run_encodes_nothing(encoder, tmp_path, capsys):
     model = encoder("static:embeddings=random,vocabulary=300,dim=8")
     texts = ["a good day", "so be it", "", "caf\xe9 \ud800"[:5]]
-    first = Encoder(model, cache=EmbeddingCache(tmp_path, model))
+    first = CachedEncoder(model, cache=EmbeddingCache(tmp_path, model))
     rows = first(texts)
-    again = Encoder(model, cache=EmbeddingCache(tmp_path, model))
+    again = CachedEncoder(model, cache=EmbeddingCache(tmp_path, model))
     assert np.array_equal(again(texts), rows) and (again.encoded, again.reused) == (0, 4)
-    more = Encoder(model, cache=EmbeddingCache(tmp_path, model))
+    more = CachedEncoder(model, cache=EmbeddingCache(tmp_path, model))
     more([*texts, "something new"])
     assert (more.encoded, more.reused) == (1, 4)
     assert list(tmp_path.rglob("*.partial")) == [] and len(list(tmp_path.rglob("rows-*"))) == 2
     for path in tmp_path.rglob("rows.npy"):
         path.write_bytes(path.read_bytes()[:-1])
-    broken = Encoder(model, cache=EmbeddingCache(tmp_path, model))
+    broken = CachedEncoder(model, cache=EmbeddingCache(tmp_path, model))
     assert np.array_equal(broken(texts), rows) and broken.encoded == 4
     assert "is damaged and left out" in capsys.readouterr().err
 
@@ -74,8 +73,8 @@ def test_a_checkpoint_loaded_twice_is_one_model_to_the_cache(spec, encoder, tmp_
         spec += ("," if "=" in spec else ":") + "embeddings=random,vocabulary=300,dim=8"
     encoder(spec).save(str(tmp_path / "model"))
     first, second = load(tmp_path / "model", device="cpu"), load(tmp_path / "model", device="cpu")
-    Encoder(first, cache=EmbeddingCache(tmp_path / "kept", first))(["a good day", "so be it"])
-    again = Encoder(second, cache=EmbeddingCache(tmp_path / "kept", second))
+    CachedEncoder(first, cache=EmbeddingCache(tmp_path / "kept", first))(["a good day", "so be it"])
+    again = CachedEncoder(second, cache=EmbeddingCache(tmp_path / "kept", second))
     again(["so be it"])
     assert (again.encoded, again.reused) == (0, 1) and fingerprint(first) == fingerprint(second)
 

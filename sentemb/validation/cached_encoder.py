@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from eval.embedding_cache import EmbeddingCache
 from sentemb.errors import InputError
+from sentemb.validation.embedding_cache import EmbeddingCache
 
 
-class Encoder:
+class CachedEncoder:
     """A model's ``encode`` that meets each distinct sentence once, whatever the tasks.
 
     ``encoded`` and ``reused`` count the distinct sentences that the model met and that came from the cache. ``prompt``

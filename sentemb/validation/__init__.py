@@ -1,0 +1,60 @@
+"""Held-out pairs of a corpus: their geometry and retrieval by an encoder, whose embeddings are made once."""
+
+from typing import TYPE_CHECKING
+
+from sentemb.lazy_imports import lazy_exports
+
+if TYPE_CHECKING:
+    from sentemb.validation.cached_encoder import CachedEncoder, refuse_broken
+    from sentemb.validation.embedding_cache import EmbeddingCache, fingerprint
+    from sentemb.validation.held_out import (
+        ONE_SIDE,
+        TWO_TOWERS,
+        HeldOutPairs,
+        Sides,
+        held_out_geometry,
+        held_out_pairs,
+        pair_geometry,
+        sides_of,
+        similarity_histograms,
+    )
+
+__all__ = [
+    "ONE_SIDE",
+    "TWO_TOWERS",
+    "CachedEncoder",
+    "EmbeddingCache",
+    "HeldOutPairs",
+    "Sides",
+    "fingerprint",
+    "held_out_geometry",
+    "held_out_pairs",
+    "pair_geometry",
+    "refuse_broken",
+    "sides_of",
+    "similarity_histograms",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "CachedEncoder": "sentemb.validation.cached_encoder",
+        "refuse_broken": "sentemb.validation.cached_encoder",
+        "EmbeddingCache": "sentemb.validation.embedding_cache",
+        "fingerprint": "sentemb.validation.embedding_cache",
+        **dict.fromkeys(
+            (
+                "ONE_SIDE",
+                "TWO_TOWERS",
+                "HeldOutPairs",
+                "Sides",
+                "held_out_geometry",
+                "held_out_pairs",
+                "pair_geometry",
+                "sides_of",
+                "similarity_histograms",
+            ),
+            "sentemb.validation.held_out",
+        ),
+    },
+)
