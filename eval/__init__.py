@@ -7,7 +7,7 @@ from sentemb.lazy_imports import lazy_exports
 if TYPE_CHECKING:
     from eval.evaluator import SentEvalEvaluator
     from eval.probes import PROBES, SEED, Fold, Logistic, Result, kfold, nested, split, stratified
-    from eval.scorer import Settings, evaluate, measure, score, stsb_dev
+    from eval.scorer import ScoringSettings, evaluate, measure, score, stsb_dev, stsb_dev_score
     from eval.senteval_api import SE
     from eval.significance import compare
     from eval.tables import PACKAGES, Table, as_text, format_table
@@ -25,7 +25,7 @@ __all__ = [
     "Logistic",
     "Result",
     "SentEvalEvaluator",
-    "Settings",
+    "ScoringSettings",
     "Table",
     "as_text",
     "choose_tasks",
@@ -42,6 +42,7 @@ __all__ = [
     "split",
     "stratified",
     "stsb_dev",
+    "stsb_dev_score",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -57,11 +58,12 @@ __getattr__, __dir__ = lazy_exports(
         "nested": "eval.probes",
         "split": "eval.probes",
         "stratified": "eval.probes",
-        "Settings": "eval.scorer",
+        "ScoringSettings": "eval.scorer",
         "evaluate": "eval.scorer",
         "measure": "eval.scorer",
         "score": "eval.scorer",
         "stsb_dev": "eval.scorer",
+        "stsb_dev_score": "eval.scorer",
         "SE": "eval.senteval_api",
         "compare": "eval.significance",
         "PACKAGES": "eval.tables",

@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
 from eval.probes import PROBES
-from eval.scorer import Settings, measure
+from eval.scorer import ScoringSettings, measure
 from eval.tasks import Data, choose_tasks, data_folder, read
 from sentemb.errors import InputError
 from sentemb.registry import build, choose
@@ -44,7 +44,7 @@ class SentEvalEvaluator(SentenceEvaluator):
             raise InputError(f"folds must be at least 2 and batch_size 1, got {folds} and {batch_size}")
         folder = data_folder(Path(data) if data is not None else None)
         self.tasks = [read(task, folder) for task in choose_tasks(tasks, folder)]
-        self.settings = Settings(build(PROBES, probe, "probe", device="cpu"), folds)
+        self.settings = ScoringSettings(build(PROBES, probe, "probe", device="cpu"), folds)
         self.batch_size, self.name, self.write_csv = batch_size, name, write_csv
         names = [key for task in self.tasks for key in _metrics_of(task)]
         metric = names[0] if primary is None else choose("metric", primary, names)

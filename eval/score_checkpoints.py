@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eval.probes import PROBES
-from eval.scorer import Settings, measure
+from eval.scorer import ScoringSettings, measure
 from eval.significance import compare
 from eval.tables import render
 from eval.tasks import Data
@@ -95,7 +95,7 @@ def _measure(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     model = load(checkpoint, device=options.device)
     device = str(model.device)
-    settings = Settings(
+    settings = ScoringSettings(
         probe=build(PROBES, options.probe, "probe", device=device),
         folds=options.folds,
         device=device,

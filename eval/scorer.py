@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from eval.probes import SEED, Logistic, Probe, Regression, kfold, nested, regress, split
 from eval.sts import Similarity, aggregate, correlate, cosines
-from eval.tasks import GROUPS, METRICS, Data, Part, Task, kind_of
+from eval.tasks import GROUPS, METRICS, Data, Part, Task, choose_tasks, data_folder, kind_of, read
 from sentemb.errors import InputError
 from sentemb.geometry import (
     alignment,
@@ -24,13 +25,13 @@ from sentemb.geometry import (
     uniformity,
     uniformity_optimum,
 )
-from sentemb.validation import CachedEncoder, EmbeddingCache, HeldOutPairs, Sides, held_out_geometry, sides_of
+from sentemb.validation import CachedEncoder, DevScore, EmbeddingCache, HeldOutPairs, Sides, held_out_geometry, sides_of
 
 Encode = Callable[[Sequence[str]], np.ndarray]  # n sentences to [n, d], all finite
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScoringSettings:
     """How tasks are scored; the defaults are SentEval's "default configuration", with its scikit-learn probe."""
 
     probe: Probe = field(default_factory=Logistic)
@@ -50,7 +51,7 @@ class Scored:
     found: Any = None  # of similarities: {subset: (scores, gold)}; of regressors: Regression
 
 
-def score(data: Data, encode: Encode, settings: Settings, similarity: Similarity | None = None) -> Scored:
+def score(data: Data, encode: Encode, settings: ScoringSettings, similarity: Similarity | None = None) -> Scored:
     """Score one task.
 
     Args:
@@ -80,7 +81,7 @@ def _features(part: Part, encode: Encode) -> np.ndarray:
     return np.concatenate([np.abs(u - v), u * v], axis=1)
 
 
-def _probed(data: Data, encode: Encode, settings: Settings) -> Scored:
+def _probed(data: Data, encode: Encode, settings: ScoringSettings) -> Scored:
     task, probe, folds = data.task, settings.probe, settings.folds
     x = np.concatenate([_features(part, encode) for part in data.parts.values()])
     y = np.concatenate([part.gold for part in data.parts.values()])
@@ -146,7 +147,7 @@ def _pair_scores(part: Part, encode: Encode, similarity: Similarity | None) -> n
     return scores
 
 
-def _regressed(data: Data, encode: Encode, settings: Settings) -> Scored:
+def _regressed(data: Data, encode: Encode, settings: ScoringSettings) -> Scored:
     train, dev, test = (data.parts[name] for name in ("train", "dev", "test"))
     found: Regression = regress(
         (_features(train, encode), train.gold),
@@ -173,7 +174,7 @@ def measure(
     pairs: HeldOutPairs | None,
     batch_size: int = 128,
     progress: bool = False,
-    settings: Settings | None = None,
+    settings: ScoringSettings | None = None,
     cache: EmbeddingCache | None = None,
     failed: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -192,7 +193,7 @@ def measure(
         also ``f1``; for rows of pairs see :func:`eval.sts.aggregate` and :func:`score`. A task whose embeddings
         are not finite joins ``failed`` and does not stop the others. No random state is touched.
     """
-    settings, failed = settings or Settings(), dict(failed or {})
+    settings, failed = settings or ScoringSettings(), dict(failed or {})
     encode = CachedEncoder(model, batch_size, progress, cache)
     sides = sides_of(model, encode, batch_size, progress)
     paired = pairs.first + pairs.second if pairs and sides.second is None else []
@@ -238,7 +239,7 @@ def evaluate(
     pairs: HeldOutPairs | None,
     batch_size: int = 128,
     progress: bool = False,
-    settings: Settings | None = None,
+    settings: ScoringSettings | None = None,
 ) -> dict[str, Any]:
     """The results of :func:`measure` alone."""
     return measure(model, tasks, pairs, batch_size, progress, settings)[0]
@@ -276,7 +277,7 @@ def averages(
 
 
 def _geometry(
-    tasks: Sequence[Data], encode: Encode, sides: Sides, pairs: HeldOutPairs | None, settings: Settings
+    tasks: Sequence[Data], encode: Encode, sides: Sides, pairs: HeldOutPairs | None, settings: ScoringSettings
 ) -> dict[str, Any] | None:
     """Of the held-out neighbours, else of STS-B; and STS-B's under its name, and tolerance by task."""
     found: dict[str, Any] = {}
@@ -315,6 +316,21 @@ def stsb_dev(data: Data, encode: Encode) -> dict[str, float]:
         "stsb_alignment": shape["alignment"],
         "stsb_uniformity": shape["uniformity"],
     }
+
+
+def stsb_dev_score(folder: Path | None = None) -> DevScore:
+    """STS-B dev as the score by which a run chooses its best model: ``sentemb.train(..., dev=stsb_dev_score())``.
+
+    Args:
+        folder: SentEval's, which holds ``downstream/``; None: ``$SENTEMB_DATA/senteval``.
+
+    Raises:
+        InputError: STS-B is not there.
+    """
+    folder = data_folder(folder)
+    (task,) = choose_tasks("STS-B", folder)
+    data = read(task, folder)
+    return DevScore("stsb_dev_spearman", lambda model: stsb_dev(data, CachedEncoder(model)), setting="stsb")
 
 
 def stsb_geometry(data: Data, encode: Encode, positives: str = "gt4", part: str = "all") -> dict[str, Any]:

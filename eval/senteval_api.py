@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from eval.probes import SEED, Logistic, Mlp
-from eval.scorer import Scored, Settings, score
+from eval.scorer import Scored, ScoringSettings, score
 from eval.sts import correlate
 from eval.tasks import TASKS, Data, read
 from sentemb.encoders import refuse_missing_device
@@ -84,7 +84,7 @@ class SE:
         self.results: dict[str, Any] = {}
         self.settings = self._settings()
 
-    def _settings(self) -> Settings:
+    def _settings(self) -> ScoringSettings:
         params = self.params
         for key, least in (("kfold", 2), ("batch_size", 1), ("seed", 0)):
             if not isinstance(params[key], int) or params[key] < least:
@@ -103,7 +103,7 @@ class SE:
                 probe = Mlp(**given, seed=params.seed, device=device)
             except (AttributeError, TypeError, ValueError) as error:
                 raise InputError(f"params['classifier'] cannot be used: {error}") from None
-        return Settings(probe, params.kfold, params.seed, device)
+        return ScoringSettings(probe, params.kfold, params.seed, device)
 
     def eval(self, name: str | Sequence[str]) -> dict[str, Any]:
         """The results of one task, or ``{task: results}`` of several, with upstream's keys.

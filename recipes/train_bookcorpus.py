@@ -13,13 +13,42 @@ is never overwritten.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from recipes.runner import command
+from recipes.runner import RecipeSettings, command
+
+if TYPE_CHECKING:
+    from sentemb.pipeline import TrainedRun
+
+
+def train(settings: RecipeSettings) -> "TrainedRun":
+    """Train an encoder on neighbouring sentences, and score it."""
+    from recipes.runner import print_scores, read_tasks, with_available_data  # torch and the rest: they take seconds
+    from sentemb.pipeline import Experiment, trains_transformer
+
+    transformer = trains_transformer(settings.encoder)
+    with Experiment("bookcorpus", settings.run, settings.training, settings.compute, transformer) as experiment:
+        # Two views [n, d] of a batch to a loss: which of the n second sentences follows the first?
+        objective = experiment.make_objective(settings.objective)
+        # Sentences in documents. A tenth of the documents is held out, and scores the encoder.
+        corpus = experiment.open_corpus(settings.data)
+        # A SentenceTransformer: word embeddings and an LSTM, a transformer, or a finished model.
+        encoder = experiment.make_encoder(settings.encoder, corpus)
+        # Each sentence with the one after it in its document, as token ids.
+        pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
+        # What best/ is chosen by: STS-B dev where its data is, else retrieval of held-out neighbours.
+        evaluation, dev = with_available_data(settings.evaluation)
+        tasks = read_tasks(settings.evaluation, default="MR,CR")
+        run = experiment.train(corpus, encoder, pairs, objective, evaluation, dev)
+        if run.complete:
+            print_scores(run, tasks)
+    return run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    command("train_bookcorpus", __doc__, {}, arguments)
+    with command("train_bookcorpus", __doc__, {}, arguments) as settings:
+        train(settings)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,12 @@ overwritten. Source: Gao et al. 2021, arXiv 2104.08821.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from recipes.runner import command
+from recipes.runner import RecipeSettings, command
+
+if TYPE_CHECKING:
+    from sentemb.pipeline import TrainedRun
 
 DEFAULTS = {
     "encoder": "transformer:name=minilm,pooling=mean",
@@ -25,9 +29,34 @@ DEFAULTS = {
 }
 
 
+def train(settings: RecipeSettings) -> "TrainedRun":
+    """Train an encoder on each sentence twice, and score it."""
+    from recipes.runner import print_scores, read_tasks, with_available_data  # torch and the rest: they take seconds
+    from sentemb.pipeline import Experiment, trains_transformer
+
+    transformer = trains_transformer(settings.encoder)
+    with Experiment("simcse", settings.run, settings.training, settings.compute, transformer) as experiment:
+        # Two views [n, d] of a batch to a loss: which of the n second views is of the same sentence?
+        objective = experiment.make_objective(settings.objective)
+        # Sentences. A tenth of the documents is held out, and scores the encoder.
+        corpus = experiment.open_corpus(settings.data)
+        # A transformer with dropout, which alone tells both views of a sentence apart.
+        encoder = experiment.make_encoder(settings.encoder, corpus)
+        # Each sentence with itself, as token ids; refused where the encoder has no dropout.
+        pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
+        # What best/ is chosen by, as in the paper: STS-B dev, where its data is.
+        evaluation, dev = with_available_data(settings.evaluation)
+        tasks = read_tasks(settings.evaluation, default="STS-B")
+        run = experiment.train(corpus, encoder, pairs, objective, evaluation, dev)
+        if run.complete:
+            print_scores(run, tasks)
+    return run
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    command("train_simcse", __doc__, DEFAULTS, arguments)
+    with command("train_simcse", __doc__, DEFAULTS, arguments) as settings:
+        train(settings)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,15 @@ overwritten. Sources: Gao et al. 2021 (arXiv 2104.08821), Karpukhin et al. 2020 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from recipes.runner import command
+from recipes.runner import Options, RecipeSettings, command
 from sentemb.errors import InputError
 from sentemb.registry import absolute, quoted
 from sentemb.runs import RunFolder
+
+if TYPE_CHECKING:
+    from sentemb.pipeline import TrainedRun
 
 DEFAULTS = {
     "corpus": None,
@@ -29,7 +32,7 @@ DEFAULTS = {
 }
 
 
-def prepare(options: dict[str, Any]) -> None:
+def labelled_corpus(options: Options) -> None:
     """A plain file is labelled rows; without any there is nothing to train on."""
     corpus = options.get("corpus")
     begun = options.get("resume") and "out" in options and RunFolder(options["out"]).config.is_file()
@@ -39,9 +42,34 @@ def prepare(options: dict[str, Any]) -> None:
         options["corpus"] = f"labelled:path={quoted(absolute(corpus))}"
 
 
+def train(settings: RecipeSettings) -> "TrainedRun":
+    """Train an encoder on labelled rows, and score it."""
+    from recipes.runner import print_scores, read_tasks, with_available_data  # torch and the rest: they take seconds
+    from sentemb.pipeline import Experiment, trains_transformer
+
+    transformer = trains_transformer(settings.encoder)
+    with Experiment("supervised", settings.run, settings.training, settings.compute, transformer) as experiment:
+        # Two views [n, d] of a batch, and its hard negatives, to a loss: which row is the anchor's positive?
+        objective = experiment.make_objective(settings.objective)
+        # Rows of an anchor, a positive and any hard negatives. The last tenth is held out.
+        corpus = experiment.open_corpus(settings.data)
+        # A transformer, or two: one for the anchors, one for the others (--towers 2).
+        encoder = experiment.make_encoder(settings.encoder, corpus)
+        # Anchor, positive and hard negatives of each row, as token ids.
+        pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
+        # What best/ is chosen by: STS-B dev where its data is, else retrieval of held-out positives.
+        evaluation, dev = with_available_data(settings.evaluation)
+        tasks = read_tasks(settings.evaluation, default="STS-B")
+        run = experiment.train(corpus, encoder, pairs, objective, evaluation, dev)
+        if run.complete:
+            print_scores(run, tasks)
+    return run
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    command("train_supervised", __doc__, DEFAULTS, arguments, prepare)
+    with command("train_supervised", __doc__, DEFAULTS, arguments, labelled_corpus) as settings:
+        train(settings)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sentemb.errors import InputError
     from sentemb.objectives import OBJECTIVES
     from sentemb.pairs import PAIRS
+    from sentemb.pipeline import TrainedRun, train
     from sentemb.registry import build
     from sentemb.training import TrainingSettings, fit
 
@@ -22,6 +23,8 @@ _HOMES = {
     "InputError": "sentemb.errors",
     "OBJECTIVES": "sentemb.objectives",
     "PAIRS": "sentemb.pairs",
+    "TrainedRun": "sentemb.pipeline",
+    "train": "sentemb.pipeline",
     "build": "sentemb.registry",
     "TrainingSettings": "sentemb.training",
     "fit": "sentemb.training",
@@ -35,10 +38,12 @@ __all__ = [
     "Corpus",
     "TrainingSettings",
     "InputError",
+    "TrainedRun",
     "build",
     "fit",
     "load",
     "open_corpus",
+    "train",
 ]
 
 

@@ -19,9 +19,11 @@ def setting(
     help: str = "",
     *,
     at_least: float | None = None,
+    at_most: float | None = None,
     above: float | None = None,
     below: float | None = None,
-    choices: Sequence[str] = (),
+    choices: Sequence[str | int] = (),
+    may_change: bool = False,
 ) -> Any:
     """A field of a settings dataclass.
 
@@ -29,12 +31,15 @@ def setting(
         default: its value where the user gives none.
         help: what the value means, with its unit; the text of its flag.
         at_least: the least valid number.
+        at_most: the greatest one.
         above: valid numbers are larger than this one.
         below: valid numbers are smaller than this one.
-        choices: the valid texts; (): any.
+        choices: the valid values; (): any.
+        may_change: whether a resumed run may have another value; the others decide its result.
     """
-    bounds = {"at_least": at_least, "above": above, "below": below}
-    return field(default=default, metadata={"help": help, "choices": tuple(choices), **bounds})
+    bounds = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
+    metadata = {"help": help, "choices": tuple(choices), "may_change": may_change, **bounds}
+    return field(default=default, metadata=metadata)
 
 
 def check_settings(settings: Any) -> None:
@@ -51,8 +56,11 @@ def check_settings(settings: Any) -> None:
         if not _fits(value, valid):
             expected = " or ".join(WORDS[kind] for kind in valid if kind in WORDS)
             raise InputError(f"{name} must be {expected}, got {value!r}")
-        if choices := each.metadata.get("choices"):
+        choices = each.metadata.get("choices", ())
+        if choices and isinstance(value, str):
             choose(name, value, choices)
+        elif choices and value not in choices:
+            raise InputError(f"{name} must be {' or '.join(map(str, choices))}, got {value}")
         if isinstance(value, int | float):
             _check_bounds(name, value, each)
 
@@ -75,11 +83,14 @@ def _fits(value: Any, valid: tuple[type, ...]) -> bool:
 
 
 def _check_bounds(name: str, value: float, each: Field[Any]) -> None:
-    at_least, above, below = (each.metadata.get(bound) for bound in ("at_least", "above", "below"))
+    names = ("at_least", "at_most", "above", "below")
+    at_least, at_most, above, below = (each.metadata.get(bound) for bound in names)
     if at_least is not None and not value >= at_least:
         raise InputError(f"{name} must be at least {at_least}, got {value}")
     if above is not None and not (value > above and math.isfinite(value)):
         raise InputError(f"{name} must be a number above {above}, got {value}")
+    if at_most is not None and not value <= at_most:
+        raise InputError(f"{name} must be at most {at_most:,}, got {value}")
     if below is not None and not value < below:
         raise InputError(f"{name} must be below {below:,}, got {value}")
     if not math.isfinite(value):

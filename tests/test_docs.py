@@ -15,9 +15,9 @@ import yaml
 
 from eval import GROUPS, TASKS, senteval
 from recipes import train_bookcorpus, train_simcse, train_supervised
-from recipes.runner import cli
-from recipes.runner import settings as options
+from recipes.runner import parser
 from recipes.runner.presets import presets
+from sentemb.pipeline import default_settings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -27,7 +27,7 @@ HOSTS = {"arxiv.org", "download.pytorch.org", "github.com", "huggingface.co", "p
 FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [(name, *found) for name, page in PAGES.items() for found in FENCE.findall(page)]  # page, run, kind, text
 RECIPES = {
-    f"recipes/{module.__name__.rpartition('.')[2]}.py": options.DEFAULTS | getattr(module, "DEFAULTS", {})
+    f"recipes/{module.__name__.rpartition('.')[2]}.py": default_settings() | getattr(module, "DEFAULTS", {})
     for module in (train_bookcorpus, train_simcse, train_supervised)
 }
 STUDIES = ROOT / "recipes" / "studies"
@@ -197,7 +197,7 @@ def parsers() -> dict[str, object]:
     """Whatever parses the arguments of a command, by its first words."""
     from recipes import doctor
 
-    found = {recipe: lambda given, own=own: cli.parser("", own).parse_args(given) for recipe, own in RECIPES.items()}
+    found = {recipe: lambda given, own=own: parser("", own).parse_args(given) for recipe, own in RECIPES.items()}
     found["eval.senteval"] = lambda given: senteval.parser().parse_args(given)
     for command, module in (("eval.download", "eval.download"), ("sentemb.corpus", "sentemb.inspection.cli")):
         found[command] = importlib.import_module(module).main
@@ -267,7 +267,7 @@ def specs(given: dict[str, object]) -> None:
 
 
 def test_the_flags_that_pages_name_exist():
-    known = {flag for own in RECIPES.values() for flag in cli.parser("", own)._option_string_actions}
+    known = {flag for own in RECIPES.values() for flag in parser("", own)._option_string_actions}
     known |= set(senteval.parser()._option_string_actions)
     launchers = {"--num_processes", "--cpu", "--nproc_per_node"}
     others = {"--list", "--mirror", "--offline", "--quick", "--study", "--jobs", "--dry-run", "--page", "--folds"}

@@ -1,35 +1,38 @@
-"""What all recipes share: settings, command line, what is built from them, the pipeline, resuming, final scores."""
+"""What the recipes share: command line, flags, presets, final scores. The stages are in sentemb.pipeline."""
 
 from typing import TYPE_CHECKING
 
 from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
-    from recipes.runner.build import check_settings, make_model
-    from recipes.runner.cli import command
-    from recipes.runner.final_scores import selected
-    from recipes.runner.pipeline import run, save_trained_model
-    from recipes.runner.settings import DEFAULTS
+    from recipes.runner.command_line import Options, command, import_file
+    from recipes.runner.evaluation import check_tasks, print_scores, read_tasks, with_available_data
+    from recipes.runner.flags import parser
+    from recipes.runner.settings import RecipeSettings
 
 __all__ = [
-    "DEFAULTS",
-    "check_settings",
+    "Options",
+    "RecipeSettings",
+    "check_tasks",
     "command",
-    "make_model",
-    "run",
-    "save_trained_model",
-    "selected",
+    "import_file",
+    "parser",
+    "print_scores",
+    "read_tasks",
+    "with_available_data",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "check_settings": "recipes.runner.build",
-        "make_model": "recipes.runner.build",
-        "command": "recipes.runner.cli",
-        "selected": "recipes.runner.final_scores",
-        "run": "recipes.runner.pipeline",
-        "save_trained_model": "recipes.runner.pipeline",
-        "DEFAULTS": "recipes.runner.settings",
+        "Options": "recipes.runner.command_line",
+        "command": "recipes.runner.command_line",
+        "import_file": "recipes.runner.command_line",
+        "check_tasks": "recipes.runner.evaluation",
+        "print_scores": "recipes.runner.evaluation",
+        "read_tasks": "recipes.runner.evaluation",
+        "with_available_data": "recipes.runner.evaluation",
+        "parser": "recipes.runner.flags",
+        "RecipeSettings": "recipes.runner.settings",
     },
 )

@@ -9,14 +9,15 @@ from typing import Any
 
 import yaml
 
-from recipes.runner import DEFAULTS
 from sentemb.errors import InputError, in_a_line
+from sentemb.pipeline import default_settings
 from sentemb.registry import check, choose, options_of
 
 STUDY, LOGS, ENCODERS, PLANNED = "study.json", "logs", "encoders", "planned"  # in a study's folder
 ROW, ARRAYS = "row.json", "measured.npz"  # in an encoder's
 SHIPPED = Path(__file__).parents[1] / "studies"
 OWN = ("name", "title", "description", "corpus", "tasks", "keep", "base", "encoders", "references")
+DEFAULTS = default_settings()
 OF_AN_ENTRY = ("family", "name", "vary", "points", "trained")
 # Settings that a study decides by itself, for all its encoders alike.
 FIXED = ("corpus", "data", "tasks", "score", "threads", "track", "workers")

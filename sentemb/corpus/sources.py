@@ -28,6 +28,7 @@ from sentemb.corpus.readers import (
     labelled_rows,
     line_parts,
     load_data,
+    memory_source,
     packing_of,
     stream,
 )
@@ -52,8 +53,8 @@ FORMS = ["a folder of .txt books", "a file with a sentence a line", "a .parquet,
 WEIGHT = re.compile(r"(.+)\*(\d+(?:\.\d*)?|\.\d+)\s*")
 
 
-def open_corpus(spec: str, progress: bool = True) -> Corpus:
-    """The corpus ``spec`` names: prepared at the first call, opened from the cache after it.
+def open_corpus(spec: Any, progress: bool = True) -> Corpus:
+    """The corpus that ``spec`` names or holds: prepared at the first call, opened from the cache after it.
 
     Args:
         spec: a name in CORPORA with its options (``sample``, ``hub:name=...,column=text``), or a path: of a folder
@@ -61,35 +62,45 @@ def open_corpus(spec: str, progress: bool = True) -> Corpus:
             lines between documents (packed or not), or of a .parquet, .jsonl, .csv or .tsv file with a column ``text``.
             The built-in name wins over a file or folder of that name, which is written ``./sample``. Several are
             joined by `` + ``, each with ``*WEIGHT`` behind it if its pairs are to be seen more or less than once an
-            epoch: ``books + notes.txt*3``.
+            epoch: ``books + notes.txt*3``. Or what a program holds: a list of texts, of documents or of pairs, or a
+            ``datasets.Dataset`` (:func:`sentemb.corpus.readers.memory.memory_source`). A Corpus is returned as it is.
         progress: show progress on stderr.
 
     Raises:
         InputError: no such name or path; not text; no sentence, or no document with two; the data cannot be fetched.
     """
+    if isinstance(spec, Corpus):
+        return spec
+    if not isinstance(spec, str | Path):
+        return _open([memory_source(spec)], (1.0,), "the corpus", progress)
+    spec = str(spec)
     parts = weighted(spec)
     if not all(part for part, _ in parts):
         raise InputError(f"a part of corpus {spec!r} is empty; write A + B, each a name or a path")
     # (each process of a run looks at its sources; whichever then prepares them shows how far it is)
     sources = [source_of(part, progress and shows_progress()) for part, _ in parts]
-    weights = [float(weight or 1) for _, weight in parts]
+    weights = tuple(float(weight or 1) for _, weight in parts)
     if min(weights) <= 0:
         raise InputError(f"a weight in {spec!r} is 0; leave that corpus out, or give it a weight above 0")
-    if (len(sources) > 1 or weights != [1]) and any(source.labelled for source in sources):
+    if (len(sources) > 1 or weights != (1,)) and any(source.labelled for source in sources):
         raise InputError("a labelled corpus stands alone, without a weight; join its files into one")
+    corpus = _open(sources, weights, spec, progress)
+    notes = [note for part, _ in parts if built_in(part) and (note := shadowing_note(part, "the built-in corpus"))]
+    return replace(corpus, notes=(*notes, *corpus.notes))
+
+
+def _open(sources: list[TextSource], weights: tuple[float, ...], spec: str, progress: bool) -> Corpus:
+    """The corpus of these sources, prepared if it is not in the cache."""
     key = sources[0].key if len(sources) == 1 else key_of("several", *(source.key for source in sources))
     folder, name = cache_dir() / "corpora" / key, " + ".join(source.name for source in sources)
-    found = open_folder(folder, name, key, tuple(weights), progress)
-    if found is None:
+    corpus = open_folder(folder, name, key, weights, progress)
+    if corpus is None:
         prepare_sentences(sources, folder, spec, progress)
-        found = open_folder(folder, name, key, tuple(weights), progress)
-    if found is None:
+        corpus = open_folder(folder, name, key, weights, progress)
+    if corpus is None:
         raise InputError(f"the prepared corpus in {folder} cannot be read back; remove that folder and try again")
-    notes = [note for part, _ in parts if built_in(part) and (note := shadowing_note(part, "the built-in corpus"))]
     first = sources[0]  # (what is labelled stands alone)
-    return replace(
-        found, labelled=first.labelled, classes=first.classes, one_book=first.one_book, notes=(*notes, *found.notes)
-    )
+    return replace(corpus, labelled=first.labelled, classes=first.classes, one_book=first.one_book)
 
 
 def weighted(spec: str) -> list[tuple[str, str]]:

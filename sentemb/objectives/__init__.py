@@ -15,6 +15,7 @@ from sentemb.objectives.decorrelation import BarlowTwins, VICReg
 from sentemb.objectives.hard_contrastive import Hard, HardSimple, Simple
 from sentemb.objectives.memory_bank import MemoryBank
 from sentemb.objectives.moco import MoCo
+from sentemb.objectives.own import FunctionObjective, as_objective, name_of
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "infonce": InfoNCE,
@@ -40,6 +41,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 
 __all__ = [
+    "FunctionObjective",
+    "as_objective",
+    "name_of",
     "BYOL",
     "CMC",
     "CPC",

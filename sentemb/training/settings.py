@@ -9,11 +9,16 @@ from sentemb.settings import check_settings, setting
 class TrainingSettings:
     """How to train. Each field is a flag of the recipes and a keyword argument of ``sentemb.train``."""
 
-    epochs: int | None = setting(None, "passes over all pairs; default 1, or as many as --max-steps needs", at_least=1)
-    max_steps: int | None = setting(None, "stop after so many updates at the latest", at_least=1)
+    epochs: int | None = setting(
+        None, "passes over all pairs; default 1, or as many as --max-steps needs", at_least=1, may_change=True
+    )
+    max_steps: int | None = setting(None, "stop after so many updates at the latest", at_least=1, may_change=True)
     batch_size: int = setting(256, "pairs per process; all other pairs of the global batch are negatives", at_least=2)
     micro_batch: int = setting(
-        0, "encode so many pairs at a time: the same gradient in less memory; 0: all at once", at_least=0
+        0,
+        "encode so many pairs at a time: the same gradient in less memory; 0: all at once",
+        at_least=0,
+        may_change=True,
     )
     lr: float = setting(1e-3, "highest learning rate of AdamW", above=0)
     warmup: int = setting(100, "updates over which the learning rate rises; then it falls linearly to 0", at_least=0)
@@ -23,22 +28,25 @@ class TrainingSettings:
         0.0, "weight of masked-language modelling beside the objective (transformers; SimCSE: 0.1)", at_least=0
     )
     seed: int = setting(0, "of weights, order and dropout", at_least=0, below=2**32)
-    log_every: int = setting(10, "updates between records of log.jsonl", at_least=1)
+    log_every: int = setting(10, "updates between records of log.jsonl", at_least=1, may_change=True)
     eval_every: int = setting(
-        100, "updates between held-out scores, last/ and best/; 0: first and last only", at_least=0
+        100, "updates between held-out scores, last/ and best/; 0: first and last only", at_least=0, may_change=True
     )
     save_every: int = setting(
-        500, "updates between checkpoints to resume from, and one at the end; 0: none", at_least=0
+        500, "updates between checkpoints to resume from, and one at the end; 0: none", at_least=0, may_change=True
     )
-    keep: int = setting(2, "newest checkpoints that stay; 0: all", at_least=0)
+    keep: int = setting(2, "newest checkpoints that stay; 0: all", at_least=0, may_change=True)
     on_nan: str = setting(
         "stop",
         "what an update does whose loss or gradient is not finite: stop the run, or skip it and say so",
         choices=("stop", "skip"),
+        may_change=True,
     )
     compile: bool = setting(False, "torch.compile the forward: minutes of compiling first, and no packing")
     smallest_batch: int = 0  # pairs of an epoch's last update, at least, on all processes; 0: two a process (no flag)
-    workers: int = setting(0, "processes that make batches ahead; the same batches for any number", at_least=0)
+    workers: int = setting(
+        0, "processes that make batches ahead; the same batches for any number", at_least=0, may_change=True
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

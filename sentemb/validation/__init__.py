@@ -6,6 +6,7 @@ from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from sentemb.validation.cached_encoder import CachedEncoder, refuse_broken
+    from sentemb.validation.dev_score import RETRIEVAL, DevScore, held_out_scores
     from sentemb.validation.embedding_cache import EmbeddingCache, fingerprint
     from sentemb.validation.held_out import (
         ONE_SIDE,
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 __all__ = [
     "ONE_SIDE",
     "TWO_TOWERS",
+    "RETRIEVAL",
     "CachedEncoder",
+    "DevScore",
     "EmbeddingCache",
     "HeldOutPairs",
     "Sides",
     "fingerprint",
     "held_out_geometry",
     "held_out_pairs",
+    "held_out_scores",
     "pair_geometry",
     "refuse_broken",
     "sides_of",
@@ -40,6 +44,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "CachedEncoder": "sentemb.validation.cached_encoder",
         "refuse_broken": "sentemb.validation.cached_encoder",
+        **dict.fromkeys(("RETRIEVAL", "DevScore", "held_out_scores"), "sentemb.validation.dev_score"),
         "EmbeddingCache": "sentemb.validation.embedding_cache",
         "fingerprint": "sentemb.validation.embedding_cache",
         **dict.fromkeys(

@@ -8,13 +8,20 @@ from sentence_transformers import SentenceTransformer
 
 from eval import evaluate
 from recipes import train_bookcorpus
-from recipes.runner.final_scores import dev_scores
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load, towers_of, two_towers
 from sentemb.errors import InputError
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
-from sentemb.validation import CachedEncoder, HeldOutPairs, held_out_geometry, held_out_pairs, pair_geometry, sides_of
+from sentemb.validation import (
+    CachedEncoder,
+    HeldOutPairs,
+    held_out_geometry,
+    held_out_pairs,
+    held_out_scores,
+    pair_geometry,
+    sides_of,
+)
 from tests.helpers import records
 
 RANDOM = "embeddings=random,dim=6,vocabulary=290"
@@ -61,7 +68,7 @@ def test_log_best_table_and_command_have_one_score(objective, pairs, by, recipe,
     assert records(run)[-1]["retrieval_mrr"] == pytest.approx(by_hand, abs=1e-6)
     assert json.loads((run / "last" / "selected.json").read_text())["retrieval_mrr"] == pytest.approx(by_hand, abs=1e-6)
     best = json.loads((run / "best" / "selected.json").read_text())["retrieval_mrr"]
-    assert dev_scores(load(run / "best"), pair_texts, None)["retrieval_mrr"] == pytest.approx(best)
+    assert held_out_scores(load(run / "best"), pair_texts)["retrieval_mrr"] == pytest.approx(best)
     both = mean_reciprocal_rank(model.encode(pair_texts.first), model.encode(pair_texts.second), "cosine")
     assert abs(both - by_hand) > 1e-3  # what the final table once had: [f; g] on both sides
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval import TASKS, Data, Settings, evaluate, format_table, measure, read, score, senteval
+from eval import TASKS, Data, ScoringSettings, evaluate, format_table, measure, read, score, senteval
 from eval.score_checkpoints import corpus_of
 from eval.scorer import stsb_geometry
 from sentemb.corpus import open_corpus
@@ -48,7 +48,9 @@ def test_each_sentence_is_encoded_once_and_random_states_stay(folder):
 
 
 def test_every_kind_of_task_has_its_row(folder):
-    result, correct = measure(Counting(), [read(task, folder) for task in TINY_TASKS], None, settings=Settings(folds=5))
+    result, correct = measure(
+        Counting(), [read(task, folder) for task in TINY_TASKS], None, settings=ScoringSettings(folds=5)
+    )
     rows = result["tasks"]
     assert set(rows) == {task.name for task in TINY_TASKS} and result["failed"] == {}
     assert rows["TINY-SPLIT"]["acc"] == 100.0 and rows["TINY-SPLIT"]["n"] == 40
@@ -107,10 +109,10 @@ def test_a_broken_embedding_costs_its_task_only(folder):
 
 def test_too_many_folds_cost_the_task_and_not_the_others(folder):
     data = [read(task, folder) for task in (TINY_TASK, TINY_SPLIT, TINY_PAIRS)]
-    result = evaluate(Counting(), data, None, settings=Settings(folds=20))
+    result = evaluate(Counting(), data, None, settings=ScoringSettings(folds=20))
     assert set(result["tasks"]) == {"TINY-SPLIT", "TINY-PAIRS"}
     assert "20 folds are too many, as the smallest class has 21 rows" in result["failed"]["TINY"]
-    assert evaluate(Counting(), data[:1], None, settings=Settings(folds=19))["failed"] == {}
+    assert evaluate(Counting(), data[:1], None, settings=ScoringSettings(folds=19))["failed"] == {}
 
 
 def test_geometry_by_hand():
@@ -268,7 +270,9 @@ def test_similarity_equals_the_published_figures_of_minilm(real_data):
     for name in MTEB if os.environ.get("SENTEMB_SLOW") else QUICK:
         data, published = read(TASKS[name], real_data / "senteval"), MTEB[name]
         parts = {part: rows for part, rows in data.parts.items() if part not in ("train", "dev")}
-        assert score(Data(data.task, parts), encode, Settings()).row["spearman"] == pytest.approx(published, abs=0.01)
+        assert score(Data(data.task, parts), encode, ScoringSettings()).row["spearman"] == pytest.approx(
+            published, abs=0.01
+        )
 
 
 def test_wrong_checkpoint_among_several_does_not_lose_the_others(folder, run_folder, tmp_path, capsys):

@@ -15,12 +15,13 @@ from sentence_transformers import SentenceTransformer
 
 from eval.score_checkpoints import corpus_of
 from recipes import train_simcse, train_supervised
-from recipes.runner import DEFAULTS, check_settings
+from recipes.runner import RecipeSettings
 from recipes.runner.presets import presets, with_preset
 from sentemb.corpus import sources
 from sentemb.encoders import load
 from sentemb.errors import InputError
 from sentemb.objectives import OBJECTIVES
+from sentemb.pipeline import RunSettings, check_specs, default_settings
 from tests.helpers import TINY, records, steady, torchrun
 
 ROOT = Path(__file__).parents[2]
@@ -383,11 +384,12 @@ def test_csv_tsv_parquet_and_jsonl_are_the_same_rows(recipe, tmp_path):
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_is_a_set_of_usable_settings(name):
     known = presets()[name]
-    assert set(known) - {"recipe"} <= set(DEFAULTS), name
+    assert set(known) - {"recipe"} <= set(default_settings()), name
     options = with_preset({"preset": name, "lr": 7.0}, known["recipe"])
     assert options["lr"] == 7.0  # what is given beside it holds
     recipe = {"train_simcse": train_simcse, "train_supervised": train_supervised}.get(known["recipe"])
-    check_settings(DEFAULTS | (recipe.DEFAULTS if recipe else {}) | options)
+    settings = RecipeSettings.of(default_settings() | (recipe.DEFAULTS if recipe else {}) | options, RunSettings())
+    check_specs(settings.data, settings.encoder, settings.pairs, settings.objective)
     with pytest.raises(InputError, match="recipes/"):
         with_preset({"preset": name}, "train_other")
 

@@ -17,9 +17,9 @@ import yaml
 from scipy.stats import kendalltau, spearmanr
 from sklearn.model_selection import train_test_split
 
-from eval import SEED, TASKS, Settings, evaluate, read
+from eval import SEED, TASKS, ScoringSettings, evaluate, read
 from recipes import sweep
-from recipes.runner import check_settings
+from recipes.runner import RecipeSettings
 from recipes.study import StudyFolder, conclude, read_study, refuse_others, shipped
 from recipes.study.analysis import correlations, statistics
 from recipes.study.analysis.best import holm
@@ -31,6 +31,7 @@ from recipes.train_bookcorpus import main as train
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
+from sentemb.pipeline import RunSettings, check_specs
 from sentemb.runs import TRAINED_FOLDERS, discard
 from sentemb.storage import write_folder
 from sentemb.validation import held_out_pairs
@@ -46,7 +47,8 @@ RNG = np.random.default_rng(0)
 def test_the_studies_that_come_along_can_be_run(name):
     study = read_study(name)
     for planned in study.encoders:
-        check_settings(dict(planned.settings))
+        settings = RecipeSettings.of(planned.settings, RunSettings())
+        check_specs(settings.data, settings.encoder, settings.pairs, settings.objective)
         assert described(planned)["name"] == planned.name
     assert study.title and study.description
 
@@ -96,7 +98,8 @@ def test_the_example_of_the_guide_is_a_study(tmp_path):
     study = read_study(str(tmp_path / "letters.yaml"))
     assert [planned.family for planned in study.encoders] == 6 * ["contrastive"] + 2 * ["align+uniform"] + ["untrained"]
     for planned in study.encoders:
-        check_settings(dict(planned.settings))
+        settings = RecipeSettings.of(planned.settings, RunSettings())
+        check_specs(settings.data, settings.encoder, settings.pairs, settings.objective)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +394,7 @@ def test_what_is_measured_of_an_encoder(encoder, data, book_file, tmp_path, monk
     )
     task = read(TASKS["CR"], data)
     row, arrays, protocols = measure_encoder(model, [task], pairs, folds=2)
-    whole = evaluate(model, [task], pairs, settings=Settings(folds=2))
+    whole = evaluate(model, [task], pairs, settings=ScoringSettings(folds=2))
     assert row["CR_acc"] == whole["tasks"]["CR"]["acc"] and protocols["CR"] == whole["tasks"]["CR"]["protocol"]
     assert row["CR_tolerance"] == pytest.approx(whole["geometry"]["tolerance"]["CR"], abs=1e-6)
     assert row["alignment"] == whole["geometry"]["alignment"] and row["potential"] == np.exp(row["uniformity"])

@@ -76,7 +76,7 @@ def recipe(arguments: Sequence[str], folder: str, rank: int, world: int, port: i
 
 def start(arguments: Sequence[str], folder: Path, world: int = 1, stop: int | None = None) -> list[Any]:
     """Processes that run :func:`recipe`."""
-    SPAWN.set_forkserver_preload(["recipes.runner.pipeline", "eval.scorer"])
+    SPAWN.set_forkserver_preload(["recipes.runner.evaluation", "sentemb.pipeline.experiment"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -19,10 +19,11 @@ import torch
 from accelerate import Accelerator
 
 from recipes import doctor, train_bookcorpus, train_supervised
-from recipes.runner.resume import claimed, differences, on_processes
 from sentemb.encoders import load
 from sentemb.errors import InputError, TrainingFailed
 from sentemb.objectives import OBJECTIVES, InfoNCE
+from sentemb.pipeline.claim import claimed
+from sentemb.pipeline.resume import differences, on_processes
 from sentemb.runs import RunFolder
 from sentemb.storage import verify
 from sentemb.training import FitResult, TrainingSettings, checkpoints, loop, nonfinite

@@ -57,7 +57,7 @@ def test_a_machine_that_prepares_for_longer_than_the_timeout_is_waited_for(tmp_p
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    faults.SPAWN.set_forkserver_preload(["recipes.runner.pipeline", "eval.scorer"])
+    faults.SPAWN.set_forkserver_preload(["recipes.runner.evaluation", "sentemb.pipeline.experiment"])
     made = [
         faults.SPAWN.Process(target=faults.recipe, args=(given, str(folder), rank, 2, port, None), daemon=False)
         for rank, folder in enumerate(folders)
@@ -91,7 +91,7 @@ def test_alone_nobody_is_waited_for():
 def test_a_timeout_is_some_minutes(minutes, recipe, book_file, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         train_bookcorpus.main(["--corpus", str(book_file), "--timeout", minutes])
-    assert stopped.value.code == 2 and "timeout must be minutes above 0" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "error: timeout must be a" in capsys.readouterr().err
 
 
 def test_what_is_said_of_a_process_that_is_gone_and_of_one_that_hangs(monkeypatch):

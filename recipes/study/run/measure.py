@@ -8,7 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sklearn.model_selection import train_test_split
 
-from eval import SEED, Data, Logistic, Settings, kfold, score
+from eval import SEED, Data, Logistic, ScoringSettings, kfold, score
 from sentemb.geometry import l2_normalize, tolerance
 from sentemb.validation import CachedEncoder, HeldOutPairs, held_out_geometry, sides_of, similarity_histograms
 
@@ -48,7 +48,7 @@ def measure_encoder(
     arrays["singular_values"] = torch.linalg.svdvals(rows.double()).numpy()
     if rows.shape[1] <= 3:
         arrays["features"] = rows.numpy()
-    settings = Settings(folds=folds)
+    settings = ScoringSettings(folds=folds)
     for data in tasks:
         name = data.task.name
         scored = score(data, encode, settings)

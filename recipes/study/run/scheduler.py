@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -16,11 +16,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recipes.runner import DEFAULTS
-from recipes.study.plan import ENCODERS, LOGS, PLANNED, ROW, EncoderSpec, Study, StudyFolder, described
+from recipes.study.plan import DEFAULTS, ENCODERS, LOGS, PLANNED, ROW, EncoderSpec, Study, StudyFolder, described
 from sentemb.corpus import absolute_corpus
 from sentemb.errors import InputError
-from sentemb.registry import choose
 from sentemb.storage import write_text
 
 DECIDE_NOTHING = ("threads", "data", "save_every", "keep", "log_every", "timeout")  # settings
@@ -174,19 +172,16 @@ class _Stop:
 
 def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
     """The study with what all its encoders share, each setting checked as the recipe does."""
-    from recipes.runner import check_settings
-    from sentemb.training import TrainingSettings
+    from recipes.runner import RecipeSettings, check_tasks
+    from sentemb.pipeline import RunSettings, check_specs
 
     shared = {"corpus": corpus, "data": str(data) if data else None, "tasks": tasks, "score": False}
     encoders: Sequence[EncoderSpec] = [replace(p, settings=p.settings | shared) for p in study.encoders]
     for planned in encoders:
         try:
-            settings = dict(planned.settings)
-            if settings["init"] is not None:
-                settings["encoder"] = None
-            check_settings(settings)
-            TrainingSettings(**{f.name: settings[f.name] for f in fields(TrainingSettings) if f.name in settings})
-            choose("select", settings["select"], ("last", "best"))
+            settings = RecipeSettings.of(planned.settings, RunSettings())
+            check_specs(settings.data, settings.encoder, settings.pairs, settings.objective)
+            check_tasks(settings.evaluation)
         except InputError as error:
             raise InputError(f"encoder {planned.name}: {error}") from None
     return replace(study, encoders=list(encoders), corpus=corpus, tasks=tasks)

@@ -17,12 +17,23 @@ import numpy as np
 import torch
 
 from eval import choose_tasks, read
-from recipes.runner import check_settings, make_model, run, save_trained_model, selected
+from recipes.runner import RecipeSettings, import_file, with_available_data
 from recipes.study.plan import ARRAYS, ROW, EncoderSpec
 from recipes.study.run.measure import measure_encoder
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import load
 from sentemb.errors import CorruptFolder, InputError, TrainingFailed, in_a_line
+from sentemb.pipeline import (
+    Experiment,
+    RunSettings,
+    TrainedRun,
+    absolute_settings,
+    make_model,
+    resumed_settings,
+    save_trained_model,
+    selected,
+    trains_transformer,
+)
 from sentemb.runs import MODEL, MODULES, TRAINED_FOLDERS, RunFolder, discard, refuse_foreign, write_card
 from sentemb.storage import replacing, verify, write_folder, write_text
 from sentemb.training import explained, newest_valid_checkpoint
@@ -43,6 +54,8 @@ def work(planned: EncoderSpec, out: Path, log: Path, keep: str, fingerprint: str
         sys.stdout = sys.stderr = stream
         start = time.perf_counter()
         try:
+            for path in planned.settings.get("imports", ()):
+                import_file(path)
             corpus = open_corpus(planned.settings["corpus"])
             if corpus.fingerprint != fingerprint:
                 raise InputError(f"{corpus.name} has changed since the study was begun")
@@ -74,16 +87,31 @@ def _train(planned: EncoderSpec, out: Path, corpus: Corpus) -> None:
     if out.exists() and newest_valid_checkpoint(out).checkpoint is None:  # killed before its first checkpoint
         refuse_foreign(out, True, (ROW, ARRAYS))
         shutil.rmtree(out)
-    settings = dict(planned.settings)
+    flat = dict(planned.settings)
+    if flat["init"] is not None:
+        flat["encoder"] = None
+    resumed = resumed_settings(absolute_settings(flat), flat, out, out.exists())
+    imports = tuple(flat.get("imports", ()))
+    settings = RecipeSettings.of(resumed, RunSettings(out, resume=out.exists(), command=True, imports=imports))
     if planned.trained:
-        run("bookcorpus", settings, out, resume=out.exists(), finish=lambda *given: None)
-        if not (out / MODEL / MODULES).is_file():  # a signal
+        if _train_by(settings, corpus).interrupted:
             sys.exit(INTERRUPTED)
         return
-    check_settings(settings)
-    torch.manual_seed(settings["seed"])
-    model = make_model(settings, corpus, corpus.split()[0])
-    write_folder(out / MODEL, lambda partial: save_trained_model(partial, model, settings, corpus, "0 steps"))
+    torch.manual_seed(settings.training.seed)
+    model = make_model(settings.encoder, corpus, corpus.split()[0], settings.data.max_length, None)
+    write_folder(out / MODEL, lambda partial: save_trained_model(partial, model, flat, corpus, "0 steps"))
+
+
+def _train_by(settings: RecipeSettings, corpus: Corpus) -> TrainedRun:
+    """Train as recipes/train_bookcorpus.py does; the study scores the model by itself."""
+    transformer = trains_transformer(settings.encoder)
+    with Experiment("study", settings.run, settings.training, settings.compute, transformer) as experiment:
+        objective = experiment.make_objective(settings.objective)
+        experiment.open_corpus(settings.data, corpus)
+        encoder = experiment.make_encoder(settings.encoder, corpus)
+        pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
+        evaluation, dev = with_available_data(settings.evaluation)
+        return experiment.train(corpus, encoder, pairs, objective, evaluation, dev)
 
 
 def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, folds: int) -> dict[str, Any]:

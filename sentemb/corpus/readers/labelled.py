@@ -18,7 +18,13 @@ def labelled_rows(
     path: str, anchor: str, positive: str, negatives: str, label: str, split: str, progress: bool
 ) -> tuple[str, str, Callable[[], Iterator[str | None]]]:
     """Name, key and reader of a labelled data set; arguments and errors as for ``corpus.labelled``."""
-    data = load_data(path, progress, split=split)
+    return labelled_data_set(load_data(path, progress, split=split), path, anchor, positive, negatives, label)
+
+
+def labelled_data_set(
+    data: Any, path: str, anchor: str = "", positive: str = "", negatives: str = "", label: str = ""
+) -> tuple[str, str, Callable[[], Iterator[str | None]]]:
+    """As :func:`labelled_rows`, of a data set that is loaded; ``path`` names it."""
     if label and label not in data.features:
         raise InputError(f"data set {path!r} has no column {label!r}; its columns: {_listed(_kinds(data))}")
     texts = data.remove_columns(label) if label else data

@@ -1,6 +1,6 @@
 """One update: the embeddings of its batch, the loss over all processes, and its gradient."""
 
-from sentemb.training.step.backward import backward, plain_backward
+from sentemb.training.step.backward_pass import backward, plain_backward
 from sentemb.training.step.batch_encoder import BatchEncoder, seed_of
 from sentemb.training.step.global_loss import Update, global_loss
 from sentemb.training.step.gradient_cache import cached_backward, micro_batches

@@ -1,0 +1,76 @@
+"""What a run is scored by: while it trains, and at its end."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+
+from eval import Data, choose_tasks, data_folder, evaluate, format_table, named, read, stsb_dev_score
+from sentemb.errors import InputError
+from sentemb.pipeline import EvaluationSettings, TrainedRun
+from sentemb.runs import RunFolder
+from sentemb.validation import DevScore, HeldOutPairs
+
+
+def check_tasks(evaluation: EvaluationSettings) -> None:
+    """InputError for a task that there is not."""
+    if evaluation.tasks is not None:
+        named(part.strip() for part in evaluation.tasks.split(",") if part.strip())
+
+
+def with_available_data(evaluation: EvaluationSettings) -> tuple[EvaluationSettings, DevScore | None]:
+    """The settings with what there is: the data's absolute folder, and a dev score; None is that of held-out pairs.
+
+    Raises:
+        InputError: STS-B is asked for and is not there.
+    """
+    folder = data_folder(Path(evaluation.data) if evaluation.data else None)
+    dev = None
+    if evaluation.dev != "heldout":
+        try:
+            dev = stsb_dev_score(folder)
+        except InputError:
+            if evaluation.dev == "stsb":
+                raise
+    # so that a resumed run is selected by the same score, wherever it is resumed
+    data = str(folder.resolve()) if folder else None
+    return replace(evaluation, dev="stsb" if dev else "heldout", data=data), dev
+
+
+def read_tasks(evaluation: EvaluationSettings, default: str) -> list[Data]:
+    """The tasks of the final scores. Data that cannot be had costs the scores, not the run, unless it was asked for.
+
+    Args:
+        evaluation: which tasks, and where their data is.
+        default: the tasks where none are named and there is a folder of data.
+    """
+    if not evaluation.score or os.environ.get("RANK", "0") != "0":  # (the main process scores)
+        return []
+    folder = data_folder(Path(evaluation.data) if evaluation.data else None)
+    try:
+        names = evaluation.tasks or (default if folder is not None else None)
+        return [read(task, folder) for task in choose_tasks(names, folder)]
+    except InputError as error:
+        if evaluation.data or evaluation.tasks:
+            raise
+        print(f"no probes at the end: {error}", file=sys.stderr)
+        return []
+
+
+def print_scores(run: TrainedRun, tasks: Sequence[Data]) -> None:
+    """Score the encoder before and after training and the average of its word embeddings; a table, files and a page."""
+
+    def measure(model: SentenceTransformer, pairs: HeldOutPairs) -> dict[str, Any]:
+        model.to("cpu")
+        return evaluate(model, tasks, pairs)
+
+    results = run.score(measure)
+    report = run.report()
+    if results:
+        print(format_table(results))
+        print(f"model: {RunFolder(run.folder).model}   report: {report}")
+        print(f"run folder: {run.folder}")

@@ -1,0 +1,86 @@
+"""OUT/config.json: everything needed to know, or repeat, what was run."""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from sentence_transformers import SentenceTransformer
+
+from sentemb.corpus import CleaningResult, Corpus
+from sentemb.encoders import Prompts
+from sentemb.runs import RunFolder
+from sentemb.storage import write_text
+
+PACKAGES = (
+    "torch",
+    "sentence-transformers",
+    "transformers",
+    "scikit-learn",
+    "numpy",
+    "accelerate",
+    "datasets",
+    "sentemb",
+)
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """What a run has come out to be, besides its settings."""
+
+    text: str  # the first line: what one update sees and computes with
+    steps: int
+    smallest_batch: int  # pairs of an epoch's last update, at least
+    pairs: int
+    cleaned: CleaningResult | None
+    prompts: Prompts
+    retrieval: dict[str, str]  # how held-out pairs are ranked
+
+
+def write_config(
+    out: Path,
+    settings: Mapping[str, Any],
+    description: RunDescription,
+    corpus: Corpus,
+    model: SentenceTransformer,
+    accelerator: Accelerator,
+    begun: Mapping[str, Any],
+) -> None:
+    """Write the file; ``begun`` is what it holds of a run that is continued."""
+    command = shlex.join([Path(sys.executable).name, *sys.argv])
+    content = {
+        "settings": dict(settings),
+        "command": begun.get("command", command),
+        **({"resumed": [*begun.get("resumed", []), command]} if begun else {}),
+        "description": description.text,
+        "steps": description.steps,
+        "least": description.smallest_batch,
+        "prompts": asdict(description.prompts),
+        "retrieval": description.retrieval,
+        "corpus": {
+            "name": corpus.name,
+            "fingerprint": corpus.fingerprint,
+            "documents": len(corpus.documents) - 1,
+            "sentences": len(corpus),
+            "pairs": description.pairs,
+            "notes": list(corpus.notes),
+            "dropped": description.cleaned.dropped if description.cleaned else None,
+        },
+        "encoder": {
+            "dimension": model.get_embedding_dimension(),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        },
+        "world_size": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+        "device": accelerator.device.type,
+        "threads": torch.get_num_threads(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    write_text(RunFolder(out).config, json.dumps(content, indent=2) + "\n")

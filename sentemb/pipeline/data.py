@@ -1,0 +1,76 @@
+"""The training data: token ids of a corpus, cleaned, and its usable positive pairs."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from sentemb.corpus import CLEANINGS, Cleaning, CleaningResult, Corpus, clean_corpus
+from sentemb.encoders import Prompts, tokenizer_of
+from sentemb.errors import InputError
+from sentemb.pairs import PAIRS, Pairs, Words, drop_unusable_pairs, joined, sample
+from sentemb.pipeline.settings import DataSettings, PairSettings
+from sentemb.registry import build
+from sentemb.training import TrainingData
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """What is trained on, and what cleaning left out of it."""
+
+    training: TrainingData
+    cleaned: CleaningResult | None
+
+
+def prepare_data(
+    data: DataSettings,
+    pairs: PairSettings,
+    corpus: Corpus,
+    train: np.ndarray,
+    model: SentenceTransformer,
+    prompts: Prompts,
+    seed: int,
+) -> PreparedData:
+    """Tokens and usable pairs of the training documents.
+
+    Args:
+        data: how long sentences may be, and which ones are left out.
+        pairs: which sentences belong together.
+        corpus: the text.
+        train: ranges of rows of its training documents.
+        model: its tokenizer makes the token ids.
+        prompts: what goes before the texts of each side.
+        seed: draws pairs, where only some are wanted.
+    """
+    tokenizer, length = tokenizer_of(model), data.max_length
+    cleaning = build(CLEANINGS, data.clean, "clean")
+    tokens = corpus.tokens(tokenizer, length, prompts.anchor)
+    positive_tokens = None if prompts.alike else corpus.tokens(tokenizer, length, prompts.positive)
+    plain = corpus.tokens(tokenizer, length) if prompts.anchor and cleaning != Cleaning() else tokens
+    cleaned = clean_corpus(corpus, plain, cleaning, tokenizer.num_special_tokens_to_add(False), length)
+    if corpus.labelled != (pairs.pairs == "labelled"):
+        raise InputError(
+            "labelled pairs need a labelled corpus, and it them: --corpus labelled:path=FILE with --pairs labelled; "
+            f"got {data.corpus} with {pairs.pairs}"
+        )
+    sources = corpus.by_source(train)
+    if set(corpus.weights) == {1.0}:
+        sources = [train]
+    parts, weights, failed = [], [], InputError("")
+    for ranges, weight in zip(sources, corpus.weights, strict=False):
+        try:
+            source_pairs: Pairs = build(PAIRS, pairs.pairs, "pairs", ranges=ranges)
+        except InputError as error:  # a source without a pair, which others may have
+            failed = error
+            continue
+        if corpus.classes:
+            rows = np.asarray(source_pairs.rows)
+            _, labels = np.unique(corpus.sentences(rows[:, -1]), return_inverse=True)
+            source_pairs = replace(source_pairs, rows=rows[:, :-1], labels=labels)
+        parts.append(drop_unusable_pairs(source_pairs, tokens, cleaned.mask if cleaned else None))
+        weights.append(weight)
+    if not parts:
+        raise failed
+    chosen = sample(joined(parts, weights, seed), pairs.max_pairs, seed)
+    words = Words.of(tokenizer) if chosen.noise else None
+    return PreparedData(TrainingData(chosen, tokens, positive_tokens, words), cleaned)

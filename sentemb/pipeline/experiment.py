@@ -1,0 +1,377 @@
+"""One training run, stage by stage: corpus, encoder, pairs, objective, training.
+
+The recipes and :func:`sentemb.train` go through the same stages. Each stage takes settings, or the caller's own object
+in their place. Nothing is written into the run folder before all that was given has been looked at.
+"""
+
+import copy
+import os
+from contextlib import ExitStack
+from dataclasses import asdict, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import set_seed
+from sentence_transformers import SentenceTransformer
+from transformers.utils import logging
+
+from sentemb.corpus import CLEANINGS, Corpus, open_corpus
+from sentemb.encoders import HEADS, Prompts, load, prompts_of, towers_of
+from sentemb.errors import InputError
+from sentemb.forward import MaskedWords, TrainingEncoder
+from sentemb.objectives import OBJECTIVES, Objective
+from sentemb.pipeline.claim import claimed
+from sentemb.pipeline.config_file import RunDescription, write_config
+from sentemb.pipeline.data import PreparedData, prepare_data
+from sentemb.pipeline.model import check_encoder, make_model, refuse_no_noise, tower_dimension
+from sentemb.pipeline.processes import make_accelerator, preserved_caller_state
+from sentemb.pipeline.resume import (
+    changed_meanings,
+    config_begun,
+    differences,
+    finished,
+    how_to_resume,
+    on_processes,
+    prompts_begun_with,
+    refuse_another_run,
+    retrieval_before,
+)
+from sentemb.pipeline.settings import (
+    ComputeSettings,
+    DataSettings,
+    EncoderSettings,
+    EvaluationSettings,
+    ObjectiveSettings,
+    PairSettings,
+    RunSettings,
+)
+from sentemb.pipeline.trained_run import TrainedRun
+from sentemb.registry import build, check
+from sentemb.runs import TRAINED_FOLDERS, RunFolder, read_selected, refuse_foreign, write_card
+from sentemb.storage import write_folder
+from sentemb.training import (
+    Evaluation,
+    FitResult,
+    Patience,
+    RunTarget,
+    TrainingSettings,
+    agreed_checkpoint,
+    describe,
+    fit,
+    on_main,
+    refuse_misfit,
+    tell,
+    total_steps,
+    tune_malloc,
+    use_threads,
+)
+from sentemb.validation import (
+    RETRIEVAL,
+    CachedEncoder,
+    DevScore,
+    HeldOutPairs,
+    held_out_pairs,
+    held_out_scores,
+    sides_of,
+)
+
+NOTES = 5  # on the corpus that are printed
+
+
+class Experiment:
+    """One training run in stages, as a context: processes and random states are put in order at its end.
+
+    Args:
+        name: of the run folder, where none is given: runs/NAME.
+        run: the run folder, and whether the run in it is continued.
+        training: how to train.
+        compute: precision, threads, tracker.
+        transformer: whether the encoder is a transformer, which decides the precision where that is "auto".
+
+    Raises:
+        InputError: the processes cannot be set up, or do not fit the run that is continued.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: RunSettings,
+        training: TrainingSettings,
+        compute: ComputeSettings,
+        transformer: bool = False,
+    ) -> None:
+        self.name, self.run, self.compute = name, run, compute
+        self.training, self.transformer = training, transformer
+        self.begun = config_begun(run.out, run.resume)  # config.json of the run that is continued
+        self.stored: dict[str, Any] = asdict(compute)  # the settings that config.json gets
+        if run.imports:
+            self.stored["imports"] = list(run.imports)
+        before = self.begun.get("settings", {}).get("imports", [])
+        if [Path(path).name for path in before] != [Path(path).name for path in run.imports] and self.begun:
+            raise InputError(f"{run.out} was begun with --import {' '.join(before) or 'nothing'}; give the same again")
+        self.prompts = Prompts()
+        self._context = ExitStack()
+
+    def __enter__(self) -> "Experiment":
+        # oneDNN keeps 1,024 compiled kernels, each for one shape, and hardly two batches have one number of tokens:
+        # in a long run that is gigabytes. A step needs some tens.
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+        with ExitStack() as stack:
+            stack.enter_context(preserved_caller_state())
+            self.accelerator = make_accelerator(self.compute, self.transformer)
+            logging.disable_progress_bar()  # a bar for each file read or written hides the one of training
+            world = self.accelerator.num_processes
+            self.training = on_processes(self.training, self.begun, world, self.run.elastic)
+            self.stored |= {each.name: getattr(self.training, each.name) for each in fields(self.training)}
+            del self.stored["smallest_batch"]  # (no setting, but what follows from them)
+            use_threads(self.compute.threads)
+            tune_malloc()
+            # The first process of a machine at a file's lock prepares, and the others wait there: collectives would
+            # give up.
+            self.patience = Patience()
+            self._context = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        with self._context:
+            if error[0] is None:
+                self.patience.wait()  # for the main process, which scores
+                if self.run.command:
+                    self.accelerator.end_training()
+                else:  # (other runs of this script need the processes)
+                    for tracker in self.accelerator.trackers:
+                        tracker.finish()
+
+    def open_corpus(self, data: DataSettings, own: Any = None) -> Corpus:
+        """The text: sentences in documents, the last tenth of them held out.
+
+        Args:
+            data: which text, and how long its sentences may be.
+            own: the caller's texts, documents, pairs or data set (:func:`sentemb.open_corpus`), in place of
+                ``data.corpus``.
+        """
+        self.data = data
+        build(CLEANINGS, data.clean, "clean")
+        corpus = open_corpus(str(data.corpus) if own is None else own)
+        self.train_rows, _ = corpus.split()
+        self.stored |= asdict(data)
+        return corpus
+
+    def make_encoder(
+        self, encoder: EncoderSettings, corpus: Corpus, own: SentenceTransformer | None = None
+    ) -> SentenceTransformer:
+        """The encoder that is trained: made from its spec or a finished model; or the caller's ``own``, in place."""
+        check_encoder(encoder)
+        set_seed(self.training.seed)
+        self.encoder = encoder
+        model = make_model(encoder, corpus, self.train_rows, self.data.max_length, own)
+        self.prompts = prompts_begun_with(self.begun, prompts_of(model))
+        self.stored |= asdict(encoder)
+        return model
+
+    def make_pairs(self, pairs: PairSettings, corpus: Corpus, model: SentenceTransformer) -> PreparedData:
+        """The positive pairs of the training documents, as token ids."""
+        seed = self.training.seed
+        prepared = prepare_data(self.data, pairs, corpus, self.train_rows, model, self.prompts, seed)
+        if prepared.training.pairs.are_contiguous and len(towers_of(model)) == 1 and not self.prompts.alike:
+            raise InputError(
+                "prompts of two kinds need pairs of two sides, and a sentence of --pairs contiguous is on both; give "
+                "both sides one prompt, or --towers 2"
+            )
+        refuse_no_noise(model, prepared.training.pairs, pairs.force)
+        self.stored |= asdict(pairs)
+        return prepared
+
+    def make_objective(self, objective: ObjectiveSettings, own: Objective | None = None) -> Objective:
+        """The objective: made from its spec, or the caller's ``own``."""
+        self.objective = objective
+        check(HEADS, objective.head, "head", ("dimension",))
+        made: Objective = build(OBJECTIVES, objective.objective, "objective") if own is None else own
+        self.stored |= asdict(objective)
+        return made
+
+    def train(
+        self,
+        corpus: Corpus,
+        model: SentenceTransformer,
+        data: PreparedData,
+        objective: Objective,
+        evaluation: EvaluationSettings,
+        dev: DevScore | None = None,
+    ) -> TrainedRun:
+        """Train ``model`` on ``data`` by ``objective``, and score and save it into the run folder.
+
+        Args:
+            corpus: whose held-out documents score the model.
+            model: trained in place.
+            data: positive pairs.
+            objective: their loss.
+            evaluation: which model becomes model/: the last one or the best one.
+            dev: the score by which the best model is chosen; None: MRR of held-out pairs.
+
+        Raises:
+            FloatingPointError, TrainingFailed: as :func:`sentemb.training.fit`.
+            InputError: something that was given does not fit; nothing has been written by then.
+        """
+        for part in (model, *towers_of(model)):
+            part.similarity_fn_name = objective.similarity  # type: ignore[assignment]
+        training_encoder = self._training_encoder(model, objective, data)
+        pairs = held_out_pairs(corpus)
+        self.stored |= asdict(evaluation) | {"dev": "heldout" if dev is None else dev.spec}
+        description, notes = self._describe(training_encoder, objective, data)
+        steps, new, reported = description.steps, not self.begun, self.run.command
+        self.patience.wait()  # for other machines, which prepare for themselves
+        temporary = not self.run.command
+        out = self._context.enter_context(claimed(self.run.out, self.name, self.accelerator, new, temporary))
+        done = not new and finished(out, steps, self.begun, evaluation, reported)
+        if not new:
+            refuse_another_run(out, self.begun, corpus, self.accelerator, done)
+        if done:
+            folder = RunFolder(out)
+            self.accelerator.print(f"{out} is finished: {folder.model}, {folder.report}")
+            model = load(folder.model, device="cpu")
+            return TrainedRun(
+                out,
+                model,
+                None,
+                pairs,
+                steps,
+                steps,
+                f"{steps} steps",
+                is_main_process=self.accelerator.is_main_process,
+            )
+        target = self._begin(out, corpus, model, description, notes)
+        forget_best = dev is None and description.retrieval != self._retrieval_before(data, model)
+        name = RETRIEVAL if dev is None else dev.name
+
+        def scores(encoder: SentenceTransformer) -> dict[str, float]:
+            return held_out_scores(encoder, pairs) | (dev.scores(encoder) if dev is not None else {})
+
+        untrained = copy.deepcopy(model)
+        result = fit(
+            training_encoder,
+            objective,
+            data.training,
+            self.training,
+            self.accelerator,
+            replace(target, forget_best=forget_best),
+            Evaluation(scores, name),
+        )
+        return self._end(out, corpus, model, untrained, pairs, result, evaluation)
+
+    def _training_encoder(
+        self, model: SentenceTransformer, objective: Objective, data: PreparedData
+    ) -> TrainingEncoder:
+        """The training forward of the model, with its head and side task; InputError where something does not fit."""
+        refuse_misfit(objective, data.training.pairs, len(towers_of(model)))
+        attention, training = self.encoder.attention, self.training
+        if training.compile and attention == "packed":
+            raise InputError("--compile and --attention packed exclude each other; leave one of them out")
+        mlm = MaskedWords(model) if training.mlm else None
+        head = build(HEADS, self.objective.head, "head", dimension=tower_dimension(model))
+        packable = attention != "auto" or not training.compile  # a packed forward does not compile
+        return TrainingEncoder(model, head, mlm, attention if packable else "padded")
+
+    def _describe(
+        self, encoder: TrainingEncoder, objective: Objective, data: PreparedData
+    ) -> tuple[RunDescription, list[str]]:
+        """What the run has come out to be, and notes to print."""
+        pairs, world, model = data.training.pairs, self.accelerator.num_processes, encoder.model
+        sides = sides_of(model, CachedEncoder(model))
+        description = RunDescription(
+            text=describe(self.training, objective, pairs, self.accelerator, encoder),
+            steps=total_steps(self.training, len(pairs), world),
+            smallest_batch=self.training.smallest_batch or 2 * world,
+            pairs=len(pairs),
+            cleaned=data.cleaned,
+            prompts=self.prompts,
+            retrieval={"score": sides.score, "sides": sides.names},
+        )
+        notes = [str(data.cleaned)] if data.cleaned else []
+        if self.prompts != Prompts():
+            anchor, positive = repr(self.prompts.anchor), repr(self.prompts.positive)
+            texts = anchor if self.prompts.alike else f"{anchor} (anchor), {positive} (positive)"
+            notes.append(f"prompts before the texts: {texts}")
+        if encoder.mlm is not None and encoder.mlm.new:
+            notes.append("the checkpoint has no masked-language-model head; a new one is trained along")
+        notes += differences(self.training, self.begun, world, description.steps, len(pairs))
+        before = self._retrieval_before(data, model)
+        notes += changed_meanings(self.begun, self.prompts, prompts_of(model), description.retrieval, before)
+        return description, notes
+
+    def _retrieval_before(self, data: PreparedData, model: SentenceTransformer) -> dict[str, str] | None:
+        return retrieval_before(self.begun, len(towers_of(model)), data.training.pairs.are_contiguous)
+
+    def _begin(
+        self, out: Path, corpus: Corpus, model: SentenceTransformer, description: RunDescription, notes: list[str]
+    ) -> RunTarget:
+        """Look at what the run folder holds, print what is trained, and write config.json."""
+        accelerator = self.accelerator
+        # InputErrors, if there are files of others, or all checkpoints are damaged; nothing is written then
+        on_main(partial(refuse_foreign, out, bool(self.begun), self._other_files(out)), accelerator)
+        point = agreed_checkpoint(out, accelerator) if self.begun else False
+        accelerator.project_configuration.project_dir = accelerator.project_configuration.logging_dir = str(out)
+        accelerator.print(f"run folder: {out}")
+        accelerator.print(description.text)
+        more = len(corpus.notes) - NOTES
+        of_corpus = list(corpus.notes[:NOTES])
+        if more > 0:
+            of_corpus.append(f"{more} more of this kind; python -m sentemb.corpus tells them all")
+        for note in (*of_corpus, *notes):
+            accelerator.print(f"note: {note}")
+        if accelerator.is_main_process:
+            RunFolder(out).report.unlink(missing_ok=True)  # the mark of a finished run, which this is not yet
+            RunFolder(out).scores.unlink(missing_ok=True)
+            write_config(out, self.stored, description, corpus, model, accelerator, self.begun)
+        if self.compute.track:
+            accelerator.init_trackers("sentemb", config={k: v for k, v in self.stored.items() if v is not None})
+        files = self._other_files(out)
+        return RunTarget(out, point, files, exit_on_second_signal=self.run.command)
+
+    def _other_files(self, out: Path) -> list[str]:
+        """Names in a run folder that training does not write: of this class, of trackers, and of what people put."""
+        return on_main(
+            lambda: [path.name for path in out.iterdir() if path.name not in TRAINED_FOLDERS], self.accelerator
+        )
+
+    def _end(
+        self,
+        out: Path,
+        corpus: Corpus,
+        model: SentenceTransformer,
+        untrained: SentenceTransformer,
+        pairs: HeldOutPairs,
+        result: FitResult,
+        evaluation: EvaluationSettings,
+    ) -> TrainedRun:
+        """Say how to go on with an interrupted run, or save the model of one that has ended."""
+        folder, main = RunFolder(out), self.accelerator.is_main_process
+        trained = f"{result.step} steps"
+        if result.interrupted:
+            if main:
+                tell(
+                    f"stopped after step {result.step} of {result.steps}, saved in {result.checkpoint}; go on with\n"
+                    f"    {how_to_resume(out, self.run.command)}"
+                )
+        elif main:
+            if self.run.command:
+                model.to("cpu")
+            if evaluation.select == "best":
+                model, trained = load(folder.best, device="cpu"), selected(folder.best)
+            write_folder(folder.model, lambda partial: save_trained_model(partial, model, self.stored, corpus, trained))
+        return TrainedRun(out, model, untrained, pairs, result.step, result.steps, trained, result.interrupted, main)
+
+
+def selected(folder: Path) -> str:
+    """Which step a best/ folder is of, in words."""
+    return f"{read_selected(folder)['step']} steps (the best by the dev score)"
+
+
+def save_trained_model(
+    folder: Path, model: SentenceTransformer, settings: dict[str, Any], corpus: Corpus, trained: str
+) -> None:
+    """The model and its card, which has no scores yet."""
+    model.save(str(folder), create_model_card=False)
+    about = {"settings": settings, "corpus": {"name": corpus.name}}
+    write_card(folder, about | {"encoder": {"dimension": model.get_embedding_dimension()}}, trained)

@@ -1,0 +1,176 @@
+"""Whether what is resumed is the run that was begun, and what is different about it now."""
+
+import os
+import shlex
+import sys
+from dataclasses import fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from sentemb.corpus import Corpus
+from sentemb.encoders import Prompts
+from sentemb.errors import CorruptFolder, InputError
+from sentemb.pipeline.processes import started_by_accelerate
+from sentemb.pipeline.settings import EvaluationSettings
+from sentemb.runs import MODULES, RunFolder
+from sentemb.storage import verify
+from sentemb.training import EpochLayout, TrainingSettings
+from sentemb.validation import ONE_SIDE, TWO_TOWERS
+
+Config = dict[str, Any]  # what config.json holds
+
+
+def config_begun(out: Path | None, resume: bool) -> Config:
+    """config.json of the run that is continued; empty if none is."""
+    if not resume or out is None or not RunFolder(out).config.is_file():
+        return {}
+    return RunFolder(out).read_settings()
+
+
+def on_processes(settings: TrainingSettings, begun: Config, world: int, elastic: bool) -> TrainingSettings:
+    """The settings for ``world`` processes; those of a continued run keep its global batch and the cuts of its epochs.
+
+    Raises:
+        InputError: it was begun on another number, and ``elastic`` is not given or the batch does not divide.
+    """
+    before, least = begun.get("world_size", world), begun.get("least", 0)
+    if before == world:
+        return replace(settings, smallest_batch=least)
+    if not elastic:
+        raise InputError(
+            f"the run was begun on {before} process(es) and now there are {world}; start as many, or add --elastic to "
+            "go on with the same global batch"
+        )
+    batch = settings.batch_size * before
+    if batch % world or batch < 2 * world:
+        raise InputError(
+            f"the global batch of {batch} pairs cannot be shared evenly by {world} processes, two pairs each"
+        )
+    return replace(settings, batch_size=batch // world, smallest_batch=least or 2 * before)
+
+
+def differences(settings: TrainingSettings, begun: Config, world: int, steps: int, pairs: int) -> list[str]:
+    """What a continued run does not do as the one that was begun would have, a sentence each.
+
+    Raises:
+        InputError: the last update of an epoch is too small for so many processes.
+    """
+    notes, before = [], begun.get("world_size", world)
+    updates = EpochLayout(pairs, settings.batch_size, world, settings.smallest_batch)
+    if updates.size(len(updates) - 1) < 2 * world:
+        raise InputError(
+            f"the last update of an epoch has {updates.size(len(updates) - 1)} pairs, too few for {world} processes; "
+            f"use fewer, {before} say"
+        )
+    if before != world:
+        notes.append(
+            f"begun on {before} process(es), now {world} with {settings.batch_size} pairs each: the same pairs in each "
+            "update; dropout masks and augmentations are drawn for each process and sums are rounded otherwise, "
+            "so that losses differ a little"
+        )
+    if begun and (parts := begun.get("settings", {}).get("micro_batch", settings.micro_batch)) != settings.micro_batch:
+        notes.append(
+            f"micro-batch was {parts} and is {settings.micro_batch}: the same gradient, but for dropout masks, which "
+            "are drawn for each part"
+        )
+    now = {"threads": torch.get_num_threads(), "torch": version("torch"), "transformers": version("transformers")}
+    then = begun.get("versions", {}) | begun
+    other = [f"{name} {then[name]} (now {value})" for name, value in now.items() if then.get(name, value) != value]
+    if other:
+        notes.append(f"begun with {', '.join(other)}: sums are rounded otherwise, so that numbers differ a little")
+    if begun and (planned := begun.get("steps", steps)) != steps:
+        notes.append(
+            f"planned for {planned} steps, now {steps}: from here on the learning rate falls to 0 at step {steps}, "
+            f"which a run of {steps} steps from the start would have done from its warm-up on"
+        )
+    return notes
+
+
+def prompts_begun_with(begun: Config, prompts: Prompts) -> Prompts:
+    """What a run trains with: ``prompts`` of its model, or those that a continued one was begun with."""
+    if not begun:
+        return prompts
+    return Prompts(**begun.get("prompts", {}))  # (earlier versions trained without any)
+
+
+def retrieval_before(begun: Config, towers: int, runs: bool) -> dict[str, str] | None:
+    """How a continued run ranked held-out pairs when it was begun; None if none is continued."""
+    if not begun:
+        return None
+    # (earlier versions took cosines always, and [f; g] for both sides of consecutive sentences)
+    return begun.get("retrieval", {"score": "cosine", "sides": TWO_TOWERS if towers > 1 and not runs else ONE_SIDE})
+
+
+def changed_meanings(
+    begun: Config,
+    prompts: Prompts,
+    default: Prompts,
+    retrieval: dict[str, str],
+    before: dict[str, str] | None,
+) -> list[str]:
+    """What means something else now than when a continued run was begun by an earlier version, a sentence each."""
+    notes = []
+    if begun and prompts != default:
+        notes.append(
+            f"the run was begun with the prompts {prompts.anchor!r} and {prompts.positive!r} and goes on with them; "
+            f"the model's are {default.anchor!r} and {default.positive!r}, with which it is scored; begin a new run "
+            "to train with those"
+        )
+    if before is not None and before != retrieval:
+        notes.append(
+            f"held-out pairs are ranked by {retrieval['score']} ({retrieval['sides']}) now, and were by "
+            f"{before['score']} ({before['sides']}) when the run was begun: these scores do not compare, and best/ is "
+            "chosen anew from here on"
+        )
+    return notes
+
+
+def refuse_another_run(out: Path, begun: Config, corpus: Corpus, accelerator: Accelerator, done: bool) -> None:
+    """InputError if what is resumed would not be the run in ``out`` continued; ``done``: it is finished."""
+    run = RunFolder(out)
+    now = {"corpus": corpus.fingerprint, "precision": accelerator.mixed_precision}
+    for name, value in now.items():
+        before = begun.get(name, value)
+        before = before.get("fingerprint", value) if isinstance(before, dict) else before
+        if before != value:
+            raise InputError(
+                f"{out} was begun with {name} {before}, now it is {value}; give it what it had, or a new --out"
+            )
+    if run.newest_checkpoint() is None and run.model.exists() and not done:
+        raise InputError(
+            f"{out} is finished and has no checkpoint to go on from; begin a new --out, or score it with python -m "
+            "eval.senteval"
+        )
+
+
+def finished(out: Path, steps: int, begun: Config, evaluation: EvaluationSettings, reported: bool) -> bool:
+    """Whether the run in ``out`` has its model, by the selection of now, and no step of ``steps`` is left.
+
+    ``reported``: whether it must have its page, too, and have been scored as is asked for now.
+    """
+    settings, run = begun.get("settings", {}), RunFolder(out)
+    names = [each.name for each in fields(evaluation) if each.metadata.get("may_change")] if reported else ["select"]
+    if any(settings.get(name) != getattr(evaluation, name) for name in names):
+        return False
+    if not (run.model / MODULES).is_file() or (reported and not run.report.is_file()):
+        return False
+    try:
+        verify(run.model)
+        return bool(run.last_record().get("step", -1) >= steps)
+    except (CorruptFolder, OSError, TypeError):
+        return False
+
+
+def how_to_resume(out: Path, command: bool) -> str:
+    """What to type to go on with ``out``: a command line, by the launcher that started this one, or Python."""
+    if not command:
+        return f"sentemb.train(..., out={str(out)!r}, resume=True)"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        launcher = f"torchrun --nproc_per_node {os.environ.get('LOCAL_WORLD_SIZE', 1)}"
+    else:
+        launcher = "accelerate launch" if started_by_accelerate() else Path(sys.executable).name
+    return f"{launcher} {shlex.quote(sys.argv[0])} --resume --out {shlex.quote(str(out))}"

@@ -1,0 +1,211 @@
+"""The settings of a run by concern. Each class goes to the stage that needs it, and to no other.
+
+Their fields are the flags of the recipes, the keyword arguments of ``sentemb.train`` and the keys of ``settings`` in a
+run's config.json. Nothing heavy is imported, so that ``--help`` answers at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sentemb.errors import InputError
+from sentemb.settings import check_settings, setting
+from sentemb.training import TrainingSettings
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The text."""
+
+    corpus: str | None = setting(
+        "sample",
+        "sample; a folder of .txt books; a file, a sentence a line (either also .gz, .zst, .xz); a .parquet, .jsonl, "
+        ".csv or .tsv file (table:path=,column=); hub:name=,streaming=; bookcorpus:boundaries=; labelled:path=FILE; "
+        "several as 'A + B*0.5', with how often their pairs are seen in an epoch",
+    )
+    clean: str = setting(
+        "none",
+        "leave sentences out of the pairs: none, or drop:min_tokens=1,max_tokens=0,letters=0.5,script=any,"
+        "duplicates=none (document, corpus),near_duplicates=0 (share of a document's sentences); python -m "
+        "sentemb.corpus CORPUS tells what that would do",
+    )
+    max_length: int = setting(40, "longest sentence in tokens; longer ones are cut", at_least=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """The encoder."""
+
+    encoder: str | None = setting(
+        "rnn",
+        "rnn:cell=,hidden=,layers=,bidirectional=,pooling=,embeddings=,dropout= | static:... | "
+        "transformer:name=,pooling=,dropout=,mlp= (name: a hub id, a folder, minilm)",
+    )
+    init: str | None = setting(
+        None, "begin from this finished model instead of --encoder: a folder, a run, a hub name, or minilm"
+    )
+    towers: int = setting(1, "1, or 2: an encoder for each side of a pair; the model is then [f; g]", choices=(1, 2))
+    prompts: str | None = setting(
+        None,
+        'text before the texts of each side, while training and in the model: anchor="query: ",positive="passage: "; '
+        "by default the model's own default prompt, which encode puts before each text",
+    )
+    attention: str = setting(
+        "auto",
+        "of transformers: auto (packed where it works), packed (no padding), padded, sdpa, eager",
+        choices=("auto", "packed", "padded", "sdpa", "eager"),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """The objective."""
+
+    objective: str = setting(
+        "infonce",
+        "name or name:option=value,...; docs/objectives.md has the table of all: formula, negatives, options. "
+        "Contrastive: infonce, ntxent, dcl, dpr, cmc, cpc, joint_infonce (--pairs contiguous), hard_negatives, "
+        "supcon and cross_entropy (classes); geometry: align_uniform, mix; Wang & Liu: simple, hard, hard_simple; "
+        "with memory: moco, memory_bank, byol; without negatives: barlow_twins, vicreg",
+    )
+    head: str = setting(
+        "none",
+        "what the objective sees the embeddings through, left out of the model: none, mlp, projection:out=",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """The positive pairs."""
+
+    pairs: str = setting(
+        "neighbours",
+        "what belongs together: neighbours:window=,both=,documents=,classes= | contiguous | dropout | "
+        "augment:how=,rate= | labelled",
+    )
+    max_pairs: int | None = setting(None, "train on N of the pairs, drawn by --seed; default all", at_least=2)
+    force: bool = setting(False, "go on where a run is known to degenerate: dropout pairs without dropout")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Evaluation."""
+
+    dev: str = setting(
+        "auto",
+        "what best/ is chosen by: stsb (STS-B dev), heldout (MRR of held-out pairs), or auto: stsb where its data is",
+        choices=("auto", "stsb", "heldout"),
+    )
+    select: str = setting("last", "which one becomes model/: last or best", choices=("last", "best"), may_change=True)
+    data: str | None = setting(
+        None,
+        "SentEval's folder (holds downstream/); else $SENTEMB_DATA/senteval, else the sample's two tasks",
+        may_change=True,
+    )
+    tasks: str | None = setting(
+        None,
+        "tasks of the final scores; default MR,CR for books, STS-B for the other recipes, by what data there is",
+        may_change=True,
+    )
+    score: bool = setting(True, "--no-score leaves out these tasks (geometry is always measured)", may_change=True)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """How it is computed."""
+
+    precision: str = setting(
+        "auto",
+        "auto (bf16 for transformers where the processor has it), no, bf16, fp16",
+        choices=("auto", "no", "bf16", "fp16"),
+    )
+    threads: int | None = setting(
+        None,
+        "CPU threads per process; default: all cores, shared by this machine's processes",
+        at_least=1,
+        may_change=True,
+    )
+    timeout: float = setting(
+        10.0,
+        "minutes that the processes of a run wait for one that is dead or hangs, or scores or saves for longer; "
+        "preparing the corpus and the final scores may take any time",
+        above=0,
+        at_most=10_000,
+        may_change=True,
+    )
+    track: str | None = setting(None, "also log to a tracker that accelerate knows, tensorboard say", may_change=True)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The run folder. These are about one call, and are not kept with the run."""
+
+    out: Path | None = setting(None, "run folder, new; default runs/NAME or the next free runs/NAME-2, ...")
+    resume: bool = setting(
+        False,
+        "continue the run in --out (without it the newest of runs/NAME, runs/NAME-2, ...) from its newest valid "
+        "checkpoint, with its settings; with other flags in addition, begin it where there is none yet. SIGTERM or "
+        "Ctrl-C end a run after the step at hand, saved",
+    )
+    elastic: bool = setting(
+        False,
+        "let --resume go on with another number of processes: the same global batch, other dropout masks",
+    )
+    imports: tuple[str, ...] = ()  # files that add rows to tables, which the card names (--import)
+    command: bool = False  # whether a command began it: a second signal exits, and one resumes by a command line
+
+    def __post_init__(self) -> None:
+        if self.elastic and not self.resume:
+            raise InputError("--elastic is for runs that are continued; give it with --resume")
+
+
+STORED = (  # with a run
+    DataSettings,
+    EncoderSettings,
+    ObjectiveSettings,
+    PairSettings,
+    TrainingSettings,
+    EvaluationSettings,
+    ComputeSettings,
+)
+
+
+def default_settings() -> dict[str, Any]:
+    """The default of each setting that is stored with a run, by name."""
+    return {each.name: each.default for kind in STORED for each in fields(kind) if each.metadata}
+
+
+def may_change(name: str) -> bool:
+    """Whether a resumed run may have another value of a setting."""
+    return any(each.name == name and each.metadata.get("may_change") for kind in STORED for each in fields(kind))
+
+
+def pick(kind: type[Kind], settings: Mapping[str, Any]) -> Kind:
+    """The settings of one class out of a mapping that may have others, too.
+
+    Raises:
+        InputError: a value has the wrong type or lies outside of its bounds.
+    """
+    names = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: settings[name] for name in names if name in settings})

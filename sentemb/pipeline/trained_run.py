@@ -1,0 +1,123 @@
+"""What a training run has come to: its model, its log, its scores before and after, its folder and its page."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+from sentemb.encoders import mean_of_word_embeddings, towers_of
+from sentemb.report import write_report
+from sentemb.runs import RunFolder, as_dict, read_run, write_card
+from sentemb.storage import write_text
+from sentemb.validation import CachedEncoder, HeldOutPairs, held_out_geometry, sides_of, similarity_histograms
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Measure = Callable[[SentenceTransformer, HeldOutPairs], dict[str, Any]]
+
+
+def measure_geometry(model: SentenceTransformer, pairs: HeldOutPairs) -> dict[str, Any]:
+    """Geometry and retrieval of held-out pairs, under ``geometry``."""
+    return {"geometry": held_out_geometry(sides_of(model, CachedEncoder(model)), pairs)}
+
+
+@dataclass
+class TrainedRun:
+    """A training run that ended: at its last update, by an interruption, or before this call.
+
+    ``model`` is the trained SentenceTransformer; ``folder`` has everything that the run has written.
+    """
+
+    folder: Path
+    model: SentenceTransformer
+    untrained: SentenceTransformer | None  # a copy from before training; None where nothing was trained
+    pairs: HeldOutPairs = field(repr=False)
+    step: int  # updates done
+    steps: int  # updates of the whole run
+    trained: str  # how much the model was trained, in words
+    interrupted: bool = False  # a signal or KeyboardInterrupt ended it; train(..., resume=True) goes on
+    is_main_process: bool = True  # the others of a launch have no scores and write nothing
+
+    @property
+    def complete(self) -> bool:
+        """Whether this call has trained up to the last update."""
+        return not self.interrupted and self.untrained is not None
+
+    @property
+    def log(self) -> "DataFrame":
+        """The records of log.jsonl, one a row, by ``step`` (:class:`sentemb.training.StepRecord` has the columns)."""
+        from pandas import DataFrame
+
+        return DataFrame(read_run(self.folder).records).set_index("step")
+
+    @property
+    def scores(self) -> "DataFrame":
+        """Geometry and retrieval of held-out pairs: a row before training, one after, one of averaged word embeddings.
+
+        Measured at the first call, and read from scores.json after it.
+        """
+        from pandas import DataFrame
+
+        file = RunFolder(self.folder).scores
+        if not file.is_file():
+            self.score()
+        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        return DataFrame([{"encoder": row["encoder"], **as_dict(row.get("geometry"))} for row in rows]).set_index(
+            "encoder"
+        )
+
+    def score(self, measure: Measure = measure_geometry) -> dict[str, dict[str, Any]]:
+        """Measure the encoder before and after training and the average of its word embeddings.
+
+        Writes scores.json and the results in the model's card. On processes other than the main one nothing happens.
+
+        Args:
+            measure: the results of a model; ``geometry`` is among them (:func:`measure_geometry`).
+
+        Returns:
+            Results by the name of the encoder: "untrained", "trained", "averaged embeddings".
+        """
+        if not self.is_main_process:
+            return {}
+        encoders = {"trained": self.model}
+        if self.untrained is not None:
+            encoders = {"untrained": self.untrained, **encoders}
+            if not isinstance(towers_of(self.model)[0][0], StaticEmbedding):  # untrained it is that average
+                encoders["averaged embeddings"] = mean_of_word_embeddings(self.untrained)
+        results = {}
+        for name, encoder in encoders.items():
+            print(f"measuring: {name}", file=sys.stderr)
+            results[name] = measure(encoder, self.pairs)
+        rows = [
+            {
+                "encoder": name,
+                **result,
+                "retrieval_mrr": result["geometry"]["retrieval_mrr"],
+                "retrieval_recall_at_1": result["geometry"]["retrieval_recall_at_1"],
+            }
+            for name, result in results.items()
+        ]
+        histograms = {}
+        for name in [name for name in ("untrained", "trained") if name in encoders]:
+            sides = sides_of(encoders[name], CachedEncoder(encoders[name]))
+            histograms[name] = similarity_histograms(sides.first, self.pairs, other=sides.second)
+        run = RunFolder(self.folder)
+        write_text(run.scores, json.dumps({"rows": rows, "histograms": histograms}, indent=1) + "\n")
+        if run.model.is_dir():
+            write_card(run.model, run.read_config(), self.trained, results["trained"])
+        return results
+
+    def report(self) -> Path:
+        """Write report.html, a page of the whole run, and return its path."""
+        path = RunFolder(self.folder).report
+        if self.is_main_process:
+            if not RunFolder(self.folder).scores.is_file():
+                self.score()
+            write_report(self.folder)
+        return path
