@@ -7,7 +7,8 @@ from sentemb.lazy_imports import lazy_exports
 if TYPE_CHECKING:
     from eval.evaluator import SentEvalEvaluator
     from eval.probes import PROBES, SEED, Fold, Logistic, Result, kfold, nested, split, stratified
-    from eval.scorer import ScoringSettings, evaluate, measure, score, stsb_dev, stsb_dev_score
+    from eval.python_api import evaluate
+    from eval.scorer import ScoringSettings, measure, score, score_model, stsb_dev, stsb_dev_score
     from eval.senteval_api import SE
     from eval.significance import compare
     from eval.tables import PACKAGES, Table, as_text, format_table
@@ -32,6 +33,7 @@ __all__ = [
     "compare",
     "data_folder",
     "evaluate",
+    "score_model",
     "format_table",
     "kfold",
     "measure",
@@ -59,7 +61,8 @@ __getattr__, __dir__ = lazy_exports(
         "split": "eval.probes",
         "stratified": "eval.probes",
         "ScoringSettings": "eval.scorer",
-        "evaluate": "eval.scorer",
+        "score_model": "eval.scorer",
+        "evaluate": "eval.python_api",
         "measure": "eval.scorer",
         "score": "eval.scorer",
         "stsb_dev": "eval.scorer",

@@ -233,7 +233,7 @@ def measure(
     return result, correct
 
 
-def evaluate(
+def score_model(
     model: SentenceTransformer,
     tasks: Sequence[Data],
     pairs: HeldOutPairs | None,

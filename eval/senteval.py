@@ -23,12 +23,12 @@ from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from eval.evaluator import SentEvalEvaluator
-    from eval.scorer import evaluate, measure
+    from eval.scorer import measure, score_model
     from eval.senteval_api import SE
     from eval.tables import format_table
     from sentemb.validation import CachedEncoder
 
-__all__ = ["SE", "CachedEncoder", "SentEvalEvaluator", "evaluate", "format_table", "main", "measure"]
+__all__ = ["SE", "CachedEncoder", "SentEvalEvaluator", "score_model", "format_table", "main", "measure"]
 
 
 SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex", ".txt": "text"}  # of --output
@@ -39,7 +39,7 @@ __getattr__, __dir__ = lazy_exports(
         "SE": "eval.senteval_api",
         "SentEvalEvaluator": "eval.evaluator",
         "CachedEncoder": "sentemb.validation",
-        "evaluate": "eval.scorer",
+        "score_model": "eval.scorer",
         "measure": "eval.scorer",
         "format_table": "eval.tables",
     },

@@ -9,7 +9,7 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
-from eval import Data, choose_tasks, data_folder, evaluate, format_table, named, read, stsb_dev_score
+from eval import Data, choose_tasks, data_folder, format_table, named, read, score_model, stsb_dev_score
 from sentemb.errors import InputError
 from sentemb.pipeline import EvaluationSettings, TrainedRun
 from sentemb.runs import RunFolder
@@ -66,7 +66,7 @@ def print_scores(run: TrainedRun, tasks: Sequence[Data]) -> None:
 
     def measure(model: SentenceTransformer, pairs: HeldOutPairs) -> dict[str, Any]:
         model.to("cpu")
-        return evaluate(model, tasks, pairs)
+        return score_model(model, tasks, pairs)
 
     results = run.score(measure)
     report = run.report()

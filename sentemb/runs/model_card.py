@@ -41,7 +41,7 @@ def write_card(folder: Path, config: Mapping[str, Any], trained: str, result: Ma
 
     Args:
         folder: a saved model. config: what the run's config.json holds (or the part of it that there is).
-        trained: how much it was trained, in words. result: of :func:`eval.scorer.evaluate`, or scores by name.
+        trained: how much it was trained, in words. result: of :func:`eval.scorer.score_model`, or scores by name.
     """
     from huggingface_hub import ModelCardData  # a third of a second to import
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from eval import evaluate
+from eval import score_model
 from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load, towers_of, two_towers
@@ -74,13 +74,13 @@ def test_log_best_table_and_command_have_one_score(objective, pairs, by, recipe,
 
     report = (run / "report.html").read_text()
     assert f"MRR of trained: f against g, by {said}." in report
-    result = evaluate(model, [], pair_texts)
+    result = score_model(model, [], pair_texts)
     assert result["geometry"]["retrieval_mrr"] == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_probes_stay_on_both_towers_side_by_side(encoder):
     model = two_towers(encoder(f"static:{RANDOM}"), encoder(f"static:{RANDOM},out=3"))
-    assert model.encode(["hello"]).shape == (1, 9) and evaluate(model, [], None)["dimension"] == 9
+    assert model.encode(["hello"]).shape == (1, 9) and score_model(model, [], None)["dimension"] == 9
 
 
 def test_one_tower_trained_by_inner_products_is_ranked_by_them(recipe, book_file, tmp_path, capsys):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval import TASKS, Data, ScoringSettings, evaluate, format_table, measure, read, score, senteval
+from eval import TASKS, Data, ScoringSettings, format_table, measure, read, score, score_model, senteval
 from eval.score_checkpoints import corpus_of
 from eval.scorer import stsb_geometry
 from sentemb.corpus import open_corpus
@@ -37,7 +37,7 @@ def test_each_sentence_is_encoded_once_and_random_states_stay(folder):
     np.random.seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     data = [read(task, folder) for task in TINY_TASKS]
-    result = evaluate(model, [*data, data[0]], PAIRS)
+    result = score_model(model, [*data, data[0]], PAIRS)
     assert len(model.met) == len(set(model.met)) == result["encoded"]
     assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
     assert random.getstate() == before[2]
@@ -102,17 +102,17 @@ def test_a_broken_embedding_costs_its_task_only(folder):
     model = Counting()
     whole = model.encode
     model.encode = lambda texts, **_: np.where([["bad" in t] * 3 for t in texts], np.nan, whole(texts))
-    result = evaluate(model, [read(TINY_TASK, folder), read(TINY_SPLIT, folder)], PAIRS)
+    result = score_model(model, [read(TINY_TASK, folder), read(TINY_SPLIT, folder)], PAIRS)
     assert set(result["tasks"]) == {"TINY-SPLIT"} and "'a bad" in result["failed"]["TINY"]
     assert not result["averages"]["mean"]["complete"] and "geometry" in result["failed"]
 
 
 def test_too_many_folds_cost_the_task_and_not_the_others(folder):
     data = [read(task, folder) for task in (TINY_TASK, TINY_SPLIT, TINY_PAIRS)]
-    result = evaluate(Counting(), data, None, settings=ScoringSettings(folds=20))
+    result = score_model(Counting(), data, None, settings=ScoringSettings(folds=20))
     assert set(result["tasks"]) == {"TINY-SPLIT", "TINY-PAIRS"}
     assert "20 folds are too many, as the smallest class has 21 rows" in result["failed"]["TINY"]
-    assert evaluate(Counting(), data[:1], None, settings=ScoringSettings(folds=19))["failed"] == {}
+    assert score_model(Counting(), data[:1], None, settings=ScoringSettings(folds=19))["failed"] == {}
 
 
 def test_geometry_by_hand():
@@ -208,7 +208,7 @@ def test_a_task_that_is_in_no_table_is_scored_and_shown(folder, run_folder, monk
     tasks = [read(task, folder) for task in (TINY_TASK, TINY_STS)]
     monkeypatch.delitem(TASKS, "TINY")
     monkeypatch.delitem(TASKS, "TINY-STS")
-    result = evaluate(load(run_folder, device="cpu"), tasks, None)
+    result = score_model(load(run_folder, device="cpu"), tasks, None)
     assert set(result["tasks"]) == {"TINY", "TINY-STS"} and result["averages"] == {}
     shown = format_table({"a": result})
     assert "TINY\n" in shown and "TINY-STS\n" in shown

@@ -17,7 +17,7 @@ import yaml
 from scipy.stats import kendalltau, spearmanr
 from sklearn.model_selection import train_test_split
 
-from eval import SEED, TASKS, ScoringSettings, evaluate, read
+from eval import SEED, TASKS, ScoringSettings, read, score_model
 from recipes import sweep
 from recipes.runner import RecipeSettings
 from recipes.study import StudyFolder, conclude, read_study, refuse_others, shipped
@@ -394,7 +394,7 @@ def test_what_is_measured_of_an_encoder(encoder, data, book_file, tmp_path, monk
     )
     task = read(TASKS["CR"], data)
     row, arrays, protocols = measure_encoder(model, [task], pairs, folds=2)
-    whole = evaluate(model, [task], pairs, settings=ScoringSettings(folds=2))
+    whole = score_model(model, [task], pairs, settings=ScoringSettings(folds=2))
     assert row["CR_acc"] == whole["tasks"]["CR"]["acc"] and protocols["CR"] == whole["tasks"]["CR"]["protocol"]
     assert row["CR_tolerance"] == pytest.approx(whole["geometry"]["tolerance"]["CR"], abs=1e-6)
     assert row["alignment"] == whole["geometry"]["alignment"] and row["potential"] == np.exp(row["uniformity"])
