@@ -104,8 +104,10 @@ def separators(space: str, opening: str, closing: str) -> tuple[np.ndarray, np.n
     """What stands between two words by number, ``((mark + 8 * closing) * 3 + gap) * 2 + opening``, and its length."""
     marks = [mark + close for close in ("", closing) for mark in MARKS]
     marks = [space * (mark.strip() == mark != "") + mark for mark in marks]
-    found = [f"{mark}{gap}{quote}".encode() for mark in marks for gap in (" ", "\n", "\n\n") for quote in ("", opening)]
-    return np.array(found), np.array([*map(len, found)])
+    between = [
+        f"{mark}{gap}{quote}".encode() for mark in marks for gap in (" ", "\n", "\n\n") for quote in ("", opening)
+    ]
+    return np.array(between), np.array([*map(len, between)])
 
 
 def draft(rng: np.random.Generator, size: int, accented: bool = False) -> tuple[Any, Any, Any, Any, bool]:
@@ -114,7 +116,7 @@ def draft(rng: np.random.Generator, size: int, accented: bool = False) -> tuple[
     Returns numbers of words ``[n]`` and of the separators after them, with gap 0 ``[n]``; the last words' places of the
     paragraphs and of the sentences; whether a quote opens before the first word.
     """
-    known = vocabulary()
+    lexicon = vocabulary()
     sizes = rng.choice(8, int(size / 235) + 20, p=[0.27, 0.22, 0.17, 0.12, 0.09, 0.06, 0.04, 0.03]) + 1
     spoken = rng.random(len(sizes)) < 0.36
     tagged = spoken & (rng.random(len(sizes)) < 0.6)
@@ -131,42 +133,51 @@ def draft(rng: np.random.Generator, size: int, accented: bool = False) -> tuple[
     stock = ~tag & (rng.random(len(tag)) < 0.02)
     lengths[tag], lengths[stock] = 2, 1  # a stock sentence counts as a word
     starts, stops = np.cumsum(lengths) - lengths, np.cumsum(lengths) - 1
-    words = known.common[rng.integers(0, len(known.common), stops[-1] + 1, dtype=np.uint32)].astype(np.int64)
-    names = rng.choice(known.blocks["names"], 14)
-    names[: 3 * accented] = rng.choice(known.blocks["accented"], 3 * accented) + known.capital
+    words = lexicon.common[rng.integers(0, len(lexicon.common), stops[-1] + 1, dtype=np.uint32)].astype(np.int64)
+    names = rng.choice(lexicon.blocks["names"], 14)
+    names[: 3 * accented] = rng.choice(lexicon.blocks["accented"], 3 * accented) + lexicon.capital
     places = np.flatnonzero(rng.integers(0, 256, len(words), dtype=np.uint8) < 6)
     words[places] = names[rng.integers(0, len(names), len(places)) * rng.integers(1, 5, len(places)) // 4]
     foreign = places[::12] if accented else places[:0]
-    words[foreign] = rng.choice(known.blocks["accented"], len(foreign))
+    words[foreign] = rng.choice(lexicon.blocks["accented"], len(foreign))
     titles = np.setdiff1d(places[rng.random(len(places)) < 0.2], starts)
     words[titles] = rng.choice(names[:8], len(titles))
-    words[titles - 1] = rng.choice(known.blocks["titles"], len(titles))
-    phrases = rng.integers(0, len(known.blocks["stock"]), stock.sum())
-    words[starts[stock]] = known.blocks["stock"][phrases]
-    words[starts[tag]] = rng.choice(known.blocks["tags"], tag.sum())
+    words[titles - 1] = rng.choice(lexicon.blocks["titles"], len(titles))
+    phrases = rng.integers(0, len(lexicon.blocks["stock"]), stock.sum())
+    words[starts[stock]] = lexicon.blocks["stock"][phrases]
+    words[starts[tag]] = rng.choice(lexicon.blocks["tags"], tag.sum())
     words[stops[tag]] = rng.choice(names[:8], tag.sum())
-    words[starts[~tag]] = words[starts[~tag]] % known.capital + known.capital  # an accented name is a capital already
+    words[starts[~tag]] = (
+        words[starts[~tag]] % lexicon.capital + lexicon.capital
+    )  # an accented name is a capital already
 
     after = INNER[rng.integers(0, 256, len(words), dtype=np.uint8)].astype(np.int64)
     after[titles - 1] = after[starts[tag]] = 0
-    marks = FINAL[rng.integers(0, 256, len(tag), dtype=np.uint8)].astype(np.int64)
-    marks[stock] = np.array([MARKS.index(phrase[-1]) for phrase in STOCK.split()])[phrases]
-    marks[tag] = MARKS.index(".")
-    marks[before_tag & (marks == MARKS.index("."))] = MARKS.index(",")
-    after[stops] = marks + 8 * closes
+    after[stops] = final_marks(rng, tag, before_tag, stock, phrases) + 8 * closes
     after *= 6
     after[stops] += opens[1:]
     return words, after, stops[last], stops[~before_tag], bool(opens[0])
 
 
+def final_marks(
+    rng: np.random.Generator, tag: np.ndarray, before_tag: np.ndarray, stock: np.ndarray, phrases: np.ndarray
+) -> np.ndarray:
+    """The number in MARKS of each sentence's end ``[n]``; ``phrases``: numbers in STOCK of those that are ``stock``."""
+    marks = FINAL[rng.integers(0, 256, len(tag), dtype=np.uint8)].astype(np.int64)
+    marks[stock] = np.array([MARKS.index(phrase[-1]) for phrase in STOCK.split()])[phrases]
+    marks[tag] = MARKS.index(".")
+    marks[before_tag & (marks == MARKS.index("."))] = MARKS.index(",")
+    return marks
+
+
 def wrapped(ends: np.ndarray, lasts: np.ndarray) -> np.ndarray:
     """Places of the words that end a line inside a paragraph, by the words' ends and the paragraphs' last words."""
-    found, word, starts = [], np.append(0, lasts[:-1] + 1), np.append(0, ends + 1)
+    line_ends, word, starts = [], np.append(0, lasts[:-1] + 1), np.append(0, ends + 1)
     while len(word):
         following = np.searchsorted(ends, starts[word] + WIDTH, "right")
         word, lasts = following[following <= lasts], lasts[following <= lasts]
-        found.append(word - 1)
-    return np.concatenate(found)
+        line_ends.append(word - 1)
+    return np.concatenate(line_ends)
 
 
 def joined(words: np.ndarray, after: np.ndarray) -> bytes:
@@ -178,14 +189,14 @@ def joined(words: np.ndarray, after: np.ndarray) -> bytes:
 
 def fresh(seed: int, number: int, most: int) -> bytes:
     """A book of its own, of some ``most`` bytes or less."""
-    rng, known = np.random.Generator(np.random.SFC64([seed, number])), vocabulary()
+    rng, lexicon = np.random.Generator(np.random.SFC64([seed, number])), vocabulary()
     size = int(rng.lognormal(math.log(350_000), 0.5))
     size = most if most < 1.2 * size else size
     accented, typographic, straight, titled = rng.random(4) < (0.2, 0.15, 0.2, 0.5)
     opening, closing = ("“", "”") if typographic else ('"', '"')
     words, after, paragraphs, _, opened = draft(rng, size, bool(accented))
     pieces, lengths = separators("", opening, closing)
-    total = np.cumsum(known.lengths[words] + lengths[after])
+    total = np.cumsum(lexicon.lengths[words] + lengths[after])
     paragraphs = paragraphs[: np.searchsorted(total[paragraphs], size) + 1]
     words, after = words[: paragraphs[-1] + 1], after[: paragraphs[-1] + 1]
     if not straight:
@@ -193,30 +204,30 @@ def fresh(seed: int, number: int, most: int) -> bytes:
     after[paragraphs] += 4
 
     def title() -> str:
-        return b" ".join(known.pieces[known.common[rng.integers(0, 2**20, rng.integers(1, 5))]]).decode().upper()
+        return b" ".join(lexicon.pieces[lexicon.common[rng.integers(0, 2**20, rng.integers(1, 5))]]).decode().upper()
 
     parts = [f"{title()}\n\n\n\n".encode()]
     bounds = [0, *paragraphs[60 + rng.integers(0, 20) : -1 : 60] + 1, len(words)]
     for chapter, (begin, stop) in enumerate(pairwise(bounds), 1):
         number_in_roman = "C" * (chapter // 100) + listed(TENS)[chapter // 10 % 10] + listed(UNITS)[chapter % 10]
         heading = f"CHAPTER {number_in_roman}\n\n{title() + chr(10) * 2 if titled else ''}{opening * opened}"
-        chunk = joined(known.pieces[words[begin:stop]], pieces[after[begin:stop]])
+        chunk = joined(lexicon.pieces[words[begin:stop]], pieces[after[begin:stop]])
         parts += [heading.encode(), chunk.removesuffix(opening.encode()), b"\n\n"]
         opened = bool(after[stop - 1] % 2)
-    whole = b"".join(parts)
-    return whole.replace(b"'", "’".encode()) if typographic else whole
+    text = b"".join(parts)
+    return text.replace(b"'", "’".encode()) if typographic else text
 
 
 def book(seed: int, number: int, most: int) -> bytes:
     """Book ``number``, from 1; each hundredth is an earlier one, with one paragraph in fifty left out."""
-    rng, whole = np.random.default_rng([seed, number, 1]), b""
+    rng, text = np.random.default_rng([seed, number, 1]), b""
     if number % 100 == 0:
         earlier = int(rng.integers(1, number))
         parts = fresh(seed, earlier - (earlier % 100 == 0), 10 * MB).split(b"\n\n")
-        whole = b"\n\n".join([b"THE " + parts[0], *(part for part in parts[1:] if rng.random() < 0.98)])
-    if not 0 < len(whole) <= most:
-        whole = fresh(seed, number, most)
-    return whole.replace(b"\n", b"\r\n") if rng.random() < 0.15 else whole
+        text = b"\n\n".join([b"THE " + parts[0], *(part for part in parts[1:] if rng.random() < 0.98)])
+    if not 0 < len(text) <= most:
+        text = fresh(seed, number, most)
+    return text.replace(b"\n", b"\r\n") if rng.random() < 0.15 else text
 
 
 def write_books(folder: Path, size: int, seed: int = 0) -> int:
@@ -232,13 +243,13 @@ def write_books(folder: Path, size: int, seed: int = 0) -> int:
 
 def write_sentences(path: Path, size: int, seed: int = 0) -> None:
     """Write ``size`` bytes of such sentences, one a line, in lower case, with spaces before marks, without books."""
-    known, (pieces, _), written, number = vocabulary(), separators(" ", "`` ", " ''"), 0, 0
+    lexicon, (pieces, _), written, number = vocabulary(), separators(" ", "`` ", " ''"), 0, 0
     with path.open("wb") as file:
         while written < size:
             rng = np.random.default_rng([seed, number, 2])
             words, after, _, sentences, quoted = draft(rng, min(400_000, size - written))
             after[sentences] += 2
-            lines = (b"`` " * quoted + joined(known.pieces[words], pieces[after])).lower().removesuffix(b"`` ")
+            lines = (b"`` " * quoted + joined(lexicon.pieces[words], pieces[after])).lower().removesuffix(b"`` ")
             stop = lines.find(b"\n", size - written) + 1
             written += file.write(lines[:stop] if stop else lines)
             number += 1
@@ -341,14 +352,14 @@ def measure(options: argparse.Namespace) -> None:
         sys.exit(f"error: {options.folder} holds something else; give an empty --folder, or its --size and --seed")
     sizes = [path.stat().st_size for path in options.folder.glob("book-*.txt")]
     with tempfile.TemporaryDirectory() as cache_folder:  # one, cold for the first: the others open what it made
-        found = {name: watched(name, options, cache_folder) for name in MEASUREMENTS}
-    done = found["prepare"]
-    done["rate"] = found["alone"]["mb"] / done["seconds"]
+        measured = {name: watched(name, options, cache_folder) for name in MEASUREMENTS}
+    done = measured["prepare"]
+    done["rate"] = measured["alone"]["mb"] / done["seconds"]
     print(f"books: {len(sizes):,} of {sum(sizes) / MB:,.1f} MB", end=", ")
     print(f"{done['sentences']:,} sentences, {done['tokens']:,} tokens")
     for name, (_, line) in MEASUREMENTS.items():
-        print(line.format(**found[name]))
-    print(f"ratio prepare-over-tokenizer {done['rate'] / found['alone']['rate']:.2f}")
+        print(line.format(**measured[name]))
+    print(f"ratio prepare-over-tokenizer {done['rate'] / measured['alone']['rate']:.2f}")
 
 
 def main() -> None:

@@ -113,8 +113,10 @@ class Text:
         for _ in range(documents):
             topic = draw.sample(words, 12)
             for _ in range(sentences):
-                words_here = [draw.choice(topic if draw.random() < 0.5 else words) for _ in range(draw.randint(6, 24))]
-                texts.append(" ".join(words_here) + ".")
+                sentence_words = [
+                    draw.choice(topic if draw.random() < 0.5 else words) for _ in range(draw.randint(6, 24))
+                ]
+                texts.append(" ".join(sentence_words) + ".")
         starts = np.arange(documents, dtype=np.int64) * sentences
         return cls(texts, np.stack([starts, starts + sentences], axis=1))
 
@@ -323,7 +325,7 @@ def _theirs(spec: str, precision: str, text: Text, options: argparse.Namespace) 
     columns = {"anchor": rows, "positive": rows + 1}
     data = Dataset.from_dict({key: [text.sentences[row] for row in value] for key, value in columns.items()})
     made = peer.made
-    peer.made = lambda spec, length: made_here(spec, length, text)
+    peer.made = lambda spec, length: made_from_text(spec, length, text)
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             return peer.theirs(spec, precision, data, options)
@@ -331,7 +333,7 @@ def _theirs(spec: str, precision: str, text: Text, options: argparse.Namespace) 
         peer.made = made
 
 
-def made_here(spec: str, max_length: int, text: Text) -> Any:
+def made_from_text(spec: str, max_length: int, text: Text) -> Any:
     """The encoder, its vocabulary learned from the made-up text."""
     from sentemb.encoders import ENCODERS
     from sentemb.registry import build

@@ -104,7 +104,7 @@ def measure(side: str, name: str, n: int, d: int) -> dict[str, float]:
         for _ in range(10):
             for form in FORMS:
                 seconds[form].append(once(FORMS[form], name, x, y)[0])
-        return {form: statistics.median(kept[1:]) for form, kept in seconds.items()}
+        return {form: statistics.median(times[1:]) for form, times in seconds.items()}
     before = held()
     taken, loss = once(FORMS[side], name, x, y)
     return {"seconds": taken, "mib": held() - before, "whole_mib": held(), "loss": loss}
@@ -119,11 +119,11 @@ def run(side: str, name: str, n: int, d: int) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
-def show(side: str, name: str, n: int, d: int, found: dict[str, float]) -> None:
+def show(side: str, name: str, n: int, d: int, measurement: dict[str, float]) -> None:
     """A line of what was measured."""
     print(
-        f"{name:22} n {n:7,} d {d}  {side:5} {found['seconds']:8.3f} s  {found['mib']:8.0f} MiB "
-        f"({found['whole_mib']:.0f} with libraries and data)  loss {found['loss']:.6f}",
+        f"{name:22} n {n:7,} d {d}  {side:5} {measurement['seconds']:8.3f} s  {measurement['mib']:8.0f} MiB "
+        f"({measurement['whole_mib']:.0f} with libraries and data)  loss {measurement['loss']:.6f}",
         flush=True,
     )
 
@@ -131,15 +131,15 @@ def show(side: str, name: str, n: int, d: int, found: dict[str, float]) -> None:
 def compare(name: str, n: int, d: int) -> list[tuple[str, float]]:
     """Both sides' figures, and their ratios."""
     sides = ["ours"] if n > PLAIN_LIMIT.get(name, n) else list(FORMS)
-    found = {side: run(side, name, n, d) for side in sides}
+    measurements = {side: run(side, name, n, d) for side in sides}
     if n <= TOGETHER:
         for side, seconds in run("both", name, n, d).items():
-            found[side]["seconds"] = seconds
+            measurements[side]["seconds"] = seconds
     for side in sides:
-        show(side, name, n, d, found[side])
+        show(side, name, n, d, measurements[side])
     if len(sides) < 2:
         return []
-    mine, theirs = found["ours"], found["plain"]
+    mine, theirs = measurements["ours"], measurements["plain"]
     if abs(mine["loss"] - theirs["loss"]) > 1e-4 * max(1, abs(theirs["loss"])):
         sys.exit(f"{name}: ours is {mine['loss']}, plain {theirs['loss']}")
     key = f"{name.partition(':')[0]}{'-symmetric' if 'symmetric' in name else ''}-{n}-{d}"

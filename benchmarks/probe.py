@@ -118,13 +118,14 @@ def race(data: Sequence[Data], encode: CachedEncoder, width: int, share: float) 
     for task in data:
         x, y, rows = arrays(task, encode, width)
         start = time.perf_counter()
-        found = ours(task.task.scheme, x, y, rows)
+        probe_scores = ours(task.task.scheme, x, y, rows)
         mine = time.perf_counter() - start
         theirs, accuracy, _, count = plain(task.task.scheme, x, y, rows, max(1, round(1 / share)))
         total += mine, theirs
         peer = f"{accuracy:.2f}" if accuracy else f"({count} fits run)"
         print(
-            f"{task.task.name:6} {mine:9.2f} {theirs:16.2f} {theirs / mine:7.1f}   {found.acc:.2f} {peer}", flush=True
+            f"{task.task.name:6} {mine:9.2f} {theirs:16.2f} {theirs / mine:7.1f}   {probe_scores.acc:.2f} {peer}",
+            flush=True,
         )
     print(f"{'sum':6} {total[0]:9.2f} {total[1]:16.2f} {total[1] / total[0]:7.1f}\n")
     return float(total[1] / total[0])
@@ -142,15 +143,17 @@ def agree(data: Sequence[Data], encode: CachedEncoder) -> None:
     same = folds = 0
     for task in data:
         x, y, rows = arrays(task, encode, 384)
-        found = ours(task.task.scheme, x, y, rows)
+        probe_scores = ours(task.task.scheme, x, y, rows)
         grid, values, scores = Logistic().grid(task.task.scheme), [], []
         with parallel_config("loky", n_jobs=torch.get_num_threads(), inner_max_num_threads=1):
             for inner, last in searches(task.task.scheme, y, rows):
                 means = np.mean(Parallel()(delayed(path)(x, y, fold, grid) for fold in inner), axis=0)
                 values.append(grid[int((100 * means).round(2).argmax())])
                 scores.append(round(100 * path(x, y, last, [values[-1]])[0], 2))
-        accuracy, equal = np.mean(scores), sum(a == b for a, b in zip(found.chosen, values, strict=True))
-        print(f"{task.task.name:6} ours {found.acc:.2f} scikit-learn {accuracy:.2f} same C {equal}/{len(values)}")
+        accuracy, equal = np.mean(scores), sum(a == b for a, b in zip(probe_scores.chosen, values, strict=True))
+        print(
+            f"{task.task.name:6} ours {probe_scores.acc:.2f} scikit-learn {accuracy:.2f} same C {equal}/{len(values)}"
+        )
         if task.task.scheme == "nested":
             same, folds = same + equal, folds + len(values)
     print(f"same C in {same} of {folds} outer folds")

@@ -54,13 +54,13 @@ class Clock:
         self.hook = register_optimizer_step_post_hook(self.step)
         return self
 
-    def __exit__(self, *given: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.hook.remove()
         before = time.perf_counter()
         synchronize()  # what was given to a GPU and is not done yet
         self.seconds += time.perf_counter() - before
 
-    def step(self, *given: object) -> None:
+    def step(self, *hook_arguments: object) -> None:
         """A step has ended."""
         self.steps += 1
         if self.steps == SKIPPED:
@@ -176,13 +176,13 @@ def main() -> None:
         if len(pairs) < count:
             sys.exit(f"error: {corpus.name} has {len(pairs)} pairs, and {count} are needed; give a larger --corpus")
         data = texts_of(corpus, pairs)
-        found: dict[str, list[float]] = {"ours": [], "theirs": []}
+        rates_by_side: dict[str, list[float]] = {"ours": [], "theirs": []}
         for number in range(options.runs):
-            found["ours"].append(ours(spec, precision, pairs, tokens, options))
-            found["theirs"].append(theirs(spec, precision, data, options))
-            now = ", ".join(f"{who} {values[-1]:.1f}" for who, values in found.items())
+            rates_by_side["ours"].append(ours(spec, precision, pairs, tokens, options))
+            rates_by_side["theirs"].append(theirs(spec, precision, data, options))
+            now = ", ".join(f"{who} {values[-1]:.1f}" for who, values in rates_by_side.items())
             print(f"{name} run {number + 1}: {now} pairs/s", file=sys.stderr, flush=True)
-        middle = {who: statistics.median(values) for who, values in found.items()}
+        middle = {who: statistics.median(values) for who, values in rates_by_side.items()}
         print(f"{name}: ours {middle['ours']:.1f} pairs/s, theirs {middle['theirs']:.1f} pairs/s")
         ratios[name] = middle["ours"] / middle["theirs"]
     for name, value in ratios.items():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from eval.senteval_api import SE
     from eval.significance import compare
     from eval.tables import PACKAGES, Table, as_text, format_table
-    from eval.tasks import GROUPS, TASKS, Data, choose_tasks, data_folder, named, read
+    from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, named, read
 
 __all__ = [
     "GROUPS",
@@ -28,6 +28,7 @@ __all__ = [
     "SentEvalEvaluator",
     "ScoringSettings",
     "Table",
+    "Task",
     "as_text",
     "choose_tasks",
     "compare",
@@ -74,6 +75,7 @@ __getattr__, __dir__ = lazy_exports(
         "as_text": "eval.tables",
         "format_table": "eval.tables",
         "Data": "eval.tasks",
+        "Task": "eval.tasks",
         "GROUPS": "eval.tasks",
         "TASKS": "eval.tasks",
         "choose_tasks": "eval.tasks",

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -90,13 +90,13 @@ def download(folder: Path, files: Sequence[DataFile], mirror: str | None = None,
                     "right to write there, then run the same command again"
                 )
             bar.update(end - bar.n)
-    kept = len(files) - fetched - len(failed)
-    print(f"{folder}: {fetched} fetched, {kept} already there, {len(failed)} not in place", file=sys.stderr)
+    present = len(files) - fetched - len(failed)
+    print(f"{folder}: {fetched} fetched, {present} already there, {len(failed)} not in place", file=sys.stderr)
     return failed
 
 
-def _move(bar: tqdm, start: int, there: int) -> None:
-    bar.update(start + there - bar.n)  # back, too, where a file is begun anew
+def _move(bar: tqdm, start: int, fetched_bytes: int) -> None:
+    bar.update(start + fetched_bytes - bar.n)  # back, too, where a file is begun anew
 
 
 def _places(file: DataFile, mirror: str | None) -> tuple[str, ...]:
@@ -143,10 +143,10 @@ def _in_place(file: DataFile, target: Path) -> bool:
         return False
     if not target.is_file():
         raise InputError(f"{target} is not a file; move it away and run the same command again")
-    found = digest(target, "sha256")
-    if found != file.sha256:
+    sha256 = digest(target, "sha256")
+    if sha256 != file.sha256:
         raise InputError(
-            f"{target} is another file: sha256 {found} where {file.sha256} ({file.lines} lines) is expected; it is "
+            f"{target} is another file: sha256 {sha256} where {file.sha256} ({file.lines} lines) is expected; it is "
             "left as it is, so move it away and run the same command again"
         )
     return True
@@ -215,46 +215,35 @@ def _attempts(url: str, file: DataFile, partial: BinaryIO, progress: Progress) -
 def _verify(file: DataFile, partial: BinaryIO, resumed: bool) -> None:
     partial.seek(0)
     content = partial.read()
-    found = hashlib.sha256(content).hexdigest()
-    if found != file.sha256:
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != file.sha256:
         partial.truncate(0)
         lines = content.count(b"\n") + (not content.endswith(b"\n"))
         # after a resumption the beginning may be to blame, which came from elsewhere: once more from the first byte
-        raise Fault(f"wrong sha256 {found} ({lines} lines where {file.lines} are expected)", passing=resumed)
+        raise Fault(f"wrong sha256 {sha256} ({lines} lines where {file.lines} are expected)", passing=resumed)
 
 
 def _receive(url: str, file: DataFile, partial: BinaryIO, progress: Progress) -> None:
     """Append to ``partial`` what it lacks of ``file``."""
-    there = _size(partial)
-    if there == file.size:
+    fetched_bytes = _size(partial)
+    if fetched_bytes == file.size:
         return
-    if there > file.size:
-        there = partial.truncate(0)
-    request = Request(url, headers={"User-Agent": "sentemb", **({"Range": f"bytes={there}-"} if there else {})})
-    try:
-        with _faults():
-            response: HTTPResponse = urlopen(request, timeout=TIMEOUT)
-    except Fault as fault:
-        if isinstance(fault.__cause__, HTTPError) and fault.__cause__.code == 416:
-            partial.truncate(0)
-        raise
-    with response:
-        if there and not _continues(response, there):
-            there = partial.truncate(0)
+    if fetched_bytes > file.size:
+        fetched_bytes = partial.truncate(0)
+    with _open(url, partial, fetched_bytes) as response:
+        if fetched_bytes and not _continues(response, fetched_bytes):
+            fetched_bytes = partial.truncate(0)
             if response.status == 206:
                 raise Fault("sends another part than asked for", passing=True)
-        if response.status not in (200, 206):
-            raise Fault(f"HTTP {response.status}")
-        if response.length is not None and there + response.length != file.size:
-            raise Fault(f"offers {there + response.length} bytes where {file.size} are expected")
-        while there < file.size:
+        _refuse_other_size(response, file, fetched_bytes)
+        while fetched_bytes < file.size:
             with _faults():
-                block = response.read(min(2**16, file.size - there))
+                block = response.read(min(2**16, file.size - fetched_bytes))
             if not block:
-                raise Fault(f"broke off after {there} of {file.size} bytes", passing=True)
-            there += partial.write(block)
+                raise Fault(f"broke off after {fetched_bytes} of {file.size} bytes", passing=True)
+            fetched_bytes += partial.write(block)
             partial.flush()
-            progress(there)
+            progress(fetched_bytes)
         if response.length is None:
             with _faults():
                 more = response.read(1)
@@ -263,12 +252,32 @@ def _receive(url: str, file: DataFile, partial: BinaryIO, progress: Progress) ->
                 raise Fault(f"sends more than {file.size} bytes")
 
 
+def _open(url: str, partial: BinaryIO, start: int) -> HTTPResponse:
+    """The answer of ``url`` from byte ``start`` on; a host that has no such byte empties ``partial``."""
+    request = Request(url, headers={"User-Agent": "sentemb", **({"Range": f"bytes={start}-"} if start else {})})
+    try:
+        with _faults():
+            return cast(HTTPResponse, urlopen(request, timeout=TIMEOUT))
+    except Fault as fault:
+        if isinstance(fault.__cause__, HTTPError) and fault.__cause__.code == 416:
+            partial.truncate(0)
+        raise
+
+
+def _refuse_other_size(response: HTTPResponse, file: DataFile, start: int) -> None:
+    """A Fault if the answer is none, or does not end where the file does."""
+    if response.status not in (200, 206):
+        raise Fault(f"HTTP {response.status}")
+    if response.length is not None and start + response.length != file.size:
+        raise Fault(f"offers {start + response.length} bytes where {file.size} are expected")
+
+
 def _size(partial: BinaryIO) -> int:
     return os.fstat(partial.fileno()).st_size
 
 
-def _continues(response: HTTPResponse, there: int) -> bool:
-    return response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {there}-")
+def _continues(response: HTTPResponse, fetched_bytes: int) -> bool:
+    return response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {fetched_bytes}-")
 
 
 @contextmanager

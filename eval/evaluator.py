@@ -61,7 +61,7 @@ class SentEvalEvaluator(SentenceEvaluator):
             model.train(mode)
         if result["failed"]:
             raise InputError("; ".join(f"{task}: {why}" for task, why in result["failed"].items()))
-        found = {
+        metrics = {
             f"{task.task.name}_{key}": value
             for task in self.tasks
             for key, value in _metrics(result["tasks"][task.task.name]).items()
@@ -72,10 +72,10 @@ class SentEvalEvaluator(SentenceEvaluator):
             new = not path.is_file()
             with path.open("a", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
-                writer.writerows([["epoch", "steps", *found]] * new + [[epoch, steps, *found.values()]])
-        found = {f"{self.name}_{key}" if self.name else key: value for key, value in found.items()}
-        self.store_metrics_in_model_card_data(model, found, epoch, steps)
-        return found
+                writer.writerows([["epoch", "steps", *metrics]] * new + [[epoch, steps, *metrics.values()]])
+        metrics = {f"{self.name}_{key}" if self.name else key: value for key, value in metrics.items()}
+        self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
+        return metrics
 
 
 def _metrics_of(data: Data) -> list[str]:

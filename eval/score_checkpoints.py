@@ -34,10 +34,10 @@ def corpus_of(checkpoint: Path) -> str | None:
     return None
 
 
-def _pairs(given: str | None, checkpoint: str, tasks: Sequence[Data]) -> HeldOutPairs | None:
+def _pairs(corpus_spec: str | None, checkpoint: str, tasks: Sequence[Data]) -> HeldOutPairs | None:
     """Held-out neighbours of the corpus named, else of the run's own, else (where STS-B will not do) of the sample."""
-    if given:
-        return held_out_pairs(open_corpus(given))
+    if corpus_spec:
+        return held_out_pairs(open_corpus(corpus_spec))
     corpus = corpus_of(Path(checkpoint))
     if corpus is None and any("STS-B" in data.task.name for data in tasks):
         return None

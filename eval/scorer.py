@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from sklearn.metrics import f1_score, mean_squared_error
 from tqdm import tqdm
 
-from eval.probes import SEED, Logistic, Probe, Regression, kfold, nested, regress, split
+from eval.probes import SEED, Logistic, Probe, Regression, RegressorSettings, kfold, nested, regress, split
 from eval.sts import Similarity, aggregate, correlate, cosines
 from eval.tasks import GROUPS, METRICS, Data, Part, Task, choose_tasks, data_folder, kind_of, read
 from sentemb.errors import InputError
@@ -48,7 +48,7 @@ class Scored:
 
     row: dict[str, Any]
     correct: np.ndarray | None = None  # [n] whether each test row was right, for paired tests
-    found: Any = None  # of similarities: {subset: (scores, gold)}; of regressors: Regression
+    predictions: Any = None  # of similarities: {subset: (scores, gold)}; of regressors: Regression
 
 
 def score(data: Data, encode: Encode, settings: ScoringSettings, similarity: Similarity | None = None) -> Scored:
@@ -63,13 +63,13 @@ def score(data: Data, encode: Encode, settings: ScoringSettings, similarity: Sim
     """
     start = time.perf_counter()
     if data.task.probed:
-        found = _probed(data, encode, settings)
+        scored = _probed(data, encode, settings)
     elif data.task.scheme == "similarity":
-        found = _similar(data, encode, similarity)
+        scored = _similar(data, encode, similarity)
     else:
-        found = _regressed(data, encode, settings)
-    found.row["seconds"] = round(time.perf_counter() - start, 2)
-    return found
+        scored = _regressed(data, encode, settings)
+    scored.row["seconds"] = round(time.perf_counter() - start, 2)
+    return scored
 
 
 def _features(part: Part, encode: Encode) -> np.ndarray:
@@ -122,8 +122,8 @@ def _refuse_folds(y: np.ndarray, folds: int, scheme: str) -> None:
 
 def _similar(data: Data, encode: Encode, similarity: Similarity | None) -> Scored:
     parts = data.parts if data.task.form == "sts" else {"test": data.parts["test"]}
-    found = {name: (_pair_scores(part, encode, similarity), part.gold) for name, part in parts.items()}
-    row = aggregate(found)
+    predictions = {name: (_pair_scores(part, encode, similarity), part.gold) for name, part in parts.items()}
+    row = aggregate(predictions)
     how = "cosine" if similarity is None else "the given similarity"
     row["protocol"] = f"{how} of pairs, no training; Spearman of all pairs together" + (
         "" if data.task.form == "sts" else ", test"
@@ -132,7 +132,7 @@ def _similar(data: Data, encode: Encode, similarity: Similarity | None) -> Score
         part = data.parts["dev"]
         dev = correlate(_pair_scores(part, encode, similarity), part.gold)
         row["dev"] = {"spearman": 100 * dev.spearman, "pearson": 100 * dev.pearson, "n": dev.n}
-    return Scored(row, found=found)
+    return Scored(row, predictions=predictions)
 
 
 def _pair_scores(part: Part, encode: Encode, similarity: Similarity | None) -> np.ndarray:
@@ -149,23 +149,23 @@ def _pair_scores(part: Part, encode: Encode, similarity: Similarity | None) -> n
 
 def _regressed(data: Data, encode: Encode, settings: ScoringSettings) -> Scored:
     train, dev, test = (data.parts[name] for name in ("train", "dev", "test"))
-    found: Regression = regress(
+    regression: Regression = regress(
         (_features(train, encode), train.gold),
         (_features(dev, encode), dev.gold),
         _features(test, encode),
-        settings.seed,
+        RegressorSettings(settings.seed),
         settings.device,
     )
-    agreement = correlate(found.predicted, test.gold)
+    agreement = correlate(regression.predicted, test.gold)
     row = {
         "pearson": 100 * agreement.pearson,
         "spearman": 100 * agreement.spearman,
-        "mse": float(mean_squared_error(test.gold, found.predicted)),
-        "devpearson": 100 * found.devpearson,
+        "mse": float(mean_squared_error(test.gold, regression.predicted)),
+        "devpearson": 100 * regression.devpearson,
         "n": len(test),
         "protocol": "softmax regressor over |u - v|, u * v (Tai et al. 2015), stopped by dev Pearson; test",
     }
-    return Scored(row, found=found)
+    return Scored(row, predictions=regression)
 
 
 def measure(
@@ -260,33 +260,33 @@ def averages(
     """
     kinds = {name: kind_of(name, row) for name, row in rows.items()}
     kinds |= {name: kind_of(name, {}) for name in failed} | {task.name: task.kind for task in tasks}
-    found = {}
+    means = {}
     for kind, group, other in (("probe", "transfer", "mean"), ("similarity", "sts", "mean_similarity")):
         names = [name for name in (*rows, *failed) if kinds[name] == kind]
         metric = METRICS[kind]
         label, wanted = (group, list(GROUPS[group])) if set(GROUPS[group]) <= set(names) else (other, names)
         have = [name for name in wanted if name in rows]
         if len(wanted) > 1 and have:
-            found[label] = {
+            means[label] = {
                 "value": round(float(np.mean([rows[name][metric] for name in have])), 2),
                 "of": have,
                 "complete": have == wanted,
                 "missing": [name for name in wanted if name not in rows],
             }
-    return found
+    return means
 
 
 def _geometry(
     tasks: Sequence[Data], encode: Encode, sides: Sides, pairs: HeldOutPairs | None, settings: ScoringSettings
 ) -> dict[str, Any] | None:
     """Of the held-out neighbours, else of STS-B; and STS-B's under its name, and tolerance by task."""
-    found: dict[str, Any] = {}
+    geometry: dict[str, Any] = {}
     if pairs:
-        found |= held_out_geometry(sides, pairs)
+        geometry |= held_out_geometry(sides, pairs)
     stsb = next((data for data in tasks if "STS-B" in data.task.name), None)
     if stsb:
         shape = stsb_geometry(stsb, encode, settings.positives, settings.geometry_part)
-        found = (found or shape) | {"STS-B": shape}
+        geometry = (geometry or shape) | {"STS-B": shape}
     within = {
         data.task.name: tolerance(rows, labels).item()
         for data in tasks
@@ -294,8 +294,8 @@ def _geometry(
         for rows, labels in [_all_rows(data, encode)]
     }
     if within:
-        found["tolerance"] = within
-    return found or None
+        geometry["tolerance"] = within
+    return geometry or None
 
 
 def _all_rows(data: Data, encode: Encode) -> tuple[torch.Tensor, torch.Tensor]:

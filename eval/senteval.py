@@ -115,10 +115,10 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
     folder = data_folder(options.data)
     tasks, failed = read_all(choose_tasks(options.tasks, folder), folder)
     if not any("STS-B" in data.task.name for data in tasks):
-        given = [f"--positives {options.positives}"] * (options.positives != "gt4")
-        given += [f"--geometry-split {options.geometry_split}"] * (options.geometry_split != "all")
-        if given:
-            raise InputError(f"{given[0]} is about STS-B, which is not among the tasks; add it to --tasks")
+        stsb_flags = [f"--positives {options.positives}"] * (options.positives != "gt4")
+        stsb_flags += [f"--geometry-split {options.geometry_split}"] * (options.geometry_split != "all")
+        if stsb_flags:
+            raise InputError(f"{stsb_flags[0]} is about STS-B, which is not among the tasks; add it to --tasks")
     for task, reason in failed.items():
         print(f"error: {task}: {reason}", file=sys.stderr)
     return tasks, failed
@@ -130,15 +130,15 @@ def read_all(tasks: Sequence[Task], folder: Path | None) -> tuple[list[Data], di
     Raises:
         InputError: none can be read.
     """
-    found, failed = [], {}
+    readable_tasks, failed = [], {}
     for task in tasks:
         try:
-            found.append(read(task, folder))
+            readable_tasks.append(read(task, folder))
         except InputError as error:
             failed[task.name] = str(error)
-    if not found:
+    if not readable_tasks:
         raise InputError("; ".join(dict.fromkeys(failed.values())))
-    return found, failed
+    return readable_tasks, failed
 
 
 def refuse_unwritable(output: Path) -> None:

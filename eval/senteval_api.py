@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.probes import SEED, Logistic, Mlp
+from eval.probes import SEED, Logistic, Mlp, MlpSettings
 from eval.scorer import Scored, ScoringSettings, score
 from eval.sts import correlate
 from eval.tasks import TASKS, Data, read
@@ -96,11 +96,11 @@ class SE:
             ignored = sorted(set(self.params.classifier) - {*CLASSIFIER, "cudaEfficient"})
             if ignored:
                 warnings.warn(f"params['classifier'] has {', '.join(ignored)}, which means nothing", stacklevel=3)
-            given = {key: self.params.classifier[key] for key in CLASSIFIER if key in self.params.classifier}
-            if not given["nhid"]:
-                given.pop("dropout", None)  # upstream takes it and has nothing to drop
+            mlp_options = {key: self.params.classifier[key] for key in CLASSIFIER if key in self.params.classifier}
+            if not mlp_options["nhid"]:
+                mlp_options.pop("dropout", None)  # upstream takes it and has nothing to drop
             try:
-                probe = Mlp(**given, seed=params.seed, device=device)
+                probe = Mlp(MlpSettings(**mlp_options, seed=params.seed), device)
             except (AttributeError, TypeError, ValueError) as error:
                 raise InputError(f"params['classifier'] cannot be used: {error}") from None
         return ScoringSettings(probe, params.kfold, params.seed, device)
@@ -119,18 +119,18 @@ class SE:
                 does one of SentEval's that is not offered (SNLI, image captions, the probing tasks).
         """
         if not isinstance(name, str):
-            found = {}
-            for each in name:
-                if each not in ABSENT:
-                    choose("task", each, UPSTREAM)
-            for each in name:
+            results_by_task = {}
+            for task_name in name:
+                if task_name not in ABSENT:
+                    choose("task", task_name, UPSTREAM)
+            for task_name in name:
                 try:
-                    found[each] = self.eval(each)
+                    results_by_task[task_name] = self.eval(task_name)
                 except InputError as error:
-                    logging.error("%s: %s", each, error)
-                    found[each] = {"error": str(error)}
-            self.results = found
-            return found
+                    logging.error("%s: %s", task_name, error)
+                    results_by_task[task_name] = {"error": str(error)}
+            self.results = results_by_task
+            return results_by_task
         if name in ABSENT:
             raise InputError(f"task {name!r} is not offered here; there are {', '.join(UPSTREAM)}")
         task = TASKS[UPSTREAM[choose("task", name, UPSTREAM)]]
@@ -175,26 +175,31 @@ def _upstream(data: Data, scored: Scored) -> dict[str, Any]:
     row, sizes = scored.row, {name: len(part) for name, part in data.parts.items()}
     if data.task.probed:
         ndev = sizes.get("dev", sizes.get("train", row["n"]))
-        found = {"devacc": row["devacc"], "acc": row["acc"], "ndev": ndev, "ntest": row["n"]}
-        return found | ({"f1": row["f1"]} if data.task.f1 else {})
+        metrics = {"devacc": row["devacc"], "acc": row["acc"], "ndev": ndev, "ntest": row["n"]}
+        return metrics | ({"f1": row["f1"]} if data.task.f1 else {})
     if data.task.scheme == "regression":
-        found = {key: row[key] / 100 for key in ("devpearson", "pearson", "spearman")}
-        return found | {"mse": row["mse"], "yhat": scored.found.predicted, "ndev": sizes["dev"], "ntest": row["n"]}
-    found = {}
-    for subset, pairs in scored.found.items():
+        metrics = {key: row[key] / 100 for key in ("devpearson", "pearson", "spearman")}
+        return metrics | {
+            "mse": row["mse"],
+            "yhat": scored.predictions.predicted,
+            "ndev": sizes["dev"],
+            "ntest": row["n"],
+        }
+    metrics_by_subset: dict[str, Any] = {}
+    for subset, pairs in scored.predictions.items():
         c = correlate(*pairs)
-        found[subset] = {
+        metrics_by_subset[subset] = {
             "pearson": (c.pearson, c.pearson_p),
             "spearman": (c.spearman, c.spearman_p),
             "nsamples": c.n,
         }
-    weights = [found[subset]["nsamples"] for subset in found]
+    weights = [metrics_by_subset[subset]["nsamples"] for subset in metrics_by_subset]
     both = {}
     for kind in ("pearson", "spearman"):
-        values = [found[subset][kind][0] for subset in found]
+        values = [metrics_by_subset[subset][kind][0] for subset in metrics_by_subset]
         both[kind] = {
             "all": row[kind] / 100,
             "mean": float(np.mean(values)),
             "wmean": float(np.average(values, weights=weights)),
         }
-    return found | {"all": both}
+    return metrics_by_subset | {"all": both}

@@ -26,9 +26,9 @@ def correlate(scores: np.ndarray, gold: np.ndarray) -> Correlation:
     """Of finite ``scores`` ``[n]`` with ``gold`` ``[n]``. Constant scores give 0, as in SentEval."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
-        found = [*pearsonr(scores, gold), *spearmanr(scores, gold)]
-    pearson, spearman = (float(np.nan_to_num(value)) for value in found[::2])
-    pearson_p, spearman_p = (float(np.nan_to_num(value, nan=1.0)) for value in found[1::2])
+        statistics = [*pearsonr(scores, gold), *spearmanr(scores, gold)]
+    pearson, spearman = (float(np.nan_to_num(value)) for value in statistics[::2])
+    pearson_p, spearman_p = (float(np.nan_to_num(value, nan=1.0)) for value in statistics[1::2])
     return Correlation(pearson, spearman, pearson_p, spearman_p, len(gold))
 
 
@@ -45,19 +45,20 @@ def aggregate(subsets: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, An
     ``spearman`` and ``pearson`` are of all pairs together (``all``: what SimCSE, SBERT and MTEB report);
     ``spearman_mean`` is the mean over subsets, ``spearman_wmean`` the mean weighted by pairs (what SentEval reports).
     """
-    each = {name: correlate(*pairs) for name, pairs in subsets.items()}
-    whole = correlate(
+    correlations = {name: correlate(*pairs) for name, pairs in subsets.items()}
+    overall = correlate(
         np.concatenate([scores for scores, _ in subsets.values()]),
         np.concatenate([gold for _, gold in subsets.values()]),
     )
-    found = [c.spearman for c in each.values()]
+    spearmans = [c.spearman for c in correlations.values()]
     return {
-        "spearman": 100 * whole.spearman,
-        "pearson": 100 * whole.pearson,
-        "spearman_mean": 100 * float(np.mean(found)),
-        "spearman_wmean": 100 * float(np.average(found, weights=[c.n for c in each.values()])),
+        "spearman": 100 * overall.spearman,
+        "pearson": 100 * overall.pearson,
+        "spearman_mean": 100 * float(np.mean(spearmans)),
+        "spearman_wmean": 100 * float(np.average(spearmans, weights=[c.n for c in correlations.values()])),
         "subsets": {
-            name: {"spearman": 100 * c.spearman, "pearson": 100 * c.pearson, "n": c.n} for name, c in each.items()
+            name: {"spearman": 100 * c.spearman, "pearson": 100 * c.pearson, "n": c.n}
+            for name, c in correlations.items()
         },
-        "n": whole.n,
+        "n": overall.n,
     }

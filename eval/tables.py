@@ -44,21 +44,21 @@ def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> li
             ("Pearson x 100, supervised", "regression", ()),
         )
     ]
-    found = [_scores(results, *kind) for kind in kinds if kind[2]]
-    if len(found) == 1 and len(found[0].head) <= 6:
-        table, shape = found[0], _shape(results, brief=True)
+    score_tables = [_scores(results, *kind) for kind in kinds if kind[2]]
+    if len(score_tables) == 1 and len(score_tables[0].head) <= 6:
+        table, shape = score_tables[0], _shape(results, brief=True)
         lines = [[*line, *more[1:]] for line, more in zip(table.lines, shape.lines, strict=True)]
-        found = [Table(table.title, [*table.head, *shape.head[1:]], lines, (*table.notes, *shape.notes))]
+        score_tables = [Table(table.title, [*table.head, *shape.head[1:]], lines, (*table.notes, *shape.notes))]
     elif any(result["geometry"] for result in results.values()):
-        found.append(_shape(results))
+        score_tables.append(_shape(results))
     if comparison:
         lines = [
             [str(r["task"]), str(r["a"]), str(r["b"]), str(r["only_a"]), str(r["only_b"]), f"{r['p']:.2g}"]
             for r in comparison
         ]
         head = ["task", "a", "b", "only a right", "only b right", "p"]
-        found.append(Table("McNemar's exact test, two-sided", head, lines))
-    return found
+        score_tables.append(Table("McNemar's exact test, two-sided", head, lines))
+    return score_tables
 
 
 def _scores(results: Results, title: str, metric: str, names: list[str], labels: tuple[str, ...]) -> Table:
@@ -111,10 +111,10 @@ def _how_ranked(results: Results) -> tuple[str, ...]:
     return tuple(f"MRR of {', '.join(names)}: {s}, by {scores.get(by, by)}" for (s, by), names in kinds.items())
 
 
-def as_text(found: Sequence[Table]) -> str:
+def as_text(score_tables: Sequence[Table]) -> str:
     """Aligned columns for a terminal."""
     blocks = []
-    for table in found:
+    for table in score_tables:
         rows = [table.head, *([_short(line[0]), *line[1:]] for line in table.lines)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(table.head))]
         text = [
@@ -124,7 +124,7 @@ def as_text(found: Sequence[Table]) -> str:
             for row in rows
         ]
         text.insert(1, "  ".join("-" * width for width in widths))
-        title = [table.title] if len(found) > 1 else []
+        title = [table.title] if len(score_tables) > 1 else []
         blocks.append("\n".join([*title, *text, *table.notes]))
     return "\n\n".join(blocks)
 
@@ -134,10 +134,10 @@ def _short(name: str, width: int = 40) -> str:
     return name if len(name) <= width else "..." + name[3 - width :]
 
 
-def as_markdown(found: Sequence[Table]) -> str:
+def as_markdown(score_tables: Sequence[Table]) -> str:
     """Pipe tables."""
     blocks = []
-    for table in found:
+    for table in score_tables:
         rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.head, *table.lines)]
         rule = ["---", *["---:"] * (len(table.head) - 1)]
         lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
@@ -149,10 +149,10 @@ def _plain(note: str) -> str:
     return note.replace("*", "\\*")
 
 
-def as_latex(found: Sequence[Table]) -> str:
+def as_latex(score_tables: Sequence[Table]) -> str:
     """booktabs tabulars (``\\usepackage{booktabs}``)."""
     blocks = []
-    for table in found:
+    for table in score_tables:
         rows = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in (table.head, *table.lines)]
         lines = [
             f"% {table.title}",
@@ -214,6 +214,6 @@ def render(kind: str, results: dict[str, dict[str, Any]], comparison: list[dict[
     if kind != "json":
         return RENDER[kind](tables(results, comparison))
     versions = {package: version(package) for package in PACKAGES}
-    whole = [{"checkpoint": name, **result, "versions": versions} for name, result in results.items()]
-    content = whole[0] if len(whole) == 1 else {"results": whole, "comparison": comparison}
+    entries = [{"checkpoint": name, **result, "versions": versions} for name, result in results.items()]
+    content = entries[0] if len(entries) == 1 else {"results": entries, "comparison": comparison}
     return json.dumps(content, indent=2)

@@ -39,20 +39,20 @@ def versions() -> Line:
     """What we need is installed, and new enough."""
     from packaging.requirements import Requirement
 
-    found, wrong = [f"sentemb {version('sentemb')}", f"python {platform.python_version()}"], []
+    packages, wrong = [f"sentemb {version('sentemb')}", f"python {platform.python_version()}"], []
     for wanted in map(Requirement, requires("sentemb") or []):
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         try:
-            here = version(wanted.name)
+            installed = version(wanted.name)
         except PackageNotFoundError:
-            here = "missing"
-        found.append(f"{wanted.name} {here}")
-        if here == "missing" or not wanted.specifier.contains(here, prereleases=True):
-            wrong.append(f"{wanted.name} is {here}, {wanted.specifier or 'any version'} is needed")
+            installed = "missing"
+        packages.append(f"{wanted.name} {installed}")
+        if installed == "missing" or not wanted.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{wanted.name} is {installed}, {wanted.specifier or 'any version'} is needed")
     if wrong:
         return "FAIL", "; ".join(wrong) + "; pip install -c constraints.txt -e ."
-    return "ok", ", ".join(found)
+    return "ok", ", ".join(packages)
 
 
 def devices() -> Line:
@@ -74,9 +74,9 @@ def memory() -> Line:
     """Of the machine."""
     import psutil
 
-    found = psutil.virtual_memory()
-    text = f"{found.total / 2**30:.1f} GiB, {found.available / 2**30:.1f} GiB of it free"
-    return ("ok", text) if found.available > 2 * 2**30 else ("note", f"{text}; --micro-batch needs less")
+    ram = psutil.virtual_memory()
+    text = f"{ram.total / 2**30:.1f} GiB, {ram.available / 2**30:.1f} GiB of it free"
+    return ("ok", text) if ram.available > 2 * 2**30 else ("note", f"{text}; --micro-batch needs less")
 
 
 def disk() -> Line:
@@ -85,10 +85,10 @@ def disk() -> Line:
 
     parts, low, closed = [], False, False
     for what, path in (("cache", cache_dir()), ("runs", Path("runs").absolute())):
-        there = next(place for place in (path, *path.parents) if place.exists())
-        free = shutil.disk_usage(there).free
-        low, closed = low or free < 5e9, closed or not os.access(there, os.W_OK)
-        parts.append(f"{what} {path}: {free / 1e9:.1f} GB free{'' if os.access(there, os.W_OK) else ', not writable'}")
+        folder = next(place for place in (path, *path.parents) if place.exists())
+        free = shutil.disk_usage(folder).free
+        low, closed = low or free < 5e9, closed or not os.access(folder, os.W_OK)
+        parts.append(f"{what} {path}: {free / 1e9:.1f} GB free{'' if os.access(folder, os.W_OK) else ', not writable'}")
     return ("FAIL" if closed else "note" if low else "ok"), "; ".join(parts)
 
 
@@ -149,7 +149,7 @@ def minilm() -> Line:
 def self_test() -> Line:
     """Train, save, load and score, as the recipe does it."""
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="sentemb-doctor-") as name, _quiet(Path(name)) as said:
+    with tempfile.TemporaryDirectory(prefix="sentemb-doctor-") as name, _quiet(Path(name)) as printed:
         folder = Path(name)
         (folder / "text.txt").write_text("\n\n".join("\n".join(d) for d in _documents()), encoding="utf-8")
         from recipes import train_bookcorpus
@@ -169,7 +169,7 @@ def self_test() -> Line:
         try:
             train_bookcorpus.main([*arguments, "--log-every", "1", "--precision", "no", "--eval-every", "0"])
         except SystemExit:
-            return "FAIL", " ".join(said.getvalue().split())[-500:]
+            return "FAIL", " ".join(printed.getvalue().split())[-500:]
         log = [json.loads(line) for line in RunFolder(folder / "run").log.read_text("utf-8").splitlines()]
         rows = json.loads(RunFolder(folder / "run").scores.read_text(encoding="utf-8"))["rows"]
         before, after = (row["retrieval_mrr"] for row in rows[:2])
@@ -188,11 +188,11 @@ def self_test() -> Line:
 @contextlib.contextmanager
 def _quiet(folder: Path) -> Iterator[io.StringIO]:
     """What is printed is caught; the cache is in ``folder``."""
-    said, before = io.StringIO(), os.environ.copy()
+    printed, before = io.StringIO(), os.environ.copy()
     os.environ["SENTEMB_CACHE"] = str(folder / "cache")
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            yield said
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            yield printed
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -207,11 +207,11 @@ def _documents() -> list[list[str]]:
         ("saw", "sold", "found", "lost", "praised", "painted"),
         ("river", "horse", "letter", "ship", "clock"),
     )
-    found = []
+    documents = []
     for _ in range(120):
         who, what = draw.choice(people), draw.sample(things, 2)
-        found.append([f"{who} {draw.choice(verbs)} the {draw.choice(what)} {n} times." for n in range(2, 14)])
-    return found
+        documents.append([f"{who} {draw.choice(verbs)} the {draw.choice(what)} {n} times." for n in range(2, 14)])
+    return documents
 
 
 CHECKS: dict[str, Callable[[], Line]] = {

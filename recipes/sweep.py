@@ -17,10 +17,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recipes.study import STUDY, Study, StudyFolder, read_study, shipped
 from sentemb.errors import InputError
+
+if TYPE_CHECKING:
+    from eval import Task
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,7 +101,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     """Look at all that is given, then run what is not done."""
     import torch
 
-    from eval import choose_tasks, data_folder, read
+    from eval import data_folder, read
     from recipes.study import conclude, prepare, refuse_others, run_all
     from sentemb.corpus import absolute_corpus, open_corpus
     from sentemb.storage import write_text
@@ -107,21 +110,13 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
 
     folder = data_folder(options.data)
     folder = folder.resolve() if folder else None
-    tasks = choose_tasks(study.tasks, folder)
-    for task in tasks:
-        if not task.probed or (folder and any(part.second for part in read(task, folder).parts.values())):
-            raise InputError(f"a study's tasks are classified sentences, and {task.name} is not; leave it out of tasks")
+    tasks = _tasks(study, folder)
     spec = absolute_corpus(options.corpus or study.corpus)
     study = prepare(study, spec, folder, ",".join(task.name for task in tasks))
     refuse_others(place, study)
     corpus = open_corpus(spec, progress=True)
     before = _about(place.out)
-    if before.get("corpus", {}).get("fingerprint", corpus.fingerprint) != corpus.fingerprint:
-        raise InputError(f"{place.out} was begun on another corpus, or its files have changed; choose another --out")
-    if before.get("folds", options.folds) != options.folds:
-        raise InputError(
-            f"{place.out} was begun with --folds {before['folds']}; go on with that, or choose another --out"
-        )
+    _refuse_other_beginning(place.out, before, corpus.fingerprint, options.folds)
     held_out_pairs(corpus)  # an InputError now is better than one of each encoder
     for task in tasks:
         read(task, folder)
@@ -139,13 +134,36 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
         raise InputError(f"cannot write to {place.out} ({error.strerror}); choose another --out") from None
     print(f"study folder: {place.out}; {jobs} encoder(s) at a time, {threads} thread(s) each")
     start = time.perf_counter()
-    whole = run_all(study, place, corpus.fingerprint, jobs, threads, options.folds, gpus)
+    is_complete = run_all(study, place, corpus.fingerprint, jobs, threads, options.folds, gpus)
     about["seconds"] = round(about["seconds"] + time.perf_counter() - start)
     write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
-    if not whole:
+    if not is_complete:
         print("ended; the same command goes on with it")
         return
     print(conclude(place.out))
+
+
+def _tasks(study: Study, folder: Path | None) -> "list[Task]":
+    """The tasks of a study, all of them classified sentences.
+
+    Raises:
+        InputError: one is not, or there is no such task or data.
+    """
+    from eval import choose_tasks, read
+
+    tasks = choose_tasks(study.tasks, folder)
+    for task in tasks:
+        if not task.probed or (folder and any(part.second for part in read(task, folder).parts.values())):
+            raise InputError(f"a study's tasks are classified sentences, and {task.name} is not; leave it out of tasks")
+    return tasks
+
+
+def _refuse_other_beginning(out: Path, before: dict[str, Any], fingerprint: str, folds: int) -> None:
+    """InputError if a study's folder was begun on another corpus, or with another number of folds."""
+    if before.get("corpus", {}).get("fingerprint", fingerprint) != fingerprint:
+        raise InputError(f"{out} was begun on another corpus, or its files have changed; choose another --out")
+    if before.get("folds", folds) != folds:
+        raise InputError(f"{out} was begun with --folds {before['folds']}; go on with that, or choose another --out")
 
 
 def _about(out: Path) -> dict[str, Any]:

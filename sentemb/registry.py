@@ -1,18 +1,20 @@
 """The one configuration language: ``build(TABLE, "name:key=value,key=value")`` makes the thing named.
 
 A table maps names to classes or functions. The options of a name are its parameters, with their annotated types and
-defaults, so there is nothing else to keep in step with the code. A value that holds a comma, or begins or ends with a
+defaults, so there is nothing else to keep in step with the code. A parameter whose annotation is a dataclass stands for
+that dataclass's fields (``settings: RnnSettings``). A value that holds a comma, or begins or ends with a
 space, stands in quotes: ``table:path="a, b.csv",column=text``. Inside quotes a doubled quote is a quote.
 """
 
 import difflib
 import inspect
+import logging
 import os
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, is_dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -33,14 +35,14 @@ class PathUnless:
 PathText = Annotated[str, PathUnless()]  # a path, or a name of the hub
 
 
-def choose(what: str, given: str, valid: Iterable[str]) -> str:
-    """``given`` if it is one of ``valid``; else an InputError that lists them and suggests the nearest."""
+def choose(what: str, name: str, valid: Iterable[str]) -> str:
+    """``name`` if it is one of ``valid``; else an InputError that lists them and suggests the nearest."""
     names = sorted(valid)
-    if given in names:
-        return given
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise InputError(f"unknown {what} {given!r}{hint}; valid: {', '.join(names) or 'none'}")
+    raise InputError(f"unknown {what} {name!r}{hint}; valid: {', '.join(names) or 'none'}")
 
 
 def parse(spec: str) -> tuple[str, dict[str, str]]:
@@ -117,22 +119,51 @@ def outside_quotes(spec: str) -> str:
     return _IN_QUOTES.sub(lambda value: "=".ljust(len(value[0]), "\0"), spec)
 
 
-def options_of(factory: Callable[..., Any], given: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
-    """The parameters of ``factory`` that a user sets in a spec: all but those the program gives."""
+def options_of(factory: Callable[..., Any], supplied: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
+    """The parameters of ``factory`` that a user sets in a spec: all but ``supplied``, which the program passes.
+
+    The fields of a dataclass stand in the place of a parameter that is annotated with it.
+    """
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(factory).parameters
-    return {k: p for k, p in parameters.items() if k not in set(given) and p.kind not in several}
+    options: dict[str, inspect.Parameter] = {}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        if name in set(supplied) or parameter.kind in several:
+            continue
+        group = _option_group(factory, parameter)
+        options |= inspect.signature(group).parameters if group else {name: parameter}
+    return options
+
+
+def _option_group(factory: Callable[..., Any], parameter: inspect.Parameter) -> type | None:
+    """The dataclass that a parameter is annotated with, whose fields are options; None for any other parameter."""
+    annotation = annotation_of(factory, parameter)
+    return annotation if isinstance(annotation, type) and is_dataclass(annotation) else None
+
+
+def _former_options(factory: Callable[..., Any]) -> dict[str, str]:
+    """Renamed options, old name to new one: ``FORMER_OPTIONS`` of a factory and of its dataclasses."""
+    parameters = inspect.signature(factory).parameters.values()
+    groups = [factory, *(_option_group(factory, parameter) for parameter in parameters)]
+    return {old: new for group in groups for old, new in getattr(group, "FORMER_OPTIONS", {}).items()}
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logging.getLogger(__name__).warning(message)
 
 
 def check(
-    table: Table, spec: str, what: str = "name", given: Iterable[str] = ()
+    table: Table, spec: str, what: str = "name", supplied: Iterable[str] = ()
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     """What ``spec`` names in ``table`` and its options with their types, nothing made yet. As :func:`build`."""
     name, texts = parse(spec)
     factory = table[choose(what, name, table)]
-    options = options_of(factory, given)
+    options, former = options_of(factory, supplied), _former_options(factory)
     values = {}
     for key, text in texts.items():
+        if former.get(key) in options:
+            _warn_once(f"option {key!r} of {what} {name!r} is {former[key]!r} now; version 0.2 drops the old name")
+            key = former[key]
         choose(f"option of {what} {name!r}", key, options)
         values[key] = _convert(text, annotation_of(factory, options[key]), f"option {key!r} of {what} {name!r}")
     missing = [k for k, p in options.items() if p.default is p.empty and k not in values]
@@ -141,7 +172,7 @@ def check(
     return factory, values
 
 
-def build(table: Table, spec: str, what: str = "name", **given: Any) -> Any:
+def build(table: Table, spec: str, what: str = "name", **supplied: Any) -> Any:
     """Make what ``spec`` names in ``table``.
 
     Args:
@@ -150,7 +181,7 @@ def build(table: Table, spec: str, what: str = "name", **given: Any) -> Any:
             bool (true/false, yes/no, 1/0), int, float, str, Path, Literal, or several of them (``int | None``, where
             ``none`` is None).
         what: the kind of thing, for error messages ("objective", "encoder", ...).
-        given: arguments the program supplies. The factory must have a parameter for each, or ``**more``; only
+        supplied: arguments that the program passes. The factory must have a parameter for each, or ``**more``; only
             functions (``texts``, which is called where a vocabulary is learned) may be left out.
 
     Raises:
@@ -158,17 +189,20 @@ def build(table: Table, spec: str, what: str = "name", **given: Any) -> Any:
             option whose annotation is none of these types, or a factory without a parameter for what is supplied.
             A ValueError of the factory about a value becomes one too.
     """
-    factory, values = check(table, spec, what, given)
+    factory, values = check(table, spec, what, supplied)
     parameters = inspect.signature(factory).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    passed = {k: v for k, v in given.items() if k in parameters or takes_all}
-    ignored = [k for k, v in given.items() if k not in passed and v is not None and not callable(v)]
+    passed = {k: v for k, v in supplied.items() if k in parameters or takes_all}
+    ignored = [k for k, v in supplied.items() if k not in passed and v is not None and not callable(v)]
     if ignored:
         raise InputError(
             f"{what} {parse(spec)[0]!r} has no parameter {ignored[0]!r}, which the program passes to it, so that "
             f"{ignored[0]} would have no effect; add the parameter to its function"
         )
     try:
+        for key, parameter in parameters.items():
+            if key not in passed and (group := _option_group(factory, parameter)):
+                passed[key] = group(**{k: values.pop(k) for k in inspect.signature(group).parameters if k in values})
         return factory(**values, **passed)
     except InputError:
         raise
@@ -187,11 +221,11 @@ def absolute_paths(table: Table, spec: str) -> str:
         options = options_of(table[name])
     except (InputError, KeyError):
         return spec
-    if not texts or not texts.keys() <= options.keys():
+    if not texts or not texts.keys() <= options.keys() | _former_options(table[name]).keys():
         return spec
     absolute_texts = dict(texts)
     for key, text in texts.items():
-        names = _path_unless(annotation_of(table[name], options[key]))
+        names = _path_unless(annotation_of(table[name], options[key])) if key in options else None
         if names is not None and text not in names:
             absolute_texts[key] = absolute(text)
     if absolute_texts == texts:

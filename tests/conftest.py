@@ -10,6 +10,8 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_seta
     os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
 
 import json
+from dataclasses import dataclass, fields
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +43,7 @@ SENTENCES = [
 
 
 @pytest.fixture(autouse=True)
-def own_accelerator():
+def fresh_accelerator():
     """A precision chosen in one test does not stay for the next."""
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -120,37 +122,41 @@ def book_file(tmp_path: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class JobSetup:
+    """What a job is made of, beside its training settings."""
+
+    spec: str = SMALL
+    objective: str = "infonce"
+    pairs: str = "neighbours"
+    head: str = "none"
+    two: bool = False
+    resume: bool = False
+    score: Any = None
+    dev: str | None = None
+    forget_best: bool = False
+    positive_prompt: str | None = None
+
+
 @pytest.fixture
 def job(book_file, encoder, tmp_path, monkeypatch):
-    """Runs fit() on the little corpus, in a new folder each time unless told which; returns its folder.
+    """Runs fit() on the little corpus in the folder ``name``, with fields of JobSetup and of TrainingSettings.
 
-    ``job.results`` has what each call of fit() returned.
+    Returns the folder. ``job.results`` has what each call of fit() returned.
     """
     pytest.importorskip("datasets")
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
     corpus = open_corpus(str(book_file), progress=False)
 
-    def run(
-        name: str,
-        spec: str = SMALL,
-        objective: str = "infonce",
-        pairs: str = "neighbours",
-        head: str = "none",
-        two: bool = False,
-        resume: bool = False,
-        score=None,
-        dev=None,
-        forget_best: bool = False,
-        positive_prompt: str | None = None,
-        **settings,
-    ):
-        model = two_towers(encoder(spec), encoder(spec)) if two else encoder(spec)
-        tokenizer = tokenizer_of(model)
+    def run(name: str, **settings: Any) -> Path:
+        setup = JobSetup(**{f.name: settings.pop(f.name) for f in fields(JobSetup) if f.name in settings})
+        model = two_towers(encoder(setup.spec), encoder(setup.spec)) if setup.two else encoder(setup.spec)
+        tokenizer, prompt = tokenizer_of(model), setup.positive_prompt
         tokens = corpus.tokens(tokenizer, 12)
         data = TrainingData(
-            drop_unusable_pairs(build(PAIRS, pairs, ranges=corpus.split()[0]), tokens),
+            drop_unusable_pairs(build(PAIRS, setup.pairs, ranges=corpus.split()[0]), tokens),
             tokens,
-            None if positive_prompt is None else corpus.tokens(tokenizer, 12, positive_prompt),
+            None if prompt is None else corpus.tokens(tokenizer, 12, prompt),
             Words.of(tokenizer),
         )
         little = {"batch_size": 16, "lr": 1e-2, "warmup": 3, "log_every": 2, "eval_every": 0, "save_every": 0}
@@ -158,15 +164,15 @@ def job(book_file, encoder, tmp_path, monkeypatch):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         torch.manual_seed(1)
-        top = build(HEADS, head, dimension=towers_of(model)[0].get_embedding_dimension())
+        top = build(HEADS, setup.head, dimension=towers_of(model)[0].get_embedding_dimension())
         result = fit(
             TrainingEncoder(model, top, MaskedWords(model) if training.mlm else None),
-            build(OBJECTIVES, objective),
+            build(OBJECTIVES, setup.objective),
             data,
             training,
             Accelerator(cpu=True),
-            RunTarget(folder, resume, forget_best=forget_best),
-            Evaluation(score, dev),
+            RunTarget(folder, setup.resume, forget_best=setup.forget_best),
+            Evaluation(setup.score, setup.dev),
         )
         run.results.append(result)
         model.save(str(folder / "model"), create_model_card=False)

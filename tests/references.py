@@ -29,18 +29,18 @@ def others(i: int, anchors: Rows, candidates: Rows, tau: float, kin, ids, itself
     ]
 
 
-def contrast(x, y, tau=0.05, symmetric=False, own=False, decoupled=False, ids=None, hard=None, weight=0.0) -> float:
-    """InfoNCE and its kin, of rows as they are."""
-    n = len(x)
+def contrast(x, y, tau=0.05, symmetric=False, same_side=False, decoupled=False, ids=None, hard=None) -> float:
+    """InfoNCE and its kin, of rows as they are; ``hard``: each pair's hard negatives, and their log-weight."""
+    n, (hard, weight) = len(x), hard or ((), 0.0)
     ids = ids or [[i, n + i, *(-1 for _ in (hard[i] if hard else ()))] for i in range(n)]
     total, counted = 0.0, 0
     for a, b, side in ((x, y, 0), (y, x, 1)) if symmetric else ((x, y, 0),):
         for i in range(n):
             kin, right = set(ids[i][:2]), dot(a[i], b[i]) / tau
             wrong = others(i, a, b, tau, kin, [row[1 - side] for row in ids])
-            if own:
+            if same_side:
                 wrong += others(i, a, a, tau, kin, [row[side] for row in ids])
-            for j, rows in enumerate(hard or ()):
+            for j, rows in enumerate(hard):
                 bonus = weight if i == j else 0
                 wrong += [dot(a[i], row) / tau + bonus for k, row in enumerate(rows) if ids[j][2 + k] not in kin]
             if decoupled and wrong:
@@ -66,9 +66,9 @@ def supcon(x, y, tau, labels, ids=None) -> float:
 
 def cross_entropy(x, y, weights, biases, labels) -> float:
     total = 0.0
-    for row, own in zip(x + y, labels + labels, strict=True):
+    for row, label in zip(x + y, labels + labels, strict=True):
         scores = [dot(w, row) + b for w, b in zip(weights, biases, strict=True)]
-        total -= scores[own] - math.log(sum(map(math.exp, scores)))
+        total -= scores[label] - math.log(sum(map(math.exp, scores)))
     return total / len(x + y)
 
 
@@ -92,15 +92,15 @@ def joint(x, y, tau, diagonal, positions, ids) -> float:
 def cpc(x, y, maps, positions=None) -> float:
     n, losses = len(x), []
     for k, matrix in enumerate(maps, start=1):
-        found = []
+        terms = []
         for i in range(n):
             target = i if positions is None else next((j for j in range(n) if positions[j] == positions[i] + k), None)
             if target is None:
                 continue
             moved = [dot(row, x[i]) for row in matrix]
-            there = [j for j in range(n) if positions is None or j != i]
-            found.append(pick(dot(y[target], moved), [dot(y[j], moved) for j in there if j != target]))
-        losses.append(sum(found) / len(found))
+            candidates = [j for j in range(n) if positions is None or j != i]
+            terms.append(pick(dot(y[target], moved), [dot(y[j], moved) for j in candidates if j != target]))
+        losses.append(sum(terms) / len(terms))
     return sum(losses) / len(losses)
 
 

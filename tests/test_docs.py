@@ -25,7 +25,7 @@ PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(DOCS.glo
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 HOSTS = {"arxiv.org", "download.pytorch.org", "github.com", "huggingface.co", "pytorch.org", "pypi.org", "zensical.org"}
 FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = [(name, *found) for name, page in PAGES.items() for found in FENCE.findall(page)]  # page, run, kind, text
+BLOCKS = [(name, *block) for name, page in PAGES.items() for block in FENCE.findall(page)]  # page, run, kind, text
 RECIPES = {
     f"recipes/{module.__name__.rpartition('.')[2]}.py": default_settings() | getattr(module, "DEFAULTS", {})
     for module in (train_bookcorpus, train_simcse, train_supervised)
@@ -40,11 +40,11 @@ def prose(page: str) -> str:
 
 def anchors(page: str) -> set[str]:
     """Of the headings, as the site makes them."""
-    found: set[str] = set()
+    slugs: set[str] = set()
     for heading in re.findall(r"^#+ (.*)$", FENCE.sub("", page), re.MULTILINE):
         plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
-        found.add(re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip()))
-    return found
+        slugs.add(re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip()))
+    return slugs
 
 
 def links() -> list[tuple[str, str]]:
@@ -54,11 +54,11 @@ def links() -> list[tuple[str, str]]:
 
 def commands() -> list[str]:
     """Lines of the blocks that are commands, without their comments, continued lines joined."""
-    known = ("accelerate launch", "torchrun ", "python ")
+    prefixes = ("accelerate launch", "torchrun ", "python ")
     lines = [
         line for _, _, kind, text in BLOCKS if kind in ("", "bash") for line in text.replace("\\\n", " ").split("\n")
     ]
-    return [re.split(r"\s#", line)[0].strip() for line in lines if line.startswith(known)]
+    return [re.split(r"\s#", line)[0].strip() for line in lines if line.startswith(prefixes)]
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -94,9 +94,9 @@ def test_a_broken_link_fails_the_build(site, broken):
 
 
 def test_links_and_anchors_resolve():
-    found = links()
-    assert len(found) > 40
-    for name, target in found:
+    page_links = links()
+    assert len(page_links) > 40
+    for name, target in page_links:
         parts = urlsplit(target)
         if parts.scheme or parts.netloc:
             good = parts.scheme == "https" and parts.hostname in HOSTS and re.fullmatch(r"[!-~]+", target)
@@ -132,26 +132,26 @@ def place(tmp_path, book_file, monkeypatch):
     tables = [CORPORA, ENCODERS, OBJECTIVES, PAIRS, TASKS]
     before = [dict(table) for table in tables]
     yield tmp_path
-    for table, kept in zip(tables, before, strict=True):
+    for table, entries in zip(tables, before, strict=True):
         table.clear()
-        table.update(kept)
+        table.update(entries)
 
 
 def run_blocks(name: str) -> dict[str, object]:
     """Run a page's blocks that are marked so, one after another, as one script."""
     blocks = [text for page, run, kind, text in BLOCKS if page == name and run and kind == "python"]
     assert blocks and all(kind == "python" for page, run, kind, _ in BLOCKS if page == name and run)
-    known: dict[str, object] = {"__name__": "page"}
+    namespace: dict[str, object] = {"__name__": "page"}
     for text in blocks:
-        exec(compile(text, name, "exec"), known)
-    return known
+        exec(compile(text, name, "exec"), namespace)
+    return namespace
 
 
 def test_the_examples_of_extending_run(place, capsys):
     from sentemb import load
 
-    known = run_blocks("extending.md")
-    assert known["results"]["tasks"]["TOPIC"]["n"] == 20
+    namespace = run_blocks("extending.md")
+    assert namespace["results"]["tasks"]["TOPIC"]["n"] == 20
     assert "TOPIC" in capsys.readouterr().out
     assert load("runs/town").encode(["Ann spoke."]).shape == (1, 8)
     assert "margin" in (place / "runs" / "town" / "config.json").read_text()
@@ -163,21 +163,21 @@ def test_the_objective_of_extending_is_what_its_formula_says(place):
     from sentemb.geometry import l2_normalize
     from sentemb.objectives import Extras
 
-    known: dict[str, object] = {}
-    exec(next(text for page, run, _, text in BLOCKS if page == "extending.md" and run and "Margin" in text), known)
+    namespace: dict[str, object] = {}
+    exec(next(text for page, run, _, text in BLOCKS if page == "extending.md" and run and "Margin" in text), namespace)
     made = torch.Generator().manual_seed(0)
     x, y = (torch.randn(4, 3, dtype=torch.float64, generator=made).requires_grad_() for _ in range(2))
     s = (l2_normalize(x) @ l2_normalize(y).T).tolist()
     copied = {(0, 2), (2, 0), (1, 3)}  # y_2 is a copy of y_0; y_3 one of x_1
     ids = torch.tensor([[0, 10], [1, 11], [2, 10], [3, 1]])
     for extras, left_out in ((None, set()), (Extras(ids), copied)):
-        kept = [(i, j) for i in range(4) for j in range(4) if i != j and (i, j) not in left_out]
-        expected = sum(max(0.0, 0.2 + s[i][j] - s[i][i]) for i, j in kept) / len(kept)
-        loss = known["Margin"]()(x, y, extras)
+        negatives = [(i, j) for i in range(4) for j in range(4) if i != j and (i, j) not in left_out]
+        expected = sum(max(0.0, 0.2 + s[i][j] - s[i][i]) for i, j in negatives) / len(negatives)
+        loss = namespace["Margin"]()(x, y, extras)
         assert loss.item() == pytest.approx(expected)
         loss.backward()
     for rows in (torch.ones(3, 2), torch.zeros(3, 2), torch.ones(1, 2)):
-        assert known["Margin"]()(rows.requires_grad_(), rows).isfinite()
+        assert namespace["Margin"]()(rows.requires_grad_(), rows).isfinite()
 
 
 def test_the_examples_of_the_quickstart_run(place, book_file):
@@ -197,14 +197,17 @@ def parsers() -> dict[str, object]:
     """Whatever parses the arguments of a command, by its first words."""
     from recipes import doctor
 
-    found = {recipe: lambda given, own=own: parser("", own).parse_args(given) for recipe, own in RECIPES.items()}
-    found["eval.senteval"] = lambda given: senteval.parser().parse_args(given)
+    parse_by_command = {
+        recipe: lambda arguments, defaults=defaults: parser("", defaults).parse_args(arguments)
+        for recipe, defaults in RECIPES.items()
+    }
+    parse_by_command["eval.senteval"] = lambda arguments: senteval.parser().parse_args(arguments)
     for command, module in (("eval.download", "eval.download"), ("sentemb.corpus", "sentemb.inspection.cli")):
-        found[command] = importlib.import_module(module).main
-    return found | {"recipes/doctor.py": doctor.main}
+        parse_by_command[command] = importlib.import_module(module).main
+    return parse_by_command | {"recipes/doctor.py": doctor.main}
 
 
-def refused_flags(main: object, given: list[str], monkeypatch) -> None:
+def refused_flags(main: object, arguments: list[str], monkeypatch) -> None:
     """Parse with a command that has no parser of its own to give: it ends once its arguments are parsed."""
     import argparse
 
@@ -217,37 +220,37 @@ def refused_flags(main: object, given: list[str], monkeypatch) -> None:
 
     with monkeypatch.context() as patch, pytest.raises(Parsed):
         patch.setattr(argparse.ArgumentParser, "parse_args", parse)
-        main(given)
+        main(arguments)
 
 
 @pytest.mark.parametrize("command", commands())
 def test_a_command_has_flags_that_exist(command, monkeypatch):
     words = shlex.split(command)
     at = next(i for i, word in enumerate(words) if word.startswith("recipes/") or word == "-m")
-    what, given = (words[at], words[at + 1 :]) if words[at] != "-m" else (words[at + 1], words[at + 2 :])
-    if what == "recipes/sweep.py":
+    program, arguments = (words[at], words[at + 1 :]) if words[at] != "-m" else (words[at + 1], words[at + 2 :])
+    if program == "recipes/sweep.py":
         sweep = pytest.importorskip("recipes.sweep")
-        parsed = sweep.parser().parse_args(given)
+        parsed = sweep.parser().parse_args(arguments)
         assert (STUDIES / f"{parsed.study}.yaml").is_file()
         return
-    known = parsers()
-    assert what in known, command
-    if what in RECIPES or what == "eval.senteval":
-        parsed = known[what](given)  # an unknown flag exits
+    parse_by_command = parsers()
+    assert program in parse_by_command, command
+    if program in RECIPES or program == "eval.senteval":
+        parsed = parse_by_command[program](arguments)  # an unknown flag exits
         specs(vars(parsed))
     else:
-        refused_flags(known[what], given, monkeypatch)
+        refused_flags(parse_by_command[program], arguments, monkeypatch)
     if words[0] == "accelerate":
         from accelerate.commands.launch import launch_command_parser
 
-        assert launch_command_parser().parse_args(words[2:]).training_script == what
+        assert launch_command_parser().parse_args(words[2:]).training_script == program
     elif words[0] == "torchrun":
         from torch.distributed.run import get_args_parser
 
-        assert get_args_parser().parse_args(words[1:]).training_script == what
+        assert get_args_parser().parse_args(words[1:]).training_script == program
 
 
-def specs(given: dict[str, object]) -> None:
+def specs(settings: dict[str, object]) -> None:
     """The names and options that a command's specs hold exist."""
     from eval import PROBES, named
     from sentemb.corpus import CLEANINGS
@@ -258,23 +261,23 @@ def specs(given: dict[str, object]) -> None:
 
     tables = {"encoder": ENCODERS, "objective": OBJECTIVES, "pairs": PAIRS, "head": HEADS, "clean": CLEANINGS}
     for key, table in (tables | {"probe": PROBES}).items():
-        if key in given:
-            check(table, given[key], key, ("texts", "max_length", "ranges", "dimension"))
-    if "preset" in given:
-        choose("preset", given["preset"], presets())
-    if given.get("tasks"):
-        named(given["tasks"].split(","))
+        if key in settings:
+            check(table, settings[key], key, ("texts", "max_length", "ranges", "dimension"))
+    if "preset" in settings:
+        choose("preset", settings["preset"], presets())
+    if settings.get("tasks"):
+        named(settings["tasks"].split(","))
 
 
 def test_the_flags_that_pages_name_exist():
-    known = {flag for own in RECIPES.values() for flag in parser("", own)._option_string_actions}
-    known |= set(senteval.parser()._option_string_actions)
+    flags = {flag for defaults in RECIPES.values() for flag in parser("", defaults)._option_string_actions}
+    flags |= set(senteval.parser()._option_string_actions)
     launchers = {"--num_processes", "--cpu", "--nproc_per_node"}
     others = {"--list", "--mirror", "--offline", "--quick", "--study", "--jobs", "--dry-run", "--page", "--folds"}
     for name, page in PAGES.items():
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", page)):
             for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code):
-                assert flag in known | launchers | others, f"{name}: {flag}"
+                assert flag in flags | launchers | others, f"{name}: {flag}"
 
 
 def rows(page: str, first: str) -> dict[str, list[str]]:
@@ -288,8 +291,8 @@ def test_the_table_of_defaults_is_that_of_the_code():
     table = rows(PAGES["recipes.md"], "flag")
     assert {"--encoder", "--lr", "--batch-size"} <= table.keys()
     for flag, cells in table.items():
-        for own, cell in zip(RECIPES.values(), cells, strict=True):
-            value = own[flag[2:].replace("-", "_")]
+        for defaults, cell in zip(RECIPES.values(), cells, strict=True):
+            value = defaults[flag[2:].replace("-", "_")]
             assert cell == ("needed" if value is None else f"`{value}`"), flag
 
 

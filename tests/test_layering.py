@@ -3,6 +3,7 @@
 import ast
 import importlib
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,54 @@ def imports(path: Path) -> list[tuple[str, list[str]]]:
     nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
     assert not any(node.level for node in nodes), f"{path} has a relative import"
     return [(node.module or "", [alias.name for alias in node.names]) for node in nodes]
+
+
+# What names a kind of word, and not what a value is. (`given` of hypothesis is another's name.)
+EMPTY_WORDS = {
+    *("found", "kept", "known", "said", "told", "whole"),
+    *("own", "beside", "here", "there", "given", "anew"),
+}
+OF_LIBRARIES = {"given", "parse_known_args"}
+FOLDERS = ("sentemb", "eval", "recipes", "benchmarks", "tests")
+
+
+def identifiers(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every name that a file uses or binds, and its line; of ``test_...`` functions none, which are sentences."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute):
+            yield node.attr, node.lineno
+        elif isinstance(node, ast.arg | ast.keyword) and node.arg:
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("test_"):
+            yield node.name, node.lineno
+        elif isinstance(node, ast.alias):
+            yield (node.asname or node.name).rpartition(".")[2], node.lineno
+
+
+def empty_names(source: str) -> list[str]:
+    return [
+        f"line {line}: {name}"
+        for name, line in identifiers(ast.parse(source))
+        if EMPTY_WORDS & set(name.lower().split("_")) and name not in OF_LIBRARIES
+    ]
+
+
+def test_an_empty_name_is_seen():
+    source = "def told(own=1):\n    found_words = [kept for kept in x.known]\n    return call(whole=HERE)\n"
+    assert len(empty_names(source)) == 8
+    assert empty_names("def test_what_is_kept():\n    well_known_text = 'found'\n") == ["line 2: well_known_text"]
+    assert empty_names("shown, knowing, wholesale, ownership = parser.parse_known_args()") == []
+
+
+def test_names_say_what_a_value_is():
+    names = {
+        str(path.relative_to(ROOT)): empty_names(path.read_text(encoding="utf-8"))
+        for folder in FOLDERS
+        for path in files(folder)
+    }
+    assert {path: lines for path, lines in names.items() if lines} == {}
 
 
 def test_others_import_only_what_a_package_offers():

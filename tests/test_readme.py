@@ -24,8 +24,8 @@ SMALL = "rnn:hidden=4,embeddings=random,dim=5,vocabulary=270"  # (MiniLM's embed
 def commands() -> list[str]:
     """Lines of the blocks that are commands, without their comments, continued lines joined."""
     lines = [line for kind, text in BLOCKS if not kind for line in text.replace("\\\n", " ").splitlines()]
-    known = ("accelerate launch", "torchrun", "python ", "make ")
-    return [line.split("  #")[0].strip() for line in lines if line.startswith(known)]
+    prefixes = ("accelerate launch", "torchrun", "python ", "make ")
+    return [line.split("  #")[0].strip() for line in lines if line.startswith(prefixes)]
 
 
 def trained() -> list[str]:
@@ -36,9 +36,9 @@ def test_the_inspecting_commands_run(place):
     from sentemb.inspection.cli import main
 
     guide = (README_FOLDER / "docs" / "corpora.md").read_text(encoding="utf-8")
-    found = re.findall(r"^python -m sentemb\.corpus (.*?)(?:  #.*)?$", README + guide, re.MULTILINE)
-    assert len(found) == 3
-    for arguments in found:
+    argument_lines = re.findall(r"^python -m sentemb\.corpus (.*?)(?:  #.*)?$", README + guide, re.MULTILINE)
+    assert len(argument_lines) == 3
+    for arguments in argument_lines:
         main([*shlex.split(arguments), "--no-time"])
     assert (place / "corpus.html").is_file()
 
@@ -91,11 +91,11 @@ def test_a_training_command_runs(command, place, tiny):
 
 
 def test_the_studies_of_the_readme_are_there(capsys):
-    found = [shlex.split(command) for command in commands() if "recipes/sweep.py" in command]
-    for words in found:
+    sweep_commands = [shlex.split(command) for command in commands() if "recipes/sweep.py" in command]
+    for words in sweep_commands:
         options = sweep.parser().parse_args(words[2:])
         assert read_study(options.study).name == options.study
-    assert {words[3] for words in found} == set(shipped())
+    assert {words[3] for words in sweep_commands} == set(shipped())
 
 
 def test_the_page_of_objectives_is_that_of_the_code():
@@ -108,12 +108,19 @@ def test_the_page_of_objectives_is_that_of_the_code():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_page_counts_negatives_as_the_code_does(name):
     made = OBJECTIVES[name]()
-    known = {"n": 9, "h": 2 if "negatives" in made.needs | made.takes else 0, "own": 0, "math": math}
-    known |= {"ceil": math.ceil, "queue": 4096, "in_batch": 0, "negatives": 4096, "diagonal": "out", "quantile": 0.0819}
-    counted = eval(made.negatives_per_anchor, known)
+    variables = {"n": 9, "h": 2 if "negatives" in made.needs | made.takes else 0, "same": 0, "math": math}
+    variables |= {
+        "ceil": math.ceil,
+        "queue": 4096,
+        "in_batch": 0,
+        "negatives": 4096,
+        "diagonal": "out",
+        "quantile": 0.0819,
+    }
+    counted = eval(made.negatives_per_anchor, variables)
     if made.contrastive and name not in ("moco", "memory_bank"):  # (which begin empty)
         targets = 1 + (name == "joint_infonce") - (name == "dcl")
-        assert made.num_candidates(9, known["h"]) - targets == counted
+        assert made.num_candidates(9, variables["h"]) - targets == counted
     else:
         assert counted in (0, 8, 1, 4096)
 
@@ -140,12 +147,15 @@ def test_the_python_runs(place, folder, monkeypatch):
     monkeypatch.setattr("sentemb.corpus.CORPORA", {"sample": lambda progress: pytest.skip("needs a package index")})
     for text in python:
         if "SentEvalEvaluator" in text:  # its data and trainer stand for the user's
-            known = {"batcher": lambda params, batch: [[1.0, 2.0, 3.0]] * len(batch), "prepare": lambda *given: None}
-            known["SentenceTransformerTrainer"] = lambda *given, evaluator: evaluator
+            namespace = {
+                "batcher": lambda params, batch: [[1.0, 2.0, 3.0]] * len(batch),
+                "prepare": lambda *arguments: None,
+            }
+            namespace["SentenceTransformerTrainer"] = lambda *arguments, evaluator: evaluator
             text = text.replace('"DIR"', repr(str(folder))).replace('["MR", "STS12", "SICKRelatedness"]', "[]")
             text = text.replace("STS-B,MR", "TINY").replace("...,", "")
-            exec(text, known)
-            assert known["results"] == {} and type(known["trainer"]).__name__ == "SentEvalEvaluator"
+            exec(text, namespace)
+            assert namespace["results"] == {} and type(namespace["trainer"]).__name__ == "SentEvalEvaluator"
         elif "open_corpus" in text:
             exec(text.replace('"sample"', '"FILE"'), {})
         else:

@@ -1,14 +1,16 @@
 """The configuration language: names, typed options, and errors that say what to do."""
 
 import os
+import re
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Optional
+from typing import ClassVar, Literal, Optional
 
 import pytest
 
 from sentemb.errors import InputError
-from sentemb.registry import PathText, absolute_paths, build, check, parse, quoted
+from sentemb.registry import PathText, absolute_paths, build, check, options_of, parse, quoted
 
 
 def recipe(width: int, rate: float = 0.5, deep: bool = False, name: str = "a", place: Path = Path(), extra: int = 0):
@@ -88,12 +90,12 @@ def test_a_value_in_quotes_holds_commas_spaces_and_doubled_quotes():
     assert parse('a:b="",c=" d "')[1] == {"b": "", "c": " d "}
     for value in ("a,b", " a", "a ", '"a', "'a", "a", "", 'a "b", c', "x=y", "it's"):
         assert parse(f"t:first={quoted(value)},last=1")[1] == {"first": value, "last": "1"}
-    for spec, said in (
+    for spec, message in (
         ('a:b="c', 'begins with " and has no closing one'),
         ("a:b='c,d=e", "begins with ' and has no closing one"),
         ('a:b="c"d,e=f', "goes on behind its closing quote"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             parse(spec)
 
 
@@ -104,23 +106,23 @@ def test_paths_in_a_spec_become_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a, b.csv", "text", "c"):
         (tmp_path / name).touch()
-    table, here = {"source": source}, os.getcwd()
+    table, cwd = {"source": source}, os.getcwd()
     for spec, expected in (
-        ('source:path="a, b.csv",column=text', f'source:path="{here}/a, b.csv",column=text'),
-        ("source:path=c,place=c,other=c", f"source:path={here}/c,place={here}/c,other={here}/c"),
-        ("source:path=text,column=text", f"source:path={here}/text,column=text"),
+        ('source:path="a, b.csv",column=text', f'source:path="{cwd}/a, b.csv",column=text'),
+        ("source:path=c,place=c,other=c", f"source:path={cwd}/c,place={cwd}/c,other={cwd}/c"),
+        ("source:path=text,column=text", f"source:path={cwd}/text,column=text"),
     ):
         assert absolute_paths(table, spec) == expected
     (tmp_path / "link").symlink_to("c")
     (tmp_path / "link.csv").symlink_to("c")  # as the hub's cache has them: what it is stands in the ending
-    assert absolute_paths(table, "source:path=link") == f"source:path={here}/c"
-    assert absolute_paths(table, "source:path=link.csv") == f"source:path={here}/link.csv"
+    assert absolute_paths(table, "source:path=link") == f"source:path={cwd}/c"
+    assert absolute_paths(table, "source:path=link.csv") == f"source:path={cwd}/link.csv"
     for same in ("source:path=hub/name", "source", "other:path=c", "source:path=c,wrong=c", "source:path"):
         assert absolute_paths(table, same) == same
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("recip", "unknown thing 'recip' .did you mean 'recipe'.*valid: other, recipe"),
         ("zzz", "unknown thing 'zzz'; valid: other, recipe"),
@@ -135,8 +137,8 @@ def test_paths_in_a_spec_become_absolute(tmp_path, monkeypatch):
         ("", "unknown thing ''"),
     ],
 )
-def test_errors_are_one_sentence(spec, said):
-    with pytest.raises(InputError, match=said) as caught:
+def test_errors_are_one_sentence(spec, message):
+    with pytest.raises(InputError, match=message) as caught:
         build(TABLE, spec, "thing")
     assert "\n" not in str(caught.value)
 
@@ -148,3 +150,44 @@ def test_check_makes_nothing():
 
 def test_parse_allows_spaces_and_empty_options():
     assert parse("a: b = 1 ,, c=x=y") == ("a", {"b": "1", "c": "x=y"})
+
+
+@dataclass(frozen=True)
+class Shape:
+    FORMER_OPTIONS: ClassVar = {"wide": "width"}
+
+    width: int = 3
+    path: PathText = ""
+
+    def __post_init__(self):
+        if self.width < 1:
+            raise ValueError(f"width must be at least 1, got {self.width}")
+
+
+def drawn(size: int, shape: Shape = Shape(), depth: int = 1):
+    return size, shape, depth
+
+
+def test_a_dataclass_parameter_stands_for_its_fields(tmp_path, monkeypatch):
+    table = {"drawn": drawn, "partial": partial(drawn, depth=5)}
+    assert list(options_of(drawn, ["size"])) == ["width", "path", "depth"]
+    assert build(table, "drawn:width=5,depth=2", size=1) == (1, Shape(5), 2)
+    assert build(table, "partial", size=1) == (1, Shape(), 5) and build(table, "drawn", size=1) == (1, Shape(), 1)
+    for spec, message in [
+        ("drawn:widht=3", "did you mean 'width'"),
+        ("drawn:width=wide", "is a whole number, got 'wide'"),
+        ("drawn:width=0", "drawn:width=0': width must be at least 1, got 0"),
+    ]:
+        with pytest.raises(InputError, match=re.escape(message)):
+            build(table, spec, size=1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.txt").touch()
+    assert absolute_paths(table, "drawn:path=file.txt,width=2") == f"drawn:path={tmp_path.resolve()}/file.txt,width=2"
+
+
+def test_a_renamed_option_works_and_warns_once(caplog):
+    table = {"drawn": drawn}
+    for _ in range(2):
+        assert build(table, "drawn:wide=7", size=1)[1] == Shape(7)
+    warnings = [record.getMessage() for record in caplog.records]
+    assert warnings == ["option 'wide' of name 'drawn' is 'width' now; version 0.2 drops the old name"]

@@ -86,9 +86,9 @@ def main() -> None:
     assert accelerator.num_processes == 2, f"world size {accelerator.num_processes}"
     for case in sys.argv[2:]:
         encoder, objective = case.split("|")
-        found = trained(encoder, objective, accelerator)
+        case_results = trained(encoder, objective, accelerator)
         if accelerator.is_main_process:
-            torch.save(found, Path(sys.argv[1]) / f"{hash_of(case)}.pt")
+            torch.save(case_results, Path(sys.argv[1]) / f"{hash_of(case)}.pt")
     drifted = torch.nn.Linear(2, 2).to(accelerator.device)
     torch.nn.init.constant_(drifted.weight, accelerator.process_index)
     try:

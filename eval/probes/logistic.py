@@ -47,7 +47,7 @@ class Regressions:
         self, trains: Sequence[np.ndarray], tests: Sequence[np.ndarray], grid: Sequence[float]
     ) -> list[np.ndarray]:
         """Predicted labels of each fold's test rows at each C of ``grid``: a ``[C, test rows]`` int8 array a fold."""
-        found = [np.empty((len(grid), len(test)), dtype=np.int8) for test in tests]
+        predictions = [np.empty((len(grid), len(test)), dtype=np.int8) for test in tests]
         centre = self.z.new_zeros(len(self.penalty), self.columns, 1)
         size = max(1, BUDGET // (8 * self.columns * (6 * len(self.y) + 25 * len(self.penalty))))
         order = sorted(range(len(grid)), key=lambda i: grid[i])
@@ -67,8 +67,8 @@ class Regressions:
                     warnings.warn(f"logistic regressions at C = {grid[number]} did not converge", stacklevel=2)
                 labels = self._label(self._scores(weights)).cpu().numpy()  # [n, fits]
                 for column in range(len(rows)):
-                    found[first + column][number] = labels[tests[first + column], column]
-        return found
+                    predictions[first + column][number] = labels[tests[first + column], column]
+        return predictions
 
     def solve(
         self,
@@ -138,25 +138,25 @@ class Regressions:
         k, wide = self.columns, self.z.shape[1]
         step = max(1, len(self.trained_on) // (16 * k * wide))
         rows = self.trained_on[::step]
-        whole = k * wide <= LARGEST
-        hessian = torch.zeros((k, wide, k, wide) if whole else (k, wide, wide), dtype=kind, device=self.device)
+        is_joint = k * wide <= LARGEST
+        hessian = torch.zeros((k, wide, k, wide) if is_joint else (k, wide, wide), dtype=kind, device=self.device)
         for part in rows.split(8192):
             scores = self.z[part] @ weights[..., 0]  # [rows, k]
             chance = (torch.sigmoid(scores) if k == 1 else torch.softmax(scores, dim=1)).to(kind)
             z = self.z[part].to(kind)
             for i in range(k):
-                for j in range(i + 1) if whole else (i,):
+                for j in range(i + 1) if is_joint else (i,):
                     spread = c * step * chance[:, i] * (float(i == j) - chance[:, j])  # [rows]
-                    block = hessian[i, :, j] if whole else hessian[i]
+                    block = hessian[i, :, j] if is_joint else hessian[i]
                     block += z.T @ (z * spread[:, None])
         penalty = self.penalty[:, 0, 0].to(kind)
         for i in range(k):
-            block = hessian[i, :, i] if whole else hessian[i]
+            block = hessian[i, :, i] if is_joint else hessian[i]
             # The intercept has no penalty, and next to no curvature where the classes come apart.
             block.diagonal().add_(penalty + (1 - penalty) * 1e-3 * c * len(rows))
-            for j in range(i) if whole else ():
+            for j in range(i) if is_joint else ():
                 hessian[j, :, i] = hessian[i, :, j].T
-        return hessian.reshape(1, k * wide, k * wide) if whole else hessian
+        return hessian.reshape(1, k * wide, k * wide) if is_joint else hessian
 
     def _scores(self, weights: Tensor) -> Tensor:
         return (self.z @ weights.flatten(1)).unflatten(1, weights.shape[1:])  # [n, k, fits]
@@ -175,13 +175,13 @@ class Regressions:
             pull = torch.sigmoid(margin.neg_()).mul_(inside[:, None]).mul_(-self.sign)
         else:
             scores = log_softmax(scores, dim=1)
-            own = self.y[:, None, None].expand(-1, 1, scores.shape[2])
-            loss = -(scores.gather(1, own).squeeze(1) * inside).sum(dim=0)
-            pull = scores.exp_().scatter_add_(1, own, scores.new_tensor(-1.0).expand(own.shape))
+            labels = self.y[:, None, None].expand(-1, 1, scores.shape[2])
+            loss = -(scores.gather(1, labels).squeeze(1) * inside).sum(dim=0)
+            pull = scores.exp_().scatter_add_(1, labels, scores.new_tensor(-1.0).expand(labels.shape))
             pull.mul_(inside[:, None])
-        kept = at * self.penalty
-        slope = kept + c * (self.z.T @ pull.flatten(1)).unflatten(1, at.shape[1:])
-        return _dot(kept, kept) / 2 + c * loss, slope
+        penalised = at * self.penalty
+        slope = penalised + c * (self.z.T @ pull.flatten(1)).unflatten(1, at.shape[1:])
+        return _dot(penalised, penalised) / 2 + c * loss, slope
 
 
 def _principal(x: Tensor, trained_on: np.ndarray, device: torch.device, block: int = 4096) -> Tensor:

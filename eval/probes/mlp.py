@@ -7,6 +7,7 @@ fit alike; so they can take their steps together, and each comes out as if it ha
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.init import kaiming_uniform_
 
 Rows = tuple[np.ndarray, np.ndarray | None, np.ndarray]  # train, dev, test
+SEED = 1111  # SentEval's
 GATHERED = 256 * 2**20  # bytes of features that one step may gather
 TRAINED = 1024 * 2**20  # bytes of weights, gradients, moments and best weights of the fits trained at once
 
@@ -53,21 +55,43 @@ def optimiser(text: str) -> tuple[Any, dict[str, float]]:
     return kind, values
 
 
+@dataclass(frozen=True)
+class MlpSettings:
+    """The options of SentEval's PyTorch classifier.
+
+    Args:
+        nhid: hidden units. optim: ``adam``, ``rmsprop``, ``sgd``, ...; with settings in quotes, as in
+            ``mlp:optim="adam,lr=0.01",nhid=50``.
+        batch_size: rows a step. tenacity: stop at the round after so many that did not improve dev accuracy, in all.
+        epoch_size: passes a round. max_epoch: no round starts after so many passes. dropout: of hidden units.
+        seed: of weights, order and dropout, through generators of its own.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    nhid: int = 0
+    optim: str = "adam"
+    batch_size: int = 64
+    tenacity: int = 5
+    epoch_size: int = 4
+    max_epoch: int = 200
+    dropout: float = 0.0
+    seed: int = SEED
+
+    def __post_init__(self) -> None:
+        counts_valid = self.nhid >= 0 and min(self.batch_size, self.epoch_size) >= 1
+        if not (counts_valid and self.tenacity >= 0 and self.max_epoch >= 0 and 0 <= self.dropout < 1):
+            raise ValueError("nhid, tenacity, max_epoch >= 0, batch_size, epoch_size >= 1 and 0 <= dropout < 1 wanted")
+        if self.dropout and not self.nhid:
+            raise ValueError("dropout is of hidden units; give nhid as well")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
+        optimiser(self.optim)  # a wrong one is refused now
+
+
 def train_many(
-    x: np.ndarray,
-    y: np.ndarray,
-    rows: Sequence[Rows],
-    decays: Sequence[float],
-    *,
-    nhid: int,
-    optim: str,
-    batch_size: int,
-    tenacity: int,
-    epoch_size: int,
-    max_epoch: int,
-    dropout: float,
-    seed: int,
-    device: str,
+    x: np.ndarray, y: np.ndarray, rows: Sequence[Rows], decays: Sequence[float], settings: MlpSettings, device: str
 ) -> list[np.ndarray]:
     """Labels of each fit's test rows at each weight decay, ``[decays, test rows]`` int8.
 
@@ -80,18 +104,19 @@ def train_many(
     for number, (train, dev, _) in enumerate(rows):
         groups[len(train), -1 if dev is None else len(dev)].append(number)
     classes = int(labels.max()) + 1
-    weights = features.shape[1] * nhid + nhid * classes if nhid else features.shape[1] * classes
-    size = max(1, min(GATHERED // (4 * batch_size * features.shape[1]), TRAINED // (24 * weights * len(decays))))
-    found: list[np.ndarray] = [np.empty(0)] * len(rows)
+    width, nhid = features.shape[1], settings.nhid
+    weights = width * nhid + nhid * classes if nhid else width * classes
+    size = max(1, min(GATHERED // (4 * settings.batch_size * width), TRAINED // (24 * weights * len(decays))))
+    predictions: list[np.ndarray] = [np.empty(0)] * len(rows)
     for members in groups.values():
         for first in range(0, len(members), size):
             chosen = members[first : first + size]
-            group = _Group(features, labels, [rows[i] for i in chosen], decays, nhid, optim, batch_size, dropout, seed)
-            best = group.fit(tenacity, epoch_size, max_epoch)
+            group = _Group(features, labels, [rows[i] for i in chosen], decays, settings)
+            best = group.fit()
             for position, i in enumerate(chosen):
                 test = torch.from_numpy(rows[i][2]).to(features.device)
-                found[i] = group.predict([w[position] for w in best], test).cpu().numpy().astype(np.int8)
-    return found
+                predictions[i] = group.predict([w[position] for w in best], test).cpu().numpy().astype(np.int8)
+    return predictions
 
 
 class _Group:
@@ -101,26 +126,17 @@ class _Group:
     """
 
     def __init__(
-        self,
-        x: Tensor,
-        y: Tensor,
-        rows: Sequence[Rows],
-        decays: Sequence[float],
-        nhid: int,
-        optim: str,
-        batch_size: int,
-        dropout: float,
-        seed: int,
+        self, x: Tensor, y: Tensor, rows: Sequence[Rows], decays: Sequence[float], settings: MlpSettings
     ) -> None:
-        self.x, self.y, self.batch_size, self.dropout, self.nhid = x, y, batch_size, dropout, nhid
+        self.x, self.y, self.settings, self.nhid = x, y, settings, settings.nhid
         self.values, self.classes = len(decays), int(y.max()) + 1
-        self.order = np.random.RandomState(seed)  # upstream's stream, not the global one
-        self.chance = torch.Generator().manual_seed(seed)
+        self.order = np.random.RandomState(settings.seed)  # upstream's stream, not the global one
+        self.chance = torch.Generator().manual_seed(settings.seed)
         self.parameters = self._start(len(rows))
-        self.kind, self.settings = optimiser(optim)
-        self.optimiser = self.kind(self.parameters, **self.settings)
+        kind, options = optimiser(settings.optim)
+        self.optimiser = kind(self.parameters, **options)
         # torch's Rprop has no weight decay, so neither has upstream with it
-        self.decay = torch.tensor(decays, device=x.device) * (self.kind is not torch.optim.Rprop)
+        self.decay = torch.tensor(decays, device=x.device) * (kind is not torch.optim.Rprop)
         trains, devs = np.stack([train for train, _, _ in rows]), []
         if rows[0][1] is None:
             order = self.order.permutation(trains.shape[1])
@@ -135,43 +151,43 @@ class _Group:
     def _start(self, folds: int) -> list[Tensor]:
         """The weights torch gives its Linear layers, in its order of drawing."""
         widths = [self.x.shape[1], *([self.nhid] if self.nhid else []), self.classes]
-        found = []
+        parameters = []
         for inputs, outputs in zip(widths, widths[1:], strict=False):
             weight = kaiming_uniform_(torch.empty(outputs, inputs), a=math.sqrt(5), generator=self.chance)
             edge = 1 / math.sqrt(inputs)
             bias = torch.empty(outputs).uniform_(-edge, edge, generator=self.chance)
             for tensor in (weight.T, bias[None]):
                 copies = tensor.repeat(1, self.values)[None].repeat(folds, 1, 1)  # [F, inputs or 1, V * outputs]
-                found.append(copies.to(self.x.device).requires_grad_())
-        return found
+                parameters.append(copies.to(self.x.device).requires_grad_())
+        return parameters
 
-    def fit(self, tenacity: int, epoch_size: int, max_epoch: int) -> list[Tensor]:
+    def fit(self) -> list[Tensor]:
         """Train with early stopping; returns each parameter of each fit at its best round."""
         shape = (len(self.trains), self.values)
         best = torch.full(shape, -1.0, device=self.x.device)
         failures, running = torch.zeros_like(best), torch.ones_like(best, dtype=torch.bool)
-        kept = [p.detach().clone() for p in self.parameters]
-        here = torch.arange(shape[0], device=self.x.device)  # folds with a fit that still runs
+        best_parameters = [p.detach().clone() for p in self.parameters]
+        running_folds = torch.arange(shape[0], device=self.x.device)  # folds with a fit that still runs
         passes = 0
-        while running.any() and passes <= max_epoch:
-            for _ in range(epoch_size):
+        while running.any() and passes <= self.settings.max_epoch:
+            for _ in range(self.settings.epoch_size):
                 self._epoch()
-            passes += epoch_size
-            accuracy = torch.stack([self._accuracy(i) for i in range(len(here))])  # [running folds, V]
-            live = running[here]
-            better = live & (accuracy > best[here])
-            best[here] = torch.where(better, accuracy, best[here])
-            for store, parameter in zip(kept, self.parameters, strict=True):
-                old = store[here].unflatten(2, (self.values, -1))
+            passes += self.settings.epoch_size
+            accuracy = torch.stack([self._accuracy(i) for i in range(len(running_folds))])  # [running folds, V]
+            live = running[running_folds]
+            better = live & (accuracy > best[running_folds])
+            best[running_folds] = torch.where(better, accuracy, best[running_folds])
+            for store, parameter in zip(best_parameters, self.parameters, strict=True):
+                old = store[running_folds].unflatten(2, (self.values, -1))
                 new = parameter.detach().unflatten(2, (self.values, -1))
-                store[here] = torch.where(better[:, None, :, None], new, old).flatten(2)
+                store[running_folds] = torch.where(better[:, None, :, None], new, old).flatten(2)
             # The count is of all failures, not of those in a row, and is looked at before it grows.
-            stopped = live & ~better & (failures[here] >= tenacity)
-            failures[here] += (live & ~better).float()
-            running[here] = live & ~stopped
-            self._keep(running[here].any(dim=1))
-            here = here[running[here].any(dim=1)]
-        return kept
+            stopped = live & ~better & (failures[running_folds] >= self.settings.tenacity)
+            failures[running_folds] += (live & ~better).float()
+            running[running_folds] = live & ~stopped
+            self._keep(running[running_folds].any(dim=1))
+            running_folds = running_folds[running[running_folds].any(dim=1)]
+        return best_parameters
 
     def _keep(self, folds: Tensor) -> None:
         """Leave the folds behind that are done."""
@@ -188,11 +204,11 @@ class _Group:
 
     def _epoch(self) -> None:
         order = torch.from_numpy(self.order.permutation(self.trains.shape[1])).to(self.x.device)
-        for part in order.split(self.batch_size):
+        for part in order.split(self.settings.batch_size):
             rows = self.trains[:, part]  # [F, batch]
             scores = self._scores(self.x[rows], self.parameters, train=True)  # [F, batch, V, K]
-            own = self.y[rows][:, :, None].expand(scores.shape[:3])
-            loss = cross_entropy(scores.flatten(0, 2), own.flatten(), reduction="sum") / len(part)
+            labels = self.y[rows][:, :, None].expand(scores.shape[:3])
+            loss = cross_entropy(scores.flatten(0, 2), labels.flatten(), reduction="sum") / len(part)
             for parameter in self.parameters:
                 parameter.grad = None
             loss.backward()
@@ -208,9 +224,9 @@ class _Group:
         hidden = torch.baddbmm(parameters[1], x, parameters[0]).unflatten(2, (self.values, -1))
         if not self.nhid:
             return hidden
-        if train and self.dropout:
-            mask = torch.empty(x.shape[1], self.nhid).bernoulli_(1 - self.dropout, generator=self.chance)
-            hidden = hidden * (mask / (1 - self.dropout)).to(x.device)[None, :, None]
+        if train and self.settings.dropout:
+            mask = torch.empty(x.shape[1], self.nhid).bernoulli_(1 - self.settings.dropout, generator=self.chance)
+            hidden = hidden * (mask / (1 - self.settings.dropout)).to(x.device)[None, :, None]
         weight = parameters[2].unflatten(2, (self.values, -1))  # [F, nhid, V, K]
         bias = parameters[3].unflatten(2, (self.values, -1))  # [F, 1, V, K]
         return torch.einsum("fbvh,fhvk->fbvk", torch.sigmoid(hidden), weight) + bias

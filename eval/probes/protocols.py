@@ -13,9 +13,7 @@ import torch
 from sklearn.model_selection import StratifiedKFold
 
 from eval.probes.logistic import Regressions
-from eval.probes.mlp import optimiser, train_many
-
-SEED = 1111  # SentEval's
+from eval.probes.mlp import SEED, MlpSettings, train_many
 
 
 @dataclass(frozen=True)
@@ -77,48 +75,12 @@ class Logistic:
 
 
 class Mlp:
-    """SentEval's PyTorch mode: a linear layer (``nhid`` > 0: sigmoid units before it), minibatches, early stopping.
-
-    Args:
-        nhid: hidden units. optim: ``adam``, ``rmsprop``, ``sgd``, ...; with settings in quotes, as in
-            ``mlp:optim="adam,lr=0.01",nhid=50``.
-        batch_size: rows a step. tenacity: stop at the round after so many that did not improve dev accuracy, in all.
-        epoch_size: passes a round. max_epoch: no round starts after so many passes. dropout: of hidden units.
-        seed: of weights, order and dropout, through generators of its own.
-    """
+    """SentEval's PyTorch mode: a linear layer (``nhid`` > 0: sigmoid units before it), minibatches, early stopping."""
 
     at_once = False
 
-    def __init__(
-        self,
-        nhid: int = 0,
-        optim: str = "adam",
-        batch_size: int = 64,
-        tenacity: int = 5,
-        epoch_size: int = 4,
-        max_epoch: int = 200,
-        dropout: float = 0.0,
-        seed: int = SEED,
-        device: str = "cpu",
-    ) -> None:
-        if nhid < 0 or min(batch_size, epoch_size) < 1 or tenacity < 0 or max_epoch < 0 or not 0 <= dropout < 1:
-            raise ValueError("nhid, tenacity, max_epoch >= 0, batch_size, epoch_size >= 1 and 0 <= dropout < 1 wanted")
-        if dropout and not nhid:
-            raise ValueError("dropout is of hidden units; give nhid as well")
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seed must be between 0 and 2^32 - 1, got {seed}")
-        optimiser(optim)  # a wrong one is told now
-        self.settings = dict(
-            nhid=nhid,
-            optim=optim,
-            batch_size=batch_size,
-            tenacity=tenacity,
-            epoch_size=epoch_size,
-            max_epoch=max_epoch,
-            dropout=dropout,
-            seed=seed,
-            device=device,
-        )
+    def __init__(self, settings: MlpSettings = MlpSettings(), device: str = "cpu") -> None:
+        self.settings, self.device = settings, device
 
     def grid(self, scheme: str) -> tuple[float, ...]:
         """Weight decay, as torch's optimisers have it."""
@@ -127,14 +89,14 @@ class Mlp:
     def predict(self, x: np.ndarray, y: np.ndarray, folds: Sequence[Fold], values: Sequence[float]) -> list[np.ndarray]:
         """As :class:`Probe`. A fold without dev rows holds out 5 % of its train rows."""
         rows = [(fold.train, fold.dev, fold.test) for fold in folds]
-        return train_many(x, y, rows, values, **self.settings)  # type: ignore[arg-type]
+        return train_many(x, y, rows, values, self.settings, self.device)
 
     def protocol(self, scheme: str) -> str:
         """As :class:`Probe`."""
         s = self.settings
         return (
-            f"PyTorch MLP, nhid {s['nhid']}, {s['optim']}, batch {s['batch_size']}, tenacity {s['tenacity']}, "
-            f"epoch size {s['epoch_size']}, weight decay in 10^-5..10^-2"
+            f"PyTorch MLP, nhid {s.nhid}, {s.optim}, batch {s.batch_size}, tenacity {s.tenacity}, "
+            f"epoch size {s.epoch_size}, weight decay in 10^-5..10^-2"
         )
 
 
@@ -157,15 +119,15 @@ class Knn:
         rows = torch.from_numpy(np.ascontiguousarray(x)).to(self.device, torch.float32)
         rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
         labels = torch.from_numpy(np.asarray(y, dtype=np.int64)).to(self.device)
-        found = []
+        predictions = []
         for fold in folds:
             train = torch.from_numpy(fold.train).to(self.device)
             votes = []
             for part in torch.from_numpy(fold.test).to(self.device).split(1024):
                 nearest = (rows[part] @ rows[train].T).topk(min(self.k, len(train)), dim=1).indices  # [part, k]
                 votes.append(torch.nn.functional.one_hot(labels[train][nearest], int(labels.max()) + 1).sum(dim=1))
-            found.append(torch.cat(votes).argmax(dim=1).cpu().numpy()[None].astype(np.int8))
-        return found
+            predictions.append(torch.cat(votes).argmax(dim=1).cpu().numpy()[None].astype(np.int8))
+        return predictions
 
     def protocol(self, scheme: str) -> str:
         """As :class:`Probe`."""
@@ -247,7 +209,7 @@ def stratified(y: np.ndarray, rows: np.ndarray, folds: int, seed: int = SEED) ->
 
 
 def _accuracies(labels: list[np.ndarray], folds: list[Fold], y: np.ndarray) -> np.ndarray:
-    return np.array([(found == y[fold.test]).mean(axis=1) for found, fold in zip(labels, folds, strict=True)])
+    return np.array([(predicted == y[fold.test]).mean(axis=1) for predicted, fold in zip(labels, folds, strict=True)])
 
 
 def _one(predicted: np.ndarray, y: np.ndarray, devacc: float, chosen: float) -> Result:

@@ -63,13 +63,13 @@ def read(task: Task, folder: Path | None) -> Data:
             row that cannot be read (which is named).
     """
     if task.sample:
-        found = _sample(task)
+        file_rows = _sample(task)
     else:
         if folder is None:
             raise InputError(f"{task.name} needs SentEval's data; give --data the folder that holds downstream/")
-        found = [(file, _rows(task, file, folder)) for file in task.files]
+        file_rows = [(file, _rows(task, file, folder)) for file in task.files]
     parts: dict[str, list[Row]] = {}
-    for file, rows in found:
+    for file, rows in file_rows:
         if len(rows) != file.rows:
             where = file.path if task.sample or folder is None else folder / file.path
             raise InputError(
@@ -143,7 +143,7 @@ def _scored_pairs(task: Task, path: Path, lines: list[str], rows: int) -> list[R
     golds = _lines(task, gold_path, rows)
     if len(golds) != len(lines):
         raise InputError(f"{gold_path} has {len(golds)} lines where {path.name} has {len(lines)}; get both files anew")
-    found = []
+    pairs = []
     for number, (line, gold) in enumerate(zip(lines, golds, strict=True), 1):
         if not gold.strip():
             continue
@@ -151,10 +151,10 @@ def _scored_pairs(task: Task, path: Path, lines: list[str], rows: int) -> list[R
         if len(columns) < 2:
             raise InputError(f"{path}, line {number}: no tab between two sentences; get the file anew")
         try:
-            found.append((columns[0], columns[1], _score(gold, task.low)))
+            pairs.append((columns[0], columns[1], _score(gold, task.low)))
         except ValueError as error:
             raise InputError(f"{gold_path}, line {number}: {error}; get the file anew") from None
-    return found
+    return pairs
 
 
 def _label(task: Task, text: str) -> int:

@@ -261,19 +261,19 @@ GROUPS = {
 }
 
 
-def data_folder(given: Path | None) -> Path | None:
-    """The folder that holds ``downstream/``: ``given``, else ``$SENTEMB_DATA/senteval``, else None (the sample).
+def data_folder(user_folder: Path | None) -> Path | None:
+    """The folder that holds ``downstream/``: ``user_folder``, else ``$SENTEMB_DATA/senteval``, else None (the sample).
 
     Raises:
-        InputError: ``given`` has no ``downstream/``.
+        InputError: ``user_folder`` has no ``downstream/``.
     """
-    if given is not None:
-        if not (given / "downstream").is_dir():
+    if user_folder is not None:
+        if not (user_folder / "downstream").is_dir():
             raise InputError(
-                f"{given} has no folder downstream/; give --data the folder that holds it (SentEval's layout), "
-                f"or fetch it there with python -m eval.download {given}"
+                f"{user_folder} has no folder downstream/; give --data the folder that holds it (SentEval's layout), "
+                f"or fetch it there with python -m eval.download {user_folder}"
             )
-        return given
+        return user_folder
     root = os.environ.get("SENTEMB_DATA")
     folder = Path(root) / "senteval" if root else None
     if folder is not None and not (folder / "downstream").is_dir():
@@ -284,11 +284,11 @@ def data_folder(given: Path | None) -> Path | None:
 
 def named(names: Iterable[str]) -> list[str]:
     """Names of tasks and groups as names of tasks, each once; InputError for one that is neither."""
-    found: dict[str, None] = {}
+    task_names: dict[str, None] = {}
     for name in names:
         choose("task", name, [*TASKS, *GROUPS])
-        found.update(dict.fromkeys(GROUPS.get(name, (name,))))
-    return list(found)
+        task_names.update(dict.fromkeys(GROUPS.get(name, (name,))))
+    return list(task_names)
 
 
 def choose_tasks(names: str | None, folder: Path | None) -> list[Task]:

@@ -24,10 +24,10 @@ def with_preset(options: dict[str, Any], recipe: str) -> dict[str, Any]:
     name = options.pop("preset", None)
     if name is None:
         return options
-    known = presets()
-    kept = dict(known[choose("preset", name, known)])
-    if (owner := kept.pop("recipe")) != recipe:
+    presets_by_name = presets()
+    preset = dict(presets_by_name[choose("preset", name, presets_by_name)])
+    if (owner := preset.pop("recipe")) != recipe:
         raise InputError(f"preset {name} is one of recipes/{owner}.py; run that, or choose another")
     if "init" in options:
-        kept.pop("encoder", None)
-    return kept | options
+        preset.pop("encoder", None)
+    return preset | options

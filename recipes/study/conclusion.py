@@ -20,9 +20,9 @@ def collect(out: Path) -> pd.DataFrame:
     """One row for each encoder that is done, in the study's order; numbers are NaN where there is none."""
     rows = []
     for name in json.loads((out / STUDY).read_text(encoding="utf-8"))["encoders"]:
-        if found := read_row(out / ENCODERS / name):
+        if row := read_row(out / ENCODERS / name):
             about = json.loads((out / PLANNED / f"{name}.json").read_text(encoding="utf-8"))
-            rows.append(about["described"] | found)
+            rows.append(about["described"] | row)
     if not rows:
         raise InputError(f"no encoder of {out} is done yet; run the study first")
     table = pd.DataFrame(rows)
@@ -45,7 +45,7 @@ def conclude(out: Path) -> str:
     """Table, statistics, figures and page of what is done; returns what to print."""
     table = write_table(out)
     about: dict[str, Any] = json.loads((out / STUDY).read_text(encoding="utf-8"))
-    found = statistics(table, about["tasks"], out)
-    write_text(out / "statistics.json", json.dumps(found, indent=1) + "\n")
+    summary = statistics(table, about["tasks"], out)
+    write_text(out / "statistics.json", json.dumps(summary, indent=1) + "\n")
     page = write_study_page(out)
-    return f"{printed(found)}\n\ntable: {out / 'results.csv'}   page: {page}"
+    return f"{printed(summary)}\n\ntable: {out / 'results.csv'}   page: {page}"

@@ -18,7 +18,7 @@ from sentemb.runs import Record, as_dict, as_list, duration, number, plain, safe
 from sentemb.storage import write_text
 
 BROAD = ("similarities", "circle", "sphere")  # figures with panels side by side get a row of their own
-OWN_CSS = """
+STUDY_CSS = """
 .figures .broad { grid-column: 1 / -1 }
 .figures { grid-auto-flow: dense }
 .paper svg { max-width: var(--width) }
@@ -65,7 +65,7 @@ WHAT = (
     "seed",
 )  # said once where all encoders share it
 SETTINGS = ("objective", "temperature", "alpha", "t", "contrastive", "align", "uniform")
-FOUND = {  # column: title, digits, whether more is better
+MEASURES = {  # column: title, digits, whether more is better
     "alignment": ("align loss", 3, False),
     "uniformity": ("uniform loss", 3, False),
     "potential": ("potential", 4, False),
@@ -104,8 +104,8 @@ def _page(results: Results, drawn: list[Drawn]) -> str:
     about = results.about
     title = safe(about.get("title") or about.get("name") or results.folder.name)
     described = [text for text in plain(about.get("description") or "").split("\n\n") if text.strip()]
-    said = [safe(text) for text in as_list(results.statistics.get("said"))]
-    said = said or ["No statistics yet: the study has no statistics.json with sentences."]
+    sentences = [safe(text) for text in as_list(results.statistics.get("said"))]
+    sentences = sentences or ["No statistics yet: the study has no statistics.json with sentences."]
     notes = "".join(f"<p class='note'>{safe(note)}</p>\n" for note in results.notes)
     figures = "\n".join(_card(figure) for figure in drawn if figure.svg)
     missing = "".join(f"<li>{safe(f.title)}: needs {safe(f.missing)}.</li>\n" for f in drawn if not f.svg)
@@ -114,7 +114,7 @@ def _page(results: Results, drawn: list[Drawn]) -> str:
     body = f"""<h1>{title}</h1>
 {"".join(f"<p class='soft'>{safe(text)}</p>" for text in described)}
 <section><h2>What was found</h2>
-{"".join(f"<p>{sentence}</p>" for sentence in said)}
+{"".join(f"<p>{sentence}</p>" for sentence in sentences)}
 {notes}<dl>{_facts(results)}</dl>
 </section>
 {tables}
@@ -127,7 +127,7 @@ def _page(results: Results, drawn: list[Drawn]) -> str:
 <p class="caption">Alignment and uniformity: Wang &amp; Isola 2020,
 <a href="https://arxiv.org/abs/2005.10242">arXiv 2005.10242</a>. Temperature and tolerance: Wang &amp; Liu 2021,
 <a href="https://arxiv.org/abs/2012.09740">arXiv 2012.09740</a>.</p>"""
-    return html_page(title, body, style=OWN_CSS, script=SORT)
+    return html_page(title, body, style=STUDY_CSS, script=SORT)
 
 
 def _facts(results: Results) -> str:
@@ -157,9 +157,9 @@ def _table_section(table: Record) -> str:
     head = "".join(f"<th scope='col'>{safe(cell)}</th>" for cell in as_list(table.get("head")))
     body = "".join(f"<tr>{_cells(as_list(row))}</tr>\n" for row in as_list(table.get("rows")))
     note = f"<p class='caption'>{safe(table['note'])}</p>" if table.get("note") else ""
-    whole = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+    html_table = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
     title = safe(table.get("title", "Table"))
-    return f"<section><h2>{title}</h2><div class='wide' tabindex='0'>{whole}</div>{note}</section>"
+    return f"<section><h2>{title}</h2><div class='wide' tabindex='0'>{html_table}</div>{note}</section>"
 
 
 def _cells(cells: list[object]) -> str:
@@ -172,17 +172,17 @@ def _encoders(results: Results) -> str:
     table = results.table
     if table.empty:
         return "<section><h2>All encoders</h2><p>No encoder is done yet.</p></section>"
-    own = [column for column in WHAT if table[column].nunique(dropna=False) > 1]
-    said = {column: _text(table[column].iloc[0]) for column in WHAT if column not in own}
-    shared = [f"{column.replace('_', ' ')} {text}" for column, text in said.items() if text not in ("", "–")]
+    varying_columns = [column for column in WHAT if table[column].nunique(dropna=False) > 1]
+    text_of_column = {column: _text(table[column].iloc[0]) for column in WHAT if column not in varying_columns}
+    shared = [f"{column.replace('_', ' ')} {text}" for column, text in text_of_column.items() if text not in ("", "–")]
     columns: list[tuple[str, str, int | None, bool]] = [("family", "family", None, False)]
     columns += [(c, c, None, False) for c in SETTINGS if c == "objective" or table[c].notna().any()]
-    columns += [(c, c.replace("_", " "), None, False) for c in own]
+    columns += [(c, c.replace("_", " "), None, False) for c in varying_columns]
     columns.append(("status", "status", None, False))
     for task in results.tasks:
         for part, (title, digits) in PARTS.items():
             columns.append((f"{task}_{part}", f"{task} {title}", digits, True))
-    columns += [(key, *shape) for key, shape in FOUND.items()]
+    columns += [(key, *shape) for key, shape in MEASURES.items()]
     columns = [c for c in columns if c[2] is None or table[c[0]].notna().any()]
     if (table["reason"] != "").any():
         columns.append(("reason", "reason", None, False))

@@ -16,7 +16,7 @@ from sentemb.registry import check, choose, options_of
 STUDY, LOGS, ENCODERS, PLANNED = "study.json", "logs", "encoders", "planned"  # in a study's folder
 ROW, ARRAYS = "row.json", "measured.npz"  # in an encoder's
 SHIPPED = Path(__file__).parents[1] / "studies"
-OWN = ("name", "title", "description", "corpus", "tasks", "keep", "base", "encoders", "references")
+STUDY_KEYS = ("name", "title", "description", "corpus", "tasks", "keep", "base", "encoders", "references")
 DEFAULTS = default_settings()
 OF_AN_ENTRY = ("family", "name", "vary", "points", "trained")
 # Settings that a study decides by itself, for all its encoders alike.
@@ -81,9 +81,9 @@ class StudyFolder:
 def read_row(folder: Path) -> dict[str, Any]:
     """What was measured of the encoder in a folder; empty if it is not done."""
     try:
-        found = json.loads((folder / ROW).read_text(encoding="utf-8"))
-        whole = isinstance(found, dict) and "status" in found
-        return found if whole and (found["status"] != "ok" or (folder / ARRAYS).stat().st_size) else {}
+        row = json.loads((folder / ROW).read_text(encoding="utf-8"))
+        has_status = isinstance(row, dict) and "status" in row
+        return row if has_status and (row["status"] != "ok" or (folder / ARRAYS).stat().st_size) else {}
     except (OSError, ValueError):
         return {}
 
@@ -93,17 +93,17 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
-def read_study(given: str) -> Study:
+def read_study(name_or_path: str) -> Study:
     """The study of that name, or in that YAML file.
 
     Raises:
         InputError: no such study, no YAML, or a key, name or value that cannot be used; the entry is named.
     """
-    path = Path(given)
+    path = Path(name_or_path)
     if not path.is_file():
         if path.suffix in (".yaml", ".yml"):
-            raise InputError(f"{given} is no file; the studies that come along are {', '.join(shipped())}")
-        path = SHIPPED / f"{choose('study', given, shipped())}.yaml"
+            raise InputError(f"{name_or_path} is no file; the studies that come along are {', '.join(shipped())}")
+        path = SHIPPED / f"{choose('study', name_or_path, shipped())}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -115,7 +115,7 @@ def read_study(given: str) -> Study:
 
 
 def _study(content: Any, stem: str) -> Study:
-    content = _mapping(content, "the file", OWN)
+    content = _mapping(content, "the file", STUDY_KEYS)
     base = _mapping(content.get("base", {}), "base", _settings())
     entries = [(entry, False) for entry in _list(content.get("encoders"), "encoders")]
     entries += [(entry, True) for entry in _list(content.get("references", []), "references")]
@@ -156,11 +156,11 @@ def _settings() -> tuple[str, ...]:
     return tuple(name for name in DEFAULTS if name not in FIXED)
 
 
-def _mapping(value: Any, where: str, known: tuple[str, ...]) -> dict[str, Any]:
+def _mapping(value: Any, where: str, allowed_keys: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{where} must be `key: value` lines, got {type(value).__name__}")
     for key in value:
-        choose(f"key of {where}", str(key), known)
+        choose(f"key of {where}", str(key), allowed_keys)
     return value
 
 
@@ -186,10 +186,10 @@ def _encoders(entry: dict[str, Any], base: dict[str, Any], reference: bool, wher
     if not isinstance(trained := entry.get("trained", True), bool):
         raise InputError(f"trained of {where} is true or false, got {trained!r}")
     made = []
-    own = base | {key: value for key, value in entry.items() if key not in OF_AN_ENTRY}
+    entry_settings = base | {key: value for key, value in entry.items() if key not in OF_AN_ENTRY}
     for point in points:
         used: set[str] = set()
-        settings = {key: _filled(value, point, used) for key, value in own.items()}
+        settings = {key: _filled(value, point, used) for key, value in entry_settings.items()}
         for key, value in point.items():
             if key in _settings():
                 settings[key] = value
@@ -209,10 +209,10 @@ def _filled(value: Any, point: dict[str, Any], used: set[str]) -> Any:
     """``value`` with the {names} in it replaced by the point's values."""
     if not isinstance(value, str):
         return value
-    for key, own in point.items():
+    for key, replacement in point.items():
         if f"{{{key}}}" in value:
             used.add(key)
-            value = value.replace(f"{{{key}}}", str(own))
+            value = value.replace(f"{{{key}}}", str(replacement))
     if left := re.search(r"\{\w+\}", value):
         raise InputError(f"{left[0]} in {value!r} has no value; give it one under vary or points")
     return value
@@ -259,8 +259,8 @@ def described(planned: EncoderSpec) -> dict[str, Any]:
     from sentemb.objectives import OBJECTIVES  # torch, seconds
 
     settings = planned.settings
-    factory, given = check(OBJECTIVES, settings["objective"], "objective")
-    options = {name: option.default for name, option in options_of(factory).items()} | given
+    factory, spec_options = check(OBJECTIVES, settings["objective"], "objective")
+    options = {name: option.default for name, option in options_of(factory).items()} | spec_options
     name = settings["objective"].partition(":")[0].strip()
     weights = dict.fromkeys(TERMS)
     if name == "mix":

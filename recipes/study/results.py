@@ -48,12 +48,12 @@ class Results:
 
     def arrays(self, name: str) -> dict[str, Series]:
         """What ``measured.npz`` of an encoder holds; empty without one."""
-        found: dict[str, Series] = {}
+        arrays: dict[str, Series] = {}
         broken = suppress(OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
         with broken, np.load(self._run(name) / "measured.npz", allow_pickle=False) as file:
             for key in file.files:
-                found[key] = file[key]
-        return found
+                arrays[key] = file[key]
+        return arrays
 
     def log(self, name: str) -> list[Record]:
         """Records of an encoder's log, steps ascending; empty without one."""
@@ -97,8 +97,8 @@ def complete(table: pd.DataFrame, tasks: Iterable[str] = ()) -> pd.DataFrame:
         made[column] = ["" if v is None or v != v else plain(v) for v in values]
     for column in (*NUMBERS, *(f"{task}_{part}" for task in tasks for part in OF_A_TASK)):
         values = pd.to_numeric(table[column], errors="coerce") if column in table else np.nan
-        found = np.broadcast_to(np.asarray(values, dtype=np.float64), len(table))
-        made[column] = np.where(np.isfinite(found), found, np.nan)
+        numbers = np.broadcast_to(np.asarray(values, dtype=np.float64), len(table))
+        made[column] = np.where(np.isfinite(numbers), numbers, np.nan)
     made["reference"] = table["reference"].fillna(False).astype(bool) if "reference" in table else False
     done = pd.DataFrame(made, index=table.index)
     done.loc[done["status"] == "", "status"] = np.where(done["uniformity"].notna(), "ok", "failed")[
@@ -141,14 +141,14 @@ def chosen(table: pd.DataFrame, tasks: list[str], most: int = 6) -> pd.DataFrame
     rows = compared(table) if len(compared(table)) else usable(table)
     by = _by(rows, tasks)
     queues = []
-    for _, own in rows.groupby("family", sort=False):
+    for _, family_rows in rows.groupby("family", sort=False):
         if is_temperature_study(table):
-            first = own.drop_duplicates("temperature").sort_values("temperature", kind="stable")
+            first = family_rows.drop_duplicates("temperature").sort_values("temperature", kind="stable")
             picks = [first.index[0], first.index[-1], first.index[len(first) // 2]]
         else:
-            ranked = own.sort_values(by, ascending=by == "uniformity", kind="stable", na_position="last")
-            known = ranked[ranked[by].notna()] if ranked[by].notna().any() else ranked
-            picks = [known.index[0], known.index[-1]]
+            ranked = family_rows.sort_values(by, ascending=by == "uniformity", kind="stable", na_position="last")
+            rankable = ranked[ranked[by].notna()] if ranked[by].notna().any() else ranked
+            picks = [rankable.index[0], rankable.index[-1]]
         queues.append(list(dict.fromkeys(picks)))
     longest = max(map(len, queues), default=0)
     turns = [queue[i] for i in range(longest) for queue in queues if i < len(queue)][:most]
@@ -164,10 +164,10 @@ def best_with_repeats(table: pd.DataFrame, tasks: list[str], most: int = 12) -> 
     """The best usable row of each family by the first task's cross-validation, and its setting with the most seeds."""
     rows = usable(table)
     by, picks = _by(rows, tasks), []
-    for _, own in rows.groupby("family", sort=False):
-        best = own.sort_values(by, ascending=by == "uniformity", kind="stable", na_position="last").iloc[0]
-        seeds = own.groupby("setting")["setting"].transform("size").where(own["setting"] != "", 0)
-        repeats = own[(seeds == seeds.max()) & (seeds > 1)]
+    for _, family_rows in rows.groupby("family", sort=False):
+        best = family_rows.sort_values(by, ascending=by == "uniformity", kind="stable", na_position="last").iloc[0]
+        seeds = family_rows.groupby("setting")["setting"].transform("size").where(family_rows["setting"] != "", 0)
+        repeats = family_rows[(seeds == seeds.max()) & (seeds > 1)]
         repeats = repeats[repeats["setting"] == repeats["setting"].iloc[0]] if len(repeats) else repeats
         picks.append([best.name, *(i for i in repeats.index if i != best.name)])
     turns = [queue[i] for i in range(max(map(len, picks), default=0)) for queue in picks if i < len(queue)]
@@ -195,9 +195,9 @@ def _json(path: Path, notes: list[str]) -> Record:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text("utf-8", errors="replace"))
+        parsed = json.loads(path.read_text("utf-8", errors="replace"))
     except (OSError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        parsed = None
+    if not isinstance(parsed, dict):
         notes.append(f"{path.name} is no JSON object and is left out.")
-    return as_dict(found)
+    return as_dict(parsed)

@@ -55,8 +55,8 @@ def matter_bounds(text: str) -> tuple[int, int]:
     """Where the book's own text begins and ends."""
     if "PROJECT GUTENBERG" not in text and "Project Gutenberg" not in text:
         return 0, len(text)
-    starts = [found.end() for found in _START.finditer(text)]
-    stops = [found.start() for found in _STOP.finditer(text)]
+    starts = [match.end() for match in _START.finditer(text)]
+    stops = [match.start() for match in _STOP.finditer(text)]
     half = len(text) / 2
     # an old header has both kinds of start: the last one before the book counts
     start = max((place for place in starts if place <= min(half, HEADER)), default=0)
@@ -131,17 +131,17 @@ def _mended(text: str) -> list[str]:
     # a hyphen at a line end stays, and joins: "full-" "grown" is a compound far more often than a divided word
     text = _DIVIDED.sub("-", text).replace("\n\n", "\0").replace("\n", " ")
     text = _SEVERAL.sub(" ", text)
-    found: list[str] = []
+    joined: list[str] = []
     parts: list[str] = []  # of the paragraph at hand
     for paragraph in text.split("\0"):
         paragraph = paragraph.strip(" ")
         if not paragraph or (paragraph[0] == "[" and paragraph.startswith("[Illustration") and paragraph[-1] == "]"):
             continue
         if parts and not (paragraph[0].islower() and _open(parts[-1])):
-            found.append(" ".join(parts))
+            joined.append(" ".join(parts))
             parts.clear()
         parts.append(paragraph)
-    return [*found, " ".join(parts)] if parts else found
+    return [*joined, " ".join(parts)] if parts else joined
 
 
 def _open(paragraph: str) -> bool:

@@ -100,25 +100,25 @@ def clean_corpus(
             f"{special} special tokens; give fewer tokens, or a larger --max-length"
         )
     folder = tokens.folder / f"kept-{key_of(repr(cleaning))}"
-    if (found := _read(folder, len(tokens))) is None:
+    if (cleaned := _read(folder, len(tokens))) is None:
         with build_once(
             folder, lambda made: _read(made, len(tokens)) is not None, "the cleaning", corpus.progress
         ) as work:
             if work is not None:
                 _write(work, _look(corpus, tokens, cleaning, special))
-        found = _read(folder, len(tokens))
-    if found is None:
+        cleaned = _read(folder, len(tokens))
+    if cleaned is None:
         raise InputError(f"{folder} cannot be read back; remove it and try again")
-    if not found.mask.any():
-        raise InputError(f"{found}; nothing is left to train on, so loosen a rule")
-    return found
+    if not cleaned.mask.any():
+        raise InputError(f"{cleaned}; nothing is left to train on, so loosen a rule")
+    return cleaned
 
 
 def _look(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int) -> CleaningResult:
     mask, dropped = np.ones(len(tokens), dtype=bool), dict[str, int]()
     for start in tqdm(range(0, len(tokens), AT_ONCE), "cleaning", delay=1, leave=False, disable=not corpus.progress):
         part = slice(start, min(start + AT_ONCE, len(tokens)))
-        lengths, kept = tokens.lengths(part) - special, mask[part]
+        lengths, remaining = tokens.lengths(part) - special, mask[part]
         rules: dict[str, NDArray[np.bool_]] = {}
         if cleaning.min_tokens:
             rules[f"under {cleaning.min_tokens} tokens"] = lengths < cleaning.min_tokens
@@ -127,8 +127,8 @@ def _look(corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int) -> C
         if cleaning.letters or cleaning.script != "any":
             rules |= letter_rules(corpus, part, cleaning)
         for rule, broken in rules.items():
-            dropped[rule] = dropped.get(rule, 0) + int((kept & broken).sum())
-            kept &= ~broken
+            dropped[rule] = dropped.get(rule, 0) + int((remaining & broken).sum())
+            remaining &= ~broken
     if cleaning.near_duplicates:
         broken = near_duplicates(corpus, tokens, cleaning.near_duplicates)
         dropped["in nearly copied documents"] = int((mask & broken).sum())
@@ -148,15 +148,15 @@ def letter_rules(corpus: Corpus, part: slice, cleaning: Cleaning) -> dict[str, N
     texts = pa.array(corpus.sentences(part), pa.large_string())
 
     def count(but: str) -> NDArray[np.int64]:
-        kept = pc.replace_substring_regex(texts, pattern=f"[^{but}]+", replacement="")
-        return np.asarray(pc.utf8_length(kept), dtype=np.int64)
+        filtered_texts = pc.replace_substring_regex(texts, pattern=f"[^{but}]+", replacement="")
+        return np.asarray(pc.utf8_length(filtered_texts), dtype=np.int64)
 
     letters, rules = count(r"\p{L}"), dict[str, NDArray[np.bool_]]()
     if cleaning.letters:
         rules[f"under {cleaning.letters:g} letters"] = letters < cleaning.letters * count(r"\S")
     if cleaning.script != "any":
-        own = rf"\p{{{cleaning.script.title()}}}"
-        rules[f"not in {cleaning.script} letters"] = 2 * count(own) < letters
+        script_pattern = rf"\p{{{cleaning.script.title()}}}"
+        rules[f"not in {cleaning.script} letters"] = 2 * count(script_pattern) < letters
     return rules
 
 
@@ -171,22 +171,22 @@ def duplicates(
     count, bits = len(tokens), max(0, -(-len(tokens) // SORTED) - 1).bit_length()
     out, keys = np.zeros(count, dtype=bool), tokens.distinct().view(np.uint64)
     for bucket in range(1 << bits):
-        rows, found = [], []
+        rows, key_parts = [], []
         for start in range(0, count, SORTED):
-            here = keys[start : start + SORTED]
+            chunk_keys = keys[start : start + SORTED]
             if within:
-                document = np.searchsorted(corpus.documents, np.arange(start, start + len(here)), side="right")
-                here = splitmix64(here ^ splitmix64(document.astype(np.uint64)))
-            inside = tokens.lengths(slice(start, start + len(here))) > 0
+                document = np.searchsorted(corpus.documents, np.arange(start, start + len(chunk_keys)), side="right")
+                chunk_keys = splitmix64(chunk_keys ^ splitmix64(document.astype(np.uint64)))
+            inside = tokens.lengths(slice(start, start + len(chunk_keys))) > 0
             if bits:
-                inside &= here >> np.uint64(64 - bits) == bucket
+                inside &= chunk_keys >> np.uint64(64 - bits) == bucket
             if mask is not None:
-                inside &= mask[start : start + len(here)]
+                inside &= mask[start : start + len(chunk_keys)]
             rows.append(start + np.flatnonzero(inside))
-            found.append(here[inside])
-        places, own = np.concatenate(rows), np.concatenate(found)
-        order = np.argsort(own, kind="stable")
-        again = own[order][1:] == own[order][:-1]
+            key_parts.append(chunk_keys[inside])
+        places, bucket_keys = np.concatenate(rows), np.concatenate(key_parts)
+        order = np.argsort(bucket_keys, kind="stable")
+        again = bucket_keys[order][1:] == bucket_keys[order][:-1]
         out[places[order[1:][again]]] = True
     return out
 
@@ -229,6 +229,6 @@ def _read(folder: Path, count: int) -> CleaningResult | None:
         return None
 
 
-def _write(folder: Path, kept: CleaningResult) -> None:
-    (folder / "mask").write_bytes(np.packbits(kept.mask).tobytes())
-    (folder / "dropped.json").write_text(json.dumps(kept.dropped), encoding="utf-8")
+def _write(folder: Path, cleaned: CleaningResult) -> None:
+    (folder / "mask").write_bytes(np.packbits(cleaned.mask).tobytes())
+    (folder / "dropped.json").write_text(json.dumps(cleaned.dropped), encoding="utf-8")

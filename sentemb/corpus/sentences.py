@@ -61,8 +61,8 @@ def split_sentences(paragraph: str) -> list[str]:
     end = _END_UNCASED if plain.islower() else _END
     cuts = [heading.end() if heading else 0]
     for stop in _stops(paragraph, plain):
-        if stop > cuts[-1] and (found := end.match(paragraph, stop)) and not paragraph.endswith(_NEVER_LAST, 0, stop):
-            cuts.append(found.end())
+        if stop > cuts[-1] and (match := end.match(paragraph, stop)) and not paragraph.endswith(_NEVER_LAST, 0, stop):
+            cuts.append(match.end())
     cuts[0] = 0
     cuts.append(len(paragraph))
     pieces = [paragraph[start:stop].strip() for start, stop in pairwise(cuts)]
@@ -74,7 +74,7 @@ def _parts(paragraph: str) -> Iterator[str]:
     start = 0
     while len(paragraph) - start > LONGEST:
         limit = start + LONGEST
-        ends = [found.end() for found in _CLEAR_END.finditer(paragraph, limit - LONGEST // 10, limit)]
+        ends = [match.end() for match in _CLEAR_END.finditer(paragraph, limit - LONGEST // 10, limit)]
         stop = ends[-1] if ends else paragraph.rfind(" ", start, limit) + 1 or limit
         yield paragraph[start:stop]
         start = stop
@@ -119,7 +119,7 @@ def _stops(paragraph: str, plain: str) -> list[int]:
         at += len(piece)
     del stops[-1:]  # the end of the paragraph, or of the words before its last quotes
     if '" "' in paragraph or "” “" in paragraph or "' '" in paragraph or "’ ‘" in paragraph:
-        stops += [found.end() for found in _TURN.finditer(paragraph)]
+        stops += [match.end() for match in _TURN.finditer(paragraph)]
         stops.sort()
     return stops
 

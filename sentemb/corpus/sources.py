@@ -18,6 +18,7 @@ from sentemb.corpus.readers import (
     BOOKS,
     BOUNDARY,
     FORMATS,
+    RowLayout,
     books,
     check_columns,
     complaining,
@@ -140,10 +141,8 @@ def built_in(spec: str) -> bool:
 def source_of(spec: str, progress: bool) -> TextSource:
     """What a spec without weights names: a built-in corpus, or the file or folder of that path."""
     if built_in(spec):
-        given: dict[str, Any] = {"progress": progress}
-        if "progress" not in options_of(CORPORA[spec.partition(":")[0].strip()]):  # (there is none to show)
-            given = {}
-        return cast(TextSource, build(CORPORA, spec, "corpus", **given))
+        has_progress = "progress" in options_of(CORPORA[spec.partition(":")[0].strip()])
+        return cast(TextSource, build(CORPORA, spec, "corpus", **({"progress": progress} if has_progress else {})))
     path = Path(spec).expanduser()
     if os.path.isdir(path):
         return folder_of_books(spec)
@@ -193,17 +192,12 @@ def lines_of(path: PathText, boundaries: bool = False) -> TextSource:
     return TextSource(f"file {file.name}", key, partial(line_parts, file, boundaries), file.stat().st_size)
 
 
-def table(
-    path: PathText, column: str = "text", document: str = "", whole: bool = False, boundaries: bool = False
-) -> TextSource:
+def table(path: PathText, layout: RowLayout = RowLayout()) -> TextSource:
     """A column of a .parquet, .jsonl, .json, .csv or .tsv file: a row is a sentence, a blank row ends a document.
 
     Args:
         path: of the file.
-        column: with the text.
-        document: column that names each row's document: where it changes, a document ends.
-        whole: a row is raw text, which is split into sentences, and a document, unless ``document`` names those.
-        boundaries: as for ``lines``.
+        layout: how its rows become documents, as options of the spec.
     """
     file = Path(path).expanduser()
     if not file.is_file() or file.suffix.lower() not in FORMATS:
@@ -212,11 +206,12 @@ def table(
 
     def parts() -> list[Reader]:
         with complaining(file):
-            check_columns(stream(file, column, document), str(file), column, document)
-        return [partial(file_rows, file, column, document, whole, boundaries)]
+            check_columns(stream(file, layout.column, layout.document), str(file), layout)
+        return [partial(file_rows, file, layout)]
 
-    key = key_of("table", key, file.suffix.lower(), column, document, _cuts(boundaries), _splits(whole, document))
-    return TextSource(f"file {file.name} ({column})", key, parts)
+    options = (layout.column, layout.document, _cuts(layout.boundaries), _splits(layout))
+    key = key_of("table", key, file.suffix.lower(), *options)
+    return TextSource(f"file {file.name} ({layout.column})", key, parts)
 
 
 def sample(progress: bool = True) -> TextSource:
@@ -231,16 +226,21 @@ def _unskipped(read: Callable[[], Iterator[str | None]], skip: Skip) -> Iterator
 
 
 def hub(
-    name: PathText, config: str = "", split: str = "train", column: str = "text", document: str = "",
-    whole: bool = False, boundaries: bool = False, streaming: bool = False, rows: int = 0, progress: bool = True,
-) -> TextSource:  # fmt: skip
+    name: PathText,
+    layout: RowLayout = RowLayout(),
+    config: str = "",
+    split: str = "train",
+    streaming: bool = False,
+    rows: int = 0,
+    progress: bool = True,
+) -> TextSource:
     """A data set of the Hugging Face hub (or a local path that `datasets` loads): a row is a sentence.
 
-    A blank row separates documents; without any, the whole is one document.
+    A blank row separates documents; without any, all of it is one document.
 
     Args:
         name, config, split: of the data set.
-        column, document, whole, boundaries: as for ``table``.
+        layout: as for ``table``.
         streaming: read it from the hub without keeping a copy of it.
         rows: only so many; 0: all.
         progress: show bars.
@@ -251,16 +251,16 @@ def hub(
     if rows < 0:
         raise ValueError(f"rows must be at least 0, got {rows}")
     data = load_data(name, progress, config, split, streaming)
-    check_columns(data, name, column, document)
-    options = (column, document, _cuts(boundaries), str(rows), _splits(whole, document))
-    reader = partial(hub_rows, data, name, column, document, whole, boundaries, rows)
+    check_columns(data, name, layout)
+    options = (layout.column, layout.document, _cuts(layout.boundaries), str(rows), _splits(layout))
+    reader = partial(hub_rows, data, name, layout, rows)
     key = key_of("hub", identity_of(data, name, config, split), *options)
     return TextSource(f"hub {name} ({split})", key, lambda: [reader])
 
 
-def _splits(whole: bool, document: str) -> str:
+def _splits(layout: RowLayout) -> str:
     """How rows become sentences, for a key."""
-    return (SPLITTER + " of several rows" * bool(document)) if whole else ""
+    return (SPLITTER + " of several rows" * bool(layout.document)) if layout.split_sentences else ""
 
 
 def _cuts(boundaries: bool) -> str:
@@ -278,7 +278,8 @@ def bookcorpus(boundaries: bool = False, streaming: bool = False, rows: int = 0,
     """
     # bookcorpus/bookcorpus, the first copy there, is a loading script, which `datasets` refuses since version 4.
     # This one and rojagtap/bookcorpus are plain files: 74,004,228 rows, column text, no book boundaries.
-    return hub("SamuelYang/bookcorpus", boundaries=boundaries, streaming=streaming, rows=rows, progress=progress)
+    layout = RowLayout(boundaries=boundaries)
+    return hub("SamuelYang/bookcorpus", layout, streaming=streaming, rows=rows, progress=progress)
 
 
 def labelled(

@@ -99,7 +99,7 @@ def open_tokens(folder: Path, prompt_length: int = 0) -> Tokens | None:
     """Tokens kept in a folder; None if they are not there or not whole. ``prompt_length``: as of Tokens."""
     try:
         ids, offsets, keys = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "offsets", "keys"))
-        whole = len(ids) and (len(keys), offsets[-1]) == (len(offsets) - 1, len(ids))
-        return Tokens(ids, offsets, keys, folder, prompt_length) if whole else None
+        is_complete = len(ids) and (len(keys), offsets[-1]) == (len(offsets) - 1, len(ids))
+        return Tokens(ids, offsets, keys, folder, prompt_length) if is_complete else None
     except (OSError, ValueError, EOFError):
         return None

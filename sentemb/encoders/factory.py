@@ -5,6 +5,7 @@ forward; :mod:`sentemb.encoders.loading` reads any checkpoint back. To add one: 
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -44,27 +45,11 @@ EmbeddingsName = Annotated[str, PathUnless(("auto", "minilm", "random"))]
 POOLINGS = {"mean": "mean", "max": "max", "last": "lasttoken", "cls": "cls"}
 
 
-def rnn(
-    texts: Texts,
-    max_length: int,
-    cell: str = "lstm",
-    hidden: int = 256,
-    layers: int = 1,
-    bidirectional: bool = True,
-    pooling: str = "mean",
-    embeddings: EmbeddingsName = "auto",
-    train_embeddings: str = "auto",
-    gain: float = 1.0,
-    vocabulary: int | None = None,
-    dim: int | None = None,
-    dropout: float = 0.0,
-    out: int = 0,
-) -> SentenceTransformer:
-    """A recurrent encoder: word embeddings, LSTM or GRU, pooling.
+@dataclass(frozen=True)
+class RnnSettings:
+    """The options of :func:`rnn`.
 
     Args:
-        texts: gives the sentences a random-embedding encoder learns its subword vocabulary from.
-        max_length: longest input in tokens; longer ones are cut.
         cell: lstm, or gru (no stock module: such a checkpoint loads with ``sentemb.load``).
         hidden: units per direction and layer.
         layers: stacked layers.
@@ -81,28 +66,58 @@ def rnn(
         out: dimensions of the embedding, by a linear layer after pooling that is kept in the model; 0: none.
 
     Raises:
+        ValueError, InputError: a value out of range.
+    """
+
+    cell: str = "lstm"
+    hidden: int = 256
+    layers: int = 1
+    bidirectional: bool = True
+    pooling: str = "mean"
+    embeddings: EmbeddingsName = "auto"
+    train_embeddings: str = "auto"
+    gain: float = 1.0
+    vocabulary: int | None = None
+    dim: int | None = None
+    dropout: float = 0.0
+    out: int = 0
+
+    def __post_init__(self) -> None:
+        choose("cell", self.cell, ("lstm", "gru"))
+        choose("pooling", self.pooling, ("mean", "max", "last"))
+        if self.pooling == "last" and self.bidirectional:
+            raise ValueError("pooling=last needs bidirectional=false: the backward half has seen one token there")
+        at_least_one(hidden=self.hidden, layers=self.layers)
+        if not 0 < self.gain < 1e6:
+            raise ValueError(f"gain must be a positive number, got {self.gain}")
+
+
+def rnn(texts: Texts, max_length: int, settings: RnnSettings = RnnSettings()) -> SentenceTransformer:
+    """A recurrent encoder: word embeddings, LSTM or GRU, pooling.
+
+    Args:
+        texts: gives the sentences a random-embedding encoder learns its subword vocabulary from.
+        max_length: longest input in tokens; longer ones are cut.
+        settings: a spec's options.
+
+    Raises:
         ValueError, InputError: a value out of range or embeddings that cannot be read.
     """
-    choose("cell", cell, ("lstm", "gru"))
-    choose("pooling", pooling, ("mean", "max", "last"))
-    if pooling == "last" and bidirectional:
-        raise ValueError("pooling=last needs bidirectional=false: the backward half has seen one token there")
-    at_least_one(hidden=hidden, layers=layers)
-    if not 0 < gain < 1e6:
-        raise ValueError(f"gain must be a positive number, got {gain}")
-    sizes = sizes_of(embeddings, vocabulary, dim)
-    words = word_embeddings(texts, max_length, embeddings, train_embeddings, *sizes)
-    if pooling == "max":  # an empty sentence has no maximum: every sentence gets one token more
+    sizes = sizes_of(settings.embeddings, settings.vocabulary, settings.dim)
+    words = word_embeddings(texts, max_length, settings.embeddings, settings.train_embeddings, *sizes)
+    if settings.pooling == "max":  # an empty sentence has no maximum: every sentence gets one token more
         _prefix_with_cls(cast(Any, words.tokenizer).tokenizer.backend_tokenizer)
-    module = LSTM if cell == "lstm" else GRU
-    between = _probability(dropout) if layers > 1 else 0.0
-    recurrent = module(words.get_embedding_dimension(), hidden, layers, between, bidirectional)
+    module = LSTM if settings.cell == "lstm" else GRU
+    between = _probability(settings.dropout) if settings.layers > 1 else 0.0
+    width = words.get_embedding_dimension()
+    recurrent = module(width, settings.hidden, settings.layers, between, settings.bidirectional)
     with torch.no_grad():
         for name, weight in recurrent.encoder.named_parameters():
             if name.startswith("weight_ih_l0"):
-                weight.mul_(gain)
-    pooled = Pooling(recurrent.get_embedding_dimension(), POOLINGS[pooling])
-    return _assemble(words, recurrent, pooled, *_linear(pooled.get_embedding_dimension(), out), *_dropout(dropout))
+                weight.mul_(settings.gain)
+    pooled = Pooling(recurrent.get_embedding_dimension(), POOLINGS[settings.pooling])
+    linear = _linear(pooled.get_embedding_dimension(), settings.out)
+    return _assemble(words, recurrent, pooled, *linear, *_dropout(settings.dropout))
 
 
 def static(
@@ -114,7 +129,10 @@ def static(
     dropout: float = 0.0,
     out: int = 0,
 ) -> SentenceTransformer:
-    """Averaged embeddings: one vector a token, their mean a sentence. Arguments as for :func:`rnn`; always trained."""
+    """Averaged embeddings: one vector a token, their mean a sentence. Always trained.
+
+    Options as for :class:`RnnSettings`.
+    """
     tokenizer, weights = embedding_table(texts, embeddings, *sizes_of(embeddings, vocabulary, dim))
     tokenizer.enable_truncation(max_length)  # kept in tokenizer.json, so that encode() cuts as training does
     layer = _linear(weights.shape[1], out)
@@ -141,7 +159,7 @@ def transformer(
         dropout: probability in training, of all its dropout layers; -1 leaves the model's own (0.1 in most).
         mlp: a dense layer with tanh after pooling, kept in the checkpoint (supervised SimCSE; for one that is left out
             after training see ``sentemb.encoders.heads``).
-        out: as for :func:`rnn`.
+        out: as for :class:`RnnSettings`.
 
     Raises:
         InputError: the model cannot be had, or has no dropout to set.

@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Dropout, Pooling,
 from sentence_transformers.util import import_from_string
 from torch import nn
 
-from sentemb.encoders.safety import OWN_MODULES, TWO_TOWERS, read_json, refuse_unsafe
+from sentemb.encoders.safety import SENTEMB_MODULES, TWO_TOWERS, read_json, refuse_unsafe
 from sentemb.encoders.word_embeddings import named_minilm
 from sentemb.errors import InputError, in_a_line
 from sentemb.registry import choose
@@ -110,14 +110,19 @@ def fetched(name: str, revision: str = "") -> Path:
 
 def _modules(folder: Path, rows: list[dict[str, Any]]) -> list[nn.Module]:
     """The modules of a checkpoint with ours among them, from the classes that such a one has and no others."""
-    known: dict[str, Any] = {f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, Pooling, Dense, Dropout)}
+    classes_by_name: dict[str, Any] = {
+        f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, Pooling, Dense, Dropout)
+    }
     # By their names: two_tower.py reads its towers by this module.
-    known |= {name: import_from_string(place) for name, place in OWN_MODULES.items()}
-    if OWN_MODULES.get(rows[0]["type"]) == TWO_TOWERS:
+    classes_by_name |= {name: import_from_string(place) for name, place in SENTEMB_MODULES.items()}
+    if SENTEMB_MODULES.get(rows[0]["type"]) == TWO_TOWERS:
         if missing := [name for name in "fg" if not (folder / name).is_dir()]:
             raise InputError(f"{folder / missing[0]} is missing; {MEND}")
-        return [known[TWO_TOWERS](read_model(folder / "f"), read_model(folder / "g"))]
-    return [known[choose("module", row["type"], known)].load(str(folder), subfolder=row["path"]) for row in rows]
+        return [classes_by_name[TWO_TOWERS](read_model(folder / "f"), read_model(folder / "g"))]
+    return [
+        classes_by_name[choose("module", row["type"], classes_by_name)].load(str(folder), subfolder=row["path"])
+        for row in rows
+    ]
 
 
 def refuse_missing_weights(module: Transformer, folder: Path) -> None:
@@ -126,10 +131,14 @@ def refuse_missing_weights(module: Transformer, folder: Path) -> None:
     if not file.is_file():  # weights in several files
         return
     with safe_open(file, framework="pt") as weights:
-        kept = {name.replace("LayerNorm.gamma", "LayerNorm.weight") for name in weights.keys()}  # noqa: SIM118
-    kept = {name.replace("LayerNorm.beta", "LayerNorm.bias") for name in kept}
-    own = [name for name, _ in module.auto_model.named_parameters() if not name.startswith("pooler.")]
-    missing = [name for name in own if name not in kept and not any(k.endswith("." + name) for k in kept)]
+        saved_names = {name.replace("LayerNorm.gamma", "LayerNorm.weight") for name in weights.keys()}  # noqa: SIM118
+    saved_names = {name.replace("LayerNorm.beta", "LayerNorm.bias") for name in saved_names}
+    parameter_names = [name for name, _ in module.auto_model.named_parameters() if not name.startswith("pooler.")]
+    missing = [
+        name
+        for name in parameter_names
+        if name not in saved_names and not any(k.endswith("." + name) for k in saved_names)
+    ]
     if missing:
         raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file anew")
 

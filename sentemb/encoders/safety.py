@@ -13,7 +13,7 @@ from torch import nn
 
 from sentemb.errors import InputError
 
-OWN_MODULES = {  # classes of ours that a checkpoint may name, by their places of today and of version 0.1
+SENTEMB_MODULES = {  # classes of ours that a checkpoint may name, by their places of today and of version 0.1
     "sentemb.encoders.gru.GRU": "sentemb.encoders.gru.GRU",
     "sentemb.gru.GRU": "sentemb.encoders.gru.GRU",
     "sentemb.encoders.two_tower.Towers": "sentemb.encoders.two_tower.Towers",
@@ -74,10 +74,10 @@ def read_json(path: Path) -> Any:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    found = read_json(path)
-    if not isinstance(found, dict):
+    content = read_json(path)
+    if not isinstance(content, dict):
         raise InputError(f"{path} is no JSON object; copy it anew")
-    return found
+    return content
 
 
 def _refuse_path(inside: Any, where: Path) -> None:
@@ -92,16 +92,16 @@ def _refuse_path(inside: Any, where: Path) -> None:
 
 def _refuse_class(name: Any, where: Path) -> None:
     """A module's class must be a torch module of sentence-transformers, or ours."""
-    if name in OWN_MODULES:
+    if name in SENTEMB_MODULES:
         return
     if isinstance(name, str) and re.fullmatch(r"sentence_transformers(\.[A-Za-z_]\w*)+", name):
         from sentence_transformers.util import import_from_string
 
         try:
-            found: Any = import_from_string(name)
+            imported: Any = import_from_string(name)
         except (ImportError, AttributeError):
-            found = None
-        if isinstance(found, type) and issubclass(found, nn.Module):
+            imported = None
+        if isinstance(imported, type) and issubclass(imported, nn.Module):
             return
     raise InputError(
         f"{where} names the class {name!r}, which is no module of sentence-transformers or sentemb; reading it would "

@@ -59,7 +59,9 @@ class Towers(InputModule):
         other = {name.removeprefix(OF_G): value for name, value in features.items() if name.startswith(OF_G)}
         shared = {name: value for name, value in features.items() if not name.startswith(OF_G)}
         inputs = ((self.f, shared), (self.g, other or shared))
-        sides: list[Tensor] = [l2_normalize(tower(dict(own))["sentence_embedding"]) for tower, own in inputs]
+        sides: list[Tensor] = [
+            l2_normalize(tower(dict(tower_features))["sentence_embedding"]) for tower, tower_features in inputs
+        ]
         return features | {"sentence_embedding": torch.cat(sides, dim=1)}
 
     def get_embedding_dimension(self) -> int:
@@ -84,7 +86,7 @@ class Towers(InputModule):
         folders = [cls.load_dir_path(model_name_or_path, name, **where) for name in names]
         return cls(*(load(str(folder), device="cpu") for folder in folders))
 
-    def save(self, output_path: str, *given: Any, safe_serialization: bool = True, **more: Any) -> None:
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **more: Any) -> None:
         """Write f and g as folders of ``output_path``, each a SentenceTransformer."""
         for name, tower in (("f", self.f), ("g", self.g)):
             tower.save(str(Path(output_path) / name), create_model_card=False)

@@ -67,11 +67,11 @@ def sizes_of(embeddings: str, vocabulary: int | None, dim: int | None) -> tuple[
     Raises:
         ValueError: they are given for a pretrained table, which has its own.
     """
-    given = [f"{name}={value}" for name, value in (("vocabulary", vocabulary), ("dim", dim)) if value is not None]
-    if given and resolve_embeddings(embeddings) != "random":
+    options = [f"{name}={value}" for name, value in (("vocabulary", vocabulary), ("dim", dim)) if value is not None]
+    if options and resolve_embeddings(embeddings) != "random":
         auto = f", which is {resolve_embeddings(embeddings)} here" if embeddings == "auto" else ""
         raise ValueError(
-            f"{given[0]} is for embeddings=random, and embeddings={embeddings}{auto} has its own; write "
+            f"{options[0]} is for embeddings=random, and embeddings={embeddings}{auto} has its own; write "
             "embeddings=random, or leave it out (out= sets the dimensions of the sentence embedding)"
         )
     return 16_000 if vocabulary is None else vocabulary, 300 if dim is None else dim
@@ -109,10 +109,10 @@ def _input_table(folder: Path) -> tuple[Tokenizer, Tensor]:
             raise InputError(f"{folder} has no {file.name}; give the folder of a transformer saved as safetensors")
     with _opened(weights) as file:
         ends = ("word_embeddings.weight", "embed_tokens.weight", "emb_layer.weight", "embedding.weight")
-        found = [key for key in file.keys() if key.endswith(ends)]  # noqa: SIM118 (safe_open is no mapping)
-        if not found:
+        table_names = [key for key in file.keys() if key.endswith(ends)]  # noqa: SIM118 (safe_open is no mapping)
+        if not table_names:
             raise InputError(f"{weights} has no table of word embeddings (a name ending in {ends[0]})")
-        embedding_table = file.get_tensor(found[0]).float()
+        embedding_table = file.get_tensor(table_names[0]).float()
     try:
         tokenizer = Tokenizer.from_file(str(tokens))
     except Exception as error:  # tokenizers raises nothing narrower
@@ -172,13 +172,13 @@ def _vocabulary(texts: Texts, size: int) -> Tokenizer:
     if not isinstance(texts, NamedTexts):
         return learn_vocabulary(texts(), size)
     folder = cache_dir() / "vocabularies" / key_of(texts.key, str(size), version("tokenizers"))
-    with build_once(folder, lambda path: _kept(path) is not None, "a vocabulary") as work:
+    with build_once(folder, lambda path: _cached_tokenizer(path) is not None, "a vocabulary") as work:
         if work is not None:
             learn_vocabulary(texts(), size).save(str(work / "tokenizer.json"))
-    return _kept(folder) or learn_vocabulary(texts(), size)
+    return _cached_tokenizer(folder) or learn_vocabulary(texts(), size)
 
 
-def _kept(folder: Path) -> Tokenizer | None:
+def _cached_tokenizer(folder: Path) -> Tokenizer | None:
     try:
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception:  # not there, or damaged (tokenizers raises nothing narrower)

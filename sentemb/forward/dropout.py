@@ -28,23 +28,23 @@ def drop(x: Tensor, p: float) -> Tensor:
         return nn.functional.dropout(x, p)
     drawn = _STATE["rng"].integers(0, 2**64, size=-(-x.numel() // 4), dtype=np.uint64, endpoint=False)
     numbers = torch.from_numpy(drawn.view(np.int16)[: x.numel()]).view(x.shape)
-    kept = numbers >= round(p * 2**16) - 2**15  # int16 begins at -2^15
-    return _Drop.apply(x, kept, 1 / (1 - p))
+    mask = numbers >= round(p * 2**16) - 2**15  # int16 begins at -2^15
+    return _Drop.apply(x, mask, 1 / (1 - p))
 
 
 class _Drop(torch.autograd.Function):
-    """x * kept * scale in one pass each way; the mask is kept as bytes."""
+    """x * mask * scale in one pass each way; the mask is kept as bytes."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(kept)
+    def forward(ctx: Any, x: Tensor, mask: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(mask)
         ctx.scale = scale
-        return torch.ops.aten.native_dropout_backward(x, kept, scale)
+        return torch.ops.aten.native_dropout_backward(x, mask, scale)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
-        (kept,) = ctx.saved_tensors
-        return torch.ops.aten.native_dropout_backward(slopes[0], kept, ctx.scale), None, None
+        (mask,) = ctx.saved_tensors
+        return torch.ops.aten.native_dropout_backward(slopes[0], mask, ctx.scale), None, None
 
 
 @contextmanager

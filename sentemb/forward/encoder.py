@@ -80,7 +80,7 @@ class TrainingEncoder(nn.Module):
         """
         offsets = iter(self.offsets)
         towers = zip(towers_of(self.model), features, strict=True)
-        embeddings = torch.cat([self._embedded(tower, own, offsets) for tower, own in towers])
+        embeddings = torch.cat([self._embedded(tower, tower_features, offsets) for tower, tower_features in towers])
         if self.head is not None:
             embeddings = self.head(embeddings)
         if not masked or self.mlm is None:

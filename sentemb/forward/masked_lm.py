@@ -33,11 +33,11 @@ class MaskedWords(nn.Module):
         self.tokenizer = first.tokenizer
         if self.tokenizer.mask_token_id is None:
             raise InputError("mlm needs a tokenizer with a mask token, which this model's has not; leave it out")
-        whole, self.new = _pretrained(first.auto_model.config)
-        head: Any = getattr(whole, "cls", None) or getattr(whole, "lm_head", None)
+        masked_lm, self.new = _pretrained(first.auto_model.config)
+        head: Any = getattr(masked_lm, "cls", None) or getattr(masked_lm, "lm_head", None)
         if not isinstance(head, nn.Module):
-            raise InputError(f"mlm knows no head of {type(whole).__name__}; leave it out")
-        decoder: Any = whole.get_output_embeddings()
+            raise InputError(f"mlm knows no head of {type(masked_lm).__name__}; leave it out")
+        decoder: Any = masked_lm.get_output_embeddings()
         decoder.weight = first.auto_model.get_input_embeddings().weight
         self.head: nn.Module = head
         self.collator = DataCollatorForLanguageModeling(self.tokenizer)
@@ -55,10 +55,10 @@ class MaskedWords(nn.Module):
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy (nats) of the masked words, from token embeddings ``[n, L, d]``; 0 if none is masked."""
-        there = labels != -100
-        if not there.any():  # a zero with a gradient for every weight, which other processes wait for
+        is_masked = labels != -100
+        if not is_masked.any():  # a zero with a gradient for every weight, which other processes wait for
             return 0 * (tokens.sum() + sum(weight.sum() for weight in self.head.parameters()))
-        return cross_entropy(self.head(tokens[there]).float(), labels[there])
+        return cross_entropy(self.head(tokens[is_masked]).float(), labels[is_masked])
 
 
 def _pretrained(config: Any) -> tuple[Any, bool]:
@@ -66,7 +66,7 @@ def _pretrained(config: Any) -> tuple[Any, bool]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        whole, found = AutoModelForMaskedLM.from_pretrained(
+        masked_lm, loading_info = AutoModelForMaskedLM.from_pretrained(
             config._name_or_path, output_loading_info=True, trust_remote_code=False, use_safetensors=True
         )
     except Exception as error:  # of files, of unknown architectures: each has its own
@@ -74,5 +74,5 @@ def _pretrained(config: Any) -> tuple[Any, bool]:
         raise InputError(f"mlm finds no masked language model for this encoder ({why}); leave it out") from error
     finally:
         logging.set_verbosity(verbosity)
-    missing = [name for name in found["missing_keys"] if not name.startswith(whole.base_model_prefix + ".")]
-    return whole, bool(missing)
+    missing = [name for name in loading_info["missing_keys"] if not name.startswith(masked_lm.base_model_prefix + ".")]
+    return masked_lm, bool(missing)

@@ -177,10 +177,10 @@ def offset_of(module: Transformer) -> int | None:
         expected = module(dict(features))["token_embeddings"] * mask[:, :, None]
         for offset in dict.fromkeys((0, pad + 1)):
             try:
-                found = packed_forward(module, features, offset)["token_embeddings"]
+                packed = packed_forward(module, features, offset)["token_embeddings"]
             except Exception:  # each architecture has its own way not to know our attention
                 return None
-            if torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())):
+            if torch.allclose(packed, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())):
                 return offset
         return None
     finally:

@@ -107,13 +107,13 @@ def tolerance(x: Tensor, labels: Tensor, block: int = 8192) -> Tensor:
         Scalar in [-1, 1], in float64; NaN where no class has two rows. Source: Wang & Liu 2021 (arXiv 2012.09740),
         equation 11, as the mean over the pairs of one class, which is what their table holds.
     """
-    classes, own = labels.unique(return_inverse=True)
+    classes, class_of_row = labels.unique(return_inverse=True)
     sums = torch.zeros(len(classes), x.shape[1], dtype=torch.float64, device=x.device)
     squares = sums.new_zeros(())
-    for part, place in zip(x.split(block), own.split(block), strict=True):
+    for part, place in zip(x.split(block), class_of_row.split(block), strict=True):
         sums.index_add_(0, place, part.double())
         squares += part.double().square().sum()
-    counts = own.bincount()
+    counts = class_of_row.bincount()
     pairs = (counts * (counts - 1)).sum()
     return (sums.square().sum() - squares) / pairs  # 0 / 0 is NaN
 
@@ -180,13 +180,13 @@ def penalty_entropy(x: Tensor, y: Tensor, temperature: float) -> Tensor:
     Between 0 (the nearest one) and log(n - 1) (all alike), growing with the temperature. A block of rows at a time.
     Arguments as there. Source: Wang & Liu 2021, section 3.2.
     """
-    x, y, found = _wide(x), _wide(y), []
+    x, y, entropies = _wide(x), _wide(y), []
     step = max(64, 2**22 // max(1, len(y)))
     for start in range(0, len(x), step):
         scores = x[start : start + step] @ y.T / temperature
         itself = torch.arange(start, start + len(scores), device=x.device)[:, None]
-        found.append(torch.special.entr(scores.scatter(1, itself, -math.inf).softmax(dim=1)).sum(dim=1))
-    return torch.cat(found)
+        entropies.append(torch.special.entr(scores.scatter(1, itself, -math.inf).softmax(dim=1)).sum(dim=1))
+    return torch.cat(entropies)
 
 
 def _wide(x: Tensor) -> Tensor:

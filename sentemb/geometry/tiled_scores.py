@@ -2,7 +2,7 @@
 
 Scores are made a tile at a time, and once more for the gradient: memory is O((n + m) d + tile), the time 8 n m d
 operations where the plain form takes 6. Where only sums over rows are wanted, tiles are whole rows (ROWS of them) and
-the gradient is taken on the way, in 6 n m d. Few scores (WHOLE) are one tile. The method is that of streaming
+the gradient is taken on the way, in 6 n m d. Few scores (TILE_SCORES) are one tile. The method is that of streaming
 log-sum-exp: Milakov & Gimelshein 2018, arXiv 1805.02867; Cheng et al. 2024, arXiv 2410.17243.
 """
 
@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 BLOCK = 1024  # rows and columns of a tile
 ROWS = 512  # rows of a tile of whole rows
-WHOLE = 2048 * 2048  # so many scores or fewer are one tile
+TILE_SCORES = 2048 * 2048  # so many scores or fewer are one tile
 # Changes a tile in place: (scores, rows, columns), with -inf where a score does not count, or a constant added.
 ScoreTransform = Callable[[Tensor, slice, slice], None]
 
@@ -85,7 +85,7 @@ def nearest(a: Tensor, b: Tensor, keep: Callable[[Tensor], Tensor], edit: ScoreT
         The K-th score, less a little for rounding; inf where no score counts.
     """
     n, m = len(a), len(b)
-    step = max(64, WHOLE // max(1, m))
+    step = max(64, TILE_SCORES // max(1, m))
     floors = []
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
@@ -108,14 +108,14 @@ class CandidateMask:
     Args:
         kin: int64 ``[n, k]``, ids of sentences whose copies are no negatives of the anchor; None: there are no copies.
         ids: int64 ``[m]``, of the candidates.
-        kept: int64 ``[n, p]``, columns that count whatever they are: the anchor's positives; -1 for none.
+        exempt_columns: int64 ``[n, p]``, columns that count whatever they are: the anchor's positives; -1 for none.
         itself: int64 ``[n, q]``, columns that never count; -1 for none.
         labels: of anchors ``[n]`` and candidates ``[m]``: those of the anchor's own class count whatever they are.
     """
 
     kin: Tensor | None = None
     ids: Tensor | None = None
-    kept: Tensor | None = None
+    exempt_columns: Tensor | None = None
     itself: Tensor | None = None
     labels: tuple[Tensor, Tensor] | None = None
 
@@ -128,7 +128,7 @@ class CandidateMask:
                 out |= kin[:, None] == ids
             if self.labels is not None:
                 out &= self.labels[0][rows, None] != self.labels[1][columns]
-            self._put(out, self.kept, rows, columns, False)
+            self._put(out, self.exempt_columns, rows, columns, False)
             scores.masked_fill_(out, -math.inf)
         self._put(scores, self.itself, rows, columns, -math.inf)
 
@@ -137,8 +137,8 @@ class CandidateMask:
         if places is None:
             return
         for column in places[rows].unbind(dim=1):
-            here = ((column >= columns.start) & (column < columns.stop)).nonzero()[:, 0]
-            tile[here, column[here] - columns.start] = value
+            tile_rows = ((column >= columns.start) & (column < columns.stop)).nonzero()[:, 0]
+            tile[tile_rows, column[tile_rows] - columns.start] = value
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class _Plan:
 
 
 def _tiles(n: int, m: int, above: bool, block: int | None = None) -> Iterator[tuple[slice, slice]]:
-    step = block or (max(n, m, 1) if n * m <= WHOLE else BLOCK)
+    step = block or (max(n, m, 1) if n * m <= TILE_SCORES else BLOCK)
     for i in range(0, n, step):
         for j in range(i if above else 0, m, step):
             yield slice(i, min(i + step, n)), slice(j, min(j + step, m))
@@ -178,9 +178,9 @@ def _scores(
     return scores
 
 
-def _edited(scores: Tensor, edit: ScoreTransform | None, rows: slice, columns: slice, own: bool) -> Tensor:
-    """The tile after its edit; ``own``: in its own memory, whatever the edit."""
-    if own or edit:
+def _edited(scores: Tensor, edit: ScoreTransform | None, rows: slice, columns: slice, copy: bool) -> Tensor:
+    """The tile after its edit; ``copy``: in its own memory, whatever the edit."""
+    if copy or edit:
         scores = scores.clone()
     if edit:
         edit(scores, rows, columns)
@@ -194,23 +194,23 @@ class _LogSumExp(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         n, m, biases = len(a), len(b), (row_bias, column_bias)
         over_rows, over_columns = a.new_full((n,), -math.inf), a.new_full((m if plan.columns else 0,), -math.inf)
-        kept = None
+        only_tile = None
         for rows, columns in _tiles(n, m, plan.above, plan.block):
             scores = _scores(a, b, rows, columns, plan, biases)
-            edited = _edited(scores, plan.edit, rows, columns, own=False)
+            edited = _edited(scores, plan.edit, rows, columns, copy=False)
             over_rows[rows] = torch.logaddexp(over_rows[rows], edited.logsumexp(dim=1))
             if plan.columns:
-                turned = _edited(scores.T, plan.column_edit, columns, rows, own=False)
+                turned = _edited(scores.T, plan.column_edit, columns, rows, copy=False)
                 over_columns[columns] = torch.logaddexp(over_columns[columns], turned.logsumexp(dim=1))
-            kept = scores if scores.numel() == n * m and any(ctx.needs_input_grad) else None
-        ctx.save_for_backward(a, b, row_bias, column_bias, over_rows, over_columns, kept)
+            only_tile = scores if scores.numel() == n * m and any(ctx.needs_input_grad) else None
+        ctx.save_for_backward(a, b, row_bias, column_bias, over_rows, over_columns, only_tile)
         ctx.plan = plan
         return over_rows, over_columns
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, row_bias, column_bias, over_rows, over_columns, kept = ctx.saved_tensors
+        a, b, row_bias, column_bias, over_rows, over_columns, only_tile = ctx.saved_tensors
         plan: _Plan = ctx.plan
         over_rows, over_columns = (x.masked_fill(x.isneginf(), 0) for x in (over_rows, over_columns))
         slope_rows, slope_columns = slopes
@@ -218,12 +218,12 @@ class _LogSumExp(torch.autograd.Function):
         grad_row = torch.zeros_like(row_bias) if row_bias is not None else None
         grad_column = torch.zeros_like(column_bias) if column_bias is not None else None
         for rows, columns in _tiles(len(a), len(b), plan.above, plan.block):
-            scores = kept if kept is not None else _scores(a, b, rows, columns, plan, (row_bias, column_bias))
+            scores = only_tile if only_tile is not None else _scores(a, b, rows, columns, plan, (row_bias, column_bias))
             turned = None
             if plan.columns:
-                turned = _edited(scores.T, plan.column_edit, columns, rows, own=True)
+                turned = _edited(scores.T, plan.column_edit, columns, rows, copy=True)
                 turned = turned.sub_(over_columns[columns, None]).exp_().mul_(slope_columns[columns, None]).T
-            shares = _edited(scores, plan.edit, rows, columns, own=kept is not None)
+            shares = _edited(scores, plan.edit, rows, columns, copy=only_tile is not None)
             shares = shares.sub_(over_rows[rows, None]).exp_().mul_(slope_rows[rows, None])
             if turned is not None:
                 shares.add_(turned)
@@ -251,7 +251,7 @@ class _RowSums(torch.autograd.Function):
         sums, mean_b, mean_a = a.new_empty(n), torch.empty_like(a), None
         if ctx.needs_input_grad[1]:
             mean_a = torch.zeros_like(b)
-        step = max(ROWS, WHOLE // max(1, m))
+        step = max(ROWS, TILE_SCORES // max(1, m))
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
             shares = a[rows] @ b.T
@@ -261,10 +261,10 @@ class _RowSums(torch.autograd.Function):
             highest.masked_fill_(highest.isneginf(), 0)
             total = shares.sub_(highest).exp_().sum(dim=1, keepdim=True)
             sums[rows] = (highest + total.log())[:, 0]
-            whole = total.masked_fill(total == 0, 1)  # (where nothing counts, no share)
-            torch.mm(shares, b, out=mean_b[rows]).div_(whole)
+            divisor = total.masked_fill(total == 0, 1)  # (where nothing counts, no share)
+            torch.mm(shares, b, out=mean_b[rows]).div_(divisor)
             if mean_a is not None:
-                mean_a.addmm_(shares.T, a[rows] / whole)
+                mean_a.addmm_(shares.T, a[rows] / divisor)
         ctx.save_for_backward(a, b, sums, mean_b, mean_a)
         ctx.edit = edit
         return sums

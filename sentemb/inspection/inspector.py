@@ -51,8 +51,8 @@ def inspect(
     made.no_truncation()
     made.no_padding()
     tokens, special = corpus.tokens(made, max_length), made.num_special_tokens_to_add(False)
-    kept = clean_corpus(corpus, tokens, cleaning, special, max_length)
-    text = Text(corpus, tokens, made, max_length, special, kept)
+    cleaned = clean_corpus(corpus, tokens, cleaning, special, max_length)
+    text = Text(corpus, tokens, made, max_length, special, cleaned)
     alone = bool(np.diff([*corpus.bounds, len(corpus.documents) - 1]).min() == 1)  # a source is one document
     yield about(text, name, alone and not corpus.one_book and "boundaries" not in spec)
     yield lengths(text)

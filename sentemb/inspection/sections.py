@@ -45,17 +45,17 @@ def length_counts(text: Text) -> tuple[NDArray[np.float64], int, int]:
     counts, limit = np.zeros(max(LONGEST, text.max_length) + 1), text.max_length
     full = np.zeros(len(text.tokens), dtype=bool)
     for part in slices_of(len(text.tokens), AT_ONCE, "lengths"):
-        found = text.tokens.lengths(part)
-        counts += np.bincount(found, minlength=len(counts))
-        full[part] = found == limit
+        token_counts = text.tokens.lengths(part)
+        counts += np.bincount(token_counts, minlength=len(counts))
+        full[part] = token_counts == limit
     counts[limit] = 0
     chosen, encoder = Selection(full), WordwiseTokenizer(text.tokenizer)
     rows = spread_over(chosen, LONG)
     for part in slices_of(len(rows), CHUNK, "long sentences"):
         texts = text.corpus.sentences(rows[part])
         encoder.check(texts[:CHECKED])
-        found = np.minimum(encoder.encode(texts)[1], len(counts) - 1)
-        counts += np.bincount(found, minlength=len(counts)) * (len(chosen) / len(rows))
+        token_counts = np.minimum(encoder.encode(texts)[1], len(counts) - 1)
+        counts += np.bincount(token_counts, minlength=len(counts)) * (len(chosen) / len(rows))
     return counts, len(chosen), len(rows)
 
 
@@ -103,8 +103,8 @@ def copies(text: Text) -> Section:
         ("of an earlier sentence", share_of(int(filled.sum()) - distinct, len(filled))),
         ("of one in the same document", share_of(int(within.sum()), len(filled))),
     ]
-    said = zip(best, text.corpus.sentences([row for _, row in best]), strict=True)
-    rows = [(f"{count:,}", sentence) for (count, _), sentence in said]
+    counted = zip(best, text.corpus.sentences([row for _, row in best]), strict=True)
+    rows = [(f"{count:,}", sentence) for (count, _), sentence in counted]
     return Section(f"Copies (the same {text.max_length} first tokens)", facts, ("times", "most common sentence"), rows)
 
 
@@ -123,12 +123,12 @@ def unknown(text: Text) -> Section:
     rows = spread_over(chosen, SAMPLE)
     for part in slices_of(len(rows), CHUNK, "unknown words"):
         words.update(chain.from_iterable(map(str.split, text.corpus.sentences(rows[part]))))
-    distinct, known = list(words), set[str]()
+    distinct, covered = list(words), set[str]()
     for part in slices_of(len(distinct), CHUNK, "unknown words"):
-        found = text.tokenizer.encode_batch_fast(distinct[part], add_special_tokens=False)
-        known.update(word for word, one in zip(distinct[part], found, strict=True) if number not in one.ids)
-    found_words = [(count, word) for word, count in words.items() if word not in known]
-    best = sorted(found_words, key=lambda one: (-one[0], one[1]))[:10]
+        encodings = text.tokenizer.encode_batch_fast(distinct[part], add_special_tokens=False)
+        covered.update(word for word, one in zip(distinct[part], encodings, strict=True) if number not in one.ids)
+    uncovered = [(count, word) for word, count in words.items() if word not in covered]
+    best = sorted(uncovered, key=lambda one: (-one[0], one[1]))[:10]
     facts = [
         ("the token", "none: all text can be spelled" if number is None else str(text.tokenizer.id_to_token(number)))
     ]
@@ -140,14 +140,14 @@ def unknown(text: Text) -> Section:
 
 def characters(text: Text) -> Section:
     """Text that is hardly any."""
-    looked, undecodable, found = 0, 0, np.zeros(2, dtype=np.int64)
+    looked, undecodable, rule_counts = 0, 0, np.zeros(2, dtype=np.int64)
     for part in runs_of(len(text.corpus), SAMPLE, "characters"):
         rules = letter_rules(text.corpus, part, Cleaning(letters=0.5, script="latin"))
-        found += [int(broken.sum()) for broken in rules.values()]
+        rule_counts += [int(broken.sum()) for broken in rules.values()]
         undecodable += sum("\ufffd" in sentence for sentence in text.corpus.sentences(part))
         looked += part.stop - part.start
     names = ("with undecodable ones (U+FFFD)", "under 50 % letters", "letters mostly not Latin")
-    shares = [share_of(count, looked) for count in (undecodable, *found.tolist())]
+    shares = [share_of(count, looked) for count in (undecodable, *rule_counts.tolist())]
     return Section(f"Characters (of {looked:,} sentences, evenly spread)", [*zip(names, shares, strict=True)])
 
 
@@ -158,29 +158,31 @@ def paired(text: Text, bounds: bool, seed: int) -> Section:
         rows = pairs[part][:, :2]
         void = (text.tokens.lengths(rows) <= text.special).any(axis=1)
         empty, alike = empty + int(void.sum()), alike + int((~void & (same[rows[:, 0]] == same[rows[:, 1]])).sum())
-        lost += int((~text.kept.mask[rows].all(axis=1)).sum()) if text.kept else 0
+        lost += int((~text.cleaned.mask[rows].all(axis=1)).sum()) if text.cleaned else 0
     count = len(pairs)
     facts = [("pairs", f"{count:,}"), ("of a sentence and its copy", share_of(alike, count))]
     facts.append(("with a side without a token", share_of(empty, count)))
-    if text.kept:
-        facts += [(f"--clean: {rule}", share_of(n, len(text.tokens))) for rule, n in text.kept.dropped.items()]
+    if text.cleaned:
+        facts += [(f"--clean: {rule}", share_of(n, len(text.tokens))) for rule, n in text.cleaned.dropped.items()]
         facts.append(("--clean: pairs lost by it", share_of(lost, count)))
     facts += _boundaries(text) if bounds else []
     rows = draw(pairs, 10, seed)[:, :2]
-    said = text.corpus.sentences(rows.flatten())
-    shown = [(str(number), *both) for number, both in enumerate(zip(said[::2], said[1::2], strict=True), start=1)]
+    sentences = text.corpus.sentences(rows.flatten())
+    shown = [
+        (str(number), *both) for number, both in enumerate(zip(sentences[::2], sentences[1::2], strict=True), start=1)
+    ]
     return Section(f"Neighbours (with seed {seed})", facts, ("", "sentence", "its neighbour"), shown, texts=2)
 
 
 def _boundaries(text: Text) -> list[tuple[str, str]]:
-    looked = found = inside = pairs = 0
+    looked = boundaries = inside = pairs = 0
     for part in runs_of(len(text.corpus), ALL, "boundaries"):
         marks = np.array([None in cut([sentence], True) for sentence in text.corpus.sentences(part)])
         second, starts = np.ones(len(marks), dtype=bool), text.corpus.documents  # of a pair
         second[starts[slice(*np.searchsorted(starts, (part.start, part.stop)))] - part.start] = False
-        looked, found = looked + len(marks), found + int(marks.sum())
+        looked, boundaries = looked + len(marks), boundaries + int(marks.sum())
         inside, pairs = inside + int((marks & second).sum()), pairs + int(second.sum())
     return [
-        (f"like a book's end, of {looked:,}", share_of(found, looked)),
+        (f"like a book's end, of {looked:,}", share_of(boundaries, looked)),
         ("pairs boundaries=true would cut", share_of(inside, pairs)),
     ]

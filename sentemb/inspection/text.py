@@ -37,7 +37,7 @@ class Text:
     tokenizer: Tokenizer
     max_length: int
     special: int  # tokens of each sentence
-    kept: CleaningResult | None
+    cleaned: CleaningResult | None
 
     def pairs(self, ranges: NDArray[np.int64] | None = None) -> Pairs:
         """Neighbours, of labelled data anchors and positives, in these documents ``[n, 2]``, by default in all."""
@@ -68,6 +68,6 @@ def spread_over(chosen: Selection, most: int) -> Numbers:
     return chosen[np.linspace(0, len(chosen) - 1, min(most, len(chosen))).astype(np.int64)]
 
 
-def share_of(part: float, whole: float) -> str:
-    """A count and what share of the whole it is, as text."""
-    return f"{part:,.0f} ({'under 0.01%' if 0 < part < 5e-5 * whole else format(part / max(whole, 1), '.2%')})"
+def share_of(part: float, total: float) -> str:
+    """A count and what share of the total it is, as text."""
+    return f"{part:,.0f} ({'under 0.01%' if 0 < part < 5e-5 * total else format(part / max(total, 1), '.2%')})"

@@ -30,19 +30,19 @@ def timing(text: Text, specs: Sequence[str], seed: int) -> Section:
     """Train a few updates with each encoder, and what an epoch of them would take."""
     from sentemb.pairs import drop_unusable_pairs
 
-    mask, train = text.kept.mask if text.kept else None, text.corpus.split()[0]
+    mask, train = text.cleaned.mask if text.cleaned else None, text.corpus.split()[0]
     sources = [train] if set(text.corpus.weights) == {1.0} else text.corpus.by_source(train)
     parts = [drop_unusable_pairs(text.pairs(ranges), text.tokens, mask) for ranges in sources]
     epoch = sum(round(weight * len(part)) for weight, part in zip(text.corpus.weights, parts, strict=False))
     rows = draw(parts[0].rows, BATCH * BATCHES, seed)[:, :2]
-    said = text.corpus.sentences(rows.flatten())
-    rates = [(_rate(spec, said, text, seed), spec) for spec in (specs if len(rows) > 1 else ())]
-    found = [(f"{rate:,.0f}", duration(epoch / rate), spec) for rate, spec in rates]
+    sentences = text.corpus.sentences(rows.flatten())
+    rates = [(_rate(spec, sentences, text, seed), spec) for spec in (specs if len(rows) > 1 else ())]
+    timings = [(f"{rate:,.0f}", duration(epoch / rate), spec) for rate, spec in rates]
     facts = [("pairs an epoch", f"{epoch:,}, as a tenth is held out"), ("pairs an update", f"{BATCH}, by infonce")]
-    return Section("An epoch on this machine", facts, ("pairs/s", "an epoch", "encoder"), found)
+    return Section("An epoch on this machine", facts, ("pairs/s", "an epoch", "encoder"), timings)
 
 
-def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
+def _rate(spec: str, sentences: list[str], text: Text, seed: int) -> float:
     """Pairs a second that are trained: two and two of these sentences, first updates not counted."""
     from sentemb.encoders import ENCODERS, tokenizer_of
     from sentemb.forward import TrainingEncoder
@@ -59,15 +59,15 @@ def _rate(spec: str, said: list[str], text: Text, seed: int) -> float:
     hook = register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
     quiet = contextlib.redirect_stderr(io.StringIO())  # (what so short a training warns of says nothing)
     with tempfile.TemporaryDirectory() as folder, quiet:
-        given: Any = {"texts": lambda: texts_of(text.corpus), "max_length": text.max_length}
-        model = build(ENCODERS, spec, "encoder", **given)
+        arguments: Any = {"texts": lambda: texts_of(text.corpus), "max_length": text.max_length}
+        model = build(ENCODERS, spec, "encoder", **arguments)
         tokenizer = tokenizer_of(model)
         tokenizer.enable_truncation(text.max_length)
         encoder = WordwiseTokenizer(tokenizer)
-        encoder.check(said[:CHECKED])
-        ids, counts = encoder.encode(said)
+        encoder.check(sentences[:CHECKED])
+        ids, counts = encoder.encode(sentences)
         tokens = Tokens(ids, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]))
-        pairs = Pairs(np.arange(len(said)).reshape(-1, 2))
+        pairs = Pairs(np.arange(len(sentences)).reshape(-1, 2))
         for run in ("first", "second"):  # first to learn how many updates take so long
             ends.clear()
             settings = TrainingSettings(

@@ -11,11 +11,11 @@ from sentemb.objectives.byol import BYOL
 from sentemb.objectives.contiguous import CPC, JointInfoNCE
 from sentemb.objectives.contrastive import CMC, DCL, DPR, HardNegatives, InfoNCE, NTXent, SupCon
 from sentemb.objectives.cross_entropy import CrossEntropy
+from sentemb.objectives.custom import FunctionObjective, as_objective, name_of
 from sentemb.objectives.decorrelation import BarlowTwins, VICReg
 from sentemb.objectives.hard_contrastive import Hard, HardSimple, Simple
 from sentemb.objectives.memory_bank import MemoryBank
 from sentemb.objectives.moco import MoCo
-from sentemb.objectives.own import FunctionObjective, as_objective, name_of
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "infonce": InfoNCE,

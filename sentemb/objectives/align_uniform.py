@@ -115,7 +115,7 @@ def _spread_out(x: Tensor, t: float, ids: Tensor | None) -> Tensor:
     return uniformity(x, t, ids=ids)
 
 
-def _weights(**given: float) -> tuple[float, ...]:
-    if not any(given.values()):
-        raise ValueError(f"{', '.join(given)} are all 0; give at least one of them a weight")
-    return tuple(weight(name, value) for name, value in given.items())
+def _weights(**weights: float) -> tuple[float, ...]:
+    if not any(weights.values()):
+        raise ValueError(f"{', '.join(weights)} are all 0; give at least one of them a weight")
+    return tuple(weight(name, value) for name, value in weights.items())

@@ -5,6 +5,7 @@ a copy of the anchor or of its partner is no negative of it.
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class InfoNCE(Objective):
         temperature: tau, > 0.
         symmetric: the mean of both directions (x picks among y, y picks among x, without hard negatives) instead of
             the first.
-        own_side: the other n - 1 rows of the anchor's own side are candidates, too.
+        same_side: the other n - 1 rows of the anchor's side are candidates, too.
         score: cosine, or dot (the plain inner product of rows as they are).
         learn: learn the temperature along, beginning with ``temperature``; it stays between a fifth and a hundred
             times that.
@@ -35,9 +36,10 @@ class InfoNCE(Objective):
     """
 
     formula = "mean_i -log(exp s_ii / sum_j exp s_ij)"
-    negatives_per_anchor = "n - 1 + n * h + own * (n - 1)"
+    negatives_per_anchor = "n - 1 + n * h + same * (n - 1)"
     interchangeable_views = "option symmetric"
     source = "van den Oord et al. 2018, eq. 4; Radford et al. 2021, fig. 3"
+    FORMER_OPTIONS: ClassVar = {"own_side": "same_side"}
     takes = frozenset({"negatives"})
     contrastive = bounds_mutual_information = True
     decoupled = False  # whether the partner is left out of the sum
@@ -47,14 +49,14 @@ class InfoNCE(Objective):
         self,
         temperature: float = 0.05,
         symmetric: bool = False,
-        own_side: bool = False,
+        same_side: bool = False,
         score: str = "cosine",
         learn: bool = False,
         hard_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.temperature = positive("temperature", temperature)
-        self.symmetric, self.own_side = symmetric, own_side
+        self.symmetric, self.same_side = symmetric, same_side
         self.similarity = choose("score", score, ("cosine", "dot"))
         self.normalise = score == "cosine"
         self.factor = nn.Parameter(torch.zeros(())) if learn else None  # log of the start's temperature over today's
@@ -84,12 +86,12 @@ class InfoNCE(Objective):
     @torch.no_grad()
     def log_metrics(self, x: Tensor, y: Tensor) -> dict[str, float]:
         """How evenly the other side's negatives are pushed (entropy, nats), and the temperature where it is learned."""
-        found = {}
+        metrics = {}
         if len(x) > 1:
-            found["penalty_entropy"] = penalty_entropy(self.scaled(self._rows(x)), self._rows(y), 1.0).mean().item()
+            metrics["penalty_entropy"] = penalty_entropy(self.scaled(self._rows(x)), self._rows(y), 1.0).mean().item()
         if self.factor is not None:
-            found["temperature"] = self.temperature / math.exp(self.factor.item())
-        return found
+            metrics["temperature"] = self.temperature / math.exp(self.factor.item())
+        return metrics
 
     def mean(self, losses: Tensor) -> Tensor:
         """Over anchors; decoupled ones without any negative have no say."""
@@ -105,7 +107,7 @@ class InfoNCE(Objective):
             of_x, of_y = [forth], [back]
         else:
             of_x = [log_sum_exp(xs, y, self.candidate_mask(x, extras, 0, 1))]
-        if self.own_side:
+        if self.same_side:
             out = self.candidate_mask(x, extras, 0, 0)
             of_x += log_sum_exp_both(xs, x, out, out, above=True)
             if self.symmetric:
@@ -127,7 +129,7 @@ class InfoNCE(Objective):
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """Both sides' rows but the anchor, and all hard negatives."""
-        return n * (1 + hard) + self.own_side * (n - 1) - self.decoupled
+        return n * (1 + hard) + self.same_side * (n - 1) - self.decoupled
 
     def chance_loss(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
         """Of both directions where symmetric: the second has no hard negatives; one's own count by their weight."""
@@ -152,7 +154,7 @@ class NTXent(InfoNCE):
     takes = frozenset()
 
     def __init__(self, temperature: float = 0.1, learn: bool = False) -> None:
-        super().__init__(temperature, symmetric=True, own_side=True, learn=learn)
+        super().__init__(temperature, symmetric=True, same_side=True, learn=learn)
 
 
 class HardNegatives(InfoNCE):
@@ -213,7 +215,7 @@ class DCL(InfoNCE):
     bounds_mutual_information = False
 
     def __init__(self, temperature: float = 0.1) -> None:
-        super().__init__(temperature, symmetric=True, own_side=True)
+        super().__init__(temperature, symmetric=True, same_side=True)
 
     def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """All candidates are."""
@@ -263,7 +265,7 @@ class SupCon(InfoNCE):
     bounds_mutual_information = False
 
     def __init__(self, temperature: float = 0.07) -> None:
-        super().__init__(temperature, symmetric=True, own_side=True)
+        super().__init__(temperature, symmetric=True, same_side=True)
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Mean over 2n views; P(i): the other views of i's class, of which its partner is always one."""

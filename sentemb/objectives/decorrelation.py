@@ -29,9 +29,9 @@ class BarlowTwins(Objective):
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Of rows of any length."""
         correlation = standardised(x).T @ standardised(y) / len(x)  # [d, d]
-        own = correlation.diagonal()
-        others = correlation.square().sum() - own.square().sum()
-        return (1 - own).square().sum() + self.off_diagonal * others
+        diagonal = correlation.diagonal()
+        others = correlation.square().sum() - diagonal.square().sum()
+        return (1 - diagonal).square().sum() + self.off_diagonal * others
 
     def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """None."""
@@ -68,9 +68,9 @@ class VICReg(Objective):
         for side in (x, y):
             centred = side - side.mean(dim=0)
             covariance = centred.T @ centred / max(1, len(side) - 1)  # [d, d]
-            own = covariance.diagonal()
-            narrow = torch.relu(1 - (own + 1e-4).sqrt()).mean()
-            others = (covariance.square().sum() - own.square().sum()) / side.shape[1]
+            variances = covariance.diagonal()
+            narrow = torch.relu(1 - (variances + 1e-4).sqrt()).mean()
+            others = (covariance.square().sum() - variances.square().sum()) / side.shape[1]
             total = total + self.variance * narrow / 2 + self.covariance * others
         return total
 

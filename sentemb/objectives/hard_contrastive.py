@@ -70,7 +70,7 @@ class Hard(Objective):
         """As InfoNCE, of the partner and the nearest others."""
         xs = x / self.temperature
         others = _others(x, extras.ids)
-        floor = nearest(xs, y, self.kept, others)
+        floor = nearest(xs, y, self.num_nearest, others)
 
         def far(scores: Tensor, rows: slice, columns: slice) -> None:
             others(scores, rows, columns)
@@ -79,7 +79,7 @@ class Hard(Objective):
         partner = (xs * y).sum(dim=1)
         return (torch.stack([log_sum_exp(xs, y, far), partner]).logsumexp(dim=0) - partner).mean()
 
-    def kept(self, negatives: Tensor) -> Tensor:
+    def num_nearest(self, negatives: Tensor) -> Tensor:
         """How many of so many negatives count, int64; at least one of any."""
         if self.top:
             return negatives.clamp(max=self.top)
@@ -87,7 +87,7 @@ class Hard(Objective):
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """The partner and the nearest negatives."""
-        return 1 + int(self.kept(torch.tensor(n - 1)))
+        return 1 + int(self.num_nearest(torch.tensor(n - 1)))
 
 
 class HardSimple(Hard):
@@ -110,7 +110,7 @@ class HardSimple(Hard):
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """As :class:`Simple`, of the nearest others."""
         others = _others(x, extras.ids)
-        near, counts = sum_above(x, y, nearest(x, y, self.kept, others), others)
+        near, counts = sum_above(x, y, nearest(x, y, self.num_nearest, others), others)
         return (self.weight * near / counts.clamp_min(1) - (x * y).sum(dim=1)).mean()
 
 

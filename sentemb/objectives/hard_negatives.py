@@ -6,23 +6,23 @@ from torch import Tensor
 from sentemb.geometry import CandidateMask, log_sum_exp
 
 
-def hard_negative_sums(scaled: Tensor, hard: Tensor, ids: Tensor | None, own_weight: float) -> list[Tensor]:
+def hard_negative_sums(scaled: Tensor, hard: Tensor, ids: Tensor | None, hard_weight: float) -> list[Tensor]:
     """Parts of each anchor's sum over candidates: of other anchors' hard negatives, and of each of its own.
 
     Args:
         scaled: anchors ``[n, d]`` over the temperature. hard: ``[n, k, d]``, k hard negatives of each anchor.
         ids: int64 ``[n, 2 + k]`` or None; a hard negative that is a copy of the anchor or its partner does not count.
-        own_weight: log-weight of an anchor's own hard negatives (SimCSE's alpha is exp of it).
+        hard_weight: log-weight of an anchor's own hard negatives (SimCSE's alpha is exp of it).
 
     Returns:
         log sums of exp, ``[n]`` each: one of the others together, then one of each of its own.
         Source: Gao et al. 2021 (SimCSE), arXiv 2104.08821, eq. 5; Karpukhin et al. 2020, section 3.2 (shared by all).
     """
     n, k, _ = hard.shape
-    own = torch.einsum("nd,nkd->nk", scaled, hard) + own_weight
+    hard_scores = torch.einsum("nd,nkd->nk", scaled, hard) + hard_weight
     places = torch.arange(n * k, device=scaled.device).view(n, k)
     others = CandidateMask(itself=places)
     if ids is not None:
-        own = own.masked_fill((ids[:, 2:, None] == ids[:, None, :2]).any(dim=2), -torch.inf)
+        hard_scores = hard_scores.masked_fill((ids[:, 2:, None] == ids[:, None, :2]).any(dim=2), -torch.inf)
         others = CandidateMask(ids[:, :2], ids[:, 2:].flatten(), itself=places)
-    return [log_sum_exp(scaled, hard.flatten(0, 1), others), *own.unbind(dim=1)]
+    return [log_sum_exp(scaled, hard.flatten(0, 1), others), *hard_scores.unbind(dim=1)]

@@ -56,25 +56,25 @@ class MemoryBank(Objective):
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Softmax over the partner's entry and the drawn ones."""
-        ids = self._known(x, extras.ids)
+        ids = self._ids_in_bank(x, extras.ids)
         stored = self.seen.nonzero()[:, 0]
         if self.number and len(stored) > self.number:
             generator = torch.Generator().manual_seed(int(self.steps))
             stored = stored[torch.randint(len(stored), (self.number,), generator=generator).to(stored.device)]
         losses, drawn = [], self.bank[stored]
         for rows, partners, side in ((x, y, 1), (y, x, 0)):
-            scaled, own = rows / self.temperature, ids[:, side]
-            entries = torch.where(self.seen[own, None], self.bank[own], partners.detach())
+            scaled, partner_ids = rows / self.temperature, ids[:, side]
+            entries = torch.where(self.seen[partner_ids, None], self.bank[partner_ids], partners.detach())
             partner = (scaled * entries).sum(dim=1)
             parts = [partner]
             if len(stored):
                 parts.append(log_sum_exp(scaled, drawn, CandidateMask(ids, stored)))
             if self.in_batch or not len(stored):
-                parts.append(log_sum_exp(scaled, entries, CandidateMask(ids, own, itself=order(x)[:, None])))
+                parts.append(log_sum_exp(scaled, entries, CandidateMask(ids, partner_ids, itself=order(x)[:, None])))
             losses.append((joined(parts) - partner).mean())
         return torch.stack(losses).mean()
 
-    def _known(self, x: Tensor, ids: Tensor | None) -> Tensor:
+    def _ids_in_bank(self, x: Tensor, ids: Tensor | None) -> Tensor:
         """Ids ``[n, 2]`` that have a place in the bank; without any given, a pair is a sentence."""
         ids = order(x)[:, None].expand(-1, 2) if ids is None else ids[:, :2]
         missing = int(ids.max()) + 1 - len(self.bank)
@@ -85,7 +85,7 @@ class MemoryBank(Objective):
 
     def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Move the entries of the batch's sentences towards what they look like now."""
-        ids, places = self._known(x, extras.ids).T.flatten().unique(return_inverse=True)
+        ids, places = self._ids_in_bank(x, extras.ids).T.flatten().unique(return_inverse=True)
         sums = torch.zeros(len(ids), x.shape[1], dtype=x.dtype, device=x.device)
         now = l2_normalize(
             sums.index_put((places,), torch.cat([x, y]), accumulate=True)

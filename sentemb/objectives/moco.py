@@ -75,11 +75,11 @@ class MoCo(Objective):
         partner = (scaled * keys).sum(dim=1)
         parts = [partner]
         if filled:
-            known = None if kin is None else CandidateMask(kin, self.queue_ids[:filled])
-            parts.append(log_sum_exp(scaled, self.queue[:filled], known))
+            mask = None if kin is None else CandidateMask(kin, self.queue_ids[:filled])
+            parts.append(log_sum_exp(scaled, self.queue[:filled], mask))
         if self.in_batch or not filled:
-            known = CandidateMask(kin, ids[:, side] if ids is not None else None, itself=order(keys)[:, None])
-            parts.append(log_sum_exp(scaled, keys, known))
+            mask = CandidateMask(kin, ids[:, side] if ids is not None else None, itself=order(keys)[:, None])
+            parts.append(log_sum_exp(scaled, keys, mask))
         return (joined(parts) - partner).mean()
 
     def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:

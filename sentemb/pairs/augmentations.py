@@ -23,9 +23,9 @@ def delete(words: int, rate: float, rng: np.random.Generator) -> np.ndarray:
 
 def crop(words: int, rate: float, rng: np.random.Generator) -> np.ndarray:
     """A run of words kept, ``max(1, rate * words)`` shorter than the sentence."""
-    kept = words - _changed(words, rate)
-    start = int(rng.integers(words - kept + 1))
-    return np.arange(start, start + kept)
+    run_length = words - _changed(words, rate)
+    start = int(rng.integers(words - run_length + 1))
+    return np.arange(start, start + run_length)
 
 
 def shuffle(words: int, rate: float, rng: np.random.Generator) -> np.ndarray:
@@ -86,6 +86,6 @@ class Words:
         starts = np.flatnonzero(~self.continues[body])
         starts = starts if len(starts) and starts[0] == 0 else np.concatenate([[0], starts])
         words = np.split(body, starts[1:])
-        kept = [words[i] for i in noise.change(len(words), noise.rate, rng)]
+        changed_words = [words[i] for i in noise.change(len(words), noise.rate, rng)]
         room = max(1, longest - len(before) - len(after))
-        return np.concatenate([before, np.concatenate(kept)[:room], after])
+        return np.concatenate([before, np.concatenate(changed_words)[:room], after])

@@ -91,8 +91,8 @@ def neighbours(
     rows = Lazy((count * (1 + both), 2), partial(_neighbours, starts, before, sizes, count))
     if not classes:
         return Pairs(rows)
-    own = np.concatenate([np.repeat(np.arange(len(starts)), np.diff(counts)) for counts in before])
-    return Pairs(rows, labels=np.tile(own, 1 + both))
+    labels = np.concatenate([np.repeat(np.arange(len(starts)), np.diff(counts)) for counts in before])
+    return Pairs(rows, labels=np.tile(labels, 1 + both))
 
 
 def _neighbours(starts: Numbers, before: list[Numbers], sizes: Numbers, count: int, numbers: Numbers) -> Numbers:
@@ -102,9 +102,9 @@ def _neighbours(starts: Numbers, before: list[Numbers], sizes: Numbers, count: i
     numbers = numbers - sizes[distance]
     first = np.empty_like(numbers)
     for number, counts in enumerate(before):
-        here = distance == number
-        document = np.searchsorted(counts, numbers[here], side="right") - 1
-        first[here] = starts[document] + numbers[here] - counts[document]
+        at_distance = distance == number
+        document = np.searchsorted(counts, numbers[at_distance], side="right") - 1
+        first[at_distance] = starts[document] + numbers[at_distance] - counts[document]
     pairs = np.stack([first, first + distance + 1], axis=1)
     pairs[turned] = pairs[turned, ::-1]
     return pairs
@@ -245,10 +245,10 @@ def _of_parts(
 ) -> Numbers:
     part = np.searchsorted(before, numbers, side="right") - 1
     out = np.empty((len(numbers), rows[0].shape[1]), dtype=np.int64)
-    for number, (own, order) in enumerate(zip(rows, orders, strict=True)):
-        here = part == number
-        if here.any():
-            out[here] = own[order[(numbers[here] - before[number]) % len(order)]]
+    for number, (source_rows, order) in enumerate(zip(rows, orders, strict=True)):
+        from_source = part == number
+        if from_source.any():
+            out[from_source] = source_rows[order[(numbers[from_source] - before[number]) % len(order)]]
     return out
 
 
@@ -258,25 +258,25 @@ def draw(pairs: np.ndarray | Lazy, count: int, seed: int) -> np.ndarray:
     return pairs[np.sort(chosen)]
 
 
-def drop_unusable_pairs(pairs: Pairs, tokens: Tokens, kept: np.ndarray | None = None) -> Pairs:
+def drop_unusable_pairs(pairs: Pairs, tokens: Tokens, sentence_mask: np.ndarray | None = None) -> Pairs:
     """The rows worth training on: every side has a token and is kept, and no sentence is paired with a copy of itself.
 
     (Where both sides are one sentence by intent, ``self_pairs``, only empty ones are left out.)
 
     Args:
         pairs: of sentence rows. tokens: of the sentences.
-        kept: bool ``[sentences]``, which are worth training on (:mod:`sentemb.corpus.cleaning`); None: all.
+        sentence_mask: bool ``[sentences]``, which are worth training on (:mod:`sentemb.corpus.cleaning`); None: all.
     """
     keep = np.empty(len(pairs), dtype=bool)
     same = tokens.distinct()
     for start in range(0, len(pairs), AT_ONCE):
         rows = pairs.rows[start : start + AT_ONCE]
-        here = (tokens.lengths(rows) > 0).all(axis=1)
-        if kept is not None:
-            here &= kept[rows].all(axis=1)
+        usable = (tokens.lengths(rows) > 0).all(axis=1)
+        if sentence_mask is not None:
+            usable &= sentence_mask[rows].all(axis=1)
         if not (pairs.are_contiguous or pairs.self_pairs):
-            here &= same[rows[:, 0]] != same[rows[:, 1]]
-        keep[start : start + len(rows)] = here
+            usable &= same[rows[:, 0]] != same[rows[:, 1]]
+        keep[start : start + len(rows)] = usable
     if keep.all():
         return pairs
     selection = Selection(keep)

@@ -143,29 +143,30 @@ class Experiment:
                     for tracker in self.accelerator.trackers:
                         tracker.finish()
 
-    def open_corpus(self, data: DataSettings, own: Any = None) -> Corpus:
+    def open_corpus(self, data: DataSettings, custom_corpus: Any = None) -> Corpus:
         """The text: sentences in documents, the last tenth of them held out.
 
         Args:
             data: which text, and how long its sentences may be.
-            own: the caller's texts, documents, pairs or data set (:func:`sentemb.open_corpus`), in place of
+            custom_corpus: the caller's texts, documents, pairs or data set (:func:`sentemb.open_corpus`), in place of
                 ``data.corpus``.
         """
         self.data = data
         build(CLEANINGS, data.clean, "clean")
-        corpus = open_corpus(str(data.corpus) if own is None else own)
+        corpus = open_corpus(str(data.corpus) if custom_corpus is None else custom_corpus)
         self.train_rows, _ = corpus.split()
         self.stored |= asdict(data)
         return corpus
 
     def make_encoder(
-        self, encoder: EncoderSettings, corpus: Corpus, own: SentenceTransformer | None = None
+        self, encoder: EncoderSettings, corpus: Corpus, custom_encoder: SentenceTransformer | None = None
     ) -> SentenceTransformer:
-        """The encoder that is trained: made from its spec or a finished model; or the caller's ``own``, in place."""
-        check_encoder(encoder)
+        """The encoder that is trained: made from its spec or a finished model; or ``custom_encoder``, in place."""
+        if custom_encoder is None:
+            check_encoder(encoder)
         set_seed(self.training.seed)
         self.encoder = encoder
-        model = make_model(encoder, corpus, self.train_rows, self.data.max_length, own)
+        model = make_model(encoder, corpus, self.train_rows, self.data.max_length, custom_encoder)
         self.prompts = prompts_begun_with(self.begun, prompts_of(model))
         self.stored |= asdict(encoder)
         return model
@@ -183,11 +184,13 @@ class Experiment:
         self.stored |= asdict(pairs)
         return prepared
 
-    def make_objective(self, objective: ObjectiveSettings, own: Objective | None = None) -> Objective:
-        """The objective: made from its spec, or the caller's ``own``."""
+    def make_objective(self, objective: ObjectiveSettings, custom_objective: Objective | None = None) -> Objective:
+        """The objective: made from its spec, or the caller's ``custom_objective``."""
         self.objective = objective
         check(HEADS, objective.head, "head", ("dimension",))
-        made: Objective = build(OBJECTIVES, objective.objective, "objective") if own is None else own
+        made: Objective = (
+            build(OBJECTIVES, objective.objective, "objective") if custom_objective is None else custom_objective
+        )
         self.stored |= asdict(objective)
         return made
 
@@ -295,6 +298,11 @@ class Experiment:
             notes.append(f"prompts before the texts: {texts}")
         if encoder.mlm is not None and encoder.mlm.new:
             notes.append("the checkpoint has no masked-language-model head; a new one is trained along")
+        if description.steps <= self.training.warmup:
+            notes.append(
+                f"all {description.steps} updates are warm-up (--warmup {self.training.warmup}), so the learning rate "
+                f"never reaches {self.training.lr:g}; give a shorter warm-up or more updates"
+            )
         notes += differences(self.training, self.begun, world, description.steps, len(pairs))
         before = self._retrieval_before(data, model)
         notes += changed_meanings(self.begun, self.prompts, prompts_of(model), description.retrieval, before)

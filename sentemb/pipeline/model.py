@@ -56,7 +56,11 @@ def trains_transformer(settings: EncoderSettings) -> bool:
 
 
 def make_model(
-    settings: EncoderSettings, corpus: Corpus, train: np.ndarray, max_length: int, own: SentenceTransformer | None
+    settings: EncoderSettings,
+    corpus: Corpus,
+    train: np.ndarray,
+    max_length: int,
+    custom_encoder: SentenceTransformer | None,
 ) -> SentenceTransformer:
     """The encoder to train, or two of them as towers, with its prompts.
 
@@ -65,15 +69,15 @@ def make_model(
         corpus: its sentences are what a vocabulary is learned from.
         train: ranges of rows of its training documents.
         max_length: tokens of the longest sentence.
-        own: the caller's model, in place of ``settings.encoder``; it is trained in place.
+        custom_encoder: the caller's model, in place of ``settings.encoder``; it is trained in place.
 
     Raises:
         InputError: there is no such encoder, or it does not fit the other settings.
     """
 
     def one() -> SentenceTransformer:
-        if own is not None or settings.init is not None:
-            model = own if own is not None else load(str(settings.init), device="cpu")
+        if custom_encoder is not None or settings.init is not None:
+            model = custom_encoder if custom_encoder is not None else load(str(settings.init), device="cpu")
             limit = towers_of(model)[0].max_seq_length
             if limit and max_length > limit:
                 raise InputError(
@@ -89,7 +93,7 @@ def make_model(
 
     model = one()
     if settings.towers == 2:
-        if own is not None:
+        if custom_encoder is not None:
             raise InputError("towers=2 makes two encoders from a spec; give sentemb.encoders.two_towers(f, g) instead")
         if len(towers_of(model)) > 1:
             raise InputError(f"{settings.init} has two towers already; leave --towers out")

@@ -27,7 +27,7 @@ from sentemb.pipeline.settings import (
     default_settings,
     pick,
 )
-from sentemb.pipeline.settings_of_run import OWN, absolute_settings, refuse_used, resumed_settings
+from sentemb.pipeline.settings_of_run import OBJECT_PREFIX, absolute_settings, refuse_used, resumed_settings
 from sentemb.pipeline.specs import check_specs
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.training import TrainingSettings
@@ -83,16 +83,16 @@ def train(
     opened = corpus if isinstance(corpus, Corpus) else None
     if corpus is not None and not isinstance(corpus, str | Path | Corpus):
         opened = open_corpus(corpus)
-    own_encoder = encoder if isinstance(encoder, SentenceTransformer) else None
+    custom_encoder = encoder if isinstance(encoder, SentenceTransformer) else None
     if encoder is not None and not isinstance(encoder, str | SentenceTransformer):
         raise InputError(f"the encoder is a {type(encoder).__name__}; give a spec or a SentenceTransformer")
-    own_objective = None if objective is None or isinstance(objective, str) else as_objective(objective)
+    custom_objective = None if objective is None or isinstance(objective, str) else as_objective(objective)
     if pairs is None and opened is not None and opened.labelled:
         pairs = "labelled"
     specs: dict[str, Any] = {
         "corpus": _description_of_corpus(opened) if opened else None if corpus is None else str(corpus),
-        "encoder": _description_of_encoder(own_encoder) if own_encoder else encoder,
-        "objective": _description_of_objective(own_objective) if own_objective else objective,
+        "encoder": _description_of_encoder(custom_encoder) if custom_encoder else encoder,
+        "objective": _description_of_objective(custom_objective) if custom_objective else objective,
         "pairs": pairs,
     }
     dev_score = DevScore.of(dev) if dev is not None and not isinstance(dev, DevScore) else dev
@@ -105,22 +105,29 @@ def train(
         refuse_used(folder)
     defaults = default_settings() | {"dev": "heldout", "score": False}
     chosen = resumed_settings(absolute_settings(options), defaults, folder, resume)
-    for name, given in (("corpus", opened), ("encoder", own_encoder), ("objective", own_objective), ("dev", dev_score)):
-        if given is None and (str(chosen[name]).startswith(OWN) or (name, chosen[name]) == ("dev", "stsb")):
+    for name, instance in (
+        ("corpus", opened),
+        ("encoder", custom_encoder),
+        ("objective", custom_objective),
+        ("dev", dev_score),
+    ):
+        if instance is None and (
+            str(chosen[name]).startswith(OBJECT_PREFIX) or (name, chosen[name]) == ("dev", "stsb")
+        ):
             raise InputError(f"{out} was begun with {name} {chosen[name]}; give the same as {name}= to resume it")
 
     data, encoder_settings = pick(DataSettings, chosen), pick(EncoderSettings, chosen)
     pair_settings, objective_settings = pick(PairSettings, chosen), pick(ObjectiveSettings, chosen)
     evaluation = pick(EvaluationSettings, chosen | {"dev": "heldout"})  # (which dev is in its place says dev_score)
-    spec_encoder = replace(encoder_settings, encoder="rnn") if own_encoder else encoder_settings
-    check_specs(data, spec_encoder, pair_settings, None if own_objective else objective_settings)
-    transformer = trains_transformer(encoder_settings) if own_encoder is None else _is_transformer(own_encoder)
+    spec_encoder = replace(encoder_settings, encoder="rnn") if custom_encoder else encoder_settings
+    check_specs(data, spec_encoder, pair_settings, None if custom_objective else objective_settings)
+    transformer = trains_transformer(encoder_settings) if custom_encoder is None else _is_transformer(custom_encoder)
     run, training, compute = RunSettings(folder, resume), pick(TrainingSettings, chosen), pick(ComputeSettings, chosen)
     with Experiment("train", run, training, compute, transformer) as experiment:
         text = experiment.open_corpus(data, opened)
-        model = experiment.make_encoder(encoder_settings, text, own_encoder)
+        model = experiment.make_encoder(encoder_settings, text, custom_encoder)
         positives = experiment.make_pairs(pair_settings, text, model)
-        loss = experiment.make_objective(objective_settings, own_objective)
+        loss = experiment.make_objective(objective_settings, custom_objective)
         return experiment.train(text, model, positives, loss, evaluation, dev_score)
 
 
@@ -141,25 +148,27 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _description_of_corpus(corpus: Corpus) -> str:
-    return f"{OWN}{corpus.name}, {corpus.fingerprint}>"
+    return f"{OBJECT_PREFIX}{corpus.name}, {corpus.fingerprint}>"
 
 
 def _description_of_encoder(model: SentenceTransformer) -> str:
     """Its modules and the number of its weights; the weights themselves are in the checkpoints."""
     modules = ", ".join(type(module).__name__ for tower in towers_of(model) for module in tower)
-    return f"{OWN}SentenceTransformer of {modules}; {sum(p.numel() for p in model.parameters()):,} parameters>"
+    return (
+        f"{OBJECT_PREFIX}SentenceTransformer of {modules}; {sum(p.numel() for p in model.parameters()):,} parameters>"
+    )
 
 
 def _description_of_objective(objective: Objective) -> str:
     """Its class and its settings: the public attributes that are numbers, texts or truth values."""
-    thing: Any = objective.function if isinstance(objective, FunctionObjective) else objective
+    implementation: Any = objective.function if isinstance(objective, FunctionObjective) else objective
     plain = {
         name: value
-        for name, value in sorted(getattr(thing, "__dict__", {}).items())
+        for name, value in sorted(getattr(implementation, "__dict__", {}).items())
         if isinstance(value, int | float | str) and not name.startswith("_") and name != "training"
     }
     listed = ", ".join(f"{name}={value}" for name, value in plain.items())
-    return f"{OWN}{name_of(thing)}{': ' if listed else ''}{listed}>"
+    return f"{OBJECT_PREFIX}{name_of(implementation)}{': ' if listed else ''}{listed}>"
 
 
 def _is_transformer(model: SentenceTransformer) -> bool:

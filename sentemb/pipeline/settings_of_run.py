@@ -9,7 +9,7 @@ from sentemb.pipeline.settings import may_change
 from sentemb.registry import absolute, absolute_paths
 from sentemb.runs import CONFIG, RunFolder
 
-OWN = "<"  # what a setting begins with that describes an object of the caller's
+OBJECT_PREFIX = "<"  # what a setting begins with that describes an object of the caller's
 
 
 def resumed_settings(
@@ -76,9 +76,9 @@ def absolute_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     changed = dict(settings)
     corpus, encoder, init = (settings.get(name) for name in ("corpus", "encoder", "init"))
-    if isinstance(corpus, str) and not corpus.startswith(OWN):
+    if isinstance(corpus, str) and not corpus.startswith(OBJECT_PREFIX):
         changed["corpus"] = absolute_corpus(corpus)
-    if isinstance(encoder, str) and not encoder.startswith(OWN):
+    if isinstance(encoder, str) and not encoder.startswith(OBJECT_PREFIX):
         changed["encoder"] = absolute_paths(ENCODERS, encoder)
     if isinstance(init, str) and init != "minilm":  # (which is built in)
         changed["init"] = absolute(init)

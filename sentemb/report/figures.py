@@ -57,8 +57,8 @@ def path_figure(run: Run, prefix: str | None = None) -> Figure | None:
     if prefix is None:
         prefix = "heldout_" if np.isfinite(run.series("heldout_alignment")).sum() > 1 else ""
     step, x, y = run.series("step"), run.series(f"{prefix}uniformity"), run.series(f"{prefix}alignment")
-    there = np.isfinite(x) & np.isfinite(y)
-    step, x, y = step[there], x[there], y[there]
+    is_finite = np.isfinite(x) & np.isfinite(y)
+    step, x, y = step[is_finite], x[is_finite], y[is_finite]
     if len(x) < 2:
         return None
     figure = Figure(figsize=(5.2, 4.2), layout="constrained")
@@ -82,8 +82,8 @@ def path_figure(run: Run, prefix: str | None = None) -> Figure | None:
 
 def histogram_figure(run: Run) -> Figure | None:
     """Cosines of partners and strangers, before above after; None without histograms."""
-    found = as_dict(run.scores.get("histograms"))
-    panels = [(name, h) for name in ("untrained", "trained") if (h := _shares(as_dict(found.get(name))))]
+    histograms = as_dict(run.scores.get("histograms"))
+    panels = [(name, h) for name in ("untrained", "trained") if (h := _shares(as_dict(histograms.get(name))))]
     if not panels:
         return None
     figure = Figure(figsize=(5.2, 1.5 + 1.7 * len(panels)), layout="constrained")

@@ -109,19 +109,19 @@ def _page(run: Run) -> str:
 
 
 def _summary(run: Run) -> str:
-    said = verdict(run.rows()) if run.rows() else ["The encoder has not been scored yet."]
+    sentences = verdict(run.rows()) if run.rows() else ["The encoder has not been scored yet."]
     used = run.last("uniformity_used")
     if math.isfinite(used):
         collapse = ": close to collapse, where every sentence gets the same embedding" if used < 0.1 else ""
-        said.append(
+        sentences.append(
             f"In the last record a batch's embeddings use {used:.0%} of the uniformity they could have{collapse}."
         )
     if len(run.records) < 2:
         count = "one record" if run.records else "no record"
-        said.append(f"The log has {count} so far, so there are no curves.")
+        sentences.append(f"The log has {count} so far, so there are no curves.")
     facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(run) if value != "–")
     notes = "".join(f"<p class='note'>{safe(note)}</p>\n" for note in run.notes)
-    return "".join(f"<p>{safe(sentence)}</p>\n" for sentence in said) + notes + f"<dl>{facts}</dl>"
+    return "".join(f"<p>{safe(sentence)}</p>\n" for sentence in sentences) + notes + f"<dl>{facts}</dl>"
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -147,19 +147,19 @@ def _card(run: Run, name: str, title: str, draw: Drawing, explained: str, missin
 
 
 def _examples(run: Run) -> str:
-    found = [e for e in as_list(run.scores.get("examples")) if isinstance(e, list) and len(e) == 3]
-    cells = ((safe(a), safe(b), show(number(cosine), 3)) for a, b, cosine in found)
+    examples = [e for e in as_list(run.scores.get("examples")) if isinstance(e, list) and len(e) == 3]
+    cells = ((safe(a), safe(b), show(number(cosine), 3)) for a, b, cosine in examples)
     body = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>\n" for row in cells)
     head = "<tr><th scope='col'>sentence</th><th scope='col'>its nearest neighbour</th><th scope='col'>cosine</th></tr>"
     table = f"<table><thead>{head}</thead><tbody>\n{body}</tbody></table>"
-    return f"<section><h2>Examples</h2>{table}</section>" if found else ""
+    return f"<section><h2>Examples</h2>{table}</section>" if examples else ""
 
 
 def _details(config: Record) -> str:
     """All of config.json: a table for each object in it, settings first, and one for the values beside them."""
     tables = {key: value for key, value in config.items() if isinstance(value, dict)}
-    beside = {key: value for key, value in config.items() if key not in tables}
-    tables = {"settings": {}, "versions": {}, "run": beside, "corpus": {}, **tables}
+    top_level = {key: value for key, value in config.items() if key not in tables}
+    tables = {"settings": {}, "versions": {}, "run": top_level, "corpus": {}, **tables}
     body = "".join(f"<h3>{safe(name)}</h3>{_table(values)}\n" for name, values in tables.items() if values)
     return f"<details><summary>Settings, versions, command and corpus</summary>\n{body}</details>"
 

@@ -31,11 +31,15 @@ def _columns(rows: list[Record]) -> list[_Column]:
         return _Column(title, prose, better, digits, [round(number(value), digits) for value in values])
 
     tasks = _tasks(rows)
-    found = {t: [as_dict(as_dict(r.get("tasks")).get(t)) for r in rows] for t in tasks}
-    accuracy = {t: [number(r.get("acc")) for r in own] for t, own in found.items() if any("acc" in r for r in own)}
+    scores_by_task = {t: [as_dict(as_dict(r.get("tasks")).get(t)) for r in rows] for t in tasks}
+    accuracy = {
+        t: [number(r.get("acc")) for r in task_scores]
+        for t, task_scores in scores_by_task.items()
+        if any("acc" in r for r in task_scores)
+    }
     columns = [column(f"{t}, %", f"{t} accuracy", HIGHER, 1, accuracy[t]) for t in accuracy]
     for task in (t for t in tasks if t not in accuracy):
-        values = [r.get("spearman") for r in found[task]]
+        values = [r.get("spearman") for r in scores_by_task[task]]
         columns.append(column(f"{task}, Spearman x 100", f"{task} Spearman", HIGHER, 1, values))
     if len(accuracy) > 1:  # a row that misses a task gets no mean: it would not compare
         means = np.mean(list(accuracy.values()), axis=0).tolist()
@@ -81,10 +85,10 @@ def _score_caption(rows: list[Record]) -> str:
     """How each number was made: protocol, n, the sampling error n implies, and the text geometry was measured on."""
     parts = ["The best of each column is bold. Beside uniformity, small: the lowest value the dimension allows."]
     for task in _tasks(rows):
-        found = [as_dict(as_dict(row.get("tasks")).get(task)) for row in rows]
-        protocol = " / ".join(dict.fromkeys(plain(t["protocol"]) for t in found if t.get("protocol")))
-        n = max((v for t in found if (v := number(t.get("n"))) > 0), default=math.nan)
-        share = next((v / 100 for t in found if 0 <= (v := number(t.get("acc"))) <= 100), math.nan)
+        task_scores = [as_dict(as_dict(row.get("tasks")).get(task)) for row in rows]
+        protocol = " / ".join(dict.fromkeys(plain(t["protocol"]) for t in task_scores if t.get("protocol")))
+        n = max((v for t in task_scores if (v := number(t.get("n"))) > 0), default=math.nan)
+        share = next((v / 100 for t in task_scores if 0 <= (v := number(t.get("acc"))) <= 100), math.nan)
         error = show(196 * math.sqrt(share * (1 - share) / n), 1)
         likely = f", each ± {error} points (95%)" if math.isfinite(share) else ""
         parts.append(f"{task}: {protocol or 'protocol not given'}, n = {show(n, 0)}{likely}.")
@@ -107,19 +111,21 @@ def verdict(rows: list[Record]) -> list[str]:
     names = [plain(row.get("encoder", "unnamed")) for row in rows]
     if "trained" not in names or len(rows) < 2:
         return ["scores.json has no trained encoder beside another one, so there is nothing to compare."]
-    said, worse, columns, trained = [], [], _columns(rows), names.index("trained")
+    sentences, worse, columns, trained = [], [], _columns(rows), names.index("trained")
     for i in [i for i in range(len(rows)) if i != trained]:
-        said += [text for c in reversed(columns) if (text := _gain(c, trained, i, names[i]))]
+        sentences += [text for c in reversed(columns) if (text := _gain(c, trained, i, names[i]))]
         lost = [c for c in columns if (c.values[trained] - c.values[i]) * c.better < 0]
         pieces = [f"{c.prose} ({show(c.values[trained], c.digits)}, not {show(c.values[i], c.digits)})" for c in lost]
         worse += [f"worse than {names[i]} in {', '.join(pieces)}"] if pieces else []
     if worse:
-        said.append(f"Training did not pay everywhere: trained is {'; '.join(worse)}.")
+        sentences.append(f"Training did not pay everywhere: trained is {'; '.join(worse)}.")
     else:
-        said.append("On no measure in the table is trained worse than another row.")
+        sentences.append("On no measure in the table is trained worse than another row.")
     if any("alignment loss" in text for text in worse):
-        said.append("Spreading sentences out also moves partners apart, so read alignment together with uniformity.")
-    return said
+        sentences.append(
+            "Spreading sentences out also moves partners apart, so read alignment together with uniformity."
+        )
+    return sentences
 
 
 def _gain(column: _Column, trained: int, other: int, name: str) -> str:

@@ -19,7 +19,7 @@ from sentemb.storage import write_text
 STOCK = """from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer(PATH)  # this folder, or its name on the hub"""
-OWN = """import sentemb  # {} no module of sentence-transformers
+SENTEMB_LOADING = """import sentemb  # {} no module of sentence-transformers
 
 model = sentemb.load(PATH)  # this folder
 # or, where sentemb is installed: SentenceTransformer(PATH, trust_remote_code=True)"""
@@ -80,7 +80,7 @@ def _loading(folder: Path) -> str:
     if is_stock(folder):
         return STOCK
     two = (folder / "f").is_dir()
-    return OWN.format("two encoders, f and g, are" if two else "its GRU is")
+    return SENTEMB_LOADING.format("two encoders, f and g, are" if two else "its GRU is")
 
 
 def _prompts(folder: Path) -> str:
@@ -113,13 +113,13 @@ def _named(folder: Path) -> tuple[dict[str, Any], str]:
 
 def _tasks(result: Mapping[str, Any]) -> list[tuple[str, str, float, str]]:
     """Task, metric, value and protocol of each that was scored."""
-    found = []
+    task_scores = []
     for task, row in as_dict(result.get("tasks")).items():
         for key, metric in (("acc", "accuracy"), ("spearman", "spearman"), ("pearson", "pearson")):
             if math.isfinite(value := number(as_dict(row).get(key))):
-                found.append((str(task), metric, round(value, 2), plain(as_dict(row).get("protocol", ""))))
+                task_scores.append((str(task), metric, round(value, 2), plain(as_dict(row).get("protocol", ""))))
                 break
-    return found
+    return task_scores
 
 
 def _results(tasks: list[tuple[str, str, float, str]], geometry: Mapping[str, Any]) -> str:

@@ -61,18 +61,20 @@ def read_run(run: Path) -> Run:
     for r in objects:
         if r is not None and math.isfinite(step := number(r.get("step"))):
             by_step[step] = by_step.get(step, {}) | r
-    found = Run(config, [by_step[step] for step in sorted(by_step)], {})
+    parsed_run = Run(config, [by_step[step] for step in sorted(by_step)], {})
     if broken := sum(r is None for r in objects[:-1]):
-        found.notes.append(f"{broken} line(s) of log.jsonl could not be read and are left out.")
+        parsed_run.notes.append(f"{broken} line(s) of log.jsonl could not be read and are left out.")
     if folder.scores.exists():
-        found.scores = _object(_text(folder.scores)) or {}
-        if not found.rows():
-            found.notes.append("scores.json is there but holds no rows that can be read.")
-    loss = found.series("loss")
+        parsed_run.scores = _object(_text(folder.scores)) or {}
+        if not parsed_run.rows():
+            parsed_run.notes.append("scores.json is there but holds no rows that can be read.")
+    loss = parsed_run.series("loss")
     if bad := int(np.sum(~np.isfinite(loss))):
-        first = found.records[int(np.argmin(np.isfinite(loss)))]["step"]
-        found.notes.append(f"The loss is missing or not finite in {bad} of {len(loss)} records, first at step {first}.")
-    return found
+        first = parsed_run.records[int(np.argmin(np.isfinite(loss)))]["step"]
+        parsed_run.notes.append(
+            f"The loss is missing or not finite in {bad} of {len(loss)} records, first at step {first}."
+        )
+    return parsed_run
 
 
 def _text(path: Path) -> str:

@@ -24,8 +24,8 @@ FORMAT = "2"  # of all that is prepared here and of how text is read; raise it w
 
 def cache_dir() -> Path:
     """Where everything prepared is kept: ``$SENTEMB_CACHE``, or ``sentemb`` in the user's cache folder."""
-    if given := os.environ.get("SENTEMB_CACHE"):
-        return Path(given).expanduser()
+    if path := os.environ.get("SENTEMB_CACHE"):
+        return Path(path).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sentemb"
 
 
@@ -35,7 +35,9 @@ def key_of(*parts: str) -> str:
 
 
 @contextmanager
-def build_once(target: Path, whole: Callable[[Path], bool], what: str, progress: bool = True) -> Iterator[Path | None]:
+def build_once(
+    target: Path, is_complete: Callable[[Path], bool], what: str, progress: bool = True
+) -> Iterator[Path | None]:
     """A folder that becomes ``target`` if the block ends well, or None where ``target`` is whole already.
 
     One process makes it, whichever gets the lock; those that come meanwhile wait for it, as long as it takes. What an
@@ -57,7 +59,7 @@ def build_once(target: Path, whole: Callable[[Path], bool], what: str, progress:
     except (OSError, NotImplementedError) as error:
         raise InputError(f"cannot write to {cache_dir()} ({_why(error)}); set SENTEMB_CACHE elsewhere") from None
     try:
-        if whole(target):
+        if is_complete(target):
             yield None
             return
         work.mkdir(parents=True, exist_ok=True)
@@ -111,26 +113,26 @@ def digests(paths: Sequence[Path]) -> list[str]:
     Raises:
         InputError: a file cannot be read.
     """
-    known = cache_dir() / "digests" / f"{key_of(*(str(path.resolve()) for path in paths))}.json"
+    cache_file = cache_dir() / "digests" / f"{key_of(*(str(path.resolve()) for path in paths))}.json"
     now = [_state(path) for path in paths]
-    kept: dict[str, list[str]] = {}
+    cached: dict[str, list[str]] = {}
     with suppress(OSError, ValueError, TypeError, AttributeError):
-        kept = dict(json.loads(known.read_text(encoding="utf-8")).items())
-    if kept.get("states") == now and len(kept.get("digests", [])) == len(paths):
-        return kept["digests"]
+        cached = dict(json.loads(cache_file.read_text(encoding="utf-8")).items())
+    if cached.get("states") == now and len(cached.get("digests", [])) == len(paths):
+        return cached["digests"]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # (hashing lets other threads go on)
-        found = list(pool.map(digest, paths))
+        hex_digests = list(pool.map(digest, paths))
     with suppress(OSError):  # (a cache that cannot be written to is complained of where it matters)
         # A file changed in this very moment could be changed again without its times telling.
         if all(time.time() - path.stat().st_mtime > 2 for path in paths):
-            known.parent.mkdir(parents=True, exist_ok=True)
-            write_text(known, json.dumps({"states": now, "digests": found}), sync=False)
-    return found
+            cache_file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(cache_file, json.dumps({"states": now, "digests": hex_digests}), sync=False)
+    return hex_digests
 
 
 def _state(path: Path) -> str:
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
-    return f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"
+    return f"{stat.st_size} {stat.st_ino} {stat.st_mtime_ns} {stat.st_ctime_ns}"

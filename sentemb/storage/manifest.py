@@ -29,23 +29,23 @@ def verify(folder: Path) -> None:
             raise CorruptFolder(f"{path} is missing, so that nothing tells whether the folder is whole; {MEND}")
         return
     try:
-        kept = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
         files = {
-            str(name): (int(about["bytes"]), str(about["sha256"])) for name, about in json.loads(kept)["files"].items()
+            str(name): (int(about["bytes"]), str(about["sha256"])) for name, about in json.loads(text)["files"].items()
         }
-        if _text(json.loads(kept)["files"]) != kept:
+        if _text(json.loads(text)["files"]) != text:
             raise ValueError("its own sha256 differs")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptFolder(f"{path} is damaged ({' '.join(str(error).split())[:100]}); {MEND}") from None
-    there = {name: file for name, file in _files(folder).items() if name in files}
+    present_files = {name: file for name, file in _files(folder).items() if name in files}
     for name, (size, _) in sorted(files.items()):
-        if name not in there:
+        if name not in present_files:
             raise CorruptFolder(f"{folder / name}, which {path} lists, is missing; {MEND}")
-        if (found := _size(there[name])) != size:
+        if (size_on_disk := _size(present_files[name])) != size:
             raise CorruptFolder(
-                f"{folder / name} is damaged: it has {found} bytes, not the {size} that {path} lists; {MEND}"
+                f"{folder / name} is damaged: it has {size_on_disk} bytes, not the {size} that {path} lists; {MEND}"
             )
-    for name, file in there.items():
+    for name, file in present_files.items():
         if digest(file, "sha256") != files[name][1]:
             raise CorruptFolder(f"{file} is damaged: its sha256 is not the one that {path} lists; {MEND}")
 
@@ -100,13 +100,13 @@ def manifest_of(folder: Path) -> str:
 def _text(files: dict[str, Any]) -> str:
     """The manifest, which carries its own digest: a changed one is noticed, too."""
     listed = json.dumps(files, indent=1, sort_keys=True)
-    own = hashlib.sha256(listed.encode()).hexdigest()
-    return json.dumps({"format": 1, "sha256": own, "files": files}, indent=1, sort_keys=True) + "\n"
+    checksum = hashlib.sha256(listed.encode()).hexdigest()
+    return json.dumps({"format": 1, "sha256": checksum, "files": files}, indent=1, sort_keys=True) + "\n"
 
 
 def _files(folder: Path) -> dict[str, Path]:
     """What a manifest speaks of, by its path inside the folder."""
-    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    hidden = {name for name in found if any(part.startswith(".") for part in name.parts)}
+    paths_by_name = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    hidden = {name for name in paths_by_name if any(part.startswith(".") for part in name.parts)}
     aside = {Path(MANIFEST), Path("README.md")}
-    return {name.as_posix(): path for name, path in found.items() if name not in hidden | aside}
+    return {name.as_posix(): path for name, path in paths_by_name.items() if name not in hidden | aside}

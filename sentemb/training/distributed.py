@@ -24,11 +24,11 @@ def average_gradients(module: nn.Module, accelerator: Accelerator) -> None:
             weight.grad /= accelerator.num_processes
 
 
-def any_rank(here: bool, accelerator: Accelerator) -> bool:
+def any_rank(condition: bool, accelerator: Accelerator) -> bool:
     """Whether it is so on any of the processes; the same answer on all."""
     if not _several():
-        return here
-    flag = torch.tensor(float(here), device=accelerator.device)
+        return condition
+    flag = torch.tensor(float(condition), device=accelerator.device)
     dist.all_reduce(flag, op=dist.ReduceOp.MAX)
     return bool(flag.item())
 
@@ -71,8 +71,8 @@ def refuse_drift(module: nn.Module, accelerator: Accelerator) -> None:
     digest = hashlib.blake2b(digest_size=8)
     for name, value in module.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    own = torch.tensor(int.from_bytes(digest.digest(), "big", signed=True), device=accelerator.device)
-    sums = accelerator.gather(own[None])
+    checksum = torch.tensor(int.from_bytes(digest.digest(), "big", signed=True), device=accelerator.device)
+    sums = accelerator.gather(checksum[None])
     if (sums != sums[0]).any():
         raise RuntimeError(
             f"what the {type(module).__name__} remembers differs between processes (checksums {sums.tolist()}): their "

@@ -20,12 +20,12 @@ def explained(error: BaseException, micro_batch: int = 0, batch_size: int = 0) -
 
     ``batch_size``: pairs of a process that were being trained on, ``micro_batch`` at a time; 0: none were.
     """
-    said = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     if disk_full(error):
         return "the disk is full; make room"
     memory = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(part in said for part in memory):
-        lack = f"out of memory ({said[:200] or type(error).__name__})"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(part in message for part in memory):
+        lack = f"out of memory ({message[:200] or type(error).__name__})"
         now = min(micro_batch or batch_size, batch_size)
         if now <= 1:
             return f"{lack}; end what else runs here, or use a machine with more"
@@ -33,20 +33,22 @@ def explained(error: BaseException, micro_batch: int = 0, batch_size: int = 0) -
             f"{lack}; the same update takes less of it with --micro-batch {max(1, now // 4)}, which --resume takes too "
             f"(now {'' if 0 < micro_batch < batch_size else 'all '}{now} pairs are encoded at once)"
         )
-    if "DataLoader worker" in said:
-        return f"a process that makes batches has ended ({said[:200]}), for want of memory mostly; give fewer --workers"
+    if "DataLoader worker" in message:
+        return (
+            f"a process that makes batches has ended ({message[:200]}), for want of memory mostly; give fewer --workers"
+        )
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     lost = isinstance(error, dist.DistError) or any(
-        part in said.lower() for part in ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
+        part in message.lower() for part in ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
     )
-    late = any(part in said.lower() for part in ("timed out", "timeout"))
+    late = any(part in message.lower() for part in ("timed out", "timeout"))
     if several and isinstance(error, RuntimeError) and lost and late:
         return (
             "another process of this run has not answered for as long as --timeout says: it hangs, or it scores or "
-            f"saves for longer, which a larger --timeout allows ({said[:200]})"
+            f"saves for longer, which a larger --timeout allows ({message[:200]})"
         )
     if several and isinstance(error, RuntimeError) and lost:
-        return f"another process of this run has ended, see what it said ({said[:200]})"
+        return f"another process of this run has ended, see what it said ({message[:200]})"
     return None
 
 

@@ -41,14 +41,14 @@ class CachedEncoder:
         new = [text for text in dict.fromkeys(texts) if text not in self.position]
         if not new:
             return
-        found = self.cache.find(new) if self.cache else {}
-        missing = [text for text in new if text not in found]
-        self.encoded, self.reused = self.encoded + len(missing), self.reused + len(found)
-        parts = [(list(found), np.stack(list(found.values())))] if found else []
+        cached_rows = self.cache.find(new) if self.cache else {}
+        missing = [text for text in new if text not in cached_rows]
+        self.encoded, self.reused = self.encoded + len(missing), self.reused + len(cached_rows)
+        parts = [(list(cached_rows), np.stack(list(cached_rows.values())))] if cached_rows else []
         if missing:
-            given: Any = {} if self.prompt is None else {"prompt": self.prompt}
+            prompt: Any = {} if self.prompt is None else {"prompt": self.prompt}
             rows = np.asarray(
-                self.model.encode(missing, batch_size=self.batch_size, show_progress_bar=self.progress, **given),
+                self.model.encode(missing, batch_size=self.batch_size, show_progress_bar=self.progress, **prompt),
                 dtype=np.float32,
             )
             if rows.ndim != 2 or len(rows) != len(missing):
@@ -56,9 +56,11 @@ class CachedEncoder:
             if self.cache:
                 self.cache.keep(missing, rows)
             parts.append((missing, rows))
-        for own, rows in parts:
-            self.broken.update(own[i] for i in _broken(rows))
-            self.position.update(zip(own, range(len(self.position), len(self.position) + len(own)), strict=True))
+        for sentences, rows in parts:
+            self.broken.update(sentences[i] for i in _broken(rows))
+            self.position.update(
+                zip(sentences, range(len(self.position), len(self.position) + len(sentences)), strict=True)
+            )
         arrays = [array for array in (self.rows, *(rows for _, rows in parts)) if len(array)]
         self.rows = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sentence_transformers import SentenceTransformer
 
+from sentemb.errors import InputError
 from sentemb.validation.cached_encoder import CachedEncoder
 from sentemb.validation.held_out import HeldOutPairs, held_out_geometry, sides_of
 
@@ -27,7 +28,13 @@ class DevScore:
 
     @classmethod
     def of(cls, function: Callable[[SentenceTransformer], float]) -> "DevScore":
-        """The dev score that a function of a model returns; it is called after the function."""
+        """The dev score that a function of a model returns; it is called after the function.
+
+        Raises:
+            InputError: it is no function.
+        """
+        if not callable(function):
+            raise InputError(f"dev is a {type(function).__name__}; give a function of the model, or a DevScore")
         name = getattr(function, "__name__", type(function).__name__).strip("<>")
         name = "dev_score" if name == "lambda" else name
         return cls(name, lambda model: {name: float(function(model))})

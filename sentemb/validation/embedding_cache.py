@@ -63,7 +63,7 @@ class EmbeddingCache:
             probe.unlink()
         except OSError as error:
             raise InputError(f"--cache {folder} cannot be written to ({error.strerror}); name another folder") from None
-        self.known: dict[bytes, tuple[int, int]] = {}  # digest of a sentence -> (file, row)
+        self.row_of_key: dict[bytes, tuple[int, int]] = {}  # digest of a sentence -> (file, row)
         self.files: list[np.ndarray] = []
         for path in sorted(self.folder.glob("rows-*")):
             try:
@@ -74,17 +74,17 @@ class EmbeddingCache:
             except (OSError, ValueError, EOFError) as error:
                 print(f"note: {path} is damaged and left out ({error}); delete it", file=sys.stderr)
                 continue
-            self.known.update({key.tobytes(): (len(self.files), i) for i, key in enumerate(keys)})
+            self.row_of_key.update({key.tobytes(): (len(self.files), i) for i, key in enumerate(keys)})
             self.files.append(rows)
 
     def find(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """The rows of those sentences that are here."""
-        found = {}
+        rows = {}
         for text in texts:
-            where = self.known.get(_key(text))
+            where = self.row_of_key.get(_key(text))
             if where is not None:
-                found[text] = self.files[where[0]][where[1]]
-        return found
+                rows[text] = self.files[where[0]][where[1]]
+        return rows
 
     def keep(self, texts: Sequence[str], rows: np.ndarray) -> None:
         """Add rows. A full disk costs the cache, not the scores."""

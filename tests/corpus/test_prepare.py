@@ -161,13 +161,13 @@ def test_what_was_whole_is_not_made_again(tmp_path, small, monkeypatch, cache):
         opened(books)
     (work,) = (cache / "corpora").iterdir()
     times = {path: path.stat().st_mtime_ns for path in work.glob("*.arrow")}
-    monkeypatch.setattr(shards, "_Shard", type("Told", (shards._Shard,), {"close": told(made)}))
+    monkeypatch.setattr(shards, "_Shard", type("RecordingShard", (shards._Shard,), {"close": recording_close(made)}))
     corpus = opened(books)
     assert times and all((corpus.folder / path.name).stat().st_mtime_ns == then for path, then in times.items())
     assert made and min(made) == 2 and not list((cache / "corpora").glob(".*"))
 
 
-def told(made: list[int]):
+def recording_close(made: list[int]):
     def close(self, notes, last):
         made.append(int(self._path.name[:5]))
         super(type(self), self).close(notes, last)
@@ -241,11 +241,11 @@ def test_a_file_that_cannot_grow_is_a_full_disk(tmp_path, cache):
         limited + "from sentemb.corpus import open_corpus; from tests.corpus.test_prepare import content, InputError\n"
     )
     code += "try: open_corpus(__import__('sys').argv[1], progress=False)\nexcept InputError as error: print(error)"
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, str(books)], capture_output=True, text=True, cwd=Path(__file__).parents[2],
         env=os.environ | {"SENTEMB_CACHE": str(cache)},
     )  # fmt: skip
-    assert "is full" in found.stdout and "Traceback" not in found.stderr, found.stderr
+    assert "is full" in completed.stdout and "Traceback" not in completed.stderr, completed.stderr
     assert len(everything(books)) > 4000
 
 
@@ -302,7 +302,7 @@ def test_columns_and_whole_documents(tmp_path):
     spec = f"table:path={path},column=line"
     assert in_documents(opened(spec)) == [["One.", "Two.", "Three. Four."]]
     assert in_documents(opened(spec + ",document=book")) == [["One.", "Two."], ["Three. Four."]]
-    assert in_documents(opened(spec + ",whole=true")) == [["One."], ["Two."], ["Three.", "Four."]]
+    assert in_documents(opened(spec + ",split_sentences=true")) == [["One."], ["Two."], ["Three.", "Four."]]
     for wrong, message in (("", "no text column 'text'; its columns: book .*, line"), (",document=x", "no column 'x'")):
         with pytest.raises(InputError, match=message):
             opened((spec if wrong else f"table:path={path}") + wrong)
@@ -335,9 +335,9 @@ def test_a_plain_file_is_read_in_parallel_ranges_that_lose_and_repeat_nothing(tm
         path = put(tmp_path / f"lines-{len(end)}{ord(end[0])}", end.join(rows))
         parts = text_files.line_parts(path, False)
         assert len(parts) > 10
-        whole = list(text_files.every_line(path, False, print))
-        assert [text for part in parts for text in part(print)] == whole
-        assert [text for text in whole if text] == [row.strip() for row in rows if row]
+        all_lines = list(text_files.every_line(path, False, print))
+        assert [text for part in parts for text in part(print)] == all_lines
+        assert [text for text in all_lines if text] == [row.strip() for row in rows if row]
 
 
 def test_a_line_of_20_megabytes_is_told_and_left_out(tmp_path):
@@ -456,7 +456,7 @@ def test_words_looked_up_are_sentences_encoded(kind, limit, special, monkeypatch
         made.post_processor = processors.TemplateProcessing(" ".join(["[CLS] $A", *special[1:]]), special_tokens=ids)
     made.enable_truncation(limit)
     assert word_cache.by_words(made)
-    monkeypatch.setattr(word_cache, "KEPT", 100)  # forgotten and learned again
+    monkeypatch.setattr(word_cache, "MAX_WORDS", 100)  # forgotten and learned again
     encoder = word_cache.WordwiseTokenizer(made)
     encoder.check(texts)
     assert encoder.trusted
@@ -513,9 +513,11 @@ def cleaned(path: Path, spec: str, max_length: int = 20) -> tuple[list[str], dic
     corpus = opened(path)
     rules = build(cleaning.CLEANINGS, spec, "clean")
     for _ in range(2):  # the second time from its file
-        kept = cleaning.clean_corpus(corpus, corpus.tokens(tokenizer(), max_length), rules, 0, max_length)
-    assert kept is not None
-    return [text for text, keep in zip(corpus.sentences(slice(None)), kept.mask, strict=True) if keep], kept.dropped
+        cleaning_result = cleaning.clean_corpus(corpus, corpus.tokens(tokenizer(), max_length), rules, 0, max_length)
+    assert cleaning_result is not None
+    return [
+        text for text, keep in zip(corpus.sentences(slice(None)), cleaning_result.mask, strict=True) if keep
+    ], cleaning_result.dropped
 
 
 def test_each_rule_drops_what_it_says(tmp_path):

@@ -243,9 +243,9 @@ def test_time_is_linear_in_the_length_of_a_paragraph(kind):
 @pytest.mark.parametrize("length", [100, 1000, LONGEST - 1, 3 * LONGEST])
 def test_no_word_is_lost_and_order_is_kept(kind, length):
     text = (HARD.get(kind, ORDINARY) * length)[:length]
-    found, kept = iter("".join(text.split())), "".join("".join(split_sentences(text)).split())
-    assert all(char in found for char in kept)  # in order: each is looked for behind the one before
-    assert [c for c in kept if c.isalpha()] == [c for c in text if c.isalpha()]
+    source_chars, sentence_chars = iter("".join(text.split())), "".join("".join(split_sentences(text)).split())
+    assert all(char in source_chars for char in sentence_chars)  # in order: each is looked for behind the one before
+    assert [c for c in sentence_chars if c.isalpha()] == [c for c in text if c.isalpha()]
 
 
 @pytest.mark.parametrize(
@@ -254,10 +254,10 @@ def test_no_word_is_lost_and_order_is_kept(kind, length):
 def test_paragraphs_take_a_small_multiple_of_the_text(text):
     tracemalloc.start()
     start = time.process_time()
-    found = paragraphs(text)
+    paragraph_texts = paragraphs(text)
     taken, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(found) == bool(text.strip()) and taken < 5 and peak < 5 * len(text)
+    assert len(paragraph_texts) == bool(text.strip()) and taken < 5 and peak < 5 * len(text)
 
 
 # ---- files ----
@@ -322,16 +322,16 @@ def test_large_book_is_read_in_portions(between, tmp_path, monkeypatch):
     )
     sizes = []
     monkeypatch.setattr(text_files, "paragraphs", lambda text: sizes.append(len(text)) or paragraphs(text))
-    found = "".join("".join(read_book(path)).split())
-    assert found == "".join(inner.split()) and len(sizes) > 5 and max(sizes) <= 10_000
+    characters = "".join("".join(read_book(path)).split())
+    assert characters == "".join(inner.split()) and len(sizes) > 5 and max(sizes) <= 10_000
 
 
 def test_line_too_long_for_a_sentence_is_left_out_and_told(tmp_path, monkeypatch):
     monkeypatch.setattr(text_files, "LONGEST_LINE", 100)
     path = put(tmp_path / "lines", b"one\n" + b"x" * 100 + b"\n\n" + b"y" * 101 + b"\n" + b"z" * 500 + b"\nlast")
-    told: list[str] = []
+    notes: list[str] = []
     with reading(path) as text:
-        assert list(lines(text, "it", told.append)) == ["one", "x" * 100, None, "last"]
-    assert told == [f"line {n} of it is longer than 100 characters and is left out" for n in (4, 5)]
+        assert list(lines(text, "it", notes.append)) == ["one", "x" * 100, None, "last"]
+    assert notes == [f"line {n} of it is longer than 100 characters and is left out" for n in (4, 5)]
     with reading(put(tmp_path / "end", b"z" * 100)) as text:
-        assert list(lines(text, "it", told.append)) == ["z" * 100] and len(told) == 2
+        assert list(lines(text, "it", notes.append)) == ["z" * 100] and len(notes) == 2

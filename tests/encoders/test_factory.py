@@ -120,15 +120,16 @@ def test_a_vocabulary_is_learned_once(tmp_path, monkeypatch):
         read.append(1)
         return SENTENCES
 
-    spec, known = "static:embeddings=random,dim=3,vocabulary=270", NamedTexts(texts, "these")
+    spec, named_texts = "static:embeddings=random,dim=3,vocabulary=270", NamedTexts(texts, "these")
     first, again, other = (
-        build(ENCODERS, spec, "encoder", texts=t, max_length=9) for t in (known, known, NamedTexts(texts, "others"))
+        build(ENCODERS, spec, "encoder", texts=t, max_length=9)
+        for t in (named_texts, named_texts, NamedTexts(texts, "others"))
     )
     assert len(read) == 2 and tokenizer_of(first).to_str() == tokenizer_of(again).to_str()
     assert tokenizer_of(other).to_str() == tokenizer_of(first).to_str()  # (of the same text)
     for path in tmp_path.glob("vocabularies/*/tokenizer.json"):
         path.write_text("damaged")
-    assert build(ENCODERS, spec, "encoder", texts=known, max_length=9).encode("Hello!").shape == (3,)
+    assert build(ENCODERS, spec, "encoder", texts=named_texts, max_length=9).encode("Hello!").shape == (3,)
 
 
 def test_out_is_a_linear_layer(encoder):
@@ -157,9 +158,9 @@ def test_word_embeddings_from_a_text_file(encoder, tmp_path):
     file.write_text("the 1 0\nrain 0 1\nhello 1 1\n")
     got = encoder(f"static:embeddings={file}").encode(["Hello", "the rain", ""])
     assert np.allclose(got, [[1, 1], [0.5, 0.5], [0, 0]])
-    for text, said in [("the 1 0\nrain 1\n", "line 2 has 1 numbers"), ("the x\n", "line 1"), ("", "holds no word")]:
+    for text, message in [("the 1 0\nrain 1\n", "line 2 has 1 numbers"), ("the x\n", "line 1"), ("", "holds no word")]:
         file.write_text(text)
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             encoder(f"static:embeddings={file}")
 
 
@@ -169,7 +170,7 @@ def test_word_embeddings_of_another_model(encoder):
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("rnn:cell=gruu", "did you mean 'gru'"),
         ("rnn:pooling=last", "bidirectional=false"),
@@ -183,8 +184,8 @@ def test_word_embeddings_of_another_model(encoder):
         ("lstm", "unknown encoder 'lstm'.*valid: rnn, static, transformer"),
     ],
 )
-def test_impossible_encoders_are_refused(spec, said, encoder):
-    with pytest.raises(InputError, match=said) as caught:
+def test_impossible_encoders_are_refused(spec, message, encoder):
+    with pytest.raises(InputError, match=message) as caught:
         encoder(spec)
     assert "\n" not in str(caught.value)
 
@@ -262,9 +263,10 @@ def test_minilm_is_the_built_in_model_whatever_lies_here(tmp_path, monkeypatch, 
     assert build(ENCODERS, "transformer:name=minilm", max_length=8).get_embedding_dimension() == 384
     assert build(ENCODERS, "transformer:name=./minilm", max_length=8).get_embedding_dimension() == 32
     assert load("./minilm", device="cpu").get_embedding_dimension() == 32
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert (
-        said.count("note: minilm is the model of the minilm extra, not the minilm in this folder; write ./minilm") == 1
+        printed.count("note: minilm is the model of the minilm extra, not the minilm in this folder; write ./minilm")
+        == 1
     )
     _tell.cache_clear()
     build(ENCODERS, "rnn:embeddings=minilm,hidden=2", texts=list, max_length=8)

@@ -34,8 +34,8 @@ def test_prompts_are_read_as_they_are_written():
     assert parse_prompts('anchor="query: ",positive="a, b: "') == Prompts("query: ", "a, b: ")
     assert parse_prompts("anchor=query: ,positive= x") == Prompts("query: ", " x")  # spaces are a prompt's, too
     assert parse_prompts("positive=x") == Prompts("", "x") and parse_prompts("anchor=") == Prompts()
-    for wrong, said in (("query=x", "unknown side of prompts 'query'.*anchor, positive"), ("x", "is not key=value")):
-        with pytest.raises(InputError, match=said):
+    for wrong, message in (("query=x", "unknown side of prompts 'query'.*anchor, positive"), ("x", "is not key=value")):
+        with pytest.raises(InputError, match=message):
             parse_prompts(wrong)
 
 
@@ -77,18 +77,18 @@ def test_the_training_forward_equals_encode_with_its_prompt(spec, prompts, inclu
     pairs = neighbours(corpus.split()[0])
     batch = BatchDataset(TrainingData(pairs, *sides), 0, 16)[0]
     with torch.no_grad():
-        found = TrainingEncoder(model)(*batch.features(model, slice(0, 16), DEVICE)).cpu().numpy()
+        embeddings = TrainingEncoder(model)(*batch.features(model, slice(0, 16), DEVICE)).cpu().numpy()
         parts = [TrainingEncoder(model)(*batch.features(model, slice(n, n + 4), DEVICE)).cpu() for n in (0, 4, 8, 12)]
     rows = pairs.rows[batch.pair_indices]
     expected = [
         model.encode(corpus.sentences(column), prompt=text)
         for column, text in zip(rows.T, (prompts.anchor, prompts.positive), strict=True)
     ]
-    assert np.abs(found - np.concatenate(expected)).max() < SINGLE
+    assert np.abs(embeddings - np.concatenate(expected)).max() < SINGLE
     in_parts = np.concatenate([np.concatenate([p.chunk(2)[side].numpy() for p in parts]) for side in (0, 1)])
     assert np.abs(in_parts - np.concatenate(expected)).max() < SINGLE
     plain = np.concatenate([model.encode(corpus.sentences(column), prompt="") for column in rows.T])
-    assert np.abs(found - plain).max() > 1e-3  # a prompt does something
+    assert np.abs(embeddings - plain).max() > 1e-3  # a prompt does something
 
 
 @pytest.mark.parametrize("included", [True, False])
@@ -122,10 +122,10 @@ def test_two_towers_have_a_prompt_each(included, encoder, corpus, tmp_path):
     for pairs in (neighbours(corpus.split()[0]), contiguous(corpus.split()[0])):
         batch = BatchDataset(TrainingData(pairs, *tokens), 0, 16, towers=2)[0]
         with torch.no_grad():
-            found = TrainingEncoder(model.eval())(*batch.features(model, slice(0, 16), torch.device("cpu"))).chunk(2)
+            embedded = TrainingEncoder(model.eval())(*batch.features(model, slice(0, 16), torch.device("cpu"))).chunk(2)
         rows = pairs.rows[batch.pair_indices]
         expected = f.encode(corpus.sentences(rows[:, 0])), g.encode(corpus.sentences(rows[:, -1]))
-        assert all(np.abs(a.numpy() - b).max() < 1e-5 for a, b in zip(found, expected, strict=True))
+        assert all(np.abs(a.numpy() - b).max() < 1e-5 for a, b in zip(embedded, expected, strict=True))
 
 
 def test_a_gru_keeps_its_prompts_and_its_similarity(encoder, tmp_path):
@@ -213,7 +213,7 @@ def test_a_prompt_for_each_side_from_the_command_line(recipe, book_file, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--prompts", "query=x"], "unknown side of prompts 'query'"),
         (["--prompts", 'anchor="a'], "has no closing one"),
@@ -221,10 +221,10 @@ def test_a_prompt_for_each_side_from_the_command_line(recipe, book_file, tmp_pat
         (["--prompts", "anchor=a,positive=b", "--pairs", "contiguous"], "prompts of two kinds need pairs of two sides"),
     ],
 )
-def test_prompts_that_cannot_be(flags, said, recipe, book_file, tmp_path, capsys):
+def test_prompts_that_cannot_be(flags, message, recipe, book_file, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         train_bookcorpus.main(["--corpus", str(book_file), "--encoder", f"rnn:hidden=5,{RANDOM}", *TRAIN, *flags])
-    assert stopped.value.code == 2 and said in capsys.readouterr().err and not (tmp_path / "runs").exists()
+    assert stopped.value.code == 2 and message in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
 def test_cleaning_does_not_count_a_prompts_tokens(recipe, book_file, tmp_path):

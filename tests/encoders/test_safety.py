@@ -83,9 +83,13 @@ def test_paths_out_of_the_folder_are_refused(path, model):
 
 @pytest.mark.parametrize("file", ["router_config.json", "config.json"])
 def test_paths_and_classes_inside_a_router_are_looked_at_too(file, model):
-    for types, said in (({"a": "os.system"}, "os.system"), ({"../a": "os.system"}, "outside"), ({"a": 3}, "class 3")):
+    for types, message in (
+        ({"a": "os.system"}, "os.system"),
+        ({"../a": "os.system"}, "outside"),
+        ({"a": 3}, "class 3"),
+    ):
         (model / "1_LSTM" / file).write_text(json.dumps({"types": types}))
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             refuse_unsafe(model)
     for types in ("ab", [1], None):
         (model / "1_LSTM" / file).write_text(json.dumps({"types": types}))
@@ -156,7 +160,7 @@ def test_a_transformer_with_code_of_its_own_is_refused_without_a_question(encode
     config |= {"model_type": "of-its-own", "auto_map": {name: "own.Model" for name in ("AutoConfig", "AutoModel")}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "own.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\nclass Model: ...\n")
-    monkeypatch.setattr("builtins.input", lambda *given: pytest.fail("the user was asked"))
+    monkeypatch.setattr("builtins.input", lambda *arguments: pytest.fail("the user was asked"))
     for attempt in (load, _built):
         with pytest.raises(InputError):
             attempt(folder)
@@ -172,7 +176,7 @@ def test_code_for_masked_words_is_not_run_either(encoder, tmp_path, monkeypatch)
     (tmp_path / "t" / "own.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\nclass Model: ...\n")
     model = load(tmp_path / "t")
     (tmp_path / "t" / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr("builtins.input", lambda *given: pytest.fail("the user was asked"))
+    monkeypatch.setattr("builtins.input", lambda *arguments: pytest.fail("the user was asked"))
     with pytest.raises(InputError, match="mlm finds no masked language model"):
         MaskedWords(model)
     assert not (tmp_path / "mark").exists()

@@ -53,8 +53,8 @@ def test_log_best_table_and_command_have_one_score(objective, pairs, by, recipe,
     start = ["--corpus", str(book_file), "--encoder", f"static:{RANDOM}", "--towers", "2", "--pairs", pairs]
     recipe([*start, "--objective", objective, *TRAIN, "--out", "a"])
     printed = capsys.readouterr().out
-    said = "inner product" if by == "dot" else by
-    assert f"MRR of untrained, trained: f against g, by {said}" in printed
+    score_name = "inner product" if by == "dot" else by
+    assert f"MRR of untrained, trained: f against g, by {score_name}" in printed
     run = tmp_path / "a"
     rows = json.loads((run / "scores.json").read_text())["rows"]
     shape = {row["encoder"]: row["geometry"] for row in rows}
@@ -73,7 +73,7 @@ def test_log_best_table_and_command_have_one_score(objective, pairs, by, recipe,
     assert abs(both - by_hand) > 1e-3  # what the final table once had: [f; g] on both sides
 
     report = (run / "report.html").read_text()
-    assert f"MRR of trained: f against g, by {said}." in report
+    assert f"MRR of trained: f against g, by {score_name}." in report
     result = score_model(model, [], pair_texts)
     assert result["geometry"]["retrieval_mrr"] == pytest.approx(by_hand, abs=1e-6)
 

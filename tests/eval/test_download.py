@@ -67,7 +67,7 @@ def status(code: int) -> Answer:
     return lambda handler, before: send(handler, code, b"")
 
 
-def whole(content: bytes) -> Answer:
+def complete(content: bytes) -> Answer:
     return lambda handler, before: send(handler, 200, content)
 
 
@@ -120,10 +120,10 @@ def begin(folder: Path, content: bytes) -> Path:
 @pytest.mark.parametrize(
     ("answer", "ranges"),
     [
-        (whole(GOOD), [None]),
-        (first(status(500), status(429), whole(GOOD)), [None] * 3),
+        (complete(GOOD), [None]),
+        (first(status(500), status(429), complete(GOOD)), [None] * 3),
         (first(broken_off(GOOD, 20), ranged(GOOD)), [None, "bytes=20-"]),
-        (first(broken_off(GOOD, 20), whole(GOOD)), [None, "bytes=20-"]),  # a server without Range: begun anew
+        (first(broken_off(GOOD, 20), complete(GOOD)), [None, "bytes=20-"]),  # a server without Range: begun anew
         (first(broken_off(b"X" * len(GOOD), 20), ranged(GOOD)), [None, "bytes=20-", None]),  # the beginning was wrong
         (lambda handler, before: send(handler, 200, GOOD, Content_Length=""), [None]),  # length unknown
     ],
@@ -142,9 +142,9 @@ def test_a_file_arrives_whole_in_spite_of_passing_faults(server, tmp_path, answe
         (status(404), 1, "HTTP 404"),
         (status(204), 1, "HTTP 204"),
         (status(500), 3, "HTTP 500"),
-        (whole(GOOD.replace(b"fine", b"FINE")), 1, "wrong sha256 .* .3 lines where 3 are expected"),
-        (whole(GOOD[:-1]), 1, "offers 55 bytes where 56 are expected"),
-        (whole(b"<html>"), 1, "offers 6 bytes where 56 are expected"),
+        (complete(GOOD.replace(b"fine", b"FINE")), 1, "wrong sha256 .* .3 lines where 3 are expected"),
+        (complete(GOOD[:-1]), 1, "offers 55 bytes where 56 are expected"),
+        (complete(b"<html>"), 1, "offers 6 bytes where 56 are expected"),
         (lambda handler, before: send(handler, 200, GOOD * 9, Content_Length=""), 1, "sends more than 56 bytes"),
         (lambda handler, before: send(handler, 200, b"", Content_Length="56"), 3, "broke off after 0 of 56 bytes"),
         (lambda handler, before: handler.wfile.write(b"nonsense\r\n\r\n"), 3, "connection lost"),
@@ -154,23 +154,23 @@ def test_a_file_arrives_whole_in_spite_of_passing_faults(server, tmp_path, answe
 def test_what_is_not_the_file_leaves_nothing_and_is_named(server, tmp_path, answer, requests, reason):
     server.answers["/a"] = answer
     file = row(f"{server.url}/a")
-    [said] = download(tmp_path, [file])
+    [message] = download(tmp_path, [file])
     assert left(tmp_path) == [] and len(server.seen) == requests
-    assert re.search(f"{server.url}/a: {reason}", said), said
-    assert f"put the file with sha256 {file.sha256} (3 lines, 56 bytes) at {tmp_path / NAME}" in said
-    assert "\n" not in said
+    assert re.search(f"{server.url}/a: {reason}", message), message
+    assert f"put the file with sha256 {file.sha256} (3 lines, 56 bytes) at {tmp_path / NAME}" in message
+    assert "\n" not in message
 
 
 def test_what_a_broken_connection_leaves_is_gone_on_from_in_the_next_run(server, tmp_path):
     server.answers["/a"] = first(*[broken_off(GOOD, 20)] * 3, ranged(GOOD))
-    [said] = download(tmp_path, [row(f"{server.url}/a")])
-    assert "broke off after 20 of 56 bytes" in said and left(tmp_path) == [f"{NAME}.partial"]
+    [message] = download(tmp_path, [row(f"{server.url}/a")])
+    assert "broke off after 20 of 56 bytes" in message and left(tmp_path) == [f"{NAME}.partial"]
     assert download(tmp_path, [row(f"{server.url}/a")]) == []
     assert server.seen[-1] == ("/a", "bytes=20-") and left(tmp_path) == [NAME]
 
 
 @pytest.mark.parametrize(
-    ("there", "ranges"),
+    ("partial_content", "ranges"),
     [
         (GOOD[:30], ["bytes=30-"]),
         (GOOD, []),  # only the last step was missing
@@ -179,8 +179,8 @@ def test_what_a_broken_connection_leaves_is_gone_on_from_in_the_next_run(server,
         (b"X" * 30, ["bytes=30-", None]),
     ],
 )
-def test_a_partial_of_an_earlier_run_is_used_if_it_can_be(server, tmp_path, there, ranges):
-    begin(tmp_path, there)
+def test_a_partial_of_an_earlier_run_is_used_if_it_can_be(server, tmp_path, partial_content, ranges):
+    begin(tmp_path, partial_content)
     server.answers["/a"] = ranged(GOOD)
     assert download(tmp_path, [row(f"{server.url}/a")]) == []
     assert [asked for _, asked in server.seen] == ranges
@@ -190,8 +190,8 @@ def test_a_partial_of_an_earlier_run_is_used_if_it_can_be(server, tmp_path, ther
 @pytest.mark.parametrize(
     "answer",
     [
-        first(status(416), whole(GOOD)),
-        first(lambda handler, before: send(handler, 206, GOOD[5:], Content_Range="bytes 5-55/56"), whole(GOOD)),
+        first(status(416), complete(GOOD)),
+        first(lambda handler, before: send(handler, 206, GOOD[5:], Content_Range="bytes 5-55/56"), complete(GOOD)),
     ],
 )
 def test_a_server_that_cannot_go_on_there_is_asked_for_all(server, tmp_path, answer):
@@ -202,7 +202,7 @@ def test_a_server_that_cannot_go_on_there_is_asked_for_all(server, tmp_path, ans
     assert (tmp_path / NAME).read_bytes() == GOOD
 
 
-@pytest.mark.parametrize("answer", [status(404), whole(b"X" * len(GOOD)), broken_off(b"X" * len(GOOD), 20)])
+@pytest.mark.parametrize("answer", [status(404), complete(b"X" * len(GOOD)), broken_off(b"X" * len(GOOD), 20)])
 def test_the_next_place_is_asked(server, tmp_path, answer):
     server.answers |= {"/a": answer, "/b": ranged(GOOD)}
     assert download(tmp_path, [row(f"{server.url}/a", f"{server.url}/b")]) == []
@@ -210,34 +210,34 @@ def test_the_next_place_is_asked(server, tmp_path, answer):
 
 
 def test_a_right_file_is_not_fetched_again(server, tmp_path, capsys):
-    server.answers["/a"] = whole(GOOD)
-    for said in ("1 fetched, 0 already there, 0 not in place", "0 fetched, 1 already there, 0 not in place"):
+    server.answers["/a"] = complete(GOOD)
+    for summary in ("1 fetched, 0 already there, 0 not in place", "0 fetched, 1 already there, 0 not in place"):
         assert download(tmp_path, [row(f"{server.url}/a")]) == []
-        assert said in capsys.readouterr().err
+        assert summary in capsys.readouterr().err
     assert len(server.seen) == 1
 
 
 def test_a_wrong_file_in_place_is_never_overwritten(server, tmp_path):
     (tmp_path / NAME).parent.mkdir(parents=True)
     (tmp_path / NAME).write_bytes(b"mine")
-    server.answers["/a"] = whole(GOOD)
-    [said] = download(tmp_path, [row(f"{server.url}/a")])
+    server.answers["/a"] = complete(GOOD)
+    [message] = download(tmp_path, [row(f"{server.url}/a")])
     for part in (str(tmp_path / NAME), hashlib.sha256(b"mine").hexdigest(), row().sha256, "move it away and run"):
-        assert part in said
+        assert part in message
     assert (tmp_path / NAME).read_bytes() == b"mine" and server.seen == []
 
 
 def test_a_failing_file_does_not_stop_the_others(server, tmp_path):
-    server.answers["/a"] = whole(GOOD)
+    server.answers["/a"] = complete(GOOD)
     blocked = tmp_path / "blocked"
     blocked.write_bytes(b"a file, not a folder")
     (tmp_path / "folder").mkdir()
     paths = ["one", "two", "blocked/three", "folder", "four"]
     files = [row(f"{server.url}/{'gone' if path == 'two' else 'a'}", path=path) for path in paths]
     files.insert(4, row(path="nowhere"))
-    said = download(tmp_path, files)
+    messages = download(tmp_path, files)
     reasons = ["two could not be fetched", "three cannot be written", "folder is not a file", "no public copy is known"]
-    assert all(reason in sentence for reason, sentence in zip(reasons, said, strict=True)), said
+    assert all(reason in sentence for reason, sentence in zip(reasons, messages, strict=True)), messages
     assert left(tmp_path) == ["blocked", "four", "one"]
 
 
@@ -245,11 +245,11 @@ def test_a_host_that_cannot_be_reached_is_not_waited_for_again(server, tmp_path,
     calls: list[str] = []
     urlopen = module.urlopen
     monkeypatch.setattr(module, "urlopen", lambda r, timeout: calls.append(r.full_url) or urlopen(r, timeout=timeout))
-    server.answers["/b"] = whole(GOOD)
+    server.answers["/b"] = complete(GOOD)
     nobody = "http://127.0.0.1:9"  # the port "discard"
     files = [row(f"{nobody}/a", f"{server.url}/b", path="one"), row(f"{nobody}/c", path="two")]
-    [said] = download(tmp_path, files)
-    assert f"{nobody}/c: cannot be reached" in said and left(tmp_path) == ["one"]
+    [message] = download(tmp_path, files)
+    assert f"{nobody}/c: cannot be reached" in message and left(tmp_path) == ["one"]
     assert calls == [f"{nobody}/a"] * 3 + [f"{server.url}/b"]
 
 
@@ -281,7 +281,7 @@ def test_without_locks_each_process_has_its_own_partial(server, tmp_path, monkey
 @pytest.fixture
 def table(server, monkeypatch) -> list[DataFile]:
     """MR and CR as a table of one file each, on the server."""
-    server.answers |= {"/mr": whole(GOOD), "/cr": whole(b"good\n")}
+    server.answers |= {"/mr": complete(GOOD), "/cr": complete(b"good\n")}
     files = [row(f"{server.url}/mr"), row(f"{server.url}/cr", path="downstream/CR/custrev.pos", content=b"good\n")]
     monkeypatch.setattr("eval.tasks.checksums.FILES", tuple(files))
     return files
@@ -298,29 +298,29 @@ def test_the_command_brings_the_tasks_asked_for_and_says_the_terms(table, tmp_pa
     assert left(tmp_path) == [table[1].path]
     main([str(tmp_path)])
     assert left(tmp_path) == [file.path for file in reversed(table)]
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.endswith(f"{module.TERMS}\n")
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.endswith(f"{module.TERMS}\n")
 
 
 def test_the_command_ends_with_2_and_a_sentence_for_each_missing_file(table, server, tmp_path, capsys):
     del server.answers["/mr"]
     assert fails(tmp_path) == 2
-    [said] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert str(tmp_path / NAME) in said and f"{server.url}/mr: HTTP 404" in said
+    [error_line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert str(tmp_path / NAME) in error_line and f"{server.url}/mr: HTTP 404" in error_line
     assert left(tmp_path) == [table[1].path]
 
 
 def test_a_mirror_is_asked_first(table, server, tmp_path):
-    server.answers[f"/copy/{NAME}"] = whole(GOOD)
+    server.answers[f"/copy/{NAME}"] = complete(GOOD)
     main([str(tmp_path), "--mirror", f"{server.url}/copy/"])
     assert [path for path, _ in server.seen] == [f"/copy/{NAME}", "/copy/downstream/CR/custrev.pos", "/cr"]
 
 
 def test_the_list_fetches_nothing(table, server, tmp_path, capsys):
     main([str(tmp_path / "new"), "--list", "--tasks", "MR,CR"])
-    said = capsys.readouterr().out
-    assert said.splitlines()[0].split("\t") == [NAME, "56", table[0].sha256, f"{server.url}/mr"]
-    assert len(said.splitlines()) == 2 and server.seen == [] and not (tmp_path / "new").exists()
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0].split("\t") == [NAME, "56", table[0].sha256, f"{server.url}/mr"]
+    assert len(printed.splitlines()) == 2 and server.seen == [] and not (tmp_path / "new").exists()
     main([str(tmp_path), "--tasks", "MR"])
     capsys.readouterr()
     main([str(tmp_path), "--list", "--mirror", "http://own"])
@@ -335,7 +335,7 @@ def test_an_interrupted_download_ends_with_130_and_keeps_what_it_has(table, serv
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["new", "--tasks", "MR,SICKR"], "unknown task 'SICKR' (did you mean 'SICK-R'?); valid: CR, CR-sample, MPQA"),
         (["new", "--tasks", ","], "--tasks names no task; valid: transfer, sts, all, MR"),
@@ -348,13 +348,13 @@ def test_an_interrupted_download_ends_with_130_and_keeps_what_it_has(table, serv
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_write_nothing(
-    table, server, tmp_path, monkeypatch, capsys, arguments, said
+    table, server, tmp_path, monkeypatch, capsys, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
     Path("taken").write_text("a file")
     assert fails(*arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
     assert left(tmp_path) == ["taken"] and server.seen == []
 
 

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from eval import PROBES, Fold, Logistic, kfold, nested, split, stratified
-from eval.probes import Mlp
+from eval.probes import Mlp, MlpSettings
 from eval.probes.logistic import Regressions
 from eval.probes.mlp import optimiser
 from eval.probes.protocols import Knn
@@ -46,8 +46,8 @@ def nested_by_loops(x: np.ndarray, y: np.ndarray, folds: int) -> tuple[float, fl
         means = []
         for c in GRID:
             inner = StratifiedKFold(folds, shuffle=True, random_state=1111).split(x[train], y[train])
-            found = [fit(x[train][a], y[train][a], c).score(x[train][b], y[train][b]) for a, b in inner]
-            means.append(round(100 * float(np.mean(found)), 2))
+            accuracies = [fit(x[train][a], y[train][a], c).score(x[train][b], y[train][b]) for a, b in inner]
+            means.append(round(100 * float(np.mean(accuracies)), 2))
         best = GRID[int(np.argmax(means))]
         chosen.append(best)
         dev.append(max(means))
@@ -58,9 +58,9 @@ def nested_by_loops(x: np.ndarray, y: np.ndarray, folds: int) -> tuple[float, fl
 @pytest.mark.parametrize("scale", [0.02, 1.0, 30.0])
 def test_nested_cross_validation_equals_scikit_learns(scale):
     x, y = features(300, 12, scale)
-    found = nested(Logistic(DEVICE_NAME), x, y, folds=5)
-    assert (found.acc, found.devacc, found.chosen, found.folds) == nested_by_loops(x, y, 5)
-    assert 100 * (found.predicted == y).mean() == pytest.approx(found.acc, abs=0.5)
+    scores = nested(Logistic(DEVICE_NAME), x, y, folds=5)
+    assert (scores.acc, scores.devacc, scores.chosen, scores.folds) == nested_by_loops(x, y, 5)
+    assert 100 * (scores.predicted == y).mean() == pytest.approx(scores.acc, abs=0.5)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -74,10 +74,10 @@ def test_cross_validation_on_train_then_test_equals_scikit_learns(classes):
         means.append(round(100 * float(np.mean([fit(x[a], y[a], c).score(x[b], y[b]) for a, b in inner])), 2))
     best = grid[int(np.argmax(means))]
     model = fit(x[train], y[train], best)
-    found = kfold(Logistic(DEVICE_NAME), x, y, train, test, folds=5, seed=7)
-    assert found.chosen == [best] and found.devacc == max(means)
-    assert found.predicted.tolist() == model.predict(x[test]).tolist()
-    assert found.acc == round(100 * model.score(x[test], y[test]), 2)
+    scores = kfold(Logistic(DEVICE_NAME), x, y, train, test, folds=5, seed=7)
+    assert scores.chosen == [best] and scores.devacc == max(means)
+    assert scores.predicted.tolist() == model.predict(x[test]).tolist()
+    assert scores.acc == round(100 * model.score(x[test], y[test]), 2)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -86,9 +86,9 @@ def test_train_dev_test_equals_scikit_learns(classes):
     train, dev, test = np.arange(200), np.arange(200, 300), np.arange(300, 400)
     means = [round(100 * fit(x[train], y[train], c).score(x[dev], y[dev]), 2) for c in GRID]
     best = GRID[int(np.argmax(means))]
-    found = split(Logistic(DEVICE_NAME), x, y, train, dev, test)
-    assert (found.chosen, found.devacc) == ([best], max(means))
-    assert found.predicted.tolist() == fit(x[train], y[train], best).predict(x[test]).tolist()
+    scores = split(Logistic(DEVICE_NAME), x, y, train, dev, test)
+    assert (scores.chosen, scores.devacc) == ([best], max(means))
+    assert scores.predicted.tolist() == fit(x[train], y[train], best).predict(x[test]).tolist()
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -127,7 +127,7 @@ def test_many_fits_equal_each_alone(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "probe", [Logistic(DEVICE_NAME), Knn(3, DEVICE_NAME), Mlp(optim="adam,lr=0.1", device=DEVICE_NAME)]
+    "probe", [Logistic(DEVICE_NAME), Knn(3, DEVICE_NAME), Mlp(MlpSettings(optim="adam,lr=0.1"), DEVICE_NAME)]
 )
 def test_collapsed_and_separable_features(probe):
     y = np.arange(100) % 2
@@ -149,9 +149,9 @@ def test_features_of_any_scale_converge_to_the_same_objective(scale, classes):
     x = x * scale
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (found,) = Regressions(x, y, rows, DEVICE_NAME).predict([rows], [test], [0.25, 32.0])
+        (predictions,) = Regressions(x, y, rows, DEVICE_NAME).predict([rows], [test], [0.25, 32.0])
     if scale < 1e3:  # beyond that scikit-learn's own solvers do not converge
-        for c, labels in zip([0.25, 32.0], found, strict=True):
+        for c, labels in zip([0.25, 32.0], predictions, strict=True):
             model = LogisticRegression(C=c, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(x[rows], y[rows])
             assert (labels == model.predict(x[test])).mean() >= 0.99
 
@@ -160,9 +160,9 @@ def test_a_huge_column_does_not_hide_the_others():
     x, y = features(300, 3, 1.0)
     x = np.concatenate([x, 1e7 * np.random.default_rng(5).normal(size=(300, 1))], axis=1).astype(np.float32)
     rows, test = np.arange(200), np.arange(200, 300)
-    (found,) = Regressions(x, y, rows, DEVICE_NAME).predict([rows], [test], [1.0])
+    (predictions,) = Regressions(x, y, rows, DEVICE_NAME).predict([rows], [test], [1.0])
     small = fit(x[rows, :3], y[rows], 1.0).predict(x[test, :3])
-    assert (found[0] == small).mean() >= 0.95
+    assert (predictions[0] == small).mean() >= 0.95
 
 
 def upstream_mlp(
@@ -183,7 +183,7 @@ def upstream_mlp(
         order = np.random.permutation(len(train))
         held = int(0.05 * len(train))
         train, dev = fold.train[order[held:]], fold.train[order[:held]]
-    best, count, passes, stop, kept = -1.0, 0, 0, False, None
+    best, count, passes, stop, best_model = -1.0, 0, 0, False, None
     while not stop and passes <= 12:
         model.train()
         for _ in range(2):
@@ -198,25 +198,26 @@ def upstream_mlp(
         model.eval()
         accuracy = (model(data[dev]).argmax(1).numpy() == y[dev]).mean()
         if accuracy > best:
-            best, kept = accuracy, copy.deepcopy(model)
+            best, best_model = accuracy, copy.deepcopy(model)
         else:
             if count >= 1:
                 stop = True
             count += 1
     np.random.set_state(state)
     torch.set_rng_state(torch_state)
-    return kept(data[fold.test]).argmax(1).numpy()
+    return best_model(data[fold.test]).argmax(1).numpy()
 
 
 @pytest.mark.parametrize(("nhid", "dropout"), [(0, 0.0), (5, 0.0), (5, 0.3)])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_mlp_probe_equals_upstreams_fits_one_by_one(classes, nhid, dropout):
     x, y = features(150, 6, 1.0, classes)
-    probe = Mlp(nhid, batch_size=16, tenacity=1, epoch_size=2, max_epoch=12, dropout=dropout, device=DEVICE_NAME)
+    settings = MlpSettings(nhid, batch_size=16, tenacity=1, epoch_size=2, max_epoch=12, dropout=dropout)
+    probe = Mlp(settings, DEVICE_NAME)
     inner = [Fold(f.train, f.test, f.test) for f in stratified(y, np.arange(141), 4)]
     folds = [*inner, Fold(np.arange(100), np.arange(100, 150)), Fold(np.arange(20, 120), np.arange(20))]
-    found = probe.predict(x, y, folds, [1e-5, 1e-2])
-    for fold, labels in zip(folds, found, strict=True):
+    predictions = probe.predict(x, y, folds, [1e-5, 1e-2])
+    for fold, labels in zip(folds, predictions, strict=True):
         for value, got in zip([1e-5, 1e-2], labels, strict=True):
             expected = upstream_mlp(x, y, fold, value, nhid=nhid, dropout=dropout)
             assert (got != expected).sum() <= 1  # (in float32 a row on the border may fall to either side)
@@ -242,7 +243,7 @@ def test_random_states_are_left_alone_and_results_repeat(spec):
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("mlp:nhid=-1", "nhid"),
         ("mlp:optim=adamm", "unknown optim 'adamm'"),
@@ -254,13 +255,13 @@ def test_random_states_are_left_alone_and_results_repeat(spec):
         ("logistic:device=cpu", "unknown option"),
     ],
 )
-def test_wrong_probes_are_told(spec, said):
-    with pytest.raises(InputError, match=said):
+def test_wrong_probes_are_told(spec, message):
+    with pytest.raises(InputError, match=message):
         build(PROBES, spec, "probe", device="cpu")
 
 
 def test_an_optimisers_settings_stand_in_quotes():
-    assert build(PROBES, 'mlp:optim="adam,lr=0.01",nhid=3', "probe").settings["optim"] == "adam,lr=0.01"
+    assert build(PROBES, 'mlp:optim="adam,lr=0.01",nhid=3', "probe").settings.optim == "adam,lr=0.01"
 
 
 def test_optimisers_read_as_sentevals():

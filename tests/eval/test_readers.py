@@ -84,7 +84,7 @@ def test_unscored_pairs_are_dropped(folder):
 
 
 @pytest.mark.parametrize(
-    ("task", "content", "said"),
+    ("task", "content", "message"),
     [
         (SST, None, "missing; S needs it: 2 lines, a sentence, a tab and a label each, utf-8"),
         (SST, "", "t has 0 sentences where S has 2"),
@@ -99,16 +99,16 @@ def test_unscored_pairs_are_dropped(folder):
         (PAIRS, "g\tf\ty\ti\tfour\ta\tb\n", "t, line 1: score 'four' is no number"),
     ],
 )
-def test_wrong_files_are_told_by_line(folder, task, content, said):
+def test_wrong_files_are_told_by_line(folder, task, content, message):
     if content is not None:
         put(folder, content)
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         read(task, folder)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("pairs", "gold", "said"),
+    ("pairs", "gold", "message"),
     [
         ("a\tb\nc\td\n", "5\n", "STS.gs.a.txt has 1 lines where STS.input.a.txt has 2"),
         ("a\tb\nc d\n", "5\n4\n", "STS.input.a.txt, line 2: no tab"),
@@ -117,11 +117,11 @@ def test_wrong_files_are_told_by_line(folder, task, content, said):
         ("a\tb\n", None, "STS.gs.a.txt is missing; Y needs it: 2 scored lines, a score or nothing each"),
     ],
 )
-def test_wrong_sts_files_are_told(folder, pairs, gold, said):
+def test_wrong_sts_files_are_told(folder, pairs, gold, message):
     put(folder, pairs, "STS.input.a.txt")
     if gold is not None:
         put(folder, gold, "STS.gs.a.txt")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read(STS, folder)
 
 

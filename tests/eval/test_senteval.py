@@ -74,7 +74,7 @@ def test_geometry_of_stsb_by_its_definition(folder):
     def encode(texts, scale=10.0):
         return scale * letters.encode(texts) + [0, 0, 1]
 
-    found = stsb_geometry(data, encode)
+    geometry = stsb_geometry(data, encode)
     rows = [(a, b, g) for p in data.parts.values() for a, b, g in zip(p.first, p.second, p.gold, strict=True)]
 
     def point(text):
@@ -84,24 +84,27 @@ def test_geometry_of_stsb_by_its_definition(folder):
     near = [np.sum((point(a) - point(b)) ** 2) for a, b, g in rows if g > 4]
     assert (
         any(g == 4 for *_, g in rows)
-        and found["pairs"] == len(near)
-        and found["alignment"] == pytest.approx(np.mean(near))
+        and geometry["pairs"] == len(near)
+        and geometry["alignment"] == pytest.approx(np.mean(near))
     )
     points = [point(text) for a, b, _ in rows for text in (a, b)]
     potential = [np.exp(-2 * np.sum((p - q) ** 2)) for i, p in enumerate(points) for q in points[:i]]
-    assert found["uniformity"] == pytest.approx(np.log(np.mean(potential))) and found["sentences"] == len(points) == 260
-    assert found["mean_cosine"] == pytest.approx(np.mean([p @ q for i, p in enumerate(points) for q in points[:i]]))
+    assert (
+        geometry["uniformity"] == pytest.approx(np.log(np.mean(potential)))
+        and geometry["sentences"] == len(points) == 260
+    )
+    assert geometry["mean_cosine"] == pytest.approx(np.mean([p @ q for i, p in enumerate(points) for q in points[:i]]))
     dev = stsb_geometry(data, encode, "ge4", "dev")
     assert (dev["sentences"], dev["split"], dev["source"]) == (60, "dev", "STS-B dev")
     gold = data.parts["dev"].gold
     assert dev["pairs"] == sum(gold >= 4) > sum(gold > 4) and "at least 4" in dev["definition"]
-    assert 1 <= found["effective_rank"] <= 3
+    assert 1 <= geometry["effective_rank"] <= 3
 
 
 def test_a_broken_embedding_costs_its_task_only(folder):
     model = Counting()
-    whole = model.encode
-    model.encode = lambda texts, **_: np.where([["bad" in t] * 3 for t in texts], np.nan, whole(texts))
+    original_encode = model.encode
+    model.encode = lambda texts, **_: np.where([["bad" in t] * 3 for t in texts], np.nan, original_encode(texts))
     result = score_model(model, [read(TINY_TASK, folder), read(TINY_SPLIT, folder)], PAIRS)
     assert set(result["tasks"]) == {"TINY-SPLIT"} and "'a bad" in result["failed"]["TINY"]
     assert not result["averages"]["mean"]["complete"] and "geometry" in result["failed"]
@@ -122,12 +125,12 @@ def test_geometry_by_hand():
     def encode(texts):
         return np.array([vectors[t] for t in texts])
 
-    found = pair_geometry(encode, pairs)
-    assert found["alignment"] == pytest.approx((2 - 2**0.5 + 2) / 2)
+    geometry = pair_geometry(encode, pairs)
+    assert geometry["alignment"] == pytest.approx((2 - 2**0.5 + 2) / 2)
     near, far = np.exp(-2 * (2 - 2**0.5)), np.exp(-2 * 2)
-    assert found["uniformity"] == pytest.approx(np.log((2 * near + far) / 3))
-    assert found["uniformity_optimum"] == pytest.approx(-1.5750, abs=5e-5)
-    assert found["retrieval_mrr"] == pytest.approx((1 / 2 + 1 / 2) / 2)  # n is nearer to n, e nearer to ne
+    assert geometry["uniformity"] == pytest.approx(np.log((2 * near + far) / 3))
+    assert geometry["uniformity_optimum"] == pytest.approx(-1.5750, abs=5e-5)
+    assert geometry["retrieval_mrr"] == pytest.approx((1 / 2 + 1 / 2) / 2)  # n is nearer to n, e nearer to ne
     shape = similarity_histograms(encode, pairs)
     assert sum(shape["partners"]) == pytest.approx(1) and sum(shape["strangers"]) == pytest.approx(1)
 
@@ -215,7 +218,7 @@ def test_a_task_that_is_in_no_table_is_scored_and_shown(folder, run_folder, monk
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["no/such/model"], "no model 'no/such/model' here or on the hub"),
         (["."], "no modules.json"),
@@ -233,7 +236,7 @@ def test_a_task_that_is_in_no_table_is_scored_and_shown(folder, run_folder, monk
         (["RUN", "--probe", "mlp:seed=-1"], "seed must be between"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_2(arguments, said, folder, run_folder, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_sentence_and_exit_2(arguments, message, folder, run_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     (tmp_path / "file").write_text("")
     places = {"RUN": str(run_folder), "FILE": str(tmp_path / "file")}
@@ -245,7 +248,7 @@ def test_bad_input_is_one_sentence_and_exit_2(arguments, said, folder, run_folde
     monkeypatch.chdir(tmp_path)
     assert command(*arguments) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1 and "Traceback" not in error
+    assert message in error and error.count("\n") == 1 and "Traceback" not in error
 
 
 def test_it_runs_from_any_folder(tmp_path):

@@ -82,12 +82,12 @@ def test_the_parameters_are_the_documented_ones(data):
     assert isinstance(se.settings.probe, Mlp) and (se.settings.folds, se.settings.seed) == (5, 1111)
     assert isinstance(SE({"task_path": data, "usepytorch": False}, spy).settings.probe, Logistic)
     probe = SE({"task_path": data, "seed": 3, "classifier": {"nhid": 50, "optim": "adam,lr=0.01"}}, spy).settings.probe
-    assert (probe.settings["nhid"], probe.settings["optim"], probe.settings["seed"]) == (50, "adam,lr=0.01", 3)
+    assert (probe.settings.nhid, probe.settings.optim, probe.settings.seed) == (50, "adam,lr=0.01", 3)
     assert {"SICKRelatedness", "SICKEntailment", "STSBenchmark", "TREC"} <= set(se.list_tasks) == set(UPSTREAM)
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (lambda batch: np.ones((len(batch) + 1, 2)), r"returned an array of shape \(44, 2\) for a batch of 43"),
         (lambda batch: np.ones(len(batch)), r"shape \(43,\)"),
@@ -96,10 +96,10 @@ def test_the_parameters_are_the_documented_ones(data):
         (lambda batch: [["a"]] * len(batch), "returned an array of <U1"),
     ],
 )
-def test_a_wrong_batcher_is_told_before_any_fit(data, answer, said, monkeypatch):
+def test_a_wrong_batcher_is_told_before_any_fit(data, answer, message, monkeypatch):
     se = SE({"task_path": data}, lambda params, batch: answer(batch))
     monkeypatch.setattr("eval.probes.protocols.train_many", lambda *_, **__: pytest.fail("a fit was begun"))
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         se.eval("MR")
 
 
@@ -138,7 +138,7 @@ def test_a_list_goes_on_after_a_task_that_cannot_be_scored(data):
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "message"),
     [
         ({}, "no 'task_path'"),
         ({"task_path": "x", "classifier": {"optim": "adam"}}, "no 'nhid'"),
@@ -149,8 +149,8 @@ def test_a_list_goes_on_after_a_task_that_cannot_be_scored(data):
         ({"task_path": "x", "device": "cuda:77"}, "device 'cuda:77' cannot be used"),
     ],
 )
-def test_wrong_parameters_are_told(params, said):
-    with pytest.raises(InputError, match=said):
+def test_wrong_parameters_are_told(params, message):
+    with pytest.raises(InputError, match=message):
         SE(params, batcher)
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from torch import nn
 
-from eval.probes import regress
+from eval.probes import RegressorSettings, regress
 from eval.probes.relatedness import encode_scores
 from eval.sts import aggregate, correlate, cosines
 from tests.devices import COARSE, DEVICE, numbers
@@ -21,8 +21,8 @@ def test_cosines_by_hand():
 
 
 def test_ties_take_mean_ranks_and_constants_are_zero():
-    found = correlate(np.array([1.0, 2, 2, 3]), np.array([1.0, 2, 3, 4]))
-    assert found.spearman == pytest.approx(np.corrcoef([1, 2.5, 2.5, 4], [1, 2, 3, 4])[0, 1])
+    correlation = correlate(np.array([1.0, 2, 2, 3]), np.array([1.0, 2, 3, 4]))
+    assert correlation.spearman == pytest.approx(np.corrcoef([1, 2.5, 2.5, 4], [1, 2, 3, 4])[0, 1])
     constant = correlate(np.ones(4), np.array([1.0, 2, 3, 4]))
     assert (constant.pearson, constant.spearman) == (0, 0)
 
@@ -31,14 +31,14 @@ def test_all_mean_and_weighted_mean():
     rng = np.random.default_rng(0)
     gold = {"a": rng.normal(size=20), "b": rng.normal(size=60)}
     subsets = {name: (g + rng.normal(size=len(g)), g) for name, g in gold.items()}
-    found = aggregate(subsets)
+    aggregated = aggregate(subsets)
     each = [spearmanr(*pair).statistic for pair in subsets.values()]
     scores, joined = (np.concatenate([pair[i] for pair in subsets.values()]) for i in (0, 1))
-    assert found["spearman"] == pytest.approx(100 * spearmanr(scores, joined).statistic)
-    assert found["pearson"] == pytest.approx(100 * pearsonr(scores, joined).statistic)
-    assert found["spearman_mean"] == pytest.approx(100 * sum(each) / 2)
-    assert found["spearman_wmean"] == pytest.approx(100 * (each[0] * 20 + each[1] * 60) / 80)
-    assert found["n"] == 80 and found["subsets"]["b"]["n"] == 60
+    assert aggregated["spearman"] == pytest.approx(100 * spearmanr(scores, joined).statistic)
+    assert aggregated["pearson"] == pytest.approx(100 * pearsonr(scores, joined).statistic)
+    assert aggregated["spearman_mean"] == pytest.approx(100 * sum(each) / 2)
+    assert aggregated["spearman_wmean"] == pytest.approx(100 * (each[0] * 20 + each[1] * 60) / 80)
+    assert aggregated["n"] == 80 and aggregated["subsets"]["b"]["n"] == 60
 
 
 def test_scores_are_shares_of_their_neighbours():
@@ -69,14 +69,14 @@ def by_autograd(train, dev, test, seed: int, passes: int) -> tuple[np.ndarray, f
         done += 5
         pearson = pearsonr(model(dev_x).detach().numpy() @ scale, dev[1]).statistic
         if pearson > best:
-            best, kept = pearson, copy.deepcopy(model)
+            best, best_model = pearson, copy.deepcopy(model)
         else:
             if count >= 1:
                 stop = True
             count += 1
     np.random.set_state(state)
     torch.set_rng_state(torch_state)
-    return kept(test_x).detach().numpy() @ scale, best
+    return best_model(test_x).detach().numpy() @ scale, best
 
 
 @numbers
@@ -86,10 +86,10 @@ def test_the_regressor_equals_autograds_and_leaves_random_states_alone():
     gold = (3 + x @ rng.normal(size=7) / 2 + rng.normal(size=130) / 3).clip(1, 5)
     train, dev, test = (x[:70], gold[:70]), (x[70:100], gold[70:100]), x[100:]
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    found = regress(train, dev, test, 5, str(DEVICE), batch_size=16, round_size=5, tenacity=1, max_epoch=60)
+    regression = regress(train, dev, test, RegressorSettings(5, 16, 5, 1, 60), str(DEVICE))
     assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
     predicted, best = by_autograd(train, dev, test, seed=5, passes=60)
-    assert found.predicted == pytest.approx(predicted, abs=COARSE) and found.devpearson == pytest.approx(
+    assert regression.predicted == pytest.approx(predicted, abs=COARSE) and regression.devpearson == pytest.approx(
         best, abs=COARSE
     )
-    assert correlate(found.predicted, gold[100:]).pearson > 0.5
+    assert correlate(regression.predicted, gold[100:]).pearson > 0.5

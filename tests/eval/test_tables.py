@@ -35,8 +35,8 @@ def test_mcnemar_by_hand():
     p = 2 * sum(comb(6, i) for i in (0, 1)) / 2**6
     assert mcnemar(a, b) == (5, 1, pytest.approx(p)) and mcnemar(b, a) == (1, 5, pytest.approx(p))
     assert mcnemar(a, a) == (0, 0, 1.0)
-    found = compare({"x": {"MR": a, "CR": a}, "y": {"MR": b}, "z": {"MR": a}})
-    assert [(r["task"], r["a"], r["b"], r["only_a"]) for r in found] == [
+    comparison = compare({"x": {"MR": a, "CR": a}, "y": {"MR": b}, "z": {"MR": a}})
+    assert [(r["task"], r["a"], r["b"], r["only_a"]) for r in comparison] == [
         ("MR", "x", "y", 5),
         ("MR", "x", "z", 0),
         ("MR", "y", "z", 1),
@@ -44,9 +44,9 @@ def test_mcnemar_by_hand():
 
 
 def test_averages_are_the_papers_sevens_and_say_what_they_lack():
-    found = averages(SEVEN | STS, {})
-    assert found["transfer"] == {"value": 83.0, "of": list(GROUPS["transfer"]), "complete": True, "missing": []}
-    assert found["sts"]["value"] == 73.0 and set(found) == {"transfer", "sts"}
+    group_means = averages(SEVEN | STS, {})
+    assert group_means["transfer"] == {"value": 83.0, "of": list(GROUPS["transfer"]), "complete": True, "missing": []}
+    assert group_means["sts"]["value"] == 73.0 and set(group_means) == {"transfer", "sts"}
     short = averages({k: v for k, v in SEVEN.items() if k != "MRPC"}, {"MRPC": "gone"})
     assert short["transfer"]["value"] == 82.5 and short["transfer"]["missing"] == ["MRPC"]
     assert not short["transfer"]["complete"]
@@ -68,32 +68,39 @@ def test_a_few_tasks_are_one_table_and_many_a_table_a_kind():
 
 
 def test_what_is_missing_is_seen():
-    found = tables({"a": result({"MR": {"acc": 70.0}, "CR": {"acc": 80.0}}, ("SUBJ",))})
-    assert found[0].lines[0][2:6] == ["70.00", "80.00", "-", "75.00*"]
-    assert "* incomplete: without SUBJ" in as_text(found)
-    assert "\\* incomplete" in as_markdown(found) and "% * incomplete" in as_latex(found)
+    score_tables = tables({"a": result({"MR": {"acc": 70.0}, "CR": {"acc": 80.0}}, ("SUBJ",))})
+    assert score_tables[0].lines[0][2:6] == ["70.00", "80.00", "-", "75.00*"]
+    assert "* incomplete: without SUBJ" in as_text(score_tables)
+    assert "\\* incomplete" in as_markdown(score_tables) and "% * incomplete" in as_latex(score_tables)
 
 
 def test_every_format_holds_the_scores():
     results = {"runs/a_1": result({"MR": {"acc": 71.25}}), "b|c": result({"MR": {"acc": 72.5}})}
     comparison = [{"task": "MR", "a": "runs/a_1", "b": "b|c", "only_a": 1, "only_b": 9, "p": 0.0215}]
-    found = tables(results, comparison)
+    score_tables = tables(results, comparison)
     for render in (as_text, as_markdown, as_latex):
-        assert {"71.25", "72.50", "0.021"} <= set(render(found).replace("|", " ").split())
-    assert "b\\|c" in as_markdown(found) and "runs/a\\_1 &" in as_latex(found)
-    markdown = [line for line in as_markdown(found).splitlines() if line.startswith("|")]
+        assert {"71.25", "72.50", "0.021"} <= set(render(score_tables).replace("|", " ").split())
+    assert "b\\|c" in as_markdown(score_tables) and "runs/a\\_1 &" in as_latex(score_tables)
+    markdown = [line for line in as_markdown(score_tables).splitlines() if line.startswith("|")]
     assert all(line.replace("\\|", "").count("|") == markdown[0].count("|") for line in markdown[:4])
     rows = list(csv.DictReader(io.StringIO(as_csv(results, comparison))))
     assert [row["MR"] for row in rows] == ["71.25", "72.5"] and rows[1]["MR_p"] == "0.0215" and rows[0]["MR_p"] == ""
 
 
 def test_tasks_of_ones_own_that_are_in_no_table():
-    own = {"MINE": {"acc": 70.0}, "YOURS": {"acc": 80.0}, "PAIRS": {"spearman": 50.0}, "MR": {"acc": 90.0}}
-    assert averages(own, {})["mean"] == {"value": 80.0, "of": ["MINE", "YOURS", "MR"], "complete": True, "missing": []}
+    scores = {"MINE": {"acc": 70.0}, "YOURS": {"acc": 80.0}, "PAIRS": {"spearman": 50.0}, "MR": {"acc": 90.0}}
+    assert averages(scores, {})["mean"] == {
+        "value": 80.0,
+        "of": ["MINE", "YOURS", "MR"],
+        "complete": True,
+        "missing": [],
+    }
     task = Task("LOST", "what failed", "split", "tab_label", ())
-    lacking = averages(own, {"LOST": "why", "geometry": "why"}, [task])["mean"]
+    lacking = averages(scores, {"LOST": "why", "geometry": "why"}, [task])["mean"]
     assert lacking["value"] == 80.0 and lacking["missing"] == ["LOST"]
-    shown = format_table({"a": {"dimension": 3, "tasks": own, "averages": averages(own, {}), "geometry": None}})
+    shown = format_table({"a": {"dimension": 3, "tasks": scores, "averages": averages(scores, {}), "geometry": None}})
     assert "MR   MINE  YOURS" in shown and "PAIRS" in shown and "70.00" in shown
-    line = as_csv({"a": {"dimension": 3, "tasks": own, "averages": averages(own, {}), "geometry": None}}).splitlines()
+    line = as_csv(
+        {"a": {"dimension": 3, "tasks": scores, "averages": averages(scores, {}), "geometry": None}}
+    ).splitlines()
     assert line[0].startswith("encoder,dimension,MINE,YOURS,PAIRS,MR") and line[1].startswith("a,3,70.0,80.0,50.0,90.0")

@@ -73,16 +73,16 @@ def test_packed_equals_padded_in_values_and_gradients(kind, offset, tmp_path):
         out = embedder(dict(features))
         out.square().sum().backward()
         slopes.append((out, [p.grad.clone() for p in model.parameters() if p.grad is not None]))
-    for out, found in slopes[1:]:
+    for out, gradients in slopes[1:]:
         assert torch.allclose(out, slopes[0][0], atol=DOUBLE)
-        assert all(torch.allclose(a, b, atol=DOUBLE) for a, b in zip(found, slopes[0][1], strict=True))
+        assert all(torch.allclose(a, b, atol=DOUBLE) for a, b in zip(gradients, slopes[0][1], strict=True))
     assert model[0].auto_model.config._attn_implementation == "sdpa"  # as it was
 
 
 def test_a_model_that_cannot_be_packed_is_padded(tmp_path, monkeypatch):
     model = little("bert", tmp_path)
 
-    def stubborn(*given, **more):
+    def stubborn(*arguments, **more):
         raise TypeError("no such argument")
 
     monkeypatch.setattr("sentemb.forward.packed.packed_forward", stubborn)
@@ -119,9 +119,9 @@ def test_dropout_has_its_probability_scale_and_gradient(p, dtype):
 @numbers
 def test_dropout_masks_are_independent():
     seed_dropout(3)
-    kept = (drop(ones(200_000), 0.5) > 0).double()
+    keep_mask = (drop(ones(200_000), 0.5) > 0).double()
     for lag in (1, 2, 3, 4, 7, 64):
-        assert abs(float(((kept[lag:] - 0.5) * (kept[:-lag] - 0.5)).mean()) * 4) < 0.02
+        assert abs(float(((keep_mask[lag:] - 0.5) * (keep_mask[:-lag] - 0.5)).mean()) * 4) < 0.02
 
 
 @numbers
@@ -162,8 +162,8 @@ def test_two_towers_are_f_and_g_each_of_unit_length_and_come_back(encoder, tmp_p
     ]
     features = features_of(model)
     x, y = TrainingEncoder(model.eval())(dict(features), dict(features)).chunk(2)
-    for found, tower in ((x, f), (y, g)):
-        assert np.allclose(found.detach().cpu(), encode(tower), atol=SINGLE)
+    for embeddings, tower in ((x, f), (y, g)):
+        assert np.allclose(embeddings.detach().cpu(), encode(tower), atol=SINGLE)
 
 
 def encode(model):

@@ -16,7 +16,7 @@ SHAPES = [(1, 1), (1, 5), (7, 4), (9, 9), (12, 30)]
 @pytest.fixture(params=[3, 4, 100], autouse=True)
 def tiles(request, monkeypatch):
     monkeypatch.setattr(tiled_scores, "BLOCK", request.param)
-    monkeypatch.setattr(tiled_scores, "WHOLE", 1)
+    monkeypatch.setattr(tiled_scores, "TILE_SCORES", 1)
     monkeypatch.setattr(tiled_scores, "ROWS", request.param)
 
 
@@ -26,20 +26,20 @@ def rows(n: int, seed: int) -> torch.Tensor:
 
 
 def left_out(n: int, m: int) -> tuple[CandidateMask, torch.Tensor]:
-    """An edit with copies, a kept and a banned column a row, and the mask it should amount to."""
+    """An edit with copies, a positive and a banned column a row, and the mask it should amount to."""
     kin, ids = arange(n)[:, None] % 4, arange(m) % 4
-    kept, never = arange(n) % m, (arange(n) + 1) % m
+    positives, never = arange(n) % m, (arange(n) + 1) % m
     mask = kin == ids
-    mask[arange(n), kept] = False
+    mask[arange(n), positives] = False
     mask[arange(n), never] = True
-    return CandidateMask(kin, ids, kept[:, None], never[:, None]), mask
+    return CandidateMask(kin, ids, positives[:, None], never[:, None]), mask
 
 
-def compare(found: torch.Tensor, expected: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> None:
+def compare(tiled_sums: torch.Tensor, expected: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> None:
     """Values and, for a random direction, gradients."""
-    assert torch.allclose(found, expected, atol=DOUBLE)
-    weights = normal(len(found), seed=9)
-    total = [torch.where(out.isneginf(), 0, out * weights).sum() for out in (found, expected)]
+    assert torch.allclose(tiled_sums, expected, atol=DOUBLE)
+    weights = normal(len(tiled_sums), seed=9)
+    total = [torch.where(out.isneginf(), 0, out * weights).sum() for out in (tiled_sums, expected)]
     slopes = [torch.autograd.grad(t, inputs, retain_graph=True, allow_unused=True) for t in total]
     for mine, theirs in zip(*slopes, strict=True):
         assert torch.allclose(mine, theirs.nan_to_num() if theirs is not None else torch.zeros_like(mine), atol=DOUBLE)
@@ -51,8 +51,8 @@ def test_log_sum_exp(n, m, edited):
     a, b, by_row, by_column = rows(n, 0), rows(m, 1), rows(n, 2)[:, 0], rows(m, 3)[:, 0]
     edit, mask = left_out(n, m) if edited else (None, zeros(n, m, dtype=torch.bool))
     dense = (1.5 * a @ b.T + by_row[:, None] + by_column).masked_fill(mask, -math.inf)
-    found = log_sum_exp(a, b, edit, 1.5, by_row, by_column)
-    compare(found, dense.logsumexp(dim=1), (a, b, by_row, by_column))
+    tiled_sums = log_sum_exp(a, b, edit, 1.5, by_row, by_column)
+    compare(tiled_sums, dense.logsumexp(dim=1), (a, b, by_row, by_column))
 
 
 @pytest.mark.parametrize(("n", "m"), SHAPES)
@@ -92,8 +92,8 @@ def test_each_unordered_pair_once(n):
     dense = (a @ a.T).masked_fill(below, -math.inf)
     compare(log_sum_exp(a, a, above=True), dense.logsumexp(dim=1), (a,))
     over_rows, over_columns = log_sum_exp_both(a, a, above=True)
-    whole = (a @ a.T).masked_fill(eye(n, dtype=torch.bool), -math.inf).logsumexp(dim=1)
-    compare(torch.stack([over_rows, over_columns]).logsumexp(dim=0), whole, (a,)) if n > 1 else None
+    row_sums = (a @ a.T).masked_fill(eye(n, dtype=torch.bool), -math.inf).logsumexp(dim=1)
+    compare(torch.stack([over_rows, over_columns]).logsumexp(dim=0), row_sums, (a,)) if n > 1 else None
 
 
 @pytest.mark.parametrize(("n", "m"), SHAPES)
@@ -105,10 +105,10 @@ def test_the_nearest_and_their_sum(n, m, share):
     scores = (a @ b.T).masked_fill(mask, -math.inf)
     expected, counts = [], []
     for row in scores:
-        there = row[~row.isneginf()].sort(descending=True).values
-        kept = there[: math.ceil(share * len(there) - 1e-9)]
-        expected.append(kept.sum())
-        counts.append(len(kept))
+        ranked_scores = row[~row.isneginf()].sort(descending=True).values
+        top_scores = ranked_scores[: math.ceil(share * len(ranked_scores) - 1e-9)]
+        expected.append(top_scores.sum())
+        counts.append(len(top_scores))
     total, counted = sum_above(a, b, floor, edit)
     assert counted.tolist() == counts
     compare(total, torch.stack(expected), (a, b))

@@ -42,7 +42,7 @@ WORDS = [
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def temporary_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
 
 
@@ -50,11 +50,11 @@ def own_cache(tmp_path, monkeypatch):
 def documents() -> list[list[str]]:
     """Random short sentences with copies, two of them neighbours, and some that stand out."""
     rng = np.random.default_rng(0)
-    found = [[" ".join(rng.choice(WORDS, rng.integers(1, 12))) for _ in range(40)] for _ in range(6)]
-    found[0][5:8] = ["the end", "the end", "the end"]
-    found[1][3:6] = [SCRIPT, "\ufffd what", "Москва слезам не верит"]
-    found[2][0], found[2][9], found[3][30] = "Chapter One", "12 34 56 -- ?", "cat 🜁 🜁x dog"
-    return found
+    sentences = [[" ".join(rng.choice(WORDS, rng.integers(1, 12))) for _ in range(40)] for _ in range(6)]
+    sentences[0][5:8] = ["the end", "the end", "the end"]
+    sentences[1][3:6] = [SCRIPT, "\ufffd what", "Москва слезам не верит"]
+    sentences[2][0], sentences[2][9], sentences[3][30] = "Chapter One", "12 34 56 -- ?", "cat 🜁 🜁x dog"
+    return sentences
 
 
 @pytest.fixture
@@ -73,11 +73,11 @@ def vocabulary(tmp_path) -> str:
 
 
 def opened(corpus: str, vocabulary: str, max_length: int, clean: str = "none") -> Text:
-    found = open_corpus(corpus, progress=False)
-    _, tokenizer = tokenizer_named(vocabulary, found)
-    tokens = found.tokens(tokenizer, max_length)
-    kept = clean_corpus(found, tokens, build(CLEANINGS, clean, "clean"), 0, max_length)
-    return Text(found, tokens, tokenizer, max_length, 0, kept)
+    loaded_corpus = open_corpus(corpus, progress=False)
+    _, tokenizer = tokenizer_named(vocabulary, loaded_corpus)
+    tokens = loaded_corpus.tokens(tokenizer, max_length)
+    cleaning_result = clean_corpus(loaded_corpus, tokens, build(CLEANINGS, clean, "clean"), 0, max_length)
+    return Text(loaded_corpus, tokens, tokenizer, max_length, 0, cleaning_result)
 
 
 def number(section: Section, label: str) -> int:
@@ -105,10 +105,12 @@ def test_a_sample_of_the_long_sentences_stands_for_all(corpus, vocabulary, monke
 def test_copies_are_those_of_a_slow_count(corpus, documents, vocabulary, monkeypatch, at_once):
     monkeypatch.setattr(sections, "SORTED", at_once)  # one bucket, or eight
     text = opened(corpus, vocabulary, 40)
-    said = [(d, " ".join(text.tokenizer.encode(s).tokens)) for d, document in enumerate(documents) for s in document]
-    section, counts = sections.copies(text), Counter(s for _, s in said)
-    assert number(section, "of an earlier sentence") == len(said) - len(counts)
-    assert number(section, "of one in the same document") == len(said) - len(set(said))
+    tokenized = [
+        (d, " ".join(text.tokenizer.encode(s).tokens)) for d, document in enumerate(documents) for s in document
+    ]
+    section, counts = sections.copies(text), Counter(s for _, s in tokenized)
+    assert number(section, "of an earlier sentence") == len(tokenized) - len(counts)
+    assert number(section, "of one in the same document") == len(tokenized) - len(set(tokenized))
     assert [int(row[0]) for row in section.rows] == sorted(counts.values(), reverse=True)[:20]
     for times, sentence in section.rows:
         assert counts[" ".join(text.tokenizer.encode(sentence).tokens)] == int(times)
@@ -116,12 +118,12 @@ def test_copies_are_those_of_a_slow_count(corpus, documents, vocabulary, monkeyp
 
 def test_pairs_are_those_of_a_slow_count(corpus, documents, vocabulary):
     text = opened(corpus, vocabulary, 40, "drop:min_tokens=3,letters=0.5,duplicates=document")
-    section, kept, row = sections.paired(text, True, 0), text.kept.mask, 0
+    section, mask, row = sections.paired(text, True, 0), text.cleaned.mask, 0
     alike = lost = ends = inside = 0
     for document in documents:
         ids = [text.tokenizer.encode(s).ids for s in document]
         alike += sum(a == b for a, b in pairwise(ids))
-        lost += sum(not (kept[row + i] and kept[row + i + 1]) for i in range(len(document) - 1))
+        lost += sum(not (mask[row + i] and mask[row + i + 1]) for i in range(len(document) - 1))
         marks = [None in cut([s], True) for s in document]
         ends, inside, row = ends + sum(marks), inside + sum(marks[1:]), row + len(document)
     assert number(section, "pairs") == 6 * 39
@@ -158,10 +160,13 @@ def test_characters_are_those_of_a_slow_count(corpus, vocabulary):
 def test_one_large_document_is_warned_of(tmp_path, vocabulary, monkeypatch):
     monkeypatch.setattr(sections, "LARGE", 50)
     (tmp_path / "one.txt").write_text("".join(f"the cat saw {i} fish\n" for i in range(60)), encoding="utf-8")
-    for spec, told in ((str(tmp_path / "one.txt"), 1), (f"lines:path={tmp_path / 'one.txt'},boundaries=true", 0)):
-        found = list(inspect(spec, vocabulary, timed=False))
-        assert sum("boundaries=true" in note for note in found[0].notes) == told
-        assert "pairs boundaries=true would cut" in dict(found[-1].facts)
+    for spec, warning_count in (
+        (str(tmp_path / "one.txt"), 1),
+        (f"lines:path={tmp_path / 'one.txt'},boundaries=true", 0),
+    ):
+        report = list(inspect(spec, vocabulary, timed=False))
+        assert sum("boundaries=true" in note for note in report[0].notes) == warning_count
+        assert "pairs boundaries=true would cut" in dict(report[-1].facts)
 
 
 def test_the_command_prints_and_writes_the_same_twice(corpus, vocabulary, tmp_path, capsys):
@@ -194,16 +199,16 @@ def test_what_steers_a_terminal_is_taken_out():
 def test_a_page_that_is_not_ours_is_left_alone(corpus, tmp_path, capsys):
     page = tmp_path / "page.html"
     page.write_text("mine")
-    for given in (page, tmp_path, tmp_path / "nowhere" / "page.html"):
+    for page_path in (page, tmp_path, tmp_path / "nowhere" / "page.html"):
         with pytest.raises(SystemExit, match="2"):
-            main([corpus, "--no-time", "--page", str(given)])
-        said = capsys.readouterr()
-        assert said.err.startswith("error: --page") and said.err.count("\n") == 1 and not said.out
+            main([corpus, "--no-time", "--page", str(page_path)])
+        printed = capsys.readouterr()
+        assert printed.err.startswith("error: --page") and printed.err.count("\n") == 1 and not printed.out
     assert page.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
-    "given",
+    "arguments",
     [
         ["nothing-there"],
         ["CORPUS", "--tokenizer", "learned:many"],
@@ -214,12 +219,12 @@ def test_a_page_that_is_not_ours_is_left_alone(corpus, tmp_path, capsys):
         ["CORPUS", "--seed", "-1"],
     ],
 )
-def test_what_cannot_be_used_is_told_in_a_sentence(given, corpus, tmp_path, capsys):
+def test_what_cannot_be_used_is_told_in_a_sentence(arguments, corpus, tmp_path, capsys):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "tokenizer.json").write_text("{}")
     names = {"CORPUS": corpus, "FOLDER": str(tmp_path / "broken")}
     with pytest.raises(SystemExit, match="2"):
-        main([*(names.get(part, part) for part in given), "--no-time", "--no-page"])
+        main([*(names.get(part, part) for part in arguments), "--no-time", "--no-page"])
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(error) == 1
 
@@ -244,5 +249,5 @@ def test_real_books(real_data: Path, tmp_path: Path):
     (tmp_path / "books").mkdir()
     for book in sorted((real_data / "books").rglob("*.txt"), key=lambda path: path.stat().st_size)[:3]:
         shutil.copy(book, tmp_path / "books")
-    found = list(inspect(str(tmp_path / "books"), timed=False))
-    assert number(found[0], "documents") == 3 and number(found[1], "without a token") == 0
+    report = list(inspect(str(tmp_path / "books"), timed=False))
+    assert number(report[0], "documents") == 3 and number(report[1], "without a token") == 0

@@ -29,7 +29,7 @@ def tiles(request, monkeypatch):
     """Everything once in one tile and once in tiles of four."""
     if request.param == "many tiles":
         monkeypatch.setattr(tiled_scores, "BLOCK", 4)
-        monkeypatch.setattr(tiled_scores, "WHOLE", 8)
+        monkeypatch.setattr(tiled_scores, "TILE_SCORES", 8)
         monkeypatch.setattr(tiled_scores, "ROWS", 2)
 
 
@@ -63,11 +63,12 @@ U = slow.unit
 
 
 def contrast_case(spec: str, extras: Extras | None = None, raw: bool = False, **options) -> Case:
-    given = {"ids": IDS} if extras and extras.ids is not None else {}
+    slow_extras = {"ids": IDS} if extras and extras.ids is not None else {}
     if extras and extras.negatives is not None:
-        given["hard"] = [extras.negatives[i].tolist() if raw else U(extras.negatives[i]) for i in range(6)]
+        hard = [extras.negatives[i].tolist() if raw else U(extras.negatives[i]) for i in range(6)]
+        slow_extras["hard"] = hard, options.pop("weight", 0.0)
     to = rows if raw else U
-    return Case(spec, lambda x, y: slow.contrast(to(x), to(y), **options, **given), extras)
+    return Case(spec, lambda x, y: slow.contrast(to(x), to(y), **options, **slow_extras), extras)
 
 
 def both_uniform(x, y, t, sides, ids=(None, None)):
@@ -116,16 +117,16 @@ CASES = {
         contrast_case("infonce", tau=0.05),
         contrast_case("infonce:temperature=0.3", with_ids, tau=0.3),
         contrast_case("infonce:temperature=0.3,symmetric=yes", with_ids, tau=0.3, symmetric=True),
-        contrast_case("infonce:temperature=0.3,own_side=yes", with_ids, tau=0.3, own=True),
+        contrast_case("infonce:temperature=0.3,same_side=yes", with_ids, tau=0.3, same_side=True),
         contrast_case("infonce:temperature=0.3,hard_weight=1.5", with_hard, tau=0.3, weight=1.5),
         contrast_case("infonce:score=dot,temperature=2,learn=yes", raw=True, tau=2),
-        contrast_case("ntxent:temperature=0.4", tau=0.4, symmetric=True, own=True),
-        contrast_case("ntxent", with_ids, tau=0.1, symmetric=True, own=True),
+        contrast_case("ntxent:temperature=0.4", tau=0.4, symmetric=True, same_side=True),
+        contrast_case("ntxent", with_ids, tau=0.1, symmetric=True, same_side=True),
         contrast_case("hard_negatives:temperature=0.3", with_hard, tau=0.3),
         contrast_case("hard_negatives:weight=0.7", replace(with_hard, ids=None), weight=0.7),
         contrast_case("dpr", with_hard, raw=True, tau=1),
-        contrast_case("dcl", tau=0.1, symmetric=True, own=True, decoupled=True),
-        contrast_case("dcl:temperature=0.5", with_ids, tau=0.5, symmetric=True, own=True, decoupled=True),
+        contrast_case("dcl", tau=0.1, symmetric=True, same_side=True, decoupled=True),
+        contrast_case("dcl:temperature=0.5", with_ids, tau=0.5, symmetric=True, same_side=True, decoupled=True),
         Case("cmc", lambda x, y: 2 * slow.contrast(U(x), U(y), 0.07, symmetric=True)),
         Case("supcon", lambda x, y: slow.supcon(U(x), U(y), 0.07, list(range(6)))),
         Case("supcon:temperature=0.5", lambda x, y: slow.supcon(U(x), U(y), 0.5, LABELS, [r[:2] for r in IDS]),
@@ -231,7 +232,7 @@ def test_a_collapsed_batch_costs_what_guessing_does(name):
 @pytest.mark.parametrize(
     ("spec", "hard", "runs"),
     [("infonce:symmetric=yes", 1, False), ("infonce:hard_weight=3", 2, False), ("hard_negatives:weight=-1", 1, False),
-     ("infonce:own_side=yes,symmetric=yes", 0, False), ("cpc", 0, True), ("cpc:offsets=2", 0, True),
+     ("infonce:same_side=yes,symmetric=yes", 0, False), ("cpc", 0, True), ("cpc:offsets=2", 0, True),
      ("joint_infonce:diagonal=zero", 0, True), ("joint_infonce:diagonal=in", 0, True)],
 )  # fmt: skip
 def test_the_reference_is_the_loss_of_rows_all_alike(spec, hard, runs):
@@ -267,7 +268,7 @@ def test_a_collapsed_batch_of_the_others(spec):
 
 SPECS = [
     *OBJECTIVES, "infonce:symmetric=yes,temperature=0.001", "infonce:temperature=1000",
-    "infonce:own_side=yes,learn=yes", "infonce:score=dot,temperature=1", "ntxent:temperature=0.001",
+    "infonce:same_side=yes,learn=yes", "infonce:score=dot,temperature=1", "ntxent:temperature=0.001",
     "dcl:temperature=0.001", "supcon:temperature=1000",
     "align_uniform:alpha=0.5", "align_uniform:t=50", "mix:align=1,uniform=1,alpha=1", "hard:temperature=0.001,top=1",
     "joint_infonce:diagonal=in,temperature=0.001", "cpc:offsets=3", "moco:in_batch=yes,symmetric=yes",
@@ -346,8 +347,8 @@ def test_the_learned_temperature_learns_and_is_told(views):
     objective(*views).backward()
     r = relative_penalty(*(l2_normalize(side) for side in views), 0.5)
     entropy = torch.special.entr(r).sum(dim=1).mean().item()
-    told = {"temperature": pytest.approx(0.5), "penalty_entropy": pytest.approx(entropy)}
-    assert objective.factor.grad.abs() > 0 and objective.log_metrics(*views) == told
+    expected_metrics = {"temperature": pytest.approx(0.5), "penalty_entropy": pytest.approx(entropy)}
+    assert objective.factor.grad.abs() > 0 and objective.log_metrics(*views) == expected_metrics
     with torch.no_grad():
         objective.factor.fill_(9.0)
     objective.update(*views)
@@ -365,11 +366,11 @@ def test_the_queue_holds_the_newest_keys_and_copies_in_it_are_no_negatives(views
     queue, names = objective.queue.tolist(), objective.queue_ids.tolist()
     copy = arange(12).view(2, 6).T.clone()
     copy[0, 0], copy[1, 1] = names[0], names[3]
-    found, twins = 0.0, U(TARGETS[1])
+    total, twins = 0.0, U(TARGETS[1])
     for i, a in enumerate(U(x)):
         wrong = [slow.dot(a, row) / 0.5 for row, name in zip(queue, names, strict=True) if name not in copy[i].tolist()]
-        found += slow.pick(slow.dot(a, twins[i]) / 0.5, wrong)
-    assert objective(x, y, Extras(copy, targets=TARGETS)).item() == pytest.approx(found / 6, abs=DOUBLE)
+        total += slow.pick(slow.dot(a, twins[i]) / 0.5, wrong)
+    assert objective(x, y, Extras(copy, targets=TARGETS)).item() == pytest.approx(total / 6, abs=DOUBLE)
     assert objective.num_candidates(6) == 9
 
 
@@ -388,11 +389,11 @@ def test_the_bank_is_a_running_mean_of_unit_length_and_its_entries_are_the_targe
     bank, stored, total = objective.bank.tolist(), objective.seen.nonzero()[:, 0].tolist(), 0.0
     for a, side in ((U(x), 1), (U(y), 0)):
         for i in range(6):
-            own = names[i].tolist()
-            wrong = [slow.dot(a[i], bank[j]) / 0.5 for j in stored if j not in own]
+            pair_ids = names[i].tolist()
+            wrong = [slow.dot(a[i], bank[j]) / 0.5 for j in stored if j not in pair_ids]
             theirs = names[:, side].tolist() if batch else []
-            wrong += [slow.dot(a[i], bank[k]) / 0.5 for j, k in enumerate(theirs) if j != i and k not in own]
-            total += slow.pick(slow.dot(a[i], bank[own[side]]) / 0.5, wrong) / 12
+            wrong += [slow.dot(a[i], bank[k]) / 0.5 for j, k in enumerate(theirs) if j != i and k not in pair_ids]
+            total += slow.pick(slow.dot(a[i], bank[pair_ids[side]]) / 0.5, wrong) / 12
     assert objective(x, y, Extras(names)).item() == pytest.approx(total, abs=DOUBLE)
 
 

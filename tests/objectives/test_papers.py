@@ -59,14 +59,14 @@ def test_the_uniform_distribution_is_what_minimises_the_gaussian_potential(dimen
         optimizer.zero_grad()
         uniformity(l2_normalize(x), t).backward()
         optimizer.step()
-    found = uniformity(l2_normalize(x), t).item()
+    minimum = uniformity(l2_normalize(x), t).item()
     # self-pairs are left out of the mean: L2 = log((B exp(L1) - 1) / (B - 1)) of the sample that has them (L1)
-    with_self = math.log(((count - 1) * math.exp(found) + 1) / count)
+    with_self = math.log(((count - 1) * math.exp(minimum) + 1) / count)
     assert with_self == pytest.approx(uniformity_optimum(dimension, t), abs=2e-3)
     if t == 2.0:
-        known = {2: -1.5750, 3: -2.0798}[dimension]
-        assert uniformity_optimum(dimension) == pytest.approx(known, abs=5e-5)
-        assert with_self == pytest.approx(known, abs=2e-3) and with_self >= known - 1e-4
+        optimum = {2: -1.5750, 3: -2.0798}[dimension]
+        assert uniformity_optimum(dimension) == pytest.approx(optimum, abs=5e-5)
+        assert with_self == pytest.approx(optimum, abs=2e-3) and with_self >= optimum - 1e-4
 
 
 @pytest.mark.parametrize("tau", TAUS)
@@ -85,9 +85,9 @@ def test_the_gradients_of_negatives_add_up_to_that_of_the_partner(tau):
 def test_the_entropy_of_the_penalty_grows_with_the_temperature():
     x, y = partners(30, 4)
     entropies = [penalty_entropy(x, y, tau) for tau in TAUS]
-    for tau, found in zip(TAUS, entropies, strict=True):
+    for tau, entropy in zip(TAUS, entropies, strict=True):
         r = relative_penalty(x, y, tau)
-        assert torch.allclose(found, torch.special.entr(r).sum(dim=1), atol=DOUBLE)
+        assert torch.allclose(entropy, torch.special.entr(r).sum(dim=1), atol=DOUBLE)
     for colder, warmer in zip(entropies, entropies[1:], strict=False):
         assert (warmer > colder).all()
     assert (entropies[-1] < math.log(29)).all()

@@ -47,8 +47,8 @@ def test_some_documents_and_documents_as_classes():
     ranges = np.array([[0, 3], [3, 4], [4, 6], [6, 9]])
     pairs = neighbours(ranges, window=2, both=True, classes=True)
     starts = ranges[:, 0]
-    for (a, b), own in zip(listed(pairs), pairs.labels, strict=True):
-        assert starts[own] <= min(a, b) and max(a, b) < ranges[own, 1]
+    for (a, b), document in zip(listed(pairs), pairs.labels, strict=True):
+        assert starts[document] <= min(a, b) and max(a, b) < ranges[document, 1]
     few = neighbours(ranges, documents=2, classes=True)  # the first and the last
     assert listed(few) == [[0, 1], [1, 2], [6, 7], [7, 8]] and few.labels.tolist() == [0, 0, 1, 1]
     assert listed(neighbours(ranges, documents=9)) == listed(neighbours(ranges))
@@ -72,13 +72,13 @@ def test_copies_and_empty_sides_are_left_out():
     names = tokens.distinct()
     assert names[0] == names[1] and len(set(names.tolist())) == 5
     ranges = np.array([[0, 6]])
-    assert listed(kept(neighbours(ranges), tokens)) == [[3, 4], [4, 5]]
-    assert listed(kept(dropout(ranges), tokens)) == [[i, i] for i in (0, 1, 3, 4, 5)]
-    run = kept(contiguous(ranges), tokens)
+    assert listed(usable_pairs(neighbours(ranges), tokens)) == [[3, 4], [4, 5]]
+    assert listed(usable_pairs(dropout(ranges), tokens)) == [[i, i] for i in (0, 1, 3, 4, 5)]
+    run = usable_pairs(contiguous(ranges), tokens)
     assert run.rows[:][:, 0].tolist() == run.positions[:].tolist() == [0, 1, 3, 4, 5]  # 1 and 3 are no neighbours
 
 
-def kept(pairs, tokens):
+def usable_pairs(pairs, tokens):
     return drop_unusable_pairs(pairs, tokens)
 
 
@@ -100,17 +100,17 @@ def test_dropped_sentences_are_in_no_pair_and_part_no_others():
 
 def test_sources_are_seen_as_often_as_their_weights_say():
     parts = [neighbours(np.array([[0, 11]])), neighbours(np.array([[20, 25]])), neighbours(np.array([[30, 51]]))]
-    found = joined(parts, [2.5, 1, 0.25], seed=4)
+    pairs = joined(parts, [2.5, 1, 0.25], seed=4)
     first, second, third = (
-        np.unique([row for row, _ in listed(found) if start <= row < stop], return_counts=True)
+        np.unique([row for row, _ in listed(pairs) if start <= row < stop], return_counts=True)
         for start, stop in ((0, 20), (20, 30), (30, 60))
     )
-    assert len(found) == 25 + 4 + 5
+    assert len(pairs) == 25 + 4 + 5
     assert first[0].tolist() == list(range(10)) and sorted(first[1]) == [2] * 5 + [3] * 5
     assert second[0].tolist() == [20, 21, 22, 23] and set(second[1]) == {1}
     assert len(third[0]) == 5 and set(third[1]) == {1} and third[0].tolist() != [30, 31, 32, 33, 34]
     assert (
-        listed(joined(parts, [2.5, 1, 0.25], seed=4)) == listed(found) != listed(joined(parts, [2.5, 1, 0.25], seed=5))
+        listed(joined(parts, [2.5, 1, 0.25], seed=4)) == listed(pairs) != listed(joined(parts, [2.5, 1, 0.25], seed=5))
     )
     assert joined(parts[:1], [1.0], 0) is parts[0]
     with pytest.raises(InputError, match="cannot be weighted"):

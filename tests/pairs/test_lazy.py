@@ -14,35 +14,35 @@ from sentemb.pairs.permutation import SMALL
 @pytest.mark.parametrize("n", [0, 1, 2, 5, 1000, SMALL, SMALL + 1, 70_001, 2**17, 2**17 + 1, 300_007])
 def test_a_permutation_has_each_number_once(n):
     for key in (0, 1):
-        found = Permutation(n, 3, key)[:]
-        assert found.dtype == np.int64 and len(found) == n
-        assert (np.bincount(found, minlength=n) == 1).all()
+        permuted = Permutation(n, 3, key)[:]
+        assert permuted.dtype == np.int64 and len(permuted) == n
+        assert (np.bincount(permuted, minlength=n) == 1).all()
 
 
 def test_a_permutation_is_decided_by_its_key_and_read_anywhere():
-    whole = Permutation(100_000, 1, 2)[:]
+    permuted = Permutation(100_000, 1, 2)[:]
     again = Permutation(100_000, 1, 2)
     places = np.array([99_999, 0, 5, 5])
-    assert (again[places] == whole[places]).all() and (again[10:20] == whole[10:20]).all()
+    assert (again[places] == permuted[places]).all() and (again[10:20] == permuted[10:20]).all()
     for other in (Permutation(100_000, 1, 3), Permutation(100_000, 2, 2)):
-        assert (other[:] == whole).sum() < 10  # one is expected by chance
+        assert (other[:] == permuted).sum() < 10  # one is expected by chance
 
 
 def test_a_large_permutation_looks_random():
     """Where things stand, how far apart neighbours land, and how often they stay neighbours, against chance."""
     n, keys = 100_000, 2000
     places = np.arange(8)
-    found = np.stack([Permutation(n, key)[places] for key in range(keys)])  # [keys, 8]
-    apart = (found[:, 1:] - found[:, :-1]) % n
-    for column in (*found.T, *apart.T):
+    shuffled_places = np.stack([Permutation(n, key)[places] for key in range(keys)])  # [keys, 8]
+    apart = (shuffled_places[:, 1:] - shuffled_places[:, :-1]) % n
+    for column in (*shuffled_places.T, *apart.T):
         counts = np.histogram(column, 40, (0, n))[0]
         chi2 = ((counts - keys / 40) ** 2 / (keys / 40)).sum()
         assert chi2 < 39 + 6 * np.sqrt(2 * 39)
-    whole = Permutation(1_000_003, 0)[:]
-    assert (np.abs(np.diff(whole)) == 1).sum() <= 12  # two are expected
-    assert abs(np.corrcoef(np.arange(len(whole)), whole)[0, 1]) < 5 / np.sqrt(len(whole))
-    blocks = np.histogram2d(np.arange(len(whole)), whole, 20)[0]
-    assert np.abs(blocks - len(whole) / 400).max() < 6 * np.sqrt(len(whole) / 400)
+    permuted = Permutation(1_000_003, 0)[:]
+    assert (np.abs(np.diff(permuted)) == 1).sum() <= 12  # two are expected
+    assert abs(np.corrcoef(np.arange(len(permuted)), permuted)[0, 1]) < 5 / np.sqrt(len(permuted))
+    blocks = np.histogram2d(np.arange(len(permuted)), permuted, 20)[0]
+    assert np.abs(blocks - len(permuted) / 400).max() < 6 * np.sqrt(len(permuted) / 400)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99, 1.0])

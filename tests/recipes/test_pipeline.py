@@ -193,11 +193,11 @@ def test_bad_input_is_one_sentence_exit_2_and_nothing_written(case, recipe, book
     (tmp_path / "used" / "config.json").write_text(json.dumps({"settings": {"lr": 0.1, "corpus": str(book_file)}}))
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     before = {p for p in tmp_path.rglob("*") if "cache" not in p.parts}
-    arguments, said = WRONG[case]
+    arguments, message = WRONG[case]
     with pytest.raises(SystemExit) as stopped:
         recipe(["--corpus", str(book_file), "--no-score", *arguments])
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert stopped.value.code == 2 and said in error and error.startswith("error: ")
+    assert stopped.value.code == 2 and message in error and error.startswith("error: ")
     assert {p for p in tmp_path.rglob("*") if "cache" not in p.parts} == before
 
 
@@ -215,14 +215,14 @@ FEW = ["--batch-size", "8", "--max-steps", "3", "--no-score"]
 
 def test_simcse_of_a_finished_model(recipe, book_file, tmp_path, capsys):
     train_simcse.main(["--corpus", str(book_file), "--init", "minilm", "--max-pairs", "40", *FEW, "--select", "best"])
-    said = capsys.readouterr().out
-    assert "run folder: runs/simcse" in said and "attention packed" in said
+    printed = capsys.readouterr().out
+    assert "run folder: runs/simcse" in printed and "attention packed" in printed
     run = tmp_path / "runs" / "simcse"
     log = records(run)
     assert log[0]["attention"] == "packed" and log[0]["alignment"] > 0 and log[0]["step"] == 0
-    kept = json.loads((run / "best" / "selected.json").read_text())
+    selected = json.loads((run / "best" / "selected.json").read_text())
     values = {r["step"]: r["retrieval_mrr"] for r in log if "retrieval_mrr" in r}
-    assert kept["retrieval_mrr"] == max(values.values()) == values[kept["step"]] and 0 in values
+    assert selected["retrieval_mrr"] == max(values.values()) == values[selected["step"]] and 0 in values
     a, b = (SentenceTransformer(str(run / name)).encode("hello") for name in ("best", "model"))
     assert np.array_equal(a, b)
     model = SentenceTransformer(str(run / "last"))
@@ -251,8 +251,8 @@ def test_dropout_0_is_refused_and_forced_it_is_told(recipe, book_file, tmp_path,
 
 def test_supervised_with_hard_negatives(recipe, nli, tmp_path, capsys):
     train_supervised.main(["--corpus", str(nli), *FEW, "--objective", "infonce:hard_weight=1", "--out", "s"])
-    said = capsys.readouterr().out
-    assert "15 in-batch negatives per anchor" in said  # 7 positives and 8 hard negatives
+    printed = capsys.readouterr().out
+    assert "15 in-batch negatives per anchor" in printed  # 7 positives and 8 hard negatives
     config = json.loads((tmp_path / "s" / "config.json").read_text())
     assert config["corpus"]["pairs"] == 22 and config["settings"]["corpus"] == f"labelled:path={nli}"
     log = records(tmp_path / "s")
@@ -274,10 +274,10 @@ def test_classes_of_labelled_rows_are_what_supcon_learns_from(recipe, nli, tmp_p
         f"labelled:path={path},label=subject": "no column 'subject'",
         f"labelled:path={path},label=topic": "takes no hard negatives",
     }
-    for given, said in wrong.items():
+    for spec, message in wrong.items():
         with pytest.raises(SystemExit) as stopped:
-            train_supervised.main(["--corpus", given, *small, "--out", "w"])
-        assert stopped.value.code == 2 and said in capsys.readouterr().err and not (tmp_path / "w").exists()
+            train_supervised.main(["--corpus", spec, *small, "--out", "w"])
+        assert stopped.value.code == 2 and message in capsys.readouterr().err and not (tmp_path / "w").exists()
 
 
 def test_hard_negatives_must_be_there_for_those_who_need_them(recipe, nli, tmp_path, capsys):
@@ -338,7 +338,7 @@ def test_supervised_with_two_towers_and_dot_product(recipe, nli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "pattern"),
     [
         ("a.csv", "x\n1\n", "needs two columns of text"),
         ("a.csv", "anchor,positive\nhello,there\nhi,\n", "row 2 of .* has nothing in 'positive'"),
@@ -346,12 +346,12 @@ def test_supervised_with_two_towers_and_dot_product(recipe, nli, tmp_path):
         ("a.tsv", "sent0\tsent1\nA b.\tC d.\n", "takes no hard|too few|no pair"),
     ],
 )
-def test_labelled_files_that_cannot_be_used(name, text, said, recipe, tmp_path, capsys):
+def test_labelled_files_that_cannot_be_used(name, text, pattern, recipe, tmp_path, capsys):
     (tmp_path / name).write_text(text)
     with pytest.raises(SystemExit) as stopped:
         train_supervised.main(["--corpus", name, *FEW])
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert stopped.value.code == 2 and re.search(said, error), error
+    assert stopped.value.code == 2 and re.search(pattern, error), error
     assert not (tmp_path / "runs").exists()
 
 
@@ -383,11 +383,11 @@ def test_csv_tsv_parquet_and_jsonl_are_the_same_rows(recipe, tmp_path):
 
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_is_a_set_of_usable_settings(name):
-    known = presets()[name]
-    assert set(known) - {"recipe"} <= set(default_settings()), name
-    options = with_preset({"preset": name, "lr": 7.0}, known["recipe"])
+    preset = presets()[name]
+    assert set(preset) - {"recipe"} <= set(default_settings()), name
+    options = with_preset({"preset": name, "lr": 7.0}, preset["recipe"])
     assert options["lr"] == 7.0  # what is given beside it holds
-    recipe = {"train_simcse": train_simcse, "train_supervised": train_supervised}.get(known["recipe"])
+    recipe = {"train_simcse": train_simcse, "train_supervised": train_supervised}.get(preset["recipe"])
     settings = RecipeSettings.of(default_settings() | (recipe.DEFAULTS if recipe else {}) | options, RunSettings())
     check_specs(settings.data, settings.encoder, settings.pairs, settings.objective)
     with pytest.raises(InputError, match="recipes/"):

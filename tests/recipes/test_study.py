@@ -103,7 +103,7 @@ def test_the_example_of_the_guide_is_a_study(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({}, "encoders must be a list"),
         ({"encoders": []}, "one encoder at least"),
@@ -129,11 +129,11 @@ def test_the_example_of_the_guide_is_a_study(tmp_path):
         ({"keep": "some", "encoders": [{}]}, "unknown keep 'some'"),
     ],
 )
-def test_a_plan_that_cannot_be_run_is_refused_in_a_sentence(tmp_path, content, said, capsys):
+def test_a_plan_that_cannot_be_run_is_refused_in_a_sentence(tmp_path, content, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         sweep.main(["--study", str(plan(tmp_path, **content)), "--out", str(tmp_path / "out")])
-    told = capsys.readouterr().err
-    assert stopped.value.code == 2 and said in told and told.count("\n") == 1 and "mine.yaml" in told
+    printed = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in printed and printed.count("\n") == 1 and "mine.yaml" in printed
     assert not (tmp_path / "out").exists()
 
 
@@ -142,7 +142,7 @@ def test_other_input_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatc
     wrong = plan(tmp_path, encoders=[{"family": "x", "objective": "infonce:temperature=-1"}])
     (tmp_path / "text").write_text("no study")
     (tmp_path / "broken.yaml").write_text("{")
-    for arguments, said in [
+    for arguments, message in [
         (["--study", "bookcorpus"], "did you mean 'bookcorpus-108'"),
         (["--study", "x.yaml"], "x.yaml is no file"),
         (["--study", str(tmp_path / "broken.yaml")], "cannot be read as YAML"),
@@ -156,8 +156,8 @@ def test_other_input_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatc
     ]:
         with pytest.raises(SystemExit) as stopped:
             sweep.main(arguments)
-        told = capsys.readouterr().err
-        assert stopped.value.code == 2 and said in told and told.count("\n") == 1, told
+        printed = capsys.readouterr().err
+        assert stopped.value.code == 2 and message in printed and printed.count("\n") == 1, printed
     assert not (tmp_path / "new").exists()
 
 
@@ -201,9 +201,9 @@ def test_the_best_mixture_is_the_one_that_was_planted():
 def test_an_interval_holds_what_it_should_and_is_the_same_twice():
     x = RNG.normal(size=100)
     y = x + RNG.normal(size=100)
-    found = correlations.interval(correlations.spearman, x, y)
-    assert found == correlations.interval(correlations.spearman, x, y)
-    assert found[1] < found[0] < found[2] and found[1] > 0 and found[2] - found[1] < 0.4
+    interval = correlations.interval(correlations.spearman, x, y)
+    assert interval == correlations.interval(correlations.spearman, x, y)
+    assert interval[1] < interval[0] < interval[2] and interval[1] > 0 and interval[2] - interval[1] < 0.4
     lost = correlations.interval(correlations.spearman, RNG.normal(size=40), RNG.normal(size=40))
     assert lost[1] < 0 < lost[2]
 
@@ -223,15 +223,15 @@ def table(**columns) -> pd.DataFrame:
     return pd.DataFrame(base | scores | columns)
 
 
-def said(frame: pd.DataFrame, tmp_path) -> str:
+def statements(frame: pd.DataFrame, tmp_path) -> str:
     return " ".join(statistics(frame, ["T"], tmp_path)["said"])
 
 
 def test_an_inverted_u_is_told_from_a_slope(tmp_path):
     ratios = [0.1, 0.3, 0.5, 0.7, 0.9]
     weights = {"align": ratios, "uniform": [1 - r for r in ratios], "alpha": 2.0, "t": 2.0}
-    assert "not at an end, in 1 of 1 curves" in said(table(**weights, T_acc=[1.0, 2, 3, 2, 1]), tmp_path)
-    assert "not at an end, in 0 of 1 curves" in said(table(**weights, T_acc=[1.0, 2, 3, 4, 5]), tmp_path)
+    assert "not at an end, in 1 of 1 curves" in statements(table(**weights, T_acc=[1.0, 2, 3, 2, 1]), tmp_path)
+    assert "not at an end, in 0 of 1 curves" in statements(table(**weights, T_acc=[1.0, 2, 3, 4, 5]), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -247,8 +247,8 @@ def test_what_follows_the_temperature_is_told_against_the_seeds_error(tmp_path, 
     noise = np.tile([-0.001, 0, 0.001], 4)
     frame = table(temperature=temperature, seed=np.tile([0.0, 1, 2], 4), uniformity=np.repeat(values, 3) + noise,
                   T_tolerance=temperature, T_acc=temperature, setting=np.repeat(list("abcd"), 3))  # fmt: skip
-    assert verdict in said(frame, tmp_path)
-    assert "standard deviation is 0.00 points of T (pooled)" in said(frame, tmp_path)
+    assert verdict in statements(frame, tmp_path)
+    assert "standard deviation is 0.00 points of T (pooled)" in statements(frame, tmp_path)
 
 
 def test_diverged_and_reference_rows_are_told_and_left_out(tmp_path):
@@ -256,7 +256,7 @@ def test_diverged_and_reference_rows_are_told_and_left_out(tmp_path):
     frame = table(T_acc=accuracy, T_cv=accuracy, T_test=accuracy, reason="").astype({"reason": object})
     frame.loc[3, ["status", "reason"]] = "diverged", "the loss is nan"
     frame.loc[11, "reference"] = True
-    text = said(frame, tmp_path)
+    text = statements(frame, tmp_path)
     assert "11 encoders: 10 ok, 1 diverged." in text and "e3 diverged: the loss is nan." in text
     assert "T accuracy and the alignment loss, 10 encoders (all): Spearman +1.00" in text
 
@@ -305,78 +305,97 @@ def small(tmp_path, book_file) -> Path:
 
 def children_of(process: int) -> list[int]:
     """All processes below one."""
-    found = []
+    children = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = status.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[1]) == process:
-            found += [int(status.parent.name), *children_of(int(status.parent.name))]
-    return found
+            children += [int(status.parent.name), *children_of(int(status.parent.name))]
+    return children
+
+
+def kill_after_a_row(command: list[str], environment: dict[str, str], out: Path, printed: Path) -> None:
+    """Start a study, and SIGKILL it once it has written a row; none of its processes may outlive it."""
+    with printed.open("w") as log:
+        running = subprocess.Popen([*command, "--jobs", "1"], env=environment, stderr=log, stdout=log)
+    deadline = time.monotonic() + 240
+    while not rows_of(out) and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = children_of(running.pid)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers and not any(Path(f"/proc/{worker}").exists() for worker in workers), "its processes live on"
+
+
+def rows_of(out: Path) -> list[Path]:
+    return sorted(out.glob("encoders/*/row.json"))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
 def test_a_killed_study_goes_on_with_nothing_run_twice(small, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
-    out = tmp_path / "out"
+    out, printed = tmp_path / "out", tmp_path / "printed.txt"
     arguments = ["--study", str(small), "--data", str(data), "--out", str(out), "--folds", "2"]
     command = [sys.executable, str(ROOT / "recipes" / "sweep.py"), *arguments]
-    surroundings = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
-    log = (tmp_path / "printed.txt").open("w")
-    running = subprocess.Popen([*command, "--jobs", "1"], env=surroundings, stderr=log, stdout=log)
-    rows = lambda: sorted(out.glob("encoders/*/row.json"))  # noqa: E731
-    deadline = time.monotonic() + 240
-    while not rows() and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    below = children_of(running.pid)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{child}").exists() for child in below) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert below and not any(Path(f"/proc/{child}").exists() for child in below), "its processes live on"
-    first = {path: (path.stat().st_mtime_ns, path.read_text()) for path in rows()}
-    assert 0 < len(first) < 6, (tmp_path / "printed.txt").read_text()
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+    kill_after_a_row(command, environment, out, printed)
+    first = {path: (path.stat().st_mtime_ns, path.read_text()) for path in rows_of(out)}
+    assert 0 < len(first) < 6, printed.read_text()
 
-    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert f"{len(first)} of 6 encoders are done already" in done.stderr and len(rows()) == 6
-    assert all((path.stat().st_mtime_ns, path.read_text()) == was for path, was in first.items())
-    found = pd.read_parquet(out / "results.parquet")
-    assert list(found["name"]) == list(pd.read_csv(out / "results.csv")["name"])
-    assert list(found["status"]) == ["ok", "ok", "ok", "diverged", "ok", "ok"]
-    assert "the loss is" in found["reason"][3] and np.isnan(found["CR_acc"][3])
-    whole = found[found["status"] == "ok"]
-    numbers = ["CR_acc", "CR_cv", "CR_test", "CR_tolerance", "alignment", "uniformity", "potential"]
-    assert np.isfinite(whole[numbers]).all(axis=None) and (found["dimension"].dropna() == [4, 4, 4, 2, 4]).all()
+    assert f"{len(first)} of 6 encoders are done already" in done.stderr and len(rows_of(out)) == 6
+    assert all((path.stat().st_mtime_ns, path.read_text()) == before for path, before in first.items())
+    results = pd.read_parquet(out / "results.parquet")
+    check_results(out, results)
+    check_alone_is_the_same(out, results, tmp_path / "alone", monkeypatch)
+    check_repeated(small, out, arguments, capsys)
+
+
+def check_results(out: Path, results: pd.DataFrame) -> None:
+    assert list(results["name"]) == list(pd.read_csv(out / "results.csv")["name"])
+    assert list(results["status"]) == ["ok", "ok", "ok", "diverged", "ok", "ok"]
+    assert "the loss is" in results["reason"][3] and np.isnan(results["CR_acc"][3])
+    finished = results[results["status"] == "ok"]
+    measures = ["CR_acc", "CR_cv", "CR_test", "CR_tolerance", "alignment", "uniformity", "potential"]
+    assert np.isfinite(finished[measures]).all(axis=None)
+    assert (results["dimension"].dropna() == [4, 4, 4, 2, 4]).all()
     assert (out / "study.html").is_file() and list(out.glob("figures/*.png"))
     assert "5 encoders: 4 ok, 1 diverged." in json.loads((out / "statistics.json").read_text())["said"][0]
     card = (out / "encoders" / "contrastive-tau-0.1" / "model" / "README.md").read_text()
-    assert f"| CR, accuracy x 100 | {found['CR_acc'][0]:.2f} |" in card and card.startswith("---\n")
+    assert f"| CR, accuracy x 100 | {results['CR_acc'][0]:.2f} |" in card and card.startswith("---\n")
     assert load(out / "encoders" / "supervised" / "model").encode("hello").shape == (2,)
 
-    # each encoder is what the recipe alone makes of its settings
+
+def check_alone_is_the_same(out: Path, results: pd.DataFrame, alone: Path, monkeypatch) -> None:
+    """Each encoder is what the recipe alone makes of its settings."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     begun_with = json.loads((out / "planned" / "align+uniform.json").read_text())["asked"]
     train(["--corpus", begun_with["corpus"], "--encoder", SMALL, "--objective", "align_uniform", "--max-steps", "4",
            "--warmup", "1", "--batch-size", "16", "--lr", "0.01", "--dev", "heldout", "--no-score", "--threads", "1",
-           "--out", str(tmp_path / "alone")])  # fmt: skip
-    last = json.loads((tmp_path / "alone" / "log.jsonl").read_text().splitlines()[-1])
-    assert last["loss"] == pytest.approx(found["loss"][2], abs=1e-6)
-    assert last["heldout_alignment"] == pytest.approx(found["alignment"][2], abs=1e-5)
+           "--out", str(alone)])  # fmt: skip
+    last = json.loads((alone / "log.jsonl").read_text().splitlines()[-1])
+    assert last["loss"] == pytest.approx(results["loss"][2], abs=1e-6)
+    assert last["heldout_alignment"] == pytest.approx(results["alignment"][2], abs=1e-5)
 
-    # again there is nothing to do; a failed one is tried once more; other settings are refused
+
+def check_repeated(study: Path, out: Path, arguments: list[str], capsys) -> None:
+    """Again there is nothing to do; a failed encoder is tried once more; other settings are refused."""
     capsys.readouterr()
-    times = [path.stat().st_mtime_ns for path in rows()]
+    times = [path.stat().st_mtime_ns for path in rows_of(out)]
     sweep.main(arguments)
     printed = capsys.readouterr()
     assert "6 of 6 encoders are done already" in printed.err and "The best of each family" in printed.out
-    assert times == [path.stat().st_mtime_ns for path in rows()]
-    content = yaml.safe_load(small.read_text())
+    assert times == [path.stat().st_mtime_ns for path in rows_of(out)]
+    content = yaml.safe_load(study.read_text())
     content["base"]["lr"] = 0.02
-    small.write_text(yaml.safe_dump(content))
+    study.write_text(yaml.safe_dump(content))
     with pytest.raises(SystemExit):
         sweep.main(arguments)
     assert "was begun with lr 0.01, and now it is 0.02" in capsys.readouterr().err
@@ -394,10 +413,10 @@ def test_what_is_measured_of_an_encoder(encoder, data, book_file, tmp_path, monk
     )
     task = read(TASKS["CR"], data)
     row, arrays, protocols = measure_encoder(model, [task], pairs, folds=2)
-    whole = score_model(model, [task], pairs, settings=ScoringSettings(folds=2))
-    assert row["CR_acc"] == whole["tasks"]["CR"]["acc"] and protocols["CR"] == whole["tasks"]["CR"]["protocol"]
-    assert row["CR_tolerance"] == pytest.approx(whole["geometry"]["tolerance"]["CR"], abs=1e-6)
-    assert row["alignment"] == whole["geometry"]["alignment"] and row["potential"] == np.exp(row["uniformity"])
+    scores = score_model(model, [task], pairs, settings=ScoringSettings(folds=2))
+    assert row["CR_acc"] == scores["tasks"]["CR"]["acc"] and protocols["CR"] == scores["tasks"]["CR"]["protocol"]
+    assert row["CR_tolerance"] == pytest.approx(scores["geometry"]["tolerance"]["CR"], abs=1e-6)
+    assert row["alignment"] == scores["geometry"]["alignment"] and row["potential"] == np.exp(row["uniformity"])
     texts = list(dict.fromkeys(pairs.first + pairs.second))
     assert arrays["features"].shape == (len(texts), 3)
     np.testing.assert_allclose(np.linalg.norm(arrays["features"], axis=1), 1, atol=1e-6)

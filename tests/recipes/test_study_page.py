@@ -145,9 +145,9 @@ def test_density_of_evenly_spaced_angles_is_uniform():
 def test_potential_of_evenly_spaced_points_is_the_sum_and_near_the_optimum():
     n = 2000
     cosine = np.cos(2 * np.pi * np.arange(1, n) / n)
-    found = potential(on_circle(2 * np.pi * np.arange(n) / n))
-    assert found == pytest.approx(np.exp(4 * cosine - 4).mean(), abs=1e-9)
-    assert found == pytest.approx(math.exp(uniformity_optimum(2)), abs=1e-3)
+    mean_potential = potential(on_circle(2 * np.pi * np.arange(n) / n))
+    assert mean_potential == pytest.approx(np.exp(4 * cosine - 4).mean(), abs=1e-9)
+    assert mean_potential == pytest.approx(math.exp(uniformity_optimum(2)), abs=1e-3)
 
 
 def test_descent_step_is_the_potentials_gradient():
@@ -190,9 +190,9 @@ def test_everything_is_drawn_and_written(study, drawn):
 
 def test_every_point_has_a_tooltip_and_a_row(drawn, page):
     plane = next(f for f in drawn if f.name == "plane_MR").svg
-    there = [i for i, row in enumerate(rows()) if row["status"] == "ok"]
-    assert plane.count("<a href='#encoder-") == plane.count("</a>") == len(there)
-    for i in there:
+    ok_rows = [i for i, row in enumerate(rows()) if row["status"] == "ok"]
+    assert plane.count("<a href='#encoder-") == plane.count("</a>") == len(ok_rows)
+    for i in ok_rows:
         assert f"<a href='#encoder-{i}'><title>" in plane and f"<tr id='encoder-{i}'" in page
 
 
@@ -280,11 +280,11 @@ def test_encoders_without_files_leave_their_figures_out(study, tmp_path, how):
     folder = shutil.copytree(study, tmp_path / "copy")
     for path in [*(folder / "encoders").rglob("*.npz"), *(folder / "encoders").rglob("*.jsonl")]:
         path.write_bytes(b"\x00[1, broken") if how == "damaged" else path.unlink()
-    found = {figure.name: figure for figure in draw_all(folder)}
+    figures_by_name = {figure.name: figure for figure in draw_all(folder)}
     without = {"similarities", "spectrum", "paths", "circle", "potentials", "sphere"}
-    assert {name for name, figure in found.items() if not figure.svg} == without
-    assert all(found[name].missing for name in without) and found["plane_MR"].svg
-    assert {path.stem for path in (folder / "figures").iterdir()} == set(found) - without
+    assert {name for name, figure in figures_by_name.items() if not figure.svg} == without
+    assert all(figures_by_name[name].missing for name in without) and figures_by_name["plane_MR"].svg
+    assert {path.stem for path in (folder / "figures").iterdir()} == set(figures_by_name) - without
 
 
 def test_csv_is_read_where_there_is_no_parquet(study, tmp_path):
@@ -371,10 +371,10 @@ def test_browser_shows_the_page_without_network_and_without_complaint(study, pag
         tab.goto((study / "study.html").as_uri())
         for width in (1200, 600, 360):
             tab.set_viewport_size({"width": width, "height": 900})
-            found = tab.evaluate(MEASURED)
-            assert found["wide"] <= 0, f"the page scrolls sideways at {width} px"
-            assert all(found["images"]) and len(found["drawings"]) >= 10 and min(found["drawings"]) > 1000
-            assert found["rasters"] and min(found["rasters"]) > 0
+            layout = tab.evaluate(MEASURED)
+            assert layout["wide"] <= 0, f"the page scrolls sideways at {width} px"
+            assert all(layout["images"]) and len(layout["drawings"]) >= 10 and min(layout["drawings"]) > 1000
+            assert layout["rasters"] and min(layout["rasters"]) > 0
         assert tab.title() == f"A toy study {NASTY}"
         assert tab.locator("svg a title").count() >= 20
         before = tab.evaluate(FIRST)

@@ -57,18 +57,18 @@ def recipe(arguments: Sequence[str], folder: str, rank: int, world: int, port: i
     if world > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
         os.environ |= {"LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    said = os.open(f"{folder}/said-{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(said, 1), os.dup2(said, 2)
+    printed = os.open(f"{folder}/printed-{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(printed, 1), os.dup2(printed, 2)
     from recipes import train_bookcorpus
     from sentemb.training import loop
 
     if stop is not None:
         before = loop.backward
 
-        def backward(*given: Any) -> Any:
-            if given[3] == stop + 1:  # the step: all of the one before is done, and saved where it is to be
+        def backward(*arguments: Any) -> Any:
+            if arguments[3] == stop + 1:  # the step: all of the one before is done, and saved where it is to be
                 os.kill(os.getpid(), signal.SIGKILL)
-            return before(*given)
+            return before(*arguments)
 
         loop.backward = backward
     train_bookcorpus.main([*arguments, "--threads", "1"])  # (threads of so small a model wait for each other)
@@ -90,13 +90,13 @@ def start(arguments: Sequence[str], folder: Path, world: int = 1, stop: int | No
 
 
 def finish(processes: Sequence[Any], folder: Path, killed: bool = False) -> None:
-    """Wait for processes; RuntimeError, with what they said, if they end otherwise than they should."""
+    """Wait for processes; RuntimeError, with what they printed, if they end otherwise than they should."""
     for process in processes:
         process.join(600)
     wanted = -signal.SIGKILL if killed else 0
     if any(process.exitcode != wanted for process in processes):
-        said = "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(folder.glob("said-*")))
-        raise RuntimeError(f"exit codes {[process.exitcode for process in processes]}: {said}")
+        printed = "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(folder.glob("printed-*")))
+        raise RuntimeError(f"exit codes {[process.exitcode for process in processes]}: {printed}")
 
 
 def steady(run: Path) -> list[dict[str, Any]]:
@@ -128,14 +128,21 @@ def resume(kinds: Sequence[str] = tuple(KINDS), worlds: Sequence[int] = (1, 2), 
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             corpus = write_corpus(folder / "text.txt")
-            given = ["--corpus", str(corpus), "--encoder", (specs or KINDS)[kind], "--batch-size", str(BATCH // world)]
-            given += ["--max-steps", str(STEPS), "--save-every", "4", "--log-every", "1", "--eval-every", "5"]
-            given += ["--warmup", "2", "--no-score", "--precision", "no"]
+            arguments = [
+                "--corpus",
+                str(corpus),
+                "--encoder",
+                (specs or KINDS)[kind],
+                "--batch-size",
+                str(BATCH // world),
+            ]
+            arguments += ["--max-steps", str(STEPS), "--save-every", "4", "--log-every", "1", "--eval-every", "5"]
+            arguments += ["--warmup", "2", "--no-score", "--precision", "no"]
             straight = folder / "straight"
-            finish(start([*given, "--out", str(straight)], folder, world), folder)
+            finish(start([*arguments, "--out", str(straight)], folder, world), folder)
             for stop in stops:
                 out = folder / f"stopped-{stop}"
-                finish(start([*given, "--out", str(out)], folder, world, stop), folder, killed=True)
+                finish(start([*arguments, "--out", str(out)], folder, world, stop), folder, killed=True)
                 finish(start(["--resume", "--out", str(out)], folder, world), folder)
                 same = steady(out) == steady(straight) and weights(out / "model") == weights(straight / "model")
                 right, count = right + same, count + 1
@@ -147,62 +154,77 @@ def resume(kinds: Sequence[str] = tuple(KINDS), worlds: Sequence[int] = (1, 2), 
 
 
 def kills(count: int = 100, most: float = 2.0, seed: int = 0) -> tuple[int, int, str]:
-    """SIGKILL at random moments of a run that saves at each step: is all that is there whole, and does it go on?"""
-    from sentemb.encoders import load
-    from sentemb.runs import RunFolder
-    from sentemb.storage import verify
-
+    """SIGKILL at random moments of a run that saves at each step: is each checkpoint complete, does the run go on?"""
     draw, right, inside, newest = random.Random(seed), 0, 0, 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        given = ["--corpus", str(write_corpus(folder / "text.txt")), "--encoder", KINDS["rnn"], "--batch-size", "16"]
-        given += ["--warmup", "2", "--no-score", "--precision", "no", "--max-steps", "100000", "--lr", "1e-3"]
-        given += ["--save-every", "1", "--eval-every", "1", "--log-every", "1", "--keep", "3"]
+        arguments = [
+            "--corpus",
+            str(write_corpus(folder / "text.txt")),
+            "--encoder",
+            KINDS["rnn"],
+            "--batch-size",
+            "16",
+        ]
+        arguments += ["--warmup", "2", "--no-score", "--precision", "no", "--max-steps", "100000", "--lr", "1e-3"]
+        arguments += ["--save-every", "1", "--eval-every", "1", "--log-every", "1", "--keep", "3"]
         out = folder / "run"
         for number in range(count):
-            (process,) = start([*given, "--out", str(out)] if not number else ["--resume", "--out", str(out)], folder)
+            more = [*arguments, "--out", str(out)] if not number else ["--resume", "--out", str(out)]
+            (process,) = start(more, folder)
             began = newest
             while newest <= began and process.is_alive():  # it has gone on by a step at least
                 time.sleep(0.02)
-                newest = max((int(path.name[5:]) for path in RunFolder(out).all_checkpoints()), default=0)
+                newest = max(newest, newest_step(out))
             went_on = process.is_alive()
             time.sleep(draw.uniform(0, most))
             process.kill()
             process.join()
             inside += any(path.name.startswith(".") for place in (out, out / "checkpoints") for path in place.iterdir())
-            there = [
-                *RunFolder(out).all_checkpoints(),
-                *(out / kind for kind in ("best", "last") if (out / kind).exists()),
-            ]
-            whole = bool(RunFolder(out).all_checkpoints())
-            for path in there:
-                try:
-                    verify(path)
-                    load(path).encode("hello")
-                except InputError as error:
-                    whole = False
-                    print(f"kills: {error}")
-            step = int(RunFolder(out).all_checkpoints()[0].name[5:]) if RunFolder(out).all_checkpoints() else 0
-            right += whole and went_on and step >= newest
+            complete, step = loads_complete(out), newest_step(out)
+            right += complete and went_on and step >= newest
             newest = max(newest, step)
-            if not (whole and went_on):
-                print(f"kills: number {number + 1} at step {step}: {(folder / 'said-0').read_text()[-1500:]}")
+            if not (complete and went_on):
+                print(f"kills: number {number + 1} at step {step}: {(folder / 'printed-0').read_text()[-1500:]}")
         (process,) = start(["--resume", "--out", str(out)], folder)  # ends by SIGTERM, saved
-        while process.is_alive() and (
-            not RunFolder(out).all_checkpoints() or int(RunFolder(out).all_checkpoints()[0].name[5:]) <= newest
-        ):
+        while process.is_alive() and newest_step(out) <= newest:
             time.sleep(0.05)
         process.terminate()
         process.join()
-        last = int(RunFolder(out).all_checkpoints()[0].name[5:])
+        last = newest_step(out)
         straight = folder / "straight"
-        finish(start([*given, "--out", str(straight), "--eval-every", "0", "--save-every", "0"], folder, stop=last),
+        finish(start([*arguments, "--out", str(straight), "--eval-every", "0", "--save-every", "0"], folder, stop=last),
                folder, killed=True)  # fmt: skip
         losses = [{r["step"]: (r["loss"], r["batch"]) for r in steady(run)} for run in (out, straight)]
         same = all(losses[0][step] == losses[1][step] for step in range(last + 1))
     equal = "each equal" if same else "NOT EQUAL"
     text = f"{inside} of them inside a save; {last} steps in all, {equal} to an undisturbed run's"
     return (right if same else 0), count, text
+
+
+def newest_step(out: Path) -> int:
+    """The step of a run's newest checkpoint; 0 where there is none."""
+    from sentemb.runs import RunFolder
+
+    return max((int(path.name[5:]) for path in RunFolder(out).all_checkpoints()), default=0)
+
+
+def loads_complete(out: Path) -> bool:
+    """Whether a run has a checkpoint, and all its checkpoints, best and last agree with their manifests and load."""
+    from sentemb.encoders import load
+    from sentemb.runs import RunFolder
+    from sentemb.storage import verify
+
+    checkpoints = RunFolder(out).all_checkpoints()
+    complete = bool(checkpoints)
+    for path in [*checkpoints, *(out / kind for kind in ("best", "last") if (out / kind).exists())]:
+        try:
+            verify(path)
+            load(path).encode("hello")
+        except InputError as error:
+            complete = False
+            print(f"kills: {error}")
+    return complete
 
 
 # ---- damaged checkpoints
@@ -294,9 +316,9 @@ def corruptions(count: int = 200, kinds: Sequence[str] = ("rnn", "static", "tran
         folder = Path(name)
         corpus = write_corpus(folder / "text.txt")
         for kind in kinds:
-            given = ["--corpus", str(corpus), "--encoder", (specs or KINDS)[kind], "--batch-size", "16"]
-            given += ["--no-score", "--precision", "no", "--max-steps", "4", "--save-every", "2", "--warmup", "0"]
-            finish(start([*given, "--out", str(folder / kind)], folder), folder)
+            arguments = ["--corpus", str(corpus), "--encoder", (specs or KINDS)[kind], "--batch-size", "16"]
+            arguments += ["--no-score", "--precision", "no", "--max-steps", "4", "--save-every", "2", "--warmup", "0"]
+            finish(start([*arguments, "--out", str(folder / kind)], folder), folder)
         for number in range(count):
             damage, kind = list(DAMAGES)[number % len(DAMAGES)], draw.choice(list(kinds))
             run = folder / "damaged"
@@ -329,10 +351,17 @@ def soak(steps: int = 20_000) -> tuple[int, int, str]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus = write_corpus(folder / "text.txt")
-        given = ["--corpus", str(corpus), "--encoder", KINDS["rnn"], "--batch-size", "16", "--no-score"]
-        given += ["--max-steps", str(steps), "--eval-every", str(max(1, steps // 10)), "--save-every", str(steps // 10)]
-        given += ["--log-every", "10", "--precision", "no", "--lr", "1e-4", "--out", str(folder / "run")]
-        process = SPAWN.Process(target=_watched, args=(given, str(folder), steps))
+        arguments = ["--corpus", str(corpus), "--encoder", KINDS["rnn"], "--batch-size", "16", "--no-score"]
+        arguments += [
+            "--max-steps",
+            str(steps),
+            "--eval-every",
+            str(max(1, steps // 10)),
+            "--save-every",
+            str(steps // 10),
+        ]
+        arguments += ["--log-every", "10", "--precision", "no", "--lr", "1e-4", "--out", str(folder / "run")]
+        process = SPAWN.Process(target=_watched, args=(arguments, str(folder), steps))
         process.start()
         process.join()
         measured = np.loadtxt(folder / "measured")  # step, MiB, seconds, CPU seconds
@@ -353,17 +382,17 @@ def _watched(arguments: Sequence[str], folder: str, steps: int) -> None:
 
     from sentemb.training import loop
 
-    own, before, each = psutil.Process(), loop.backward, max(1, steps // 200)
+    process, before, each = psutil.Process(), loop.backward, max(1, steps // 200)
     times = [(time.perf_counter(), time.process_time())]
 
-    def backward(*given: Any) -> Any:
+    def backward(*inputs: Any) -> Any:
         times.append((time.perf_counter(), time.process_time()))
-        if given[3] % each == 0:
+        if inputs[3] % each == 0:
             wall, cpu = np.median(np.diff(np.array(times), axis=0), axis=0)
             with Path(folder, "measured").open("a") as noted:
-                noted.write(f"{given[3]} {own.memory_info().rss / 2**20} {wall} {cpu}\n")
+                noted.write(f"{inputs[3]} {process.memory_info().rss / 2**20} {wall} {cpu}\n")
             times.clear()
-        return before(*given)
+        return before(*inputs)
 
     loop.backward = backward
     recipe(arguments, folder, 0, 1, 0, None)

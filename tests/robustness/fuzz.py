@@ -37,10 +37,10 @@ def _fuzzed(name: str, strategy: Any, check: Callable[[Any], None], count: int) 
     """Cases of ``strategy`` for which ``check`` ends well or in an InputError; the first others are printed."""
     from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
-    seen, right, told = 0, 0, 0
+    seen, right, failures = 0, 0, 0
 
     def run(case: Any) -> None:
-        nonlocal seen, right, told
+        nonlocal seen, right, failures
         seen += 1
         try:
             with _within(5), contextlib.redirect_stderr(io.StringIO()):
@@ -49,8 +49,8 @@ def _fuzzed(name: str, strategy: Any, check: Callable[[Any], None], count: int) 
         except InputError:
             right += 1
         except BaseException as error:
-            told += 1
-            if told <= 5:
+            failures += 1
+            if failures <= 5:
                 print(f"fuzz: {name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}; case {case!r:.500}")
             if isinstance(error, KeyboardInterrupt):
                 raise
@@ -85,7 +85,10 @@ def registries() -> tuple[Any, Callable[[Any], None]]:
     from sentemb.registry import build, check, options_of
 
     built = {"objective": OBJECTIVES, "clean": CLEANINGS, "pairs": PAIRS, "probe": PROBES}
-    given: dict[str, dict[str, Any]] = {"pairs": {"ranges": np.array([[0, 9], [9, 20]])}, "probe": {"device": "cpu"}}
+    extra_arguments: dict[str, dict[str, Any]] = {
+        "pairs": {"ranges": np.array([[0, 9], [9, 20]])},
+        "probe": {"device": "cpu"},
+    }
     looked_at = {"encoder": ENCODERS, "corpus": CORPORA, "head": HEADS}  # to make these takes files, or memory
     tables = built | looked_at
     values = st.one_of(
@@ -98,25 +101,25 @@ def registries() -> tuple[Any, Callable[[Any], None]]:
         st.sampled_from(['"a,b"', "'a", '"a"b', '""', "none"]),
     )
 
-    def spec(what: str) -> Any:
-        options = {name: sorted(options_of(make)) for name, make in tables[what].items()}
-        known = st.sampled_from(sorted(options)).flatmap(
+    def spec(kind: str) -> Any:
+        options = {name: sorted(options_of(make)) for name, make in tables[kind].items()}
+        registered_specs = st.sampled_from(sorted(options)).flatmap(
             lambda name: st.lists(st.tuples(st.sampled_from([*options[name], "x"]), values), max_size=3).map(
                 lambda pairs: f"{name}:{','.join('='.join(pair) for pair in pairs)}"
             )
         )
         signs = [":", ",", "=", " ", "\0", "=1", "é", '"', "'"]
         loose = st.lists(st.sampled_from([*options, *signs]), max_size=8).map("".join)
-        return st.tuples(st.just(what), st.one_of(known, known, loose, st.text(max_size=30)))
+        return st.tuples(st.just(kind), st.one_of(registered_specs, registered_specs, loose, st.text(max_size=30)))
 
-    def one(case: tuple[str, str]) -> None:
-        what, text = case
-        if what in built:
-            build(built[what], text, what, **given.get(what, {}))
+    def check_spec(case: tuple[str, str]) -> None:
+        kind, text = case
+        if kind in built:
+            build(built[kind], text, kind, **extra_arguments.get(kind, {}))
         else:
-            check(tables[what], text, what)
+            check(tables[kind], text, kind)
 
-    return st.sampled_from(sorted(tables)).flatmap(spec), one
+    return st.sampled_from(sorted(tables)).flatmap(spec), check_spec
 
 
 def corpus_files(folder: Path) -> tuple[Any, Callable[[Any], None]]:
@@ -169,7 +172,7 @@ def corpus_files(folder: Path) -> tuple[Any, Callable[[Any], None]]:
     def kind(kinds: dict[str, bytes]) -> Any:
         return st.sampled_from(sorted(kinds)).flatmap(lambda suffix: st.tuples(st.just(suffix), broken(kinds[suffix])))
 
-    def one(case: tuple[str, bytes]) -> None:
+    def check_corpus(case: tuple[str, bytes]) -> None:
         suffix, content = case
         place = folder / f"corpus-{next(number)}"
         place.mkdir()
@@ -178,13 +181,13 @@ def corpus_files(folder: Path) -> tuple[Any, Callable[[Any], None]]:
             for spec in (str(place / f"file{suffix}"), *([str(place)] if ".txt" in suffix else [])):
                 with contextlib.suppress(InputError):
                     for read in source_of(spec, False).parts():
-                        for sentence in read(lambda said: None):
+                        for sentence in read(lambda message: None):
                             assert sentence is None or (sentence and "\n" not in sentence and "\0" not in sentence)
         finally:
             shutil.rmtree(place)
 
     # (a data set of `datasets` takes a tenth of a second to open)
-    return st.integers(0, 19).flatmap(lambda n: kind(lines) if n == 0 else kind(made)), one
+    return st.integers(0, 19).flatmap(lambda n: kind(lines) if n == 0 else kind(made)), check_corpus
 
 
 def senteval_files(folder: Path) -> tuple[Any, Callable[[Any], None]]:
@@ -209,19 +212,19 @@ def senteval_files(folder: Path) -> tuple[Any, Callable[[Any], None]]:
     )
     number = iter(range(10**9))
 
-    def case(name: str) -> Any:
+    def cases_of(name: str) -> Any:
         task = tasks[name]
         label = task.classes[0] if task.classes else "NEUTRAL"
-        whole = line[task.form].format(label)
-        cut = st.integers(0, 40).map(lambda n: whole[:n])
-        rows = st.lists(st.one_of(st.just(whole), noise, cut), max_size=4)
+        valid_row = line[task.form].format(label)
+        cut = st.integers(0, 40).map(lambda n: valid_row[:n])
+        rows = st.lists(st.one_of(st.just(valid_row), noise, cut), max_size=4)
         scores = st.lists(st.one_of(st.sampled_from(["3.5", "", "0", "5"]), noise), max_size=4)
         return st.tuples(
             st.just(name), rows, scores, st.binary(max_size=3), st.sampled_from(["utf-8", "latin-1", "utf-16"])
         )
 
-    def one(given: tuple[str, list[str], list[str], bytes, str]) -> None:
-        name, rows, scores, tail, encoding = given
+    def check_senteval(case: tuple[str, list[str], list[str], bytes, str]) -> None:
+        name, rows, scores, tail, encoding = case
         place = folder / f"senteval-{next(number)}"
         task = replace(
             tasks[name], files=tuple(replace(file, rows=len(rows) - tasks[name].header) for file in tasks[name].files)
@@ -233,12 +236,12 @@ def senteval_files(folder: Path) -> tuple[Any, Callable[[Any], None]]:
                 path.write_bytes("\n".join(rows).encode(encoding, "replace") + tail)
                 if task.form == "sts":
                     path.with_name(path.name.replace("STS.input.", "STS.gs.")).write_text("\n".join(scores), "utf-8")
-            found = read(task, place)
-            assert all(np.isfinite(part.gold).all() for part in found.parts.values())
+            dataset = read(task, place)
+            assert all(np.isfinite(part.gold).all() for part in dataset.parts.values())
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
-    return st.sampled_from(sorted(tasks)).flatmap(case), one
+    return st.sampled_from(sorted(tasks)).flatmap(cases_of), check_senteval
 
 
 def fuzz(count: int = 10_000) -> tuple[int, int, str]:

@@ -86,12 +86,12 @@ def test_what_a_resumed_run_has_not_written_is_refused(name, job, tmp_path):
 
 
 def test_a_resumed_run_leaves_what_only_bears_a_runs_names(job, tmp_path):
-    for name, said in (
+    for name, message in (
         ("best/weights", "best/weights was not written"),  # no manifest
         ("log.jsonl", "log.jsonl is not the log of a run"),
     ):
         write(tmp_path / "a" / name, "mine\n")
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             job("a", **STEPS, score=dev, resume=True)
         assert (tmp_path / "a" / name).read_text() == "mine\n"
         (tmp_path / "a" / name).unlink()
@@ -110,14 +110,14 @@ def test_a_resumed_run_leaves_what_only_bears_a_runs_names(job, tmp_path):
 def test_a_logger_removes_nothing(job, tmp_path):
     run = job("a", **STEPS, score=dev)
     before, batches = bytes_of(run), SimpleNamespace(pairs=None, updates=EpochLayout(64, 16))
-    given = (run, Accelerator(cpu=True), TrainingSettings(), 4)
+    arguments = (run, Accelerator(cpu=True), TrainingSettings(), 4)
     for done in (0, 2, 4):
         best = saved_best(run, done, "dev")
-        with RunLog(*given, state=TrainState(done), batches=batches, objective=InfoNCE()):
+        with RunLog(*arguments, state=TrainState(done), batches=batches, objective=InfoNCE()):
             pass
         assert best == (0.5 if done else -float("inf")) and bytes_of(run) == before
     write(run / "best" / "selected.json", json.dumps({"step": 2, "dev": 0.7}))
-    with RunLog(*given, state=TrainState(), batches=batches, objective=InfoNCE()):
+    with RunLog(*arguments, state=TrainState(), batches=batches, objective=InfoNCE()):
         pass
     assert json.loads((run / "best" / "selected.json").read_text()) == {"step": 2, "dev": 0.7}
 

@@ -30,15 +30,15 @@ def test_a_card_has_metadata_results_settings_and_how_to_load(encoder, tmp_path)
     text = write_card(tmp_path, CONFIG, "5 steps", RESULT).read_text()
     data = ModelCard.load(tmp_path / "README.md").data
     assert data.library_name == "sentence-transformers" and data.pipeline_tag == "sentence-similarity"
-    found = {(r.dataset_name, r.metric_type): r.metric_value for r in data.eval_results}
-    assert found == {("SentEval MR", "accuracy"): 71.24, ("SentEval STS-B", "spearman"): 60.0}
+    scores = {(r.dataset_name, r.metric_type): r.metric_value for r in data.eval_results}
+    assert scores == {("SentEval MR", "accuracy"): 71.24, ("SentEval STS-B", "spearman"): 60.0}
     assert "| MR, accuracy x 100 | 71.24 | nested |" in text and "| 1.2500 | held-out pairs |" in text
     assert "MRR" not in text and "Trained for 5 steps on a | corpus" in text and "3 dimensions" in text
     assert "- objective: `infonce:temperature=0.1`" in text and "- init" not in text and "torch 1.2.3" in text
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    known = {"PATH": str(tmp_path)}
-    exec(code, known)
-    np.testing.assert_allclose(known["model"].encode(SENTENCES), load(tmp_path).encode(SENTENCES), atol=1e-6)
+    namespace = {"PATH": str(tmp_path)}
+    exec(code, namespace)
+    np.testing.assert_allclose(namespace["model"].encode(SENTENCES), load(tmp_path).encode(SENTENCES), atol=1e-6)
 
 
 def test_the_card_goes_along_when_the_model_is_saved_or_pushed(encoder, tmp_path):

@@ -19,9 +19,11 @@ from sentemb.runs import is_stock
 from sentemb.storage import verify
 from tests.helpers import records
 
-HERE = Path(__file__).parent / "old_runs"
-VERSIONS = sorted(path.stem for path in HERE.glob("*.json"))
-RUNS = [(version, name) for version in VERSIONS for name in json.loads((HERE / f"{version}.json").read_text())["runs"]]
+OLD_RUNS = Path(__file__).parent / "old_runs"
+VERSIONS = sorted(path.stem for path in OLD_RUNS.glob("*.json"))
+RUNS = [
+    (version, name) for version in VERSIONS for name in json.loads((OLD_RUNS / f"{version}.json").read_text())["runs"]
+]
 SAVED = {"lstm": 3, "gru": 3, "towers": 3, "static": 3, "interrupted": 2}  # folders beside checkpoints with a model
 
 
@@ -29,7 +31,7 @@ SAVED = {"lstm": 3, "gru": 3, "towers": 3, "static": 3, "interrupted": 2}  # fol
 def old(request, tmp_path, monkeypatch) -> tuple[Path, dict]:
     """A run of an earlier version, its corpus where config.json says, and what it gave."""
     version, name = request.param
-    with tarfile.open(HERE / f"{version}.tar.xz") as archive:
+    with tarfile.open(OLD_RUNS / f"{version}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     config = tmp_path / name / "config.json"
     config.write_text(config.read_text().replace("/tmp/old_runs", str(tmp_path)))
@@ -37,13 +39,13 @@ def old(request, tmp_path, monkeypatch) -> tuple[Path, dict]:
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.delenv("SENTEMB_DATA", raising=False)
-    expected = json.loads((HERE / f"{version}.json").read_text())
+    expected = json.loads((OLD_RUNS / f"{version}.json").read_text())
     return tmp_path / name, expected["runs"][name] | {"texts": expected["texts"]}
 
 
 def test_there_are_runs_of_an_earlier_version_and_they_are_small():
     assert {name for version, name in RUNS if version == "0.1.0"} == set(SAVED)
-    assert sum(path.stat().st_size for path in HERE.iterdir() if path.is_file()) < 300 * 1024
+    assert sum(path.stat().st_size for path in OLD_RUNS.iterdir() if path.is_file()) < 300 * 1024
 
 
 @pytest.mark.parametrize("old", RUNS, indirect=True, ids="-".join)

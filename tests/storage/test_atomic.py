@@ -91,7 +91,7 @@ def test_what_killed_writers_left_is_put_in_order(folder):
 
 def test_a_file_is_replaced_whole(tmp_path, monkeypatch):
     write_text(tmp_path / "a", "first")
-    monkeypatch.setattr(Path, "replace", lambda *given: (_ for _ in ()).throw(OSError("killed")))
+    monkeypatch.setattr(Path, "replace", lambda *arguments: (_ for _ in ()).throw(OSError("killed")))
     with pytest.raises(OSError):
         write_text(tmp_path / "a", "second")
     assert [p.name for p in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "first"

@@ -40,11 +40,11 @@ class Events:
         """Note each call of ``owner.name``."""
         before = getattr(owner, name)
 
-        def called(*given: Any, **more: Any) -> Any:
+        def called(*arguments: Any, **more: Any) -> Any:
             if name == "set_learning_rate":
-                self.step = given[2]
+                self.step = arguments[2]
             self.names[self.step].append(event or name)
-            return before(*given, **more)
+            return before(*arguments, **more)
 
         setattr(owner, name, called)
 
@@ -71,8 +71,8 @@ def main() -> None:
     objective = build(OBJECTIVES, "moco:queue=24,momentum=0.9")
     loss = objective.loss
 
-    def nan_at_step(*given: Any) -> Any:
-        return loss(*given) * (math.nan if events.step == NAN_STEP else 1.0)
+    def nan_at_step(*arguments: Any) -> Any:
+        return loss(*arguments) * (math.nan if events.step == NAN_STEP else 1.0)
 
     objective.loss = nan_at_step
     for owner, name, event in (

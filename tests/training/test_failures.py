@@ -96,8 +96,8 @@ def test_best_and_last_of_steps_that_are_made_again_are_removed(job):
     for lost in ("step-4", "step-6", "step-8"):
         os.truncate(run / "checkpoints" / lost / "training.safetensors", 9)
     job("a", **settings | {"max_steps": 3}, resume=True, score=lambda model: {"dev": 0.2})
-    kept = {name: json.loads((run / name / "selected.json").read_text())["step"] for name in ("best", "last")}
-    assert kept == {"best": 3, "last": 3}  # that of step 2 was overwritten by that of step 4, which is no more
+    selected = {name: json.loads((run / name / "selected.json").read_text())["step"] for name in ("best", "last")}
+    assert selected == {"best": 3, "last": 3}  # that of step 2 was overwritten by that of step 4, which is no more
     assert faults.weights(run / "best") == faults.weights(run / "model")
 
 
@@ -130,17 +130,17 @@ def test_a_signal_ends_after_the_step_and_what_follows_is_exact(job):
 
 
 def test_sigterm_saves_exits_0_and_prints_the_command_to_go_on(tmp_path):
-    given = ["--corpus", str(faults.write_corpus(tmp_path / "text.txt")), "--encoder", faults.KINDS["static"]]
-    given += ["--batch-size", "16", "--max-steps", "100000", "--no-score", "--log-every", "1", "--out"]
-    (process,) = faults.start([*given, str(tmp_path / "run")], tmp_path)
+    arguments = ["--corpus", str(faults.write_corpus(tmp_path / "text.txt")), "--encoder", faults.KINDS["static"]]
+    arguments += ["--batch-size", "16", "--max-steps", "100000", "--no-score", "--log-every", "1", "--out"]
+    (process,) = faults.start([*arguments, str(tmp_path / "run")], tmp_path)
     wait_for(lambda: (tmp_path / "run" / "log.jsonl").exists() and len(records(tmp_path / "run")) > 3, process)
     process.terminate()
     process.join(60)
-    said = (tmp_path / "said-0").read_text()
+    printed = (tmp_path / "printed-0").read_text()
     step = RunFolder(tmp_path / "run").newest_checkpoint()
-    assert process.exitcode == 0 and step is not None, said
+    assert process.exitcode == 0 and step is not None, printed
     assert re.search(
-        rf"stopped after step {step.name[5:]} of 100000, .*go on with\n +\S+ .* --resume --out \S+run", said
+        rf"stopped after step {step.name[5:]} of 100000, .*go on with\n +\S+ .* --resume --out \S+run", printed
     )
     verify(step)
 
@@ -153,16 +153,16 @@ def wait_for(condition, *processes, seconds: int = 120) -> None:
 
 
 def test_a_rank_that_dies_ends_the_others_with_its_reason(tmp_path):
-    given = ["--corpus", str(faults.write_corpus(tmp_path / "text.txt")), "--encoder", faults.KINDS["static"]]
-    given += ["--batch-size", "8", "--max-steps", "100000", "--no-score", "--save-every", "2", "--out"]
-    processes = faults.start([*given, str(tmp_path / "run")], tmp_path, world=2)
+    arguments = ["--corpus", str(faults.write_corpus(tmp_path / "text.txt")), "--encoder", faults.KINDS["static"]]
+    arguments += ["--batch-size", "8", "--max-steps", "100000", "--no-score", "--save-every", "2", "--out"]
+    processes = faults.start([*arguments, str(tmp_path / "run")], tmp_path, world=2)
     wait_for(lambda: RunFolder(tmp_path / "run").newest_checkpoint(), *processes)
     processes[1].kill()
     processes[0].join(60)
-    said = (tmp_path / "said-0").read_text()
-    assert processes[0].exitcode == 1 and "stopped: step" in said, said
-    assert "another process of this run has ended" in said and "the last good checkpoint is" in said
-    assert "Traceback" not in said
+    printed = (tmp_path / "printed-0").read_text()
+    assert processes[0].exitcode == 1 and "stopped: step" in printed, printed
+    assert "another process of this run has ended" in printed and "the last good checkpoint is" in printed
+    assert "Traceback" not in printed
     verify(RunFolder(tmp_path / "run").newest_checkpoint())
 
 
@@ -171,11 +171,11 @@ def test_a_rank_that_dies_ends_the_others_with_its_reason(tmp_path):
 
 def test_another_number_of_processes_needs_elastic_and_keeps_the_batches(tmp_path):
     plain = faults.KINDS["static"].replace("dropout=0.3", "dropout=0")
-    given = ["--corpus", str(faults.write_corpus(tmp_path / "text.txt")), "--encoder", plain]
-    given += ["--batch-size", "16", "--max-steps", "12", "--save-every", "4", "--log-every", "1", "--no-score"]
-    given += ["--warmup", "2", "--precision", "no", "--eval-every", "0", "--out"]
-    faults.finish(faults.start([*given, str(tmp_path / "a")], tmp_path), tmp_path)
-    faults.finish(faults.start([*given, str(tmp_path / "b")], tmp_path, stop=4), tmp_path, killed=True)
+    arguments = ["--corpus", str(faults.write_corpus(tmp_path / "text.txt")), "--encoder", plain]
+    arguments += ["--batch-size", "16", "--max-steps", "12", "--save-every", "4", "--log-every", "1", "--no-score"]
+    arguments += ["--warmup", "2", "--precision", "no", "--eval-every", "0", "--out"]
+    faults.finish(faults.start([*arguments, str(tmp_path / "a")], tmp_path), tmp_path)
+    faults.finish(faults.start([*arguments, str(tmp_path / "b")], tmp_path, stop=4), tmp_path, killed=True)
     out = ["--resume", "--out", str(tmp_path / "b")]
     refused = faults.start(out, tmp_path, world=2)
     for process in refused:
@@ -183,10 +183,12 @@ def test_another_number_of_processes_needs_elastic_and_keeps_the_batches(tmp_pat
     assert [process.exitcode for process in refused] == [2, 2]
     assert (
         "begun on 1 process(es) and now there are 2; start as many, or add --elastic"
-        in (tmp_path / "said-0").read_text()
+        in (tmp_path / "printed-0").read_text()
     )
     faults.finish(faults.start([*out, "--elastic"], tmp_path, world=2), tmp_path)
-    assert "note: begun on 1 process(es), now 2 with 8 pairs each: the same pairs" in (tmp_path / "said-0").read_text()
+    assert (
+        "note: begun on 1 process(es), now 2 with 8 pairs each: the same pairs" in (tmp_path / "printed-0").read_text()
+    )
     a, b = records(tmp_path / "a"), records(tmp_path / "b")
     assert [(r["step"], r["batch"], r["pairs_seen"]) for r in a] == [
         (r["step"], r["batch"], r["pairs_seen"]) for r in b
@@ -199,16 +201,16 @@ def test_another_number_of_processes_needs_elastic_and_keeps_the_batches(tmp_pat
 
 
 def test_what_cannot_be_shared_by_so_many_processes_is_refused():
-    config, kept = TrainingSettings(batch_size=16), {"world_size": 2, "least": 4}
-    assert on_processes(config, kept, 2, False) == TrainingSettings(batch_size=16, smallest_batch=4)
-    assert on_processes(config, kept, 4, True) == TrainingSettings(batch_size=8, smallest_batch=4)
+    config, begun_config = TrainingSettings(batch_size=16), {"world_size": 2, "least": 4}
+    assert on_processes(config, begun_config, 2, False) == TrainingSettings(batch_size=16, smallest_batch=4)
+    assert on_processes(config, begun_config, 4, True) == TrainingSettings(batch_size=8, smallest_batch=4)
     with pytest.raises(InputError, match="begun on 2 process"):
-        on_processes(config, kept, 1, False)
+        on_processes(config, begun_config, 1, False)
     for world in (3, 32):
         with pytest.raises(InputError, match="cannot be shared evenly"):
-            on_processes(config, kept, world, True)
+            on_processes(config, begun_config, world, True)
     with pytest.raises(InputError, match="last update of an epoch has 5 pairs, too few for 4"):
-        differences(on_processes(config, kept, 4, True), kept, 4, 9, 37)
+        differences(on_processes(config, begun_config, 4, True), begun_config, 4, 9, 37)
     assert "planned for 7 steps, now 9" in differences(config, {"steps": 7}, 1, 9, 64)[0]
 
 
@@ -247,16 +249,17 @@ def test_a_loss_that_is_no_number_stops_with_step_batch_and_checkpoint(job, brok
     ) as stopped:
         job("a", **STEPS)
     assert "step-4, and --resume" in str(stopped.value) and "--on-nan skip" in str(stopped.value)
-    told = json.loads((tmp_path / "a" / "nonfinite-step-5.json").read_text())
-    assert len(told["pairs"]) == len(set(told["pairs"])) == 16 and np.shape(told["sentences"]) == (16, 2)
+    batch = json.loads((tmp_path / "a" / "nonfinite-step-5.json").read_text())
+    assert len(batch["pairs"]) == len(set(batch["pairs"])) == 16 and np.shape(batch["sentences"]) == (16, 2)
     assert [r["step"] for r in records(tmp_path / "a")] == [0, 1, 2, 3, 4]
 
 
 def test_skipped_updates_change_nothing_and_are_told(job, broken_at):
     broken_at(3, 4)
     run = job("a", **STEPS, on_nan="skip", objective="moco:queue=24,momentum=0.9")
-    told = {r["step"]: r for r in records(run) if r.get("skipped")}
-    assert sorted(told) == [3, 4] and "the update is skipped" in told[3]["warnings"][0] and told[3]["loss"] is None
+    skipped = {r["step"]: r for r in records(run) if r.get("skipped")}
+    assert sorted(skipped) == [3, 4] and skipped[3]["loss"] is None
+    assert "the update is skipped" in skipped[3]["warnings"][0]
     states = [load(run / "checkpoints" / f"step-{n}").state_dict() for n in (6, 8)]
     assert all(value.isfinite().all() for state in states for value in state.values())
     job("b", **STEPS | {"keep": 0}, on_nan="skip", objective="moco:queue=24,momentum=0.9")
@@ -285,8 +288,8 @@ def test_the_loss_scaler_bears_skips_and_its_own_are_counted(job, broken_at, mon
     monkeypatch.setattr(nonfinite, "MAX_REJECTED", 2)
     before = loop.backward
 
-    def overflowing(encoder, *given):
-        update = before(encoder, *given)
+    def overflowing(encoder, *arguments):
+        update = before(encoder, *arguments)
         update.loss = 1.0  # which is finite
         fill_gradients(encoder, math.inf)
         return update
@@ -325,9 +328,9 @@ def test_what_is_remembered_stands_still_where_the_scaler_leaves_a_step_out(job,
     assert weights[6] != weights[4]
     states = {n: json.loads((run / "checkpoints" / f"step-{n}" / "training.json").read_text()) for n in (2, 4, 6)}
     assert [states[n]["scaler"]["scale"] for n in (2, 4, 6)] == [64.0, 16.0, 16.0]
-    told = {r["step"]: (r.get("overflow"), r.get("gradient_norm")) for r in records(run)[1:]}
-    assert [step for step, (overflow, norm) in told.items() if overflow and norm is None] == [3, 4]
-    assert all(norm > 0 for step, (_, norm) in told.items() if step not in (3, 4))
+    fields_by_step = {r["step"]: (r.get("overflow"), r.get("gradient_norm")) for r in records(run)[1:]}
+    assert [step for step, (overflow, norm) in fields_by_step.items() if overflow and norm is None] == [3, 4]
+    assert all(norm > 0 for step, (_, norm) in fields_by_step.items() if step not in (3, 4))
 
 
 def test_too_many_skips_one_after_another_stop(job, broken_at, monkeypatch):
@@ -372,7 +375,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(job, monkeypatch, tmp
 
 
 def test_too_little_memory_names_micro_batch(job, monkeypatch):
-    def full(*given, **more):
+    def full(*arguments, **more):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
     monkeypatch.setattr(BatchEncoder, "columns", full)
@@ -466,27 +469,27 @@ def test_a_refused_resume_writes_nothing(book_file, tmp_path, monkeypatch, capsy
     train_bookcorpus.main([*begin, "--out", "a"])
     (tmp_path / "a" / "checkpoints" / "step-2" / "modules.json").unlink()
     before = {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
-    for more, said in (
+    for more, message in (
         (["--max-steps", "4"], "all checkpoints of a are damaged"),
         (["--lr", "1"], "was begun with --lr"),
         (["--dev", "stsb"], "was begun with --dev"),
     ):
         with pytest.raises(SystemExit) as stopped:
             train_bookcorpus.main(["--resume", "--out", "a", *more])
-        assert stopped.value.code == 2 and said in capsys.readouterr().err
+        assert stopped.value.code == 2 and message in capsys.readouterr().err
         assert {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()} == before
     train_bookcorpus.main(["--resume", "--out", "a", "--precision", "auto", "--dev", "auto"])
     assert "is finished" in capsys.readouterr().out
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
-    for main, given, said in (
+    for main, arguments, message in (
         (train_supervised.main, ["--resume"], "finds no run in runs/supervised"),
         (train_bookcorpus.main, ["--resume", "--out", "typo"], "typo is no run that could be continued"),
         (train_bookcorpus.main, ["--resume", "--out", "full", "--corpus", str(book_file)], "full is no run"),
     ):
         with pytest.raises(SystemExit) as stopped:
-            main(given)
-        assert stopped.value.code == 2 and said in capsys.readouterr().err
+            main(arguments)
+        assert stopped.value.code == 2 and message in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()
 
 
@@ -503,8 +506,8 @@ def test_resume_without_a_folder_takes_the_newest_run_and_scores_anew_when_asked
     (tmp_path / "runs" / "bookcorpus-other").mkdir()
     capsys.readouterr()
     train_bookcorpus.main(["--resume"])
-    said = capsys.readouterr()
-    assert "resuming runs/bookcorpus-2" in said.err and "is finished" in said.out
+    captured = capsys.readouterr()
+    assert "resuming runs/bookcorpus-2" in captured.err and "is finished" in captured.out
     run = tmp_path / "runs" / "bookcorpus-2"
     before = steady(run)
     train_bookcorpus.main(["--resume", "--select", "best"])

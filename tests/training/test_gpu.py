@@ -49,8 +49,8 @@ def test_a_gpu_trains_as_the_cpu_does(kind, text, tiny, tmp_path):
     assert [r["loss"] for r in logs["cuda"]] == near([r["loss"] for r in logs["cpu"]], 10 * COARSE)
     if OLD and kind in ("lstm", "gru"):
         return  # (its encode needs sentence-transformers 6.2)
-    found = [models[device].to(device).encode(text.sentences[:50]) for device in ("cpu", "cuda")]
-    assert np.abs(found[0] - found[1]).max() < 50 * COARSE
+    embeddings = [models[device].to(device).encode(text.sentences[:50]) for device in ("cpu", "cuda")]
+    assert np.abs(embeddings[0] - embeddings[1]).max() < 50 * COARSE
 
 
 @pytest.mark.gpu
@@ -74,7 +74,7 @@ def test_a_run_on_a_gpu_resumes_and_its_model_loads_on_a_cpu(precision, text, ti
 @pytest.mark.gpu
 def test_on_a_gpu_what_is_remembered_stands_still_where_fp16_overflows(text, tmp_path, monkeypatch):
     """A scale of 2^60 overflows some updates until it has been halved often enough."""
-    made = lambda **given: Accelerator(**given, kwargs_handlers=[GradScalerKwargs(init_scale=2.0**60)])  # noqa: E731
+    made = lambda **more: Accelerator(**more, kwargs_handlers=[GradScalerKwargs(init_scale=2.0**60)])  # noqa: E731
     monkeypatch.setattr("accelerate.Accelerator", made)
     monkeypatch.setattr(loop, "SKIPS", 100)
     case = gpu.Case(SPECS["lstm"], "fp16", options("cuda"), text, "moco:queue=128,momentum=0.9")

@@ -33,7 +33,7 @@ from tests.devices import DEVICE, DOUBLE, GPU, SINGLE, near, numbers
 from tests.helpers import SMALL, STATIC, records, steady, torchrun
 from tests.two_processes import hash_of, trained
 
-HERE = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[1]
 
 
 CASES = [
@@ -42,30 +42,30 @@ CASES = [
     "transformer:name=TINY|infonce",
     "transformer:name=TINY|moco:queue=10",
     *[f"{STATIC}|{name}" for name in OBJECTIVES],
-    f"{STATIC}|infonce:symmetric=yes,own_side=yes,learn=yes",
+    f"{STATIC}|infonce:symmetric=yes,same_side=yes,learn=yes",
     f"{STATIC}|cpc:offsets=2",
     f"{STATIC}|moco:queue=10,symmetric=yes,in_batch=yes",
 ]
 
 
-def same(found: dict, expected: dict) -> None:
+def same(observed: dict, expected: dict) -> None:
     """Losses, gradients and what the objective remembers, in float64."""
-    assert found["losses"] == near(expected["losses"], SINGLE)
-    assert set(found["gradients"]) == set(expected["gradients"])
-    whole = torch.stack([slope.norm() for slope in expected["gradients"].values()]).norm()
-    assert whole > 0
+    assert observed["losses"] == near(expected["losses"], SINGLE)
+    assert set(observed["gradients"]) == set(expected["gradients"])
+    total_norm = torch.stack([slope.norm() for slope in expected["gradients"].values()]).norm()
+    assert total_norm > 0
     for name, slope in expected["gradients"].items():  # (a key's bias has gradient 0: softmax does not see it)
         assert slope.dtype == torch.float64
-        error = (found["gradients"][name] - slope).norm() / slope.norm().clamp_min(1e-6 * whole)
+        error = (observed["gradients"][name] - slope).norm() / slope.norm().clamp_min(1e-6 * total_norm)
         assert error < SINGLE, (name, float(error))
-    assert set(found["state"]) == set(expected["state"])
+    assert set(observed["state"]) == set(expected["state"])
     for name, value in expected["state"].items():
-        assert torch.allclose(found["state"][name], value, rtol=SINGLE, atol=DOUBLE), name
+        assert torch.allclose(observed["state"][name], value, rtol=SINGLE, atol=DOUBLE), name
 
 
 def test_two_processes_train_as_one_on_the_joined_batches(tmp_path, tiny):
     cases = [case.replace("TINY", tiny) for case in CASES]
-    done = torchrun(str(HERE / "two_processes.py"), str(tmp_path), *cases, cwd=HERE.parent)
+    done = torchrun(str(TESTS / "two_processes.py"), str(tmp_path), *cases, cwd=TESTS.parent)
     assert done.returncode == 0, done.stderr[-3000:]
     for case in cases:
         encoder, objective = case.split("|")
@@ -77,8 +77,8 @@ def test_two_processes_train_as_one_on_the_joined_batches(tmp_path, tiny):
 @pytest.mark.gpus
 def test_two_gpus_train_as_one_on_the_joined_batches(tmp_path, tiny):
     cases = [case.replace("TINY", tiny) for case in CASES]
-    script = [str(HERE / "two_processes.py"), str(tmp_path), *cases]
-    done = torchrun(*script, cwd=HERE.parent, environment={"SENTEMB_TEST_DEVICE": "cuda"})
+    script = [str(TESTS / "two_processes.py"), str(tmp_path), *cases]
+    done = torchrun(*script, cwd=TESTS.parent, environment={"SENTEMB_TEST_DEVICE": "cuda"})
     assert done.returncode == 0, done.stderr[-3000:]
     for case in cases:
         encoder, objective = case.split("|")
@@ -91,8 +91,8 @@ def test_two_gpus_train_as_one_on_the_joined_batches(tmp_path, tiny):
 @pytest.mark.parametrize("case", CASES[3:])
 def test_micro_batches_train_as_the_whole_batch_for_every_objective(case, tiny):
     encoder, objective = case.replace("TINY", tiny).split("|")
-    whole = trained(encoder, objective, Accelerator(cpu=not GPU))
-    same(trained(encoder, objective, Accelerator(cpu=not GPU), micro_batch=2), whole)
+    full_batch = trained(encoder, objective, Accelerator(cpu=not GPU))
+    same(trained(encoder, objective, Accelerator(cpu=not GPU), micro_batch=2), full_batch)
 
 
 RESUMED = {
@@ -175,12 +175,12 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(case, spec, encoder)
     for number in range(8):
         seed_dropout(seed_of(0, 3, 0, number))
         part = slice(2 * number, 2 * number + 2)
-        found = embedder(*batch.features(model, part, DEVICE))
-        parts.append(found.chunk(len(columns)))
+        embeddings = embedder(*batch.features(model, part, DEVICE))
+        parts.append(embeddings.chunk(len(columns)))
     together = tuple(torch.cat(column) for column in zip(*parts, strict=True))
-    whole, _ = global_loss(objective, together, batch, accelerator)
-    whole.backward()
-    assert update.loss == near(whole.item(), DOUBLE)
+    loss, _ = global_loss(objective, together, batch, accelerator)
+    loss.backward()
+    assert update.loss == near(loss.item(), DOUBLE)
     norm = torch.stack([slope.norm() for slope in cached.values()]).norm()
     assert norm > 0
     for name, p in embedder.named_parameters():
@@ -189,11 +189,11 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(case, spec, encoder)
 
 
 def test_micro_batches_train_the_same_model(job):
-    whole, parts = job("a", max_steps=4), job("b", max_steps=4, micro_batch=3)  # (no dropout in this encoder)
-    for a, b in zip(records(whole), records(parts), strict=True):
+    full_batch_run, parts = job("a", max_steps=4), job("b", max_steps=4, micro_batch=3)  # (no dropout in this encoder)
+    for a, b in zip(records(full_batch_run), records(parts), strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
     texts = ["the king sees the cat number 3.", "hello"]
-    assert np.abs(load(parts).encode(texts) - load(whole).encode(texts)).max() < 1e-4
+    assert np.abs(load(parts).encode(texts) - load(full_batch_run).encode(texts)).max() < 1e-4
     again = job("c", max_steps=4, micro_batch=3)
     assert steady(again) == steady(parts)
 
@@ -209,13 +209,13 @@ def test_the_masked_word_task_is_trained_along_in_whole_and_in_parts(job):
 def test_best_and_last_are_kept_apart_and_a_falling_dev_score_is_told(job, capsys):
     scores = iter([0.5, 0.8, 0.7, 0.6, 0.75])
     run = job("a", max_steps=8, eval_every=2, dev="dev", score=lambda model: {"dev": next(scores)})
-    kept = {name: json.loads((run / name / "selected.json").read_text()) for name in ("best", "last")}
+    selected = {name: json.loads((run / name / "selected.json").read_text()) for name in ("best", "last")}
     written = {"manifest": True}
-    assert kept == {"best": {"step": 2, "dev": 0.8} | written, "last": {"step": 8, "dev": 0.75} | written}
+    assert selected == {"best": {"step": 2, "dev": 0.8} | written, "last": {"step": 8, "dev": 0.75} | written}
     assert np.array_equal(load(run / "last").encode("hello"), load(run / "model").encode("hello"))
     assert not np.array_equal(load(run / "best").encode("hello"), load(run / "model").encode("hello"))
-    told = [r for r in records(run) if "warnings" in r]
-    assert [r["step"] for r in told] == [4] and "below its best, 0.8 at step 2" in told[0]["warnings"][0]
+    warned = [r for r in records(run) if "warnings" in r]
+    assert [r["step"] for r in warned] == [4] and "below its best, 0.8 at step 2" in warned[0]["warnings"][0]
     assert capsys.readouterr().err.count("warning: step 4") == 1
 
 
@@ -316,7 +316,7 @@ def test_pretrained_embeddings_stay_as_they_are(job, encoder):
 
 
 def test_a_diverging_run_stops_with_its_step(job, monkeypatch):
-    monkeypatch.setattr("sentemb.training.schedule.learning_rate", lambda *given: math.inf)
+    monkeypatch.setattr("sentemb.training.schedule.learning_rate", lambda *arguments: math.inf)
     with pytest.raises(FloatingPointError, match="step 2: .*try a lower --lr"):
         job("a", max_steps=5)
 
@@ -352,10 +352,10 @@ def test_impossible_settings_are_refused(wrong):
 def test_the_first_line_says_what_one_update_sees(encoder):
     pairs, embedder = PAIRS["neighbours"](np.array([[0, 1001]])), TrainingEncoder(encoder("transformer"))
     settings = TrainingSettings(batch_size=32, micro_batch=8)
-    said = describe(settings, build(OBJECTIVES, "infonce"), pairs, Accelerator(cpu=True), embedder)
+    description = describe(settings, build(OBJECTIVES, "infonce"), pairs, Accelerator(cpu=True), embedder)
     for part in ("1 process(es) on cpu", "precision no", "attention packed", "in parts of 8", "31 in-batch negatives"):
-        assert part in said
-    assert "32 steps over 1,000 pairs" in said
+        assert part in description
+    assert "32 steps over 1,000 pairs" in description
 
 
 @pytest.mark.parametrize("objective", ["infonce", "align_uniform", "joint_infonce"])

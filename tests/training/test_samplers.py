@@ -47,18 +47,20 @@ def test_sizes_by_hand(pairs, batch, processes, expected):
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize("pairs", [6, 7, 64, 100, 1001, 1003])
 def test_an_epoch_sees_each_pair_exactly_once_whatever_the_processes(pairs, processes):
-    found = order(pairs, 8, processes)
+    sampler = order(pairs, 8, processes)
     for epoch in range(2):
-        steps = range(epoch * len(found.updates), (epoch + 1) * len(found.updates))
-        parts = [[rank_share(found[step], rank, processes, runs=False) for rank in range(processes)] for step in steps]
+        steps = range(epoch * len(sampler.updates), (epoch + 1) * len(sampler.updates))
+        parts = [
+            [rank_share(sampler[step], rank, processes, runs=False) for rank in range(processes)] for step in steps
+        ]
         assert Counter(np.concatenate([part for each in parts for part in each]).tolist()) == Counter(range(pairs))
-        for each, size in zip(parts, sizes(found.updates), strict=True):
+        for each, size in zip(parts, sizes(sampler.updates), strict=True):
             assert tuple(map(len, each)) == pairs_per_rank(size, processes) and min(map(len, each)) >= 2
 
 
 def test_any_update_is_found_without_those_before_it():
-    whole = order(1000, 7, 1)
-    expected = [whole[step].tolist() for step in range(400)]
+    sampler = order(1000, 7, 1)
+    expected = [sampler[step].tolist() for step in range(400)]
     for step in (399, 0, 143, 142, 7):
         assert order(1000, 7, 1)[step].tolist() == expected[step]
 
@@ -71,8 +73,10 @@ def test_two_processes_share_the_batches_of_one():
 
 def test_order_depends_on_seed_and_epoch_only():
     def epoch(seed: int, number: int) -> list[int]:
-        found = order(100, 7, 1, seed)
-        return np.concatenate([found[number * len(found.updates) + i] for i in range(len(found.updates))]).tolist()
+        sampler = order(100, 7, 1, seed)
+        return np.concatenate(
+            [sampler[number * len(sampler.updates) + i] for i in range(len(sampler.updates))]
+        ).tolist()
 
     assert epoch(0, 0) == epoch(0, 0) != epoch(0, 1)
     assert epoch(0, 0) != epoch(1, 0)
@@ -80,8 +84,8 @@ def test_order_depends_on_seed_and_epoch_only():
 
 def test_batches_pad_little_and_come_in_no_order_of_length():
     lengths = np.random.default_rng(2).integers(1, 60, 6400)
-    found = order(6400, 100, 1, window=64, lengths=lengths)
-    batches = [found[step] for step in range(64)]
+    sampler = order(6400, 100, 1, window=64, lengths=lengths)
+    batches = [sampler[step] for step in range(64)]
     assert np.mean([1 - lengths[b].mean() / lengths[b].max() for b in batches]) < 0.03
     assert abs(np.corrcoef(np.arange(64), [lengths[b].mean() for b in batches])[0, 1]) < 0.5
 
@@ -89,12 +93,12 @@ def test_batches_pad_little_and_come_in_no_order_of_length():
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize("sentences", [6, 7, 64, 100, 1001])
 def test_an_epoch_of_runs_is_consecutive_and_sees_each_sentence_once(sentences, processes):
-    found, starts = ContiguousSampler(EpochLayout(sentences, 8, processes), seed=1), set()
-    count = len(found.updates)
+    sampler, starts = ContiguousSampler(EpochLayout(sentences, 8, processes), seed=1), set()
+    count = len(sampler.updates)
     for epoch in range(6):
-        runs = [found[epoch * count + number] for number in range(count)]
+        runs = [sampler[epoch * count + number] for number in range(count)]
         assert all((np.diff(run) == 1).all() for run in runs)
-        assert [len(run) for run in runs] == sizes(found.updates)
+        assert [len(run) for run in runs] == sizes(sampler.updates)
         assert sorted(np.concatenate(runs).tolist()) == list(range(sentences))
         starts |= {int(run[0]) for run in runs}
         parts = [rank_share(runs[0], rank, processes, runs=True) for rank in range(processes)]

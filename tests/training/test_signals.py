@@ -48,8 +48,8 @@ def test_a_second_one_exits_at_once():
     time.sleep(signal_handling.REPEAT_SECONDS + 0.3)
     assert process.poll() is None
     process.terminate()
-    _, said = process.communicate(timeout=10)
-    assert process.returncode == 128 + signal.SIGTERM and "once more to exit at once" in said
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGTERM and "once more to exit at once" in stderr
 
 
 def test_in_a_library_the_first_one_asks_and_the_second_one_interrupts(monkeypatch):

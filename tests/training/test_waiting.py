@@ -22,13 +22,13 @@ ROOT = Path(__file__).parents[2]
 
 def begin(folder: Path, *more: str) -> list[str]:
     corpus = faults.write_corpus(folder / "text.txt")
-    given = ["--corpus", str(corpus), "--encoder", faults.KINDS["static"], "--batch-size", "8", "--no-score"]
-    return [*given, "--precision", "no", "--log-every", "1", "--out", str(folder / "run"), *more]
+    arguments = ["--corpus", str(corpus), "--encoder", faults.KINDS["static"], "--batch-size", "8", "--no-score"]
+    return [*arguments, "--precision", "no", "--log-every", "1", "--out", str(folder / "run"), *more]
 
 
 def test_a_process_that_hangs_ends_the_others_after_the_timeout(tmp_path):
-    given = begin(tmp_path, "--max-steps", "100000", "--save-every", "5", "--timeout", "0.08")
-    first, second = faults.start(given, tmp_path, world=2)
+    arguments = begin(tmp_path, "--max-steps", "100000", "--save-every", "5", "--timeout", "0.08")
+    first, second = faults.start(arguments, tmp_path, world=2)
     try:
         while first.is_alive() and not (tmp_path / "run" / "checkpoints" / "step-10").exists():
             time.sleep(0.05)
@@ -39,15 +39,15 @@ def test_a_process_that_hangs_ends_the_others_after_the_timeout(tmp_path):
     finally:
         first.kill()
         second.kill()
-    said = (tmp_path / "said-0").read_text()
-    assert "another process of this run has not answered for as long as --timeout says" in said
-    assert "the last good checkpoint is" in said and "--resume" in said and "Traceback" not in said
+    printed = (tmp_path / "printed-0").read_text()
+    assert "another process of this run has not answered for as long as --timeout says" in printed
+    assert "the last good checkpoint is" in printed and "--resume" in printed and "Traceback" not in printed
 
 
 @pytest.mark.slow
 def test_a_machine_that_prepares_for_longer_than_the_timeout_is_waited_for(tmp_path, monkeypatch):
     """Two machines, as two caches; the first one's corpus is locked, as if it was being prepared, for 8 of 3 s."""
-    given = begin(tmp_path, "--max-steps", "3", "--timeout", "0.05", "--eval-every", "0")
+    arguments = begin(tmp_path, "--max-steps", "3", "--timeout", "0.05", "--eval-every", "0")
     folders = [tmp_path / "machine-0", tmp_path / "machine-1"]
     for folder in folders:
         folder.mkdir()
@@ -59,7 +59,7 @@ def test_a_machine_that_prepares_for_longer_than_the_timeout_is_waited_for(tmp_p
         port = free.getsockname()[1]
     faults.SPAWN.set_forkserver_preload(["recipes.runner.evaluation", "sentemb.pipeline.experiment"])
     made = [
-        faults.SPAWN.Process(target=faults.recipe, args=(given, str(folder), rank, 2, port, None), daemon=False)
+        faults.SPAWN.Process(target=faults.recipe, args=(arguments, str(folder), rank, 2, port, None), daemon=False)
         for rank, folder in enumerate(folders)
     ]
     with lock_of(folders[0] / "cache" / "corpora" / key):
@@ -71,9 +71,9 @@ def test_a_machine_that_prepares_for_longer_than_the_timeout_is_waited_for(tmp_p
         time.sleep(8)
     for process in made:
         process.join(120)
-    said = "".join((folder / f"said-{rank}").read_text() for rank, folder in enumerate(folders))
-    assert [process.exitcode for process in made] == [0, 0], said
-    assert records(tmp_path / "run")[-1]["step"] == 3 and said.count("waiting: another process is preparing") == 1
+    printed = "".join((folder / f"printed-{rank}").read_text() for rank, folder in enumerate(folders))
+    assert [process.exitcode for process in made] == [0, 0], printed
+    assert records(tmp_path / "run")[-1]["step"] == 3 and printed.count("waiting: another process is preparing") == 1
 
 
 def test_who_prepares_is_decided_by_the_lock_and_not_by_the_clock():

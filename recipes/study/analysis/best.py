@@ -19,14 +19,17 @@ def best_of_each_family(mine: pd.DataFrame, tasks: list[str], out: Path) -> tupl
     Among encoders that are alike but for their objective; where others are there, too, also among all.
     """
     tables: list[Table] = []
-    said: list[str] = []
+    sentences: list[str] = []
     for which, group in reversed(list(architectures(mine))):
         lines, tests = [], []
         for task in tasks:
             rows = group.dropna(subset=[f"{task}_cv", f"{task}_test"])
             if not len(rows):
                 continue
-            chosen = {family: own.loc[own[f"{task}_cv"].idxmax()] for family, own in rows.groupby("family", sort=False)}
+            chosen = {
+                family: family_rows.loc[family_rows[f"{task}_cv"].idxmax()]
+                for family, family_rows in rows.groupby("family", sort=False)
+            }
             right = {family: array_of(out, row["name"], f"{task}_test_right") for family, row in chosen.items()}
             for family, row in [*chosen.items(), ("best of all", rows.loc[rows[f"{task}_cv"].idxmax()])]:
                 n = len(array_of(out, row["name"], f"{task}_test_right"))
@@ -34,19 +37,21 @@ def best_of_each_family(mine: pd.DataFrame, tasks: list[str], out: Path) -> tupl
                 cells = [row[f"{task}_cv"], row[f"{task}_test"], error, row[f"{task}_acc"]]
                 shape = [f"{row['alignment']:.3f}", f"{row['uniformity']:.3f}"]
                 lines.append([task, family, row["name"], *(f"{value:.2f}" for value in cells), *shape])
-            found = compare({str(f): {task: r} for f, r in right.items() if len(r)})
-            tests += [r | {"difference": 100 * (right[r["a"]].mean() - right[r["b"]].mean())} for r in found]
+            comparisons = compare({str(f): {task: r} for f, r in right.items() if len(r)})
+            tests += [r | {"difference": 100 * (right[r["a"]].mean() - right[r["b"]].mean())} for r in comparisons]
             ranked = sorted(chosen, key=lambda family: -chosen[family][f"{task}_cv"])
             if len(ranked) > 1:
                 scores = ", ".join(f"{family} {chosen[family][f'{task}_test']:.2f}" for family in ranked)
-                said.append(f"{task}, best of each family ({which}), chosen by CV and tested once, in %: {scores}.")
+                sentences.append(
+                    f"{task}, best of each family ({which}), chosen by CV and tested once, in %: {scores}."
+                )
         if lines:
-            tables += _best_tables(which, lines, tests, said)
-    return tables, said
+            tables += _best_tables(which, lines, tests, sentences)
+    return tables, sentences
 
 
-def _best_tables(which: str, lines: list[list[str]], tests: list[dict[str, Any]], said: list[str]) -> list[Table]:
-    """The table of :func:`best_of_each_family` and that of its tests; what they say is added to ``said``."""
+def _best_tables(which: str, lines: list[list[str]], tests: list[dict[str, Any]], sentences: list[str]) -> list[Table]:
+    """The table of :func:`best_of_each_family` and that of its tests; what they say is added to ``sentences``."""
     head = ["task", "family", "encoder", "5-fold CV", "test", "+- (95%)", "nested", "alignment", "uniformity"]
     note = (
         "Of each family the encoder with the highest cross-validated accuracy on 80 % of a task's rows, then tested on "
@@ -64,7 +69,7 @@ def _best_tables(which: str, lines: list[list[str]], tests: list[dict[str, Any]]
         note = "McNemar's exact test, two-sided, on those test rows; Holm's correction over all of this table."
         tables.append(Table(f"The families' best against each other: {which}", head, rows, (note,)))
         clear = [f"{r['a']} and {r['b']} on {r['task']}" for r, p in zip(tests, adjusted, strict=True) if p < 0.05]
-        said.append(
+        sentences.append(
             f"Families' best ({which}) that differ by more than chance (p < 0.05, corrected): "
             f"{'; '.join(clear) or 'none'}."
         )
@@ -73,11 +78,11 @@ def _best_tables(which: str, lines: list[list[str]], tests: list[dict[str, Any]]
 
 def holm(p: list[float]) -> list[float]:
     """p-values corrected for their number (Holm 1979): each times the number of those not smaller, made monotone."""
-    order, found, highest = np.argsort(p), np.empty(len(p)), 0.0
+    order, adjusted, highest = np.argsort(p), np.empty(len(p)), 0.0
     for rank, i in enumerate(order):
         highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
-        found[i] = highest
-    return found.tolist()
+        adjusted[i] = highest
+    return adjusted.tolist()
 
 
 def array_of(out: Path, name: str, key: str) -> Values:

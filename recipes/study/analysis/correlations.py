@@ -37,8 +37,8 @@ def mixtures(alignment: Values, uniformity: Values) -> Values:
 
 def best_mixture(accuracy: Values, alignment: Values, uniformity: Values) -> int:
     """Number of the mixture that goes down most surely as accuracy goes up (losses: lower is better)."""
-    found = _correlation(rankdata(mixtures(alignment, uniformity), axis=1), rankdata(accuracy))
-    return int(np.nanargmin(found)) if np.isfinite(found).any() else 0
+    coefficients = _correlation(rankdata(mixtures(alignment, uniformity), axis=1), rankdata(accuracy))
+    return int(np.nanargmin(coefficients)) if np.isfinite(coefficients).any() else 0
 
 
 def _mixed(measure: Callable[[Values, Values], float]) -> Callable[..., float]:
@@ -55,8 +55,8 @@ def kendall(x: Values, y: Values) -> float:
 
 def interval(statistic: Callable[..., float], *values: Values) -> tuple[float, float, float]:
     """A statistic with its 95 % bootstrap interval over encoders (percentile, 1,000 resamples, seeded)."""
-    found = statistic(*values)
-    if not math.isfinite(found):
+    estimate = statistic(*values)
+    if not math.isfinite(estimate):
         return math.nan, math.nan, math.nan
     drawn = bootstrap(
         values,
@@ -68,12 +68,12 @@ def interval(statistic: Callable[..., float], *values: Values) -> tuple[float, f
         rng=np.random.default_rng(SEED),
     ).bootstrap_distribution
     low, high = np.nanpercentile(drawn, [2.5, 97.5]) if np.isfinite(drawn).any() else (math.nan, math.nan)
-    return found, float(low), float(high)
+    return estimate, float(low), float(high)
 
 
 def correlations(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Table], list[str]]:
     """Spearman and Kendall of each task's accuracy with each measure, and with the best mixture of two."""
-    lines, said = [], []
+    lines, sentences = [], []
     for (name, group), task in itertools.product(list(groups(mine)), tasks):
         rows = group.dropna(subset=[f"{task}_acc", "alignment", "uniformity"])
         if len(rows) < LEAST:
@@ -92,12 +92,12 @@ def correlations(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[
             mrr = rows["retrieval_mrr"].to_numpy(float)
             measured[MRR] = interval(spearman, accuracy, mrr), interval(kendall, accuracy, mrr)
         for number, (what, (rho, tau)) in enumerate(measured.items()):
-            lines.append([task, name, str(len(rows)), what, *(_told(*value) for value in (rho, tau))])
+            lines.append([task, name, str(len(rows)), what, *(_with_bounds(*value) for value in (rho, tau))])
             if name in ("all", "one architecture"):
                 clear = "" if rho[1] > 0 or rho[2] < 0 else ", which may be chance"
                 what = ("the alignment loss", "the uniformity loss", "the best mixture of both", MRR)[number]
-                said.append(
-                    f"{task} accuracy and {what}, {len(rows)} encoders ({name}): Spearman {_told(*rho)}{clear} "
+                sentences.append(
+                    f"{task} accuracy and {what}, {len(rows)} encoders ({name}): Spearman {_with_bounds(*rho)}{clear} "
                     f"({'positive: the higher the MRR' if what == MRR else 'negative: the lower the loss'}, the higher "
                     "the accuracy)."
                 )
@@ -108,8 +108,8 @@ def correlations(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[
         "1,000 bootstrap resamples of the encoders. The mixture's weight (of losses over their standard deviation) is "
         "the best of 21, chosen anew in each resample; that it was chosen makes it look somewhat better than it is."
     )
-    return ([Table("Rank correlation of accuracy and geometry", head, lines, (note,))] if lines else []), said
+    return ([Table("Rank correlation of accuracy and geometry", head, lines, (note,))] if lines else []), sentences
 
 
-def _told(value: float, low: float, high: float) -> str:
+def _with_bounds(value: float, low: float, high: float) -> str:
     return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"

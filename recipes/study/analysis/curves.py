@@ -26,13 +26,13 @@ def over_seeds(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Ta
     if not lines:
         return [], []
     pooled = np.sqrt(np.nanmean(np.square(spread), axis=0))
-    said = [
+    sentences = [
         "Between seeds of one setting the standard deviation is "
         + ", ".join(f"{value:.2f} points of {task}" for task, value in zip(tasks, pooled, strict=True))
         + " (pooled): smaller differences than twice that say nothing."
     ]
     head = ["setting", "seeds", *(c.removesuffix("_acc") for c in columns)]
-    return [Table("The same setting with other seeds", head, lines, ("Mean and standard deviation.",))], said
+    return [Table("The same setting with other seeds", head, lines, ("Mean and standard deviation.",))], sentences
 
 
 def over_weights(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Table], list[str]]:
@@ -42,38 +42,40 @@ def over_weights(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[
     rows = mine[mine["align"].notna() & mine["uniform"].notna() & mine["contrastive"].isna()]
     if not len(rows):
         return [], []
-    rows = max((own for _, own in rows.groupby([c for c in ARCHITECTURE if c in rows], dropna=False)), key=len)
+    rows = max((group for _, group in rows.groupby([c for c in ARCHITECTURE if c in rows], dropna=False)), key=len)
     rows = rows.assign(ratio=rows["align"] / (rows["align"] + rows["uniform"]))
-    lines, inside, told = [], 0, 0
-    for (alpha, t), own in rows.groupby(["alpha", "t"]):
+    lines, inside, n_curves = [], 0, 0
+    for (alpha, t), group in rows.groupby(["alpha", "t"]):
         for task in tasks:
-            means = own.groupby("ratio")[f"{task}_acc"].mean().dropna()
+            means = group.groupby("ratio")[f"{task}_acc"].mean().dropna()
             if len(means) < 4:
                 continue
             best = float(means.idxmax())
             inner = means.index.min() < best < means.index.max()
-            inside, told = inside + inner, told + 1
+            inside, n_curves = inside + inner, n_curves + 1
             ends = [f"{means.iloc[i]:.2f} at {means.index[i]:.2f}" for i in (0, -1)]
             lines.append([task, f"{alpha:g}", f"{t:g}", ends[0], f"{means.max():.2f} at {best:.2f}", ends[1]])
     if not lines:
         return [], []
     head = ["task", "alpha", "t", "lowest ratio", "best ratio", "highest ratio"]
     note = "Accuracy (nested) and the share of alignment's weight, align / (align + uniform)."
-    said = [f"Over the weight of alignment the best accuracy lies inside, not at an end, in {inside} of {told} curves."]
-    return [Table("Accuracy over the weight ratio", head, lines, (note,))], said
+    sentences = [
+        f"Over the weight of alignment the best accuracy lies inside, not at an end, in {inside} of {n_curves} curves."
+    ]
+    return [Table("Accuracy over the weight ratio", head, lines, (note,))], sentences
 
 
 def over_temperatures(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Table], list[str]]:
     """How uniformity, tolerance and accuracy follow the temperature, and whether they do so beyond the seeds' error."""
-    lines, said = [], []
+    lines, sentences = [], []
     columns = ["uniformity", *(f"{task}_tolerance" for task in tasks), *(f"{task}_acc" for task in tasks)]
     alike = ["family", "objective_name", "pairs", *(c for c in ARCHITECTURE if c in mine)]
-    for (family, objective, *_), own in mine.groupby(alike, dropna=False, sort=False):
-        repeated = own.dropna(subset=["temperature"]) if "temperature" in own else own[:0]
+    for (family, objective, *_), group in mine.groupby(alike, dropna=False, sort=False):
+        repeated = group.dropna(subset=["temperature"]) if "temperature" in group else group[:0]
         counts = repeated.groupby("temperature").agg(runs=("seed", "size"), settings=("setting", "nunique"))
-        told = counts.index[(counts["runs"] > 1) & (counts["settings"] == 1)]  # one run has no error
-        repeated = repeated[repeated["temperature"].isin(told)]
-        if len(told) < 4:
+        temperatures = counts.index[(counts["runs"] > 1) & (counts["settings"] == 1)]  # one run has no error
+        repeated = repeated[repeated["temperature"].isin(temperatures)]
+        if len(temperatures) < 4:
             continue
         grouped = repeated.groupby("temperature")[columns]
         mean, error = grouped.mean(), grouped.sem()
@@ -92,14 +94,14 @@ def over_temperatures(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[
                 verdict = f"does not rise from {'; '.join(down)}"
             elif flat:
                 verdict += f" (it is level or falls by less than twice the error from {'; '.join(flat)})"
-            said.append(f"{family} ({objective}): {column.replace('_', ' ')} over the temperature {verdict}.")
+            sentences.append(f"{family} ({objective}): {column.replace('_', ' ')} over the temperature {verdict}.")
         best = {task: float(mean[f"{task}_acc"].idxmax()) for task in tasks}
         where = ", ".join(f"{task} at {t:g}" for task, t in best.items())
-        said.append(f"{family} ({objective}): the most accurate temperature is {where}.")
+        sentences.append(f"{family} ({objective}): the most accurate temperature is {where}.")
     if not lines:
         return [], []
     head = ["family", "temperature", *(c.replace("_acc", ", %").replace("_", " ") for c in columns)]
-    return [Table("Over the temperature", head, lines, ("Mean and standard error over seeds.",))], said
+    return [Table("Over the temperature", head, lines, ("Mean and standard error over seeds.",))], sentences
 
 
 def on_the_circle(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Table], list[str]]:
@@ -114,8 +116,8 @@ def on_the_circle(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list
         for family, r in mean.iterrows()
     ]
     order = ", ".join(f"{family} {value:.4f}" for family, value in mean["mean"].sort_values().items())
-    said = [
+    sentences = [
         f"On the circle the mean Gaussian potential (t = 2), of which {least:.4f} is the least possible, is: {order}."
     ]
     head = ["family", "encoders", "mean potential", "sd", f"above {least:.4f}"]
-    return [Table("Mean Gaussian potential on the circle", head, lines)], said
+    return [Table("Mean Gaussian potential on the circle", head, lines)], sentences

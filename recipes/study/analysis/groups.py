@@ -13,7 +13,7 @@ ARCHITECTURE = ["encoder", "towers", "batch_size", "lr", "steps"]
 def architectures(mine: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """All encoders; then those of the commonest architecture, batch, learning rate and length, if there are others."""
     yield "all", mine
-    alike = [own for _, own in mine.groupby([c for c in ARCHITECTURE if c in mine], dropna=False, sort=False)]
+    alike = [group for _, group in mine.groupby([c for c in ARCHITECTURE if c in mine], dropna=False, sort=False)]
     if len(alike) > 1:
         yield "one architecture", max(alike, key=len)
 
@@ -24,5 +24,5 @@ def groups(mine: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     for name, group in architectures(mine):
         yield name, group
     if group["family"].nunique() > 1:
-        for family, own in group.groupby("family", sort=False):
-            yield f"{family}, {name}", own
+        for family, family_rows in group.groupby("family", sort=False):
+            yield f"{family}, {name}", family_rows

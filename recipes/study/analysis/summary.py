@@ -30,27 +30,27 @@ def statistics(table: pd.DataFrame, tasks: list[str], out: Path) -> dict[str, An
         tasks = [task for task in tasks if f"{task}_acc" in mine]
         for part in (best_of_each_family, correlations, over_seeds, over_weights, over_temperatures, on_the_circle):
             parts.append(part(mine, tasks, out))
-    tables = [t for found, _ in parts for t in found]
+    tables = [t for part_tables, _ in parts for t in part_tables]
     return {
         "tables": [{"title": t.title, "note": " ".join(t.notes), "head": t.head, "rows": t.lines} for t in tables],
-        "said": [sentence for _, said in parts for sentence in said],
+        "said": [sentence for _, sentences in parts for sentence in sentences],
     }
 
 
-def printed(found: dict[str, Any]) -> str:
+def printed(summary: dict[str, Any]) -> str:
     """Statistics as text for a terminal."""
-    tables = [Table(t["title"], t["head"], t["rows"], (t["note"],) if t["note"] else ()) for t in found["tables"]]
-    return "\n\n".join([as_text(tables), *found["said"]])
+    tables = [Table(t["title"], t["head"], t["rows"], (t["note"],) if t["note"] else ()) for t in summary["tables"]]
+    return "\n\n".join([as_text(tables), *summary["said"]])
 
 
 def _progress(table: pd.DataFrame) -> tuple[list[Table], list[str]]:
-    own = table[~table["reference"]]
-    counts = own["status"].value_counts()
-    said = [f"{len(own)} encoders: {', '.join(f'{n} {status}' for status, n in counts.items())}."]
-    lost = own[own["status"] != "ok"]
-    said += [f"{row['name']} {row['status']}: {row['reason']}." for _, row in lost.head(SHOWN).iterrows()]
-    said += [f"{len(lost) - SHOWN} more did not end well; the table tells why."] if len(lost) > SHOWN else []
-    return [], said
+    encoders = table[~table["reference"]]
+    counts = encoders["status"].value_counts()
+    sentences = [f"{len(encoders)} encoders: {', '.join(f'{n} {status}' for status, n in counts.items())}."]
+    lost = encoders[encoders["status"] != "ok"]
+    sentences += [f"{row['name']} {row['status']}: {row['reason']}." for _, row in lost.head(SHOWN).iterrows()]
+    sentences += [f"{len(lost) - SHOWN} more did not end well; the table tells why."] if len(lost) > SHOWN else []
+    return [], sentences
 
 
 # ---- the best of each family (the paper's table 4)

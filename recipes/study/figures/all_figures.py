@@ -67,14 +67,14 @@ def draw_results(results: Results) -> list[Drawn]:
     """As :func:`draw_all`, of results that are read already."""
     folder = results.folder / "figures"
     folder.mkdir(exist_ok=True)
-    found = []
+    drawn = []
     with style.context(STYLE):
         for plan in _plans(results):
             figure = plan.draw()
             for ending in ("png", "svg"):  # of an earlier state of the study
                 (folder / f"{plan.name}.{ending}").unlink(missing_ok=True)
             if figure is None:
-                found.append(Drawn(plan.name, plan.title, missing=plan.missing))
+                drawn.append(Drawn(plan.name, plan.title, missing=plan.missing))
                 continue
             figure.draw_without_rendering()
             figure.set_layout_engine("none")  # laid out once, drawn three times
@@ -85,16 +85,18 @@ def draw_results(results: Results) -> list[Drawn]:
             if plan.name.startswith("plane"):
                 svg = with_tooltips(svg, plan.name, results.table, plan.task)
             caption = plan.caption if isinstance(plan.caption, str) else plan.caption()
-            found.append(Drawn(plan.name, plan.title, " ".join(caption.split()), svg))
-    return found
+            drawn.append(Drawn(plan.name, plan.title, " ".join(caption.split()), svg))
+    return drawn
 
 
 def _plans(results: Results) -> list[_Plan]:
     table, tasks = results.table, results.tasks
     few = chosen(table, tasks)
     arrays = [results.arrays(name) for name in few["name"]]
-    titled = [(_titled(row, tasks), own) for (_, row), own in zip(few.iterrows(), arrays, strict=True)]
-    named = [(label(name, 40), own) for name, own in zip(few["name"], arrays, strict=True)]
+    titled = [
+        (_titled(row, tasks), encoder_arrays) for (_, row), encoder_arrays in zip(few.iterrows(), arrays, strict=True)
+    ]
+    named = [(label(name, 40), encoder_arrays) for name, encoder_arrays in zip(few["name"], arrays, strict=True)]
     trained = [(row["family"], *_path(results, row["name"])) for _, row in best_with_repeats(table, tasks).iterrows()]
     flat, solid = _with_features(results, 2, CIRCLES), _with_features(results, 3, SPHERES)
     circle = [(_with_potential(row, points), points) for row, points in flat]
@@ -188,11 +190,11 @@ def _with_features(results: Results, dimension: int, most: int) -> list[tuple[pd
     rows = usable(results.table)
     rows = rows[rows["dimension"] == dimension]
     turn = rows.groupby("family", sort=False).cumcount()
-    found: list[tuple[pd.Series, Series]] = []
+    encoders: list[tuple[pd.Series, Series]] = []
     for _, row in rows.loc[turn.sort_values(kind="stable").index].iterrows():
         points = results.arrays(row["name"]).get("features")
         if points is None or points.ndim != 2 or points.shape[1] != dimension or len(points) < 2:
             continue
-        if len(found) < most and np.isfinite(points).all():
-            found.append((row, points.astype(np.float64)))
-    return sorted(found, key=lambda pair: pair[0].name)
+        if len(encoders) < most and np.isfinite(points).all():
+            encoders.append((row, points.astype(np.float64)))
+    return sorted(encoders, key=lambda pair: pair[0].name)

@@ -41,28 +41,28 @@ Gaussian potential, at least {math.exp(uniformity_optimum(3)):.3f}."""
 def plane(table: pd.DataFrame, task: str | None) -> str:
     """Of :func:`recipes.study.figures.planes.plane_figure`."""
     rows = usable(table).dropna(subset=["alignment", "uniformity"])
-    said = [
+    sentences = [
         f"Each point is one of {len(rows)} encoders, measured on held-out pairs; its shape is its family. "
         "Lower left is better in both losses."
     ]
     if task:
         accuracy = rows[f"{task}_acc"].to_numpy()
         low, high = colour_range(accuracy)
-        said.append("Look where the light points lie: where both losses are low, if the two explain accuracy.")
+        sentences.append("Look where the light points lie: where both losses are low, if the two explain accuracy.")
         outside = int(((accuracy < low) | (accuracy > high)).sum())
         if outside:
-            said.append(
+            sentences.append(
                 f"The colours run from the 5th to the 95th percentile of the accuracies ({show(low, 1)} to "
                 f"{show(high, 1)}%); {outside} encoders beyond have the colour of the end."
             )
         if hollow := int(np.isnan(accuracy).sum()):
-            said.append(f"Hollow: {hollow} without an accuracy.")
-    said.append("Rest on a point to see which encoder it is; click it for its row in the table.")
+            sentences.append(f"Hollow: {hollow} without an accuracy.")
+    sentences.append("Rest on a point to see which encoder it is; click it for its row in the table.")
     for status, what in (("diverged", "Diverged and not drawn"), ("failed", "Failed and not drawn")):
         if names := table.loc[table["status"] == status, "name"].tolist():
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            said.append(f"{what}: {', '.join(names[:NAMED])}{more}.")
-    return " ".join(said)
+            sentences.append(f"{what}: {', '.join(names[:NAMED])}{more}.")
+    return " ".join(sentences)
 
 
 def weights(table: pd.DataFrame) -> str:

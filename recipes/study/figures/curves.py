@@ -30,7 +30,7 @@ def weights_figure(table: pd.DataFrame, tasks: list[str]) -> Figure | None:
     None unless some line has two weights.
     """
     rows = weight_rows(table)
-    lines = [(key, own) for key, own in rows.groupby(["alpha", "t"], dropna=False) if own["share"].nunique() > 1]
+    lines = [(key, group) for key, group in rows.groupby(["alpha", "t"], dropna=False) if group["share"].nunique() > 1]
     if not lines:
         return None
     panels = [(f"{t}_acc", f"{label(t, 12)}\naccuracy (%)") for t in tasks[:3] if rows[f"{t}_acc"].notna().any()]
@@ -39,9 +39,9 @@ def weights_figure(table: pd.DataFrame, tasks: list[str]) -> Figure | None:
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (column, title) in zip(grid, panels, strict=True):
         labelled_axes(axes, "weight of alignment / (alignment + uniformity)" if axes is grid[-1] else "", title)
-        for i, ((alpha, t), own) in enumerate(lines):
+        for i, ((alpha, t), group) in enumerate(lines):
             named = f"alpha {alpha:g}, t {t:g}"
-            _line(axes, own, "share", column, (COLOURS[i % 8], MARKERS[i % 10]), named, LINES[i // 8 % 4])
+            _line(axes, group, "share", column, (COLOURS[i % 8], MARKERS[i % 10]), named, LINES[i // 8 % 4])
     figure.align_ylabels(list(grid))
     legend_below(figure)
     return figure
@@ -51,7 +51,9 @@ def temperature_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Encoders without weights of alignment and uniformity, of each family those that have most in common."""
     rows = compared(table)
     rows = rows[rows["align"].isna() & rows["uniform"].isna()]
-    return pd.concat([rows.iloc[:0], *(in_common(own) for _, own in rows.groupby("family", sort=False))])
+    return pd.concat(
+        [rows.iloc[:0], *(in_common(family_rows) for _, family_rows in rows.groupby("family", sort=False))]
+    )
 
 
 def temperature_figure(table: pd.DataFrame, tasks: list[str]) -> Figure | None:
@@ -62,16 +64,16 @@ def temperature_figure(table: pd.DataFrame, tasks: list[str]) -> Figure | None:
     """
     rows, marks = temperature_rows(table), family_marks(table)
     hot = rows[rows["temperature"] > 0]
-    families = [f for f, own in hot.groupby("family", sort=False) if own["temperature"].nunique() > 1]
+    families = [f for f, family_rows in hot.groupby("family", sort=False) if family_rows["temperature"].nunique() > 1]
     if not families:
         return None
     cold = rows[rows["temperature"].isna() & (rows["setting"] != "")]
-    flat = [f for f, own in cold.groupby("family", sort=False) if own["setting"].nunique() == 1]
+    flat = [f for f, family_rows in cold.groupby("family", sort=False) if family_rows["setting"].nunique() == 1]
     shown = tasks[: len(LINES)]
     panels: list[tuple[str, list[str]]] = [("uniformity loss\n(nats)", ["uniformity"])]
     panels += [("tolerance\n(mean cosine in a class)", [f"{t}_tolerance" for t in shown])]
     panels += [("accuracy (%)", [f"{t}_acc" for t in shown])]
-    panels = [(title, own) for title, cs in panels if (own := [c for c in cs if rows[c].notna().any()])]
+    panels = [(title, plotted) for title, cs in panels if (plotted := [c for c in cs if rows[c].notna().any()])]
     if not panels:
         return None
     figure = Figure(figsize=(5.2, 1.2 + 1.9 * len(panels)), layout="constrained")
@@ -80,13 +82,21 @@ def temperature_figure(table: pd.DataFrame, tasks: list[str]) -> Figure | None:
         labelled_axes(axes, "temperature" if axes is grid[-1] else "", title)
         for i, column in enumerate(columns):
             task = column.rpartition("_")[0]
-            beside = f", {label(task, 12)}" if len(columns) > 1 else ""
+            task_suffix = f", {label(task, 12)}" if len(columns) > 1 else ""
             for family in families:
-                own = hot[hot["family"] == family]
-                _line(axes, own, "temperature", column, marks[family], f"{label(family, 20)}{beside}", LINES[i])
+                family_rows = hot[hot["family"] == family]
+                _line(
+                    axes,
+                    family_rows,
+                    "temperature",
+                    column,
+                    marks[family],
+                    f"{label(family, 20)}{task_suffix}",
+                    LINES[i],
+                )
             for family in flat:
                 values = cold.loc[cold["family"] == family, column].dropna()
-                _level(axes, values, marks[family], f"{label(family, 20)}{beside}", LINES[i])
+                _level(axes, values, marks[family], f"{label(family, 20)}{task_suffix}", LINES[i])
     _temperature_axis(grid[-1], hot[hot["family"].isin(families)]["temperature"], bool(flat))
     if len(panels) > 1:  # the first panel's labels have no task, so that the others' say all of it
         for artist in [*grid[0].lines, *grid[0].containers]:
@@ -124,10 +134,10 @@ def families_figure(table: pd.DataFrame, tasks: list[str]) -> Figure | None:
 
 def _line(axes: Axes, rows: pd.DataFrame, across: str, up: str, mark: tuple[str, str], named: str, line: str) -> None:
     """The mean at each value of ``across``, joined; bars from the least to the greatest where there are repeats."""
-    found = rows.dropna(subset=[across, up]).groupby(across)[up].agg(["mean", "min", "max"])
-    if found.empty:
+    aggregates = rows.dropna(subset=[across, up]).groupby(across)[up].agg(["mean", "min", "max"])
+    if aggregates.empty:
         return
-    ends = [found["mean"] - found["min"], found["max"] - found["mean"]]
+    ends = [aggregates["mean"] - aggregates["min"], aggregates["max"] - aggregates["mean"]]
     ends = [np.maximum(end.to_numpy(), 0) for end in ends]
     look: dict[str, Any] = {
         "color": mark[0],
@@ -137,7 +147,7 @@ def _line(axes: Axes, rows: pd.DataFrame, across: str, up: str, mark: tuple[str,
         "capsize": 2.5,
         "elinewidth": 1,
     }
-    axes.errorbar(found.index, found["mean"], yerr=ends, linestyle=line, label=named, **look)
+    axes.errorbar(aggregates.index, aggregates["mean"], yerr=ends, linestyle=line, label=named, **look)
 
 
 def _level(axes: Axes, values: pd.Series, mark: tuple[str, str], named: str, line: str) -> None:

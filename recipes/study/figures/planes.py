@@ -68,9 +68,14 @@ def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
         extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[int(below), int(above)]
         figure.colorbar(scale, ax=axes, label=f"{label(task)} accuracy (%)", pad=0.02, extend=extend)
     for index in accuracy.sort_values(kind="stable", na_position="first").index:  # the best on top
-        row, known = rows.loc[index], np.isfinite(accuracy[index])
-        colour = scale.to_rgba(accuracy[index]) if scale and known else "white" if scale else BLUE
-        look: dict[str, Any] = {"mfc": colour, "mec": "white" if known or not scale else GREY, "alpha": 0.9, "mew": 0.6}
+        row, has_accuracy = rows.loc[index], np.isfinite(accuracy[index])
+        colour = scale.to_rgba(accuracy[index]) if scale and has_accuracy else "white" if scale else BLUE
+        look: dict[str, Any] = {
+            "mfc": colour,
+            "mec": "white" if has_accuracy or not scale else GREY,
+            "alpha": 0.9,
+            "mew": 0.6,
+        }
         axes.plot(row.uniformity, row.alignment, marks[row.family][1], ms=8, gid=f"point-{index}", **look)
     chosen_by = compared(rows)[f"{task}_cv"] if task else pd.Series(dtype=float)
     if chosen_by.notna().any():
@@ -78,13 +83,15 @@ def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
         ring: dict[str, Any] = {"ms": 15, "mfc": "none", "mec": VERMILLION, "mew": 1.6, "linestyle": "none"}
         axes.plot(best.uniformity, best.alignment, "o", label="best by cross-validation", **ring)
     common = rows["dimension"].mode()
-    own = rows[rows["dimension"].isin(common[:1])]
-    if 2 * len(own) > len(rows) and own["uniformity_optimum"].notna().any():  # of most encoders
+    same_dimension = rows[rows["dimension"].isin(common[:1])]
+    if 2 * len(same_dimension) > len(rows) and same_dimension["uniformity_optimum"].notna().any():  # of most encoders
         where = f"lowest uniformity in {common[0]:.0f} dimensions"
-        axes.axvline(own["uniformity_optimum"].median(), linestyle="--", color=VERMILLION, label=where)
-    for family, own in rows.groupby("family", sort=False):
+        axes.axvline(same_dimension["uniformity_optimum"].median(), linestyle="--", color=VERMILLION, label=where)
+    for family, family_rows in rows.groupby("family", sort=False):
         grey: dict[str, Any] = {"color": GREY, "linestyle": "none", "ms": 7}
-        axes.add_line(Line2D([], [], marker=marks[family][1], label=f"{label(family, 16)} ({len(own)})", **grey))
+        axes.add_line(
+            Line2D([], [], marker=marks[family][1], label=f"{label(family, 16)} ({len(family_rows)})", **grey)
+        )
     axes.margins(0.07)
     legend_below(figure)
     return figure
@@ -93,16 +100,16 @@ def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
 def with_tooltips(svg: str, name: str, table: pd.DataFrame, task: str | None) -> str:
     """Give each point of an inlined :func:`plane_figure` a tooltip and a link to its row ``#encoder-INDEX``."""
 
-    def opened(found: re.Match[str]) -> str:
-        row = table.loc[int(found[1])]
-        told = [row["name"], f"family {row['family']}", row["objective"]]
-        told += [f"{task}: {show(row[f'{task}_acc'], 1)}%"] if task else []
-        told += [f"alignment {show(row['alignment'], 3)}, uniformity {show(row['uniformity'], 3)}"]
-        return f"<a href='#encoder-{found[1]}'><title>{safe(chr(10).join(told))}</title>{found[0]}"
+    def opened(match: re.Match[str]) -> str:
+        row = table.loc[int(match[1])]
+        tooltip_lines = [row["name"], f"family {row['family']}", row["objective"]]
+        tooltip_lines += [f"{task}: {show(row[f'{task}_acc'], 1)}%"] if task else []
+        tooltip_lines += [f"alignment {show(row['alignment'], 3)}, uniformity {show(row['uniformity'], 3)}"]
+        return f"<a href='#encoder-{match[1]}'><title>{safe(chr(10).join(tooltip_lines))}</title>{match[0]}"
 
     # matplotlib closes a marker's group, in which one group holds the marker, with two </g>.
     pattern = rf'<g id="{re.escape(name)}-point-(\d+)">.*?</g>\s*</g>'
-    return re.sub(pattern, lambda found: f"{opened(found)}</a>", svg, flags=re.DOTALL)
+    return re.sub(pattern, lambda match: f"{opened(match)}</a>", svg, flags=re.DOTALL)
 
 
 def paths_figure(paths: Sequence[tuple[str, Series, Series]], marks: dict[str, tuple[str, str]]) -> Figure | None:
@@ -114,8 +121,8 @@ def paths_figure(paths: Sequence[tuple[str, Series, Series]], marks: dict[str, t
     """
     drawn = []
     for family, x, y in paths:
-        there = np.isfinite(x) & np.isfinite(y)
-        drawn += [(family, x[there], y[there])] if there.sum() > 1 else []
+        finite = np.isfinite(x) & np.isfinite(y)
+        drawn += [(family, x[finite], y[finite])] if finite.sum() > 1 else []
     if not drawn:
         return None
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")

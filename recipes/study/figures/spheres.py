@@ -160,8 +160,8 @@ def sphere_figure(shown: Shown) -> Figure | None:
     rows = -(-len(panels) // columns)
     wide, tall = 3.5 * columns + 0.9, 2.45 * rows
     figure = Figure(figsize=(wide, tall))  # laid out by hand: two discs of an encoder stand close together
-    found = [(title, _facing(points)) for title, points in panels]
-    discs = [(title, points, *_disc_densities(points)) for title, points in found]
+    turned_panels = [(title, _facing(points)) for title, points in panels]
+    discs = [(title, points, *_disc_densities(points)) for title, points in turned_panels]
     colours = PowerNorm(0.5, 0, max(max(np.nanmax(front), np.nanmax(back)) for _, _, front, back in discs))
     for i, (title, points, *densities) in enumerate(discs):
         left, bottom = 3.5 * (i % columns) + 0.1, tall - 2.45 * (i // columns + 1) + 0.25
@@ -185,11 +185,11 @@ def sphere_figure(shown: Shown) -> Figure | None:
 
 
 def _of_dimension(shown: Shown, dimension: int) -> list[tuple[str, Series]]:
-    found = []
+    panels = []
     for title, rows in shown:
         if rows.ndim == 2 and rows.shape[1] == dimension and len(rows) > 1 and np.isfinite(rows).all():
-            found.append((title, rows.astype(np.float64)))
-    return found
+            panels.append((title, rows.astype(np.float64)))
+    return panels
 
 
 def _some(n: int, most: int = SHOWN) -> Series:

@@ -38,9 +38,9 @@ def measure_encoder(
     arrays: dict[str, np.ndarray] = {}
     protocols: dict[str, str] = {}
     sides = sides_of(model, encode)
-    found = held_out_geometry(sides, pairs)
-    row |= {key: value for key, value in found.items() if isinstance(value, float)}
-    row["potential"] = float(np.exp(found["uniformity"]))
+    geometry = held_out_geometry(sides, pairs)
+    row |= {key: value for key, value in geometry.items() if isinstance(value, float)}
+    row["potential"] = float(np.exp(geometry["uniformity"]))
     arrays |= {
         key: np.array(value) for key, value in similarity_histograms(sides.first, pairs, other=sides.second).items()
     }

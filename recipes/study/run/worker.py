@@ -121,8 +121,8 @@ def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, folds: int) -> dict
     tasks = [read(task, folder) for task in choose_tasks(settings["tasks"], folder)]
     model = load(out / MODEL, device="cpu")
     pairs = held_out_pairs(corpus)
-    found, arrays, protocols = measure_encoder(model, tasks, pairs, folds)
-    row = {"status": "ok", "reason": ""} | found
+    measures, arrays, protocols = measure_encoder(model, tasks, pairs, folds)
+    row = {"status": "ok", "reason": ""} | measures
     with suppress(KeyError):
         last = RunFolder(out).last_record()
         row |= {"steps": last["step"], "loss": last["loss"], "pairs_seen": last["pairs_seen"]}
@@ -132,7 +132,7 @@ def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, folds: int) -> dict
     trained = selected(RunFolder(out).best) if settings["select"] == "best" else f"{row.get('steps', 0)} steps"
     scored = {task: {"acc": row[f"{task}_acc"], "protocol": how} for task, how in protocols.items()}
     config = RunFolder(out).read_config() or {"settings": settings}
-    write_card(out / MODEL, config, trained, {"tasks": scored, "geometry": found | {"source": pairs.source}})
+    write_card(out / MODEL, config, trained, {"tasks": scored, "geometry": measures | {"source": pairs.source}})
     return row
 
 

@@ -50,12 +50,12 @@ def prepare_sentences(sources: Sequence[TextSource], folder: Path, spec: str, pr
 
 def _write_part(reader: Reader, number: int, folder: Path, tell: Callable[[int], Any] | None = None) -> int:
     """Write a part's shards, after those that are there already; returns the sentences that were not told of."""
-    there = _shards(folder, number)
-    if there and there[-1]["last"]:
-        return sum(shard["sentences"] for shard in there)
-    behind = untold = sum(shard["sentences"] for shard in there)  # sentences to read over
+    finished = _shards(folder, number)
+    if finished and finished[-1]["last"]:
+        return sum(shard["sentences"] for shard in finished)
+    behind = untold = sum(shard["sentences"] for shard in finished)  # sentences to read over
     notes: list[str] = []
-    shard = _Shard(folder, number, len(there))
+    shard = _Shard(folder, number, len(finished))
     for text in reader(notes.append):
         if text is None:
             if not behind:
@@ -128,18 +128,18 @@ class _Shard:
 
 def _shards(folder: Path, part: int) -> list[dict[str, Any]]:
     """What the whole shards of a part hold, in order, up to the first that is missing."""
-    found: list[dict[str, Any]] = []
+    shards: list[dict[str, Any]] = []
     while True:
-        path = folder / f"{part:05}-{len(found):05}.json"
+        path = folder / f"{part:05}-{len(shards):05}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if (folder / content["file"]).stat().st_size != content["bytes"]:
-                return found
+                return shards
         except (OSError, ValueError, LookupError, TypeError):
-            return found
-        found.append(content)
+            return shards
+        shards.append(content)
         if content["last"]:
-            return found
+            return shards
 
 
 def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path, spec: str) -> None:
@@ -149,16 +149,16 @@ def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path,
     shards: list[dict[str, Any]] = []
     notes: list[str] = []
     count = part = 0
-    for source, own in zip(sources, parts, strict=True):
+    for source, part_count in zip(sources, parts, strict=True):
         ends, first = [np.zeros(0, dtype=np.int64)], count
         bounds.append(sum(map(len, documents)) - 1)
-        for _ in range(own):
-            there = _shards(folder, part)
-            if not (there and there[-1]["last"]):
+        for _ in range(part_count):
+            finished = _shards(folder, part)
+            if not (finished and finished[-1]["last"]):
                 raise PreparationInterrupted(
                     f"parts of {source.name} are gone from {folder}; give the same command again"
                 )
-            for shard in there:
+            for shard in finished:
                 ends.append(count + np.load(folder / shard["file"].replace(".arrow", ".npy")))
                 count += shard["sentences"]
                 notes += shard["notes"]
@@ -169,8 +169,8 @@ def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path,
             more = f" (of {source.name}: {notes[0] if notes else 'nothing in it'})"
             raise InputError(f"corpus {spec!r} holds no sentence{more}; {OFFLINE}")
         ends.append(np.array([count], dtype=np.int64))
-        found = np.unique(np.concatenate(ends))
-        documents.append(found[found > first])
+        unique_ends = np.unique(np.concatenate(ends))
+        documents.append(unique_ends[unique_ends > first])
     offsets = np.concatenate(documents)
     if max(np.diff(offsets)) < 2:
         raise InputError(

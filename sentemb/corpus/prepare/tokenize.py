@@ -56,12 +56,12 @@ def _write_unit(
     tell: Callable[[int], Any] | None = None,
 ) -> int:  # fmt: skip
     """Tokenize some rows into one file of ids, of lengths and of keys; returns the rows that were not told of."""
-    whole = folder / f"{rows.start:012}"
+    unit = folder / f"{rows.start:012}"
     count = min(rows.stop, len(sentences)) - rows.start
-    if _unit_whole(whole, count, dtype):
+    if _is_complete(unit, count, dtype):
         return count
     encoder, lengths, keys, untold = _encoder(tokenizer), [], [], 0
-    with replacing(whole.with_suffix(".ids"), sync=False) as partial:  # last, so that it says that the others are there
+    with replacing(unit.with_suffix(".ids"), sync=False) as partial:  # last, so that it says that the others are there
         with partial.open("wb") as file:
             for start in range(rows.start, rows.start + count, CHUNK):
                 texts = sentences[slice(start, min(start + CHUNK, rows.start + count))]
@@ -77,7 +77,7 @@ def _write_unit(
                     tell(untold)
                     untold = 0
         for suffix, arrays in ((".keys", keys), (".lengths", lengths)):
-            write_bytes(whole.with_suffix(suffix), np.concatenate(arrays).tobytes(), sync=False)
+            write_bytes(unit.with_suffix(suffix), np.concatenate(arrays).tobytes(), sync=False)
     return untold
 
 
@@ -87,7 +87,7 @@ def _encoder(tokenizer: str) -> WordwiseTokenizer:
     return WordwiseTokenizer(Tokenizer.from_str(tokenizer))
 
 
-def _unit_whole(unit: Path, count: int, dtype: np.dtype[Any]) -> bool:
+def _is_complete(unit: Path, count: int, dtype: np.dtype[Any]) -> bool:
     try:
         lengths = np.fromfile(unit.with_suffix(".lengths"), dtype=np.int32)
         ids, keys = (unit.with_suffix(suffix).stat().st_size for suffix in (".ids", ".keys"))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-KEPT = 500_000  # words remembered at most: some 60 MB; then they are forgotten, and the frequent ones soon met again
+MAX_WORDS = 500_000  # remembered at most: some 60 MB; then they are forgotten, and the frequent ones soon met again
 CHECKED = 200  # sentences that are also encoded whole, to be sure
 
 # The first step has to cut at white space and drop it: byte-level BPE alone keeps it, so what comes of a word that the
@@ -29,9 +29,9 @@ def by_words(tokenizer: Tokenizer) -> bool:
     normal = {step["type"] for step in _steps(content["normalizer"], "normalizers")} <= NORMALIZERS
     local = {step["type"] for step in steps} <= PRE_TOKENIZERS and bool(steps) and steps[0]["type"] in CUTTING
     spaced = all(step.get("add_prefix_space", True) for step in steps if step["type"] == "ByteLevel")
-    whole = all(" " not in token["content"] for token in content["added_tokens"])
+    spaceless = all(" " not in token["content"] for token in content["added_tokens"])
     cut = content["truncation"] is None or content["truncation"]["direction"] == "Right"
-    return normal and local and spaced and whole and cut
+    return normal and local and spaced and spaceless and cut
 
 
 def _steps(part: dict[str, Any] | None, inside: str) -> list[dict[str, Any]]:
@@ -52,14 +52,14 @@ class WordwiseTokenizer:
         """Look whether words and whole sentences agree on these; only then are words used, until the next check."""
         self.trusted = False
         if self._words is not None:
-            found, expected = self._words.encode(texts), self._whole(texts)
-            self.trusted = all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+            wordwise, expected = self._words.encode(texts), self._encode_batch(texts)
+            self.trusted = all(np.array_equal(a, b) for a, b in zip(wordwise, expected, strict=True))
 
     def encode(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ids of all the sentences, flat, and how many of each, ``[sentences]``."""
-        return self._words.encode(texts) if self._words is not None and self.trusted else self._whole(texts)
+        return self._words.encode(texts) if self._words is not None and self.trusted else self._encode_batch(texts)
 
-    def _whole(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _encode_batch(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum())), lengths
@@ -81,8 +81,8 @@ class _Words(dict[str, int]):
         self.clear()
         self._new: list[str] = []
         self._ids = np.zeros(1 << 20, dtype=np.int32)
-        self._ends = np.zeros(KEPT + 1, dtype=np.int64)  # of each word's ids; the word before begins there
-        self._known = 0
+        self._ends = np.zeros(MAX_WORDS + 1, dtype=np.int64)  # of each word's ids; the word before begins there
+        self._encoded_count = 0
 
     def __missing__(self, word: str) -> int:
         self[word] = number = len(self)
@@ -93,19 +93,19 @@ class _Words(dict[str, int]):
         """Encode the new words."""
         rows = [e.ids for e in self._tokenizer.encode_batch_fast(self._new, add_special_tokens=False)]
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        start = int(self._ends[self._known])
-        stop, known = start + int(lengths.sum()), self._known + len(rows)
+        start = int(self._ends[self._encoded_count])
+        stop, encoded_count = start + int(lengths.sum()), self._encoded_count + len(rows)
         while stop > len(self._ids):
             self._ids = np.concatenate([self._ids, np.zeros_like(self._ids)])
-        if known >= len(self._ends):
-            self._ends = np.concatenate([self._ends, np.zeros(known, dtype=np.int64)])
+        if encoded_count >= len(self._ends):
+            self._ends = np.concatenate([self._ends, np.zeros(encoded_count, dtype=np.int64)])
         self._ids[start:stop] = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=stop - start)
-        self._ends[self._known + 1 : known + 1] = start + np.cumsum(lengths)
-        self._known, self._new = known, []
+        self._ends[self._encoded_count + 1 : encoded_count + 1] = start + np.cumsum(lengths)
+        self._encoded_count, self._new = encoded_count, []
 
     def encode(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """As :meth:`WordwiseTokenizer.encode`."""
-        if len(self) > KEPT:
+        if len(self) > MAX_WORDS:
             self._forget()
         split = [text.split() for text in texts]  # (a corpus has single spaces, and no other white space)
         words = np.fromiter(map(self.__getitem__, chain.from_iterable(split)), dtype=np.int64)
@@ -121,13 +121,13 @@ class _Words(dict[str, int]):
         before, after = len(self._before), len(self._after)
         if not before + after:
             return content.astype(np.int64), lengths
-        whole = _ends(lengths + before + after)
-        out = np.empty(whole[-1], dtype=np.int64)
+        bounds_with_special = _ends(lengths + before + after)
+        out = np.empty(bounds_with_special[-1], dtype=np.int64)
         inside = np.ones(len(out), dtype=bool)
         for place, special in enumerate(self._before):
-            out[whole[:-1] + place], inside[whole[:-1] + place] = special, False
+            out[bounds_with_special[:-1] + place], inside[bounds_with_special[:-1] + place] = special, False
         for place, special in enumerate(reversed(self._after), start=1):
-            out[whole[1:] - place], inside[whole[1:] - place] = special, False
+            out[bounds_with_special[1:] - place], inside[bounds_with_special[1:] - place] = special, False
         out[inside] = content
         return out, lengths + before + after
 
@@ -139,9 +139,9 @@ def _ends(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def _special(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """The ids that stand before and after those of each sentence."""
     text = "a"
-    inside, whole = tokenizer.encode(text, add_special_tokens=False).ids, tokenizer.encode(text).ids
-    count = len(whole) - len(inside)
+    inside, with_special = tokenizer.encode(text, add_special_tokens=False).ids, tokenizer.encode(text).ids
+    count = len(with_special) - len(inside)
     for before in range(count + 1):
-        if whole[before : before + len(inside)] == inside:
-            return whole[:before], whole[before + len(inside) :]
-    return whole, []  # (no such form: the check finds it)
+        if with_special[before : before + len(inside)] == inside:
+            return with_special[:before], with_special[before + len(inside) :]
+    return with_special, []  # (no such form: the check finds it)

@@ -4,7 +4,7 @@ from sentemb.corpus.readers.boundaries import BOUNDARY, cut
 from sentemb.corpus.readers.hub import hub_rows, identity_of, load_data
 from sentemb.corpus.readers.labelled import labelled_rows
 from sentemb.corpus.readers.memory import memory_source
-from sentemb.corpus.readers.tables import FORMATS, check_columns, complaining, file_rows, stream
+from sentemb.corpus.readers.tables import FORMATS, RowLayout, check_columns, complaining, file_rows, stream
 from sentemb.corpus.readers.text_files import BOOKS, books, grouped, line_parts, packing_of
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "BOUNDARY",
     "FORMATS",
     "books",
+    "RowLayout",
     "check_columns",
     "complaining",
     "cut",

@@ -66,9 +66,9 @@ def load_data(name: str, progress: bool, config: str = "", split: str = "train",
     except InputError:
         raise
     except Exception as error:  # by cause: OSError, ValueError, RuntimeError, errors of the network libraries, ...
-        said = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"data set {name!r} could not be loaded ({said}); check its name, or give a folder of .txt books, a file "
+            f"data set {name!r} could not be loaded ({reason}); check its name, or give a folder of .txt books, a file "
             "with a sentence a line, or `sample` (needs only a package index)"
         ) from error
     finally:

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sentemb.corpus.books import paragraphs
 from sentemb.corpus.readers.boundaries import cut
@@ -15,38 +16,55 @@ from sentemb.errors import InputError
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
 
-def rows(
-    data: Any, column: str, document: str, whole: bool, boundaries: bool, limit: int, skip: Skip
-) -> Iterator[str | None]:
-    """The cells of a data set's column, as :func:`sentemb.corpus.embedding_table` describes it."""
-    yield from cut(_cells(data, column, document, whole, limit), boundaries)
+@dataclass(frozen=True)
+class RowLayout:
+    """How the rows of a table become sentences and documents.
+
+    Args:
+        column: with the text.
+        document: column that names each row's document: where it changes, a document ends.
+        split_sentences: a row is raw text, which is split into sentences, and a document, unless ``document`` names
+            those.
+        boundaries: end a document before each sentence that looks like the beginning or the end of a book.
+    """
+
+    FORMER_OPTIONS: ClassVar = {"whole": "split_sentences"}
+
+    column: str = "text"
+    document: str = ""
+    split_sentences: bool = False
+    boundaries: bool = False
 
 
-def _cells(data: Any, column: str, document: str, whole: bool, limit: int) -> Iterator[str | None]:
+def rows(data: Any, layout: RowLayout, limit: int, skip: Skip) -> Iterator[str | None]:
+    """The cells of a data set's column, with None after each document. ``limit``: only so many rows; 0: all."""
+    yield from cut(_cells(data, layout, limit), layout.boundaries)
+
+
+def _cells(data: Any, layout: RowLayout, limit: int) -> Iterator[str | None]:
     before, number = None, 0
     for batch in data.iter(1000):
-        names = batch[document] if document else [None] * len(batch[column])
-        for text, name in zip(batch[column], names, strict=True):
+        texts = batch[layout.column]
+        names = batch[layout.document] if layout.document else [None] * len(texts)
+        for text, name in zip(texts, names, strict=True):
             if limit and number >= limit:
                 return
             if number and name != before:
                 yield None
             before, number = name, number + 1
-            if whole:
+            if layout.split_sentences:
                 for paragraph in paragraphs(text or ""):
                     yield from split_sentences(paragraph)
-                if not document:
+                if not layout.document:
                     yield None
             else:
                 yield clean(text or "") or None
 
 
-def file_rows(
-    path: Path, column: str, document: str, whole: bool, boundaries: bool, skip: Skip
-) -> Iterator[str | None]:
+def file_rows(path: Path, layout: RowLayout, skip: Skip) -> Iterator[str | None]:
     """The same of a file of FORMATS, which is read as a stream."""
     with complaining(path):
-        yield from rows(stream(path, column, document), column, document, whole, boundaries, 0, skip)
+        yield from rows(stream(path, layout.column, layout.document), layout, 0, skip)
 
 
 @contextmanager
@@ -74,8 +92,8 @@ class _Parquet:
         from pyarrow.parquet import ParquetFile
 
         with ParquetFile(self._path, pre_buffer=False) as file:
-            there = set(self._columns) <= set(file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=size, columns=self._columns if there else None):
+            complete = set(self._columns) <= set(file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=size, columns=self._columns if complete else None):
                 yield batch.to_pydict()
 
 
@@ -107,19 +125,19 @@ def in_short(error: BaseException) -> str:
     return (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def check_columns(data: Any, name: str, column: str, document: str) -> None:
+def check_columns(data: Any, name: str, layout: RowLayout) -> None:
     """InputError if a data set lacks a column of text."""
     if data.features is not None:
         kinds = {key: str(getattr(kind, "dtype", kind)) for key, kind in data.features.items()}
     else:  # of a stream that is not typed: by its first rows
         kinds = {key: _kind(values) for key, values in next(data.iter(1000), {}).items()}
     listed = ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
-    if kinds.get(column) not in ("string", "large_string"):
-        raise InputError(f"data set {name!r} has no text column {column!r}; its columns: {listed or 'none'}")
-    if document and document not in kinds:
-        raise InputError(f"data set {name!r} has no column {document!r}; its columns: {listed}")
+    if kinds.get(layout.column) not in ("string", "large_string"):
+        raise InputError(f"data set {name!r} has no text column {layout.column!r}; its columns: {listed or 'none'}")
+    if layout.document and layout.document not in kinds:
+        raise InputError(f"data set {name!r} has no column {layout.document!r}; its columns: {listed}")
 
 
 def _kind(values: list[Any]) -> str:
-    found = next((value for value in values if value is not None), "")
-    return "string" if isinstance(found, str) else type(found).__name__
+    first_value = next((value for value in values if value is not None), "")
+    return "string" if isinstance(first_value, str) else type(first_value).__name__

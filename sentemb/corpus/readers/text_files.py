@@ -159,12 +159,12 @@ def grouped(files: list[Path], sizes: list[int]) -> list[list[Path]]:
     limit = max(PART, sum(sizes) // PARTS)
     groups: list[list[Path]] = []
     size = limit
-    for file, own in zip(files, sizes, strict=True):
+    for file, file_size in zip(files, sizes, strict=True):
         if size >= limit:
             groups.append([])
             size = 0
         groups[-1].append(file)
-        size += own
+        size += file_size
     return groups
 
 
@@ -206,8 +206,8 @@ def _line_end(file: BinaryIO, start: int) -> int:
     file.seek(start)
     place = start
     while block := file.read(1 << 16):
-        if found := re.search(rb"\n|\r(?!\n|$)", block):
-            return place + found.end()
+        if line_end := re.search(rb"\n|\r(?!\n|$)", block):
+            return place + line_end.end()
         place += len(block)
     return place
 

@@ -33,8 +33,8 @@ class EpochLayout:
 
     def __len__(self) -> int:
         """How many there are in an epoch; 0 if the pairs are too few for one."""
-        whole, rest = divmod(self.pairs, self.full)
-        return whole + (rest >= (self.least or 2 * self.processes))
+        full_batches, rest = divmod(self.pairs, self.full)
+        return full_batches + (rest >= (self.least or 2 * self.processes))
 
     def size(self, number: int) -> int:
         """Pairs of the number-th one of an epoch, on all processes."""
@@ -59,16 +59,16 @@ class LengthBucketedSampler:
     lengths: Callable[[Numbers], Numbers]  # of pairs, by their indices: tokens of the longest side
     seed: int
     window: int = WINDOW
-    _kept: dict[tuple[int, int], list[Numbers]] = field(default_factory=dict, repr=False, compare=False)
+    _batches_by_window: dict[tuple[int, int], list[Numbers]] = field(default_factory=dict, repr=False, compare=False)
 
     def __getitem__(self, step: int) -> Numbers:
         """The pairs of update ``step`` (0, 1, ...) of a run, on all processes."""
         epoch, number = divmod(step, len(self.updates))
         window, inside = divmod(number, self.window)
-        if (epoch, window) not in self._kept:
-            self._kept.clear()
-            self._kept[epoch, window] = self._batches(epoch, window)
-        return self._kept[epoch, window][inside]
+        if (epoch, window) not in self._batches_by_window:
+            self._batches_by_window.clear()
+            self._batches_by_window[epoch, window] = self._batches(epoch, window)
+        return self._batches_by_window[epoch, window][inside]
 
     def _batches(self, epoch: int, window: int) -> list[Numbers]:
         first = window * self.window

@@ -18,7 +18,7 @@ from typing import Any
 
 VERSION = "0.1.0"
 WORK = Path("/tmp/old_runs")
-HERE = Path(__file__).parent
+OLD_RUNS = Path(__file__).parent
 RANDOM = "embeddings=random,dim=8,vocabulary=500"
 COMMON = ["--epochs", "2", "--batch-size", "16", "--max-length", "24", "--warmup", "4", "--lr", "0.003", "--threads"]
 COMMON += ["1", "--eval-every", "6", "--save-every", "6", "--keep", "2", "--log-every", "1", "--no-score"]
@@ -107,10 +107,10 @@ def main() -> None:
             "batches": [record["batch"] for record in records],
             "retrieval_mrr": round(records[-1]["retrieval_mrr"], 7),
         }
-    with tarfile.open(HERE / f"{VERSION}.tar.xz", "w:xz", preset=9) as archive:
+    with tarfile.open(OLD_RUNS / f"{VERSION}.tar.xz", "w:xz", preset=9) as archive:
         for path in ["corpus.txt", *RUNS]:
             archive.add(path, filter=_anonymous)
-    (HERE / f"{VERSION}.json").write_text(json.dumps(expected) + "\n", encoding="utf-8")
+    (OLD_RUNS / f"{VERSION}.json").write_text(json.dumps(expected) + "\n", encoding="utf-8")
 
 
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -24,33 +24,41 @@ class FunctionObjective(Objective):
         self.function = function
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
-        """What the function returns."""
-        return self.function(x, y)
+        """What the function returns.
+
+        Raises:
+            InputError: that is no scalar tensor.
+        """
+        loss: Any = self.function(x, y)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            kind = f"tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise InputError(f"objective {name_of(self.function)} returned a {kind}; return a tensor of one number")
+        return loss.reshape(())
 
     def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Nothing is known of what the function contrasts."""
         return f"objective {name_of(self.function)}"
 
 
-def as_objective(given: Any) -> Objective:
+def as_objective(objective: Any) -> Objective:
     """An objective, a module or a function as an objective.
 
     Raises:
         InputError: it is none of these, or a class and no object of it.
     """
-    if isinstance(given, Objective):
-        return given
-    if isinstance(given, type):
-        raise InputError(f"objective {given.__name__} is a class; give an object of it: {given.__name__}(...)")
-    if isinstance(given, nn.Module) or callable(given):
-        return FunctionObjective(given)
+    if isinstance(objective, Objective):
+        return objective
+    if isinstance(objective, type):
+        raise InputError(f"objective {objective.__name__} is a class; give an object of it: {objective.__name__}(...)")
+    if isinstance(objective, nn.Module) or callable(objective):
+        return FunctionObjective(objective)
     raise InputError(
-        f"the objective is a {type(given).__name__}; give a spec (infonce:temperature=0.05), an Objective, or a module "
-        "or function of two views [n, d] that returns a scalar"
+        f"the objective is a {type(objective).__name__}; give a spec (infonce:temperature=0.05), an Objective, or a "
+        "module or function of two views [n, d] that returns a scalar"
     )
 
 
-def name_of(thing: Any) -> str:
+def name_of(function_or_object: Any) -> str:
     """The qualified name of a function, or of an object's class."""
-    kind = thing if hasattr(thing, "__qualname__") else type(thing)
+    kind = function_or_object if hasattr(function_or_object, "__qualname__") else type(function_or_object)
     return f"{kind.__module__}.{kind.__qualname__}"
