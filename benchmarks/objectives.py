@@ -50,12 +50,12 @@ def plain(name: str, x: Tensor, y: Tensor) -> Tensor:
         spread = [torch.pdist(side).pow(2).mul(-2).exp().mean().log() for side in (x, y)]
         return (x - y).norm(dim=1).pow(2).mean() + (spread[0] + spread[1]) / 2
     views = torch.cat([x, y])
-    partner = torch.cat([order + len(x), order])
+    positives = torch.cat([order + len(x), order])
     scores = (views @ views.T / TAU).fill_diagonal_(-torch.inf)
     if name == "ntxent":
-        return cross_entropy(scores, partner)
-    right = scores.gather(1, partner[:, None])
-    return (scores.scatter(1, partner[:, None], -torch.inf).logsumexp(dim=1) - right[:, 0]).mean()
+        return cross_entropy(scores, positives)
+    right = scores.gather(1, positives[:, None])
+    return (scores.scatter(1, positives[:, None], -torch.inf).logsumexp(dim=1) - right[:, 0]).mean()
 
 
 def ours(name: str, x: Tensor, y: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def held() -> float:
 
 
 def data(n: int, d: int) -> tuple[Tensor, Tensor]:
-    """Rows and partners of theirs, ``[n, d]``."""
+    """Rows and positives of theirs, ``[n, d]``."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, d, generator=generator)
     y = x + torch.randn(n, d, generator=generator)

@@ -50,6 +50,11 @@ def evaluate(
     """
     from pandas import DataFrame
 
+    if not isinstance(model, SentenceTransformer | str | Path):
+        raise InputError(f"the model is a {type(model).__name__}; give a SentenceTransformer, a path or a hub name")
+    if batch_size < 1 or folds < 2:
+        name, least, value = ("batch_size", 1, batch_size) if batch_size < 1 else ("folds", 2, folds)
+        raise InputError(f"{name} must be at least {least}, got {value}")
     folder = data_folder(Path(data) if data is not None else None)
     names = tasks if tasks is None or isinstance(tasks, str) else ",".join(tasks)
     chosen = [read(task, folder) for task in choose_tasks(names, folder)]

@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--corpus", help="as of the recipes; default: the study's own, else the built-in sample")
     made.add_argument("--data", type=Path, help="SentEval's folder; else $SENTEMB_DATA/senteval, else the sample's")
     made.add_argument("--out", type=Path, help="the study's folder; default runs/NAME of the study")
+    text = "import this file first: a script that adds an objective, encoder or kind of pairs to its table"
+    made.add_argument("--import", dest="imports", action="append", default=[], metavar="FILE.py", help=text)
     made.add_argument("--jobs", type=int, help="encoders trained at a time (default: one a core, or one a GPU)")
     made.add_argument("--folds", type=int, default=10, help="of the tasks' cross-validation (default 10)")
     made.add_argument("--dry-run", action="store_true", help="list the encoders and what is done of them; train none")
@@ -51,13 +54,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise InputError(f"--folds must be at least 2, got {options.folds}")
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise InputError("a study runs its encoders side by side by itself; start it with python")
-        _run(study, options)
+        _run(_with_imports(study, options.imports), options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)
+
+
+def _with_imports(study: Study, paths: Sequence[str]) -> Study:
+    """The study whose encoders may name what these files add to the tables; each of its processes imports them."""
+    if not paths:
+        return study
+    from recipes.runner import import_file
+    from sentemb.registry import absolute
+
+    files = [absolute(path) for path in paths]
+    for file in files:
+        import_file(file)
+    encoders = [replace(encoder, settings={**encoder.settings, "imports": files}) for encoder in study.encoders]
+    return replace(study, encoders=encoders)
 
 
 def _run(study: Study, options: argparse.Namespace) -> None:

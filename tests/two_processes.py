@@ -51,10 +51,10 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
     embedder, made = TrainingEncoder(model), build(OBJECTIVES, objective, "objective")
     made.prepare(embedder.dimension, SENTENCES)
     made.double()
-    twin = MomentumEncoder(embedder).to(accelerator.device) if "targets" in made.needs else None
+    momentum_encoder = MomentumEncoder(embedder).to(accelerator.device) if "targets" in made.needs else None
     prepared: torch.nn.Module = accelerator.prepare(embedder)
     weights = {name: p for module in (model, made) for name, p in module.named_parameters()}
-    losses, batch_encoder = [], BatchEncoder(prepared, accelerator, TrainingSettings(), twin)
+    losses, batch_encoder = [], BatchEncoder(prepared, accelerator, TrainingSettings(), momentum_encoder)
     for number, size in enumerate(SIZES):
         prepared.zero_grad()
         made.zero_grad()
@@ -69,9 +69,9 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
                     weight -= 0.05 * weight.grad
         if update.objective_inputs is not None:
             made.update(*update.objective_inputs)
-        if twin:
-            twin.follow(embedder, 0.5)
-    for module in filter(None, (made, twin)):
+        if momentum_encoder:
+            momentum_encoder.follow(embedder, 0.5)
+    for module in filter(None, (made, momentum_encoder)):
         refuse_drift(module, accelerator)
     return {
         "world": world,

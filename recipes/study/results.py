@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sentemb.errors import InputError
-from sentemb.runs import Record, RunFolder, Series, as_dict, as_list, number, plain
+from sentemb.runs import Record, RunFolder, Series, as_dict, as_list, number, plain, renamed_histograms
 
 TEXTS = (
     "name",
@@ -53,7 +53,7 @@ class Results:
         with broken, np.load(self._run(name) / "measured.npz", allow_pickle=False) as file:
             for key in file.files:
                 arrays[key] = file[key]
-        return arrays
+        return renamed_histograms(arrays)
 
     def log(self, name: str) -> list[Record]:
         """Records of an encoder's log, steps ascending; empty without one."""

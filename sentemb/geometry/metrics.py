@@ -22,10 +22,10 @@ def l2_normalize(x: Tensor) -> Tensor:
 
 
 def alignment(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
-    """Mean distance of partners to the power ``alpha``: E ||x - y||^alpha.
+    """Mean distance of positive pairs to the power ``alpha``: E ||x - y||^alpha.
 
     Args:
-        x, y: ``[n, d]``, rows i are partners, of unit length.
+        x, y: ``[n, d]``, rows i are a positive pair, of unit length.
         alpha: exponent of the Euclidean distance, > 0; the paper uses 2.
 
     Returns:
@@ -39,7 +39,7 @@ def alignment(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
     squared = (_wide(x) - _wide(y)).square().sum(dim=1)  # [n]
     if alpha == 2:
         return squared.mean()
-    # The clamp keeps the gradient of s^(alpha / 2) finite where partners coincide.
+    # The clamp keeps the gradient of s^(alpha / 2) finite where a positive pair coincides.
     return squared.clamp_min(1e-12).pow(alpha / 2).mean()
 
 
@@ -137,10 +137,10 @@ def effective_rank(x: Tensor, block: int = 8192) -> Tensor:
 
 
 def retrieval(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Find each row's partner among all rows of the other side by inner product.
+    """Find each row's positive among all rows of the other side by inner product.
 
     Args:
-        x, y: ``[n, d]``, rows i are partners, of unit length; the n rows of ``y`` are the candidates of each ``x_i``.
+        x, y: ``[n, d]``, rows i are a positive pair, of unit length; all rows of ``y`` are candidates of ``x_i``.
 
     Returns:
         (mean reciprocal rank, recall at 1), each in (0, 1]. Ties take their mean rank, so that a collapsed encoder
@@ -162,10 +162,10 @@ def relative_penalty(x: Tensor, y: Tensor, temperature: float) -> Tensor:
     """How the contrastive loss shares its push among an anchor's negatives: r_ij = exp(s_ij) / sum_{k != i} exp(s_ik).
 
     It is the negative's share of the gradient, |dL/ds_ij| / |dL/ds_ii|: the gradients of all negatives add up to that
-    of the partner. The nearer zero the temperature, the more of it the nearest negatives get.
+    of the positive. The nearer zero the temperature, the more of it the nearest negatives get.
 
     Args:
-        x, y: ``[n, d]``, rows of unit length, rows i are partners. temperature: > 0.
+        x, y: ``[n, d]``, rows of unit length, rows i are a positive pair. temperature: > 0.
 
     Returns:
         ``[n, n]``, 0 on the diagonal, rows that add up to 1. Source: Wang & Liu 2021 (arXiv 2012.09740), eq. 5.

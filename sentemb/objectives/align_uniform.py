@@ -11,10 +11,10 @@ SIDES = {"mean": 0.5, "sum": 1.0}  # what the uniformity of both sides is added 
 
 
 class AlignUniform(Objective):
-    """Pull partners together, spread all rows over the sphere: align * alignment(alpha) + weight * uniformity(t).
+    """Pull positives together, spread all rows over the sphere: align * alignment(alpha) + weight * uniformity(t).
 
     Args:
-        alpha: exponent of the distance of partners, > 0.
+        alpha: exponent of the distance of positive pairs, > 0.
         t: sharpness of the Gaussian kernel, > 0.
         weight: of the uniformity term, >= 0; 0 is alignment alone.
         align: weight of the alignment term, >= 0; 0 is uniformity alone.

@@ -14,7 +14,7 @@ NEEDS = {
     "labels": "a class for each pair; give a labelled corpus and its column (labelled:path=FILE,label=COLUMN), or "
     "--pairs neighbours:classes=true",
     "negatives": "hard negatives; give a labelled corpus with columns `negative...`",
-    "targets": "an averaged twin of the encoder, which the training loop makes",
+    "targets": "the momentum encoder's embeddings, which the training loop makes",
 }
 
 
@@ -26,7 +26,7 @@ class Extras:
     negatives: Tensor | None = None  # [n, k, d] hard negatives, k for each anchor
     positions: Tensor | None = None  # int64 [n] of runs, one apart where sentences are neighbours; None: rows in order
     labels: Tensor | None = None  # int64 [n], equal where pairs are of one class
-    targets: tuple[Tensor, Tensor] | None = None  # [n, d] each: x and y as the encoder's averaged twin sees them
+    targets: tuple[Tensor, Tensor] | None = None  # [n, d] each: x and y as the momentum encoder sees them
 
 
 class Objective(nn.Module):
@@ -54,7 +54,7 @@ class Objective(nn.Module):
     similarity = "cosine"  # or dot: how its scores compare embeddings, and so the saved model
 
     def forward(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> Tensor:
-        """Scalar loss of partners ``x``, ``y`` ``[n, d]``, at least float32.
+        """Scalar loss of positive pairs ``x``, ``y`` ``[n, d]``, at least float32.
 
         Finite, with finite gradient, whatever the rows: alike, zero, one alone, 1e4 long (float16 excepted where the
         gradient itself is larger than float16 can hold).
@@ -83,15 +83,15 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def log_metrics(self, x: Tensor, y: Tensor) -> dict[str, float]:
-        """What there is to say of it beside the loss, for the log; ``x``, ``y`` ``[n, d]`` are partners."""
+        """Further numbers for the log; rows i of ``x`` and ``y`` ``[n, d]`` are a positive pair."""
         return {}
 
     def momentum(self, done: float) -> float:
-        """Share of the twin that stays in an update, at a share ``done`` of the training; of those with targets."""
-        raise TypeError(f"{type(self).__name__} has no twin")
+        """Share of the momentum encoder that an update leaves, at a share ``done`` of the training."""
+        raise TypeError(f"{type(self).__name__} has no momentum encoder")
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
-        """Rows an anchor picks its partner from, in a global batch of ``n`` pairs with ``hard`` negatives each.
+        """Rows an anchor picks its positive from, in a global batch of ``n`` pairs with ``hard`` negatives each.
 
         ``runs``: of n consecutive sentences instead.
         """
@@ -113,8 +113,8 @@ class Objective(nn.Module):
             flat = self._rows(extras.negatives.flatten(0, 1))
             extras = replace(extras, negatives=flat.view(*extras.negatives.shape))
         if extras.targets is not None:
-            twin_x, twin_y = (self._rows(rows.detach()) for rows in extras.targets)
-            extras = replace(extras, targets=(twin_x, twin_y))
+            momentum_x, momentum_y = (self._rows(rows.detach()) for rows in extras.targets)
+            extras = replace(extras, targets=(momentum_x, momentum_y))
         return self._rows(x), self._rows(y), extras
 
     def _rows(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Predict the averaged twin's view of the partner from one's own: bootstrap your own latent, without negatives."""
+"""Predict the momentum encoder's view of the positive from one's own: bootstrap your own latent, without negatives."""
 
 import math
 
@@ -11,19 +11,19 @@ from sentemb.objectives.decorrelation import standardised
 
 
 class BYOL(Objective):
-    """Predict the averaged twin's view of the partner from one's own, both ways: no negatives. Watch uniformity.
+    """Predict the momentum encoder's view of the positive from one's own, both ways: no negatives. Watch uniformity.
 
     The predictor is two dense layers, standardised over the batch and rectified between; it is trained along and
     dropped. The paper's projector is ``--head projection:hidden=4096,out=256``.
 
     Args:
         hidden: units between the predictor's layers.
-        momentum: share of the twin that stays in the first update; it rises to 1 as a cosine does.
+        momentum: share of the momentum encoder that stays in the first update; it rises to 1 as a cosine does.
 
     Source: Grill et al. 2020, arXiv 2006.07733, eqs. 1, 2 and section 3.2 (momentum 0.996).
     """
 
-    formula = "mean_i (2 - 2 cos(q(x_i), twin(y)_i)) + (2 - 2 cos(q(y_i), twin(x)_i)), q learned"
+    formula = "mean_i (2 - 2 cos(q(x_i), m(y)_i)) + (2 - 2 cos(q(y_i), m(x)_i)), q learned"
     interchangeable_views = "yes"
     source = "Grill et al. 2020, eqs. 1, 2"
     needs = frozenset({"targets"})
@@ -51,11 +51,11 @@ class BYOL(Objective):
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Mean squared distance of predicted and seen, of rows of unit length."""
-        twin_x, twin_y = extras.targets or (x.detach(), y.detach())
-        forth = 2 - 2 * (self.predict(x) * l2_normalize(twin_y)).sum(dim=1)
-        back = 2 - 2 * (self.predict(y) * l2_normalize(twin_x)).sum(dim=1)
+        momentum_x, momentum_y = extras.targets or (x.detach(), y.detach())
+        forth = 2 - 2 * (self.predict(x) * l2_normalize(momentum_y)).sum(dim=1)
+        back = 2 - 2 * (self.predict(y) * l2_normalize(momentum_x)).sum(dim=1)
         return (forth + back).mean()
 
     def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """None."""
-        return "no negatives, an averaged twin of the encoder is the target"
+        return "no negatives, the momentum encoder is the target"

@@ -1,7 +1,7 @@
-"""Contrastive objectives: pick the partner among candidates, -log(exp(s_ii) / sum_j exp(s_ij)), in its many forms.
+"""Contrastive objectives: pick the positive among candidates, -log(exp(s_ii) / sum_j exp(s_ij)), in its many forms.
 
 Sums over candidates are worked out a tile at a time (:mod:`sentemb.geometry.tiled_scores`). A candidate that is
-a copy of the anchor or of its partner is no negative of it.
+a copy of the anchor or of its positive is no negative of it.
 """
 
 import math
@@ -17,7 +17,7 @@ from sentemb.registry import choose
 
 
 class InfoNCE(Objective):
-    """Pick each row's partner among candidates: mean_i -log(exp(s_ii) / sum_j exp(s_ij)), s_ij = x_i.y_j / tau.
+    """Pick each row's positive among candidates: mean_i -log(exp(s_ii) / sum_j exp(s_ij)), s_ij = x_i.y_j / tau.
 
     Candidates are the other side's n rows and, where there are hard negatives, the hard negatives of all n pairs.
 
@@ -42,7 +42,7 @@ class InfoNCE(Objective):
     FORMER_OPTIONS: ClassVar = {"own_side": "same_side"}
     takes = frozenset({"negatives"})
     contrastive = bounds_mutual_information = True
-    decoupled = False  # whether the partner is left out of the sum
+    decoupled = False  # whether the positive is left out of the sum
     directions = 1.0  # what the two directions' losses add up to a multiple of
 
     def __init__(
@@ -65,12 +65,12 @@ class InfoNCE(Objective):
         self.hard_weight = hard_weight
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
-        """Mean over anchors of log sum over candidates minus the partner's score."""
+        """Mean over anchors of log sum over candidates minus the positive's score."""
         forth, back = self.log_sums(x, y, extras)
-        partner = (self.scaled(x) * y).sum(dim=1)  # [n]
+        positive_scores = (self.scaled(x) * y).sum(dim=1)  # [n]
         if not self.symmetric:
-            return self.mean(forth - partner)
-        return self.directions * (self.mean(forth - partner) + self.mean(back - partner)) / 2
+            return self.mean(forth - positive_scores)
+        return self.directions * (self.mean(forth - positive_scores) + self.mean(back - positive_scores)) / 2
 
     def scaled(self, x: Tensor) -> Tensor:
         """Rows over the temperature of now."""
@@ -119,13 +119,13 @@ class InfoNCE(Objective):
 
     def candidate_mask(self, x: Tensor, extras: Extras, anchors: int, candidates: int) -> CandidateMask | None:
         """Which rows of one side (0: x, 1: y) are no candidates of those of another (of its own: itself is none)."""
-        partner = order(x)[:, None] if anchors != candidates else None
-        itself = partner if self.decoupled else None
+        positive_columns = order(x)[:, None] if anchors != candidates else None
+        itself = positive_columns if self.decoupled else None
         if not copied(extras.ids):
             return None if itself is None else CandidateMask(itself=itself)
         ids = extras.ids[:, :2]
         labels = (extras.labels,) * 2 if extras.labels is not None and "labels" in self.needs else None
-        return CandidateMask(ids, ids[:, candidates], partner, itself, labels)
+        return CandidateMask(ids, ids[:, candidates], positive_columns, itself, labels)
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """Both sides' rows but the anchor, and all hard negatives."""
@@ -139,7 +139,7 @@ class InfoNCE(Objective):
 
 
 class NTXent(InfoNCE):
-    """Pick each of 2n views' partner among all 2n - 1 others: SimCLR's loss.
+    """Pick each of 2n views' positive among all 2n - 1 others: SimCLR's loss.
 
     Args:
         temperature: tau, > 0. learn: as of :class:`InfoNCE`.
@@ -158,7 +158,7 @@ class NTXent(InfoNCE):
 
 
 class HardNegatives(InfoNCE):
-    """InfoNCE whose candidates are all n partners and all hard negatives of the batch: SimCSE's supervised loss.
+    """InfoNCE whose candidates are all n positives and all hard negatives of the batch: SimCSE's supervised loss.
 
     Args:
         temperature: tau, > 0.
@@ -196,7 +196,7 @@ class DPR(InfoNCE):
 
 
 class DCL(InfoNCE):
-    """NT-Xent whose sum leaves the partner out, so that a near partner does not weaken the gradient.
+    """NT-Xent whose sum leaves the positive out, so that a near positive does not weaken the gradient.
 
     An anchor without any negative has no say. The loss can be below 0.
 
@@ -268,7 +268,7 @@ class SupCon(InfoNCE):
         super().__init__(temperature, symmetric=True, same_side=True)
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
-        """Mean over 2n views; P(i): the other views of i's class, of which its partner is always one."""
+        """Mean over 2n views; P(i): the other views of i's class, of which its positive is always one."""
         forth, back = self.log_sums(x, y, extras)
         labels = order(x) if extras.labels is None else extras.labels.unique(return_inverse=True)[1]
         sums = torch.zeros_like(x).index_add(0, labels, x + y)[labels]  # [n, d], of all views of the class

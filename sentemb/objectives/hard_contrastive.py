@@ -35,12 +35,12 @@ class Simple(Objective):
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Needs no scores: a sum of scores is the score of a sum."""
         ids = order(x)[:, None].expand(-1, 2) if extras.ids is None else extras.ids[:, :2]
-        anchor, partner = ids.unique(return_inverse=True)[1].unbind(dim=1)
-        copies = x.new_zeros(int(torch.cat([anchor, partner]).max()) + 1, x.shape[1]).index_add(0, partner, y)
-        number = partner.bincount(minlength=len(copies))
-        apart = (anchor != partner).long()  # else copies of the anchor are those of its partner
-        others = y.sum(dim=0) - copies[partner] - apart[:, None] * copies[anchor]  # [n, d], sums of negatives
-        counts = len(y) - number[partner] - apart * number[anchor]
+        anchor, positive_ids = ids.unique(return_inverse=True)[1].unbind(dim=1)
+        copies = x.new_zeros(int(torch.cat([anchor, positive_ids]).max()) + 1, x.shape[1]).index_add(0, positive_ids, y)
+        number = positive_ids.bincount(minlength=len(copies))
+        apart = (anchor != positive_ids).long()  # else copies of the anchor are those of its positive
+        others = y.sum(dim=0) - copies[positive_ids] - apart[:, None] * copies[anchor]  # [n, d], sums of negatives
+        counts = len(y) - number[positive_ids] - apart * number[anchor]
         repulsion = (x * others).sum(dim=1) / counts.clamp_min(1)
         return (self.weight * repulsion - (x * y).sum(dim=1)).mean()
 
@@ -67,7 +67,7 @@ class Hard(Objective):
         self.quantile, self.top = positive("quantile", share("quantile", quantile)), count("top", top, least=0)
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
-        """As InfoNCE, of the partner and the nearest others."""
+        """As InfoNCE, of the positive and the nearest others."""
         xs = x / self.temperature
         others = _others(x, extras.ids)
         floor = nearest(xs, y, self.num_nearest, others)
@@ -76,8 +76,8 @@ class Hard(Objective):
             others(scores, rows, columns)
             scores.masked_fill_(scores < floor[rows, None], -torch.inf)
 
-        partner = (xs * y).sum(dim=1)
-        return (torch.stack([log_sum_exp(xs, y, far), partner]).logsumexp(dim=0) - partner).mean()
+        positive_scores = (xs * y).sum(dim=1)
+        return (torch.stack([log_sum_exp(xs, y, far), positive_scores]).logsumexp(dim=0) - positive_scores).mean()
 
     def num_nearest(self, negatives: Tensor) -> Tensor:
         """How many of so many negatives count, int64; at least one of any."""
@@ -86,7 +86,7 @@ class Hard(Objective):
         return (self.quantile * negatives.double() - 1e-9).ceil().long()
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
-        """The partner and the nearest negatives."""
+        """The positive and the nearest negatives."""
         return 1 + int(self.num_nearest(torch.tensor(n - 1)))
 
 
@@ -115,7 +115,7 @@ class HardSimple(Hard):
 
 
 def _others(x: Tensor, ids: Tensor | None) -> CandidateMask:
-    """All rows of the other side but the partner and copies."""
+    """All rows of the other side but the positive and copies."""
     itself = order(x)[:, None]
     if not copied(ids):
         return CandidateMask(itself=itself)

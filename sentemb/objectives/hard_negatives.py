@@ -11,7 +11,7 @@ def hard_negative_sums(scaled: Tensor, hard: Tensor, ids: Tensor | None, hard_we
 
     Args:
         scaled: anchors ``[n, d]`` over the temperature. hard: ``[n, k, d]``, k hard negatives of each anchor.
-        ids: int64 ``[n, 2 + k]`` or None; a hard negative that is a copy of the anchor or its partner does not count.
+        ids: int64 ``[n, 2 + k]`` or None; a hard negative that is a copy of the anchor or its positive does not count.
         hard_weight: log-weight of an anchor's own hard negatives (SimCSE's alpha is exp of it).
 
     Returns:

@@ -1,4 +1,4 @@
-"""Pick the partner's stored embedding among those of other sentences: instance discrimination with a memory bank."""
+"""Pick the positive's stored embedding among those of other sentences: instance discrimination with a memory bank."""
 
 import torch
 from torch import Tensor
@@ -9,9 +9,9 @@ from sentemb.objectives.contrastive import joined
 
 
 class MemoryBank(Objective):
-    """Pick the partner's stored embedding among those of other sentences: one entry for each sentence of the corpus.
+    """Pick the positive's stored embedding among those of other sentences: one entry for each sentence of the corpus.
 
-    An entry is the running mean, of unit length, of what its sentence looked like; until it was seen, the partner's
+    An entry is the running mean, of unit length, of what its sentence looked like; until it was seen, the positive's
     embedding of now. Both directions.
 
     Args:
@@ -55,23 +55,23 @@ class MemoryBank(Objective):
             self.register_buffer("steps", torch.tensor(0))
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
-        """Softmax over the partner's entry and the drawn ones."""
+        """Softmax over the positive's entry and the drawn ones."""
         ids = self._ids_in_bank(x, extras.ids)
         stored = self.seen.nonzero()[:, 0]
         if self.number and len(stored) > self.number:
             generator = torch.Generator().manual_seed(int(self.steps))
             stored = stored[torch.randint(len(stored), (self.number,), generator=generator).to(stored.device)]
         losses, drawn = [], self.bank[stored]
-        for rows, partners, side in ((x, y, 1), (y, x, 0)):
-            scaled, partner_ids = rows / self.temperature, ids[:, side]
-            entries = torch.where(self.seen[partner_ids, None], self.bank[partner_ids], partners.detach())
-            partner = (scaled * entries).sum(dim=1)
-            parts = [partner]
+        for rows, positives, side in ((x, y, 1), (y, x, 0)):
+            scaled, positive_ids = rows / self.temperature, ids[:, side]
+            entries = torch.where(self.seen[positive_ids, None], self.bank[positive_ids], positives.detach())
+            positive_scores = (scaled * entries).sum(dim=1)
+            parts = [positive_scores]
             if len(stored):
                 parts.append(log_sum_exp(scaled, drawn, CandidateMask(ids, stored)))
             if self.in_batch or not len(stored):
-                parts.append(log_sum_exp(scaled, entries, CandidateMask(ids, partner_ids, itself=order(x)[:, None])))
-            losses.append((joined(parts) - partner).mean())
+                parts.append(log_sum_exp(scaled, entries, CandidateMask(ids, positive_ids, itself=order(x)[:, None])))
+            losses.append((joined(parts) - positive_scores).mean())
         return torch.stack(losses).mean()
 
     def _ids_in_bank(self, x: Tensor, ids: Tensor | None) -> Tensor:
@@ -96,7 +96,7 @@ class MemoryBank(Objective):
         self.steps += 1
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
-        """The partner, the entries drawn, the batch's."""
+        """The positive, the entries drawn, the batch's."""
         stored = int(self.seen.sum()) if hasattr(self, "seen") else 0
         return 1 + min(stored, self.number or stored) + (n - 1) * (self.in_batch or not stored)
 

@@ -1,4 +1,4 @@
-"""Pick the partner's key among the keys of past batches, which a queue remembers: momentum contrast.
+"""Pick the positive's key among the keys of past batches, which a queue remembers: momentum contrast.
 
 What the queue holds is saved and resumed. It depends on the global batch alone, so it is the same on every process.
 """
@@ -12,7 +12,7 @@ from sentemb.objectives.contrastive import joined
 
 
 class MoCo(Objective):
-    """Pick the partner's key among the keys of past batches: keys are made by a slowly moving average of the encoder.
+    """Pick the positive's key among the keys of past batches: keys are made by a slowly moving average of the encoder.
 
     While the queue is empty (the first step) the batch's other keys stand in. Keys of copies are no negatives.
 
@@ -27,7 +27,7 @@ class MoCo(Objective):
     arXiv 2109.04380), momentum 0.995 and a queue of 2.5 batches.
     """
 
-    formula = "mean_i -log(exp x_i.k_i / (exp x_i.k_i + sum over the queue of exp x_i.k)), k = twin(y), over tau"
+    formula = "mean_i -log(exp x_i.k_i / (exp x_i.k_i + sum over the queue of exp x_i.k)), k = m(y), over tau"
     negatives_per_anchor = "queue + in_batch * (n - 1)"
     interchangeable_views = "option symmetric"
     source = "He et al. 2020, eqs. 1, 2"
@@ -72,15 +72,15 @@ class MoCo(Objective):
     def _direction(self, queries: Tensor, keys: Tensor, ids: Tensor | None, side: int) -> Tensor:
         filled, scaled = int(self.filled), queries / self.temperature
         kin = None if ids is None else ids[:, :2]
-        partner = (scaled * keys).sum(dim=1)
-        parts = [partner]
+        positive_scores = (scaled * keys).sum(dim=1)
+        parts = [positive_scores]
         if filled:
             mask = None if kin is None else CandidateMask(kin, self.queue_ids[:filled])
             parts.append(log_sum_exp(scaled, self.queue[:filled], mask))
         if self.in_batch or not filled:
             mask = CandidateMask(kin, ids[:, side] if ids is not None else None, itself=order(keys)[:, None])
             parts.append(log_sum_exp(scaled, keys, mask))
-        return (joined(parts) - partner).mean()
+        return (joined(parts) - positive_scores).mean()
 
     def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Put the batch's keys in the place of the oldest ones."""
@@ -96,7 +96,7 @@ class MoCo(Objective):
         self.filled.copy_((self.filled + len(keys)).clamp(max=self.size))
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
-        """The partner, the queue as it is now, the batch."""
+        """The positive, the queue as it is now, the batch."""
         filled = int(getattr(self, "filled", 0))
         return 1 + filled + (n - 1) * (self.in_batch or not filled)
 

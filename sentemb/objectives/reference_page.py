@@ -11,18 +11,19 @@ Python. This page is printed by `python -m sentemb.objectives`; a test keeps it 
 
 x and y are the two views of a batch of n pairs, from all processes; h is the number of hard negatives a pair has.
 Unless a row says otherwise, views are brought to unit length and s_ij = x_i . y_j / temperature. Sums run over all
-candidates; a copy of the anchor or of its partner is no negative of it, whatever the objective. `twin` is an average of
-the encoder over past updates, which the training loop keeps. `--head mlp` or `--head projection:hidden=,out=,layers=`
-puts a projection head (SimCLR's) before any of them and leaves it out of the model.
+candidates; a copy of the anchor or of its positive is no negative of it, whatever the objective. m is the momentum
+encoder, an average of the encoder over past updates, which the training loop makes. `--head mlp` or
+`--head projection:hidden=,out=,layers=` puts a projection head (SimCLR's) before any of them and leaves it out of the
+model.
 
 | name | formula | negatives per anchor | x and y may change places | needs | options | source |
 |---|---|---|---|---|---|---|
 """
 TAIL = """
 Needs: `runs` are batches of consecutive sentences (`--pairs contiguous`); `negatives` are columns of hard negatives and
-`labels` a column of classes of a labelled corpus (`--corpus labelled:path=FILE,label=COLUMN`); `targets` are the twin's
-embeddings, which the loop makes. What an objective needs and does not get is an error before step 1. `infonce` and
-`dpr` take hard negatives where there are some; `cpc` takes runs, and needs them for more than one offset.
+`labels` a column of classes of a labelled corpus (`--corpus labelled:path=FILE,label=COLUMN`); `targets` are the
+momentum encoder's embeddings. What an objective needs and does not get is an error before step 1. `infonce` and `dpr`
+take hard negatives where there are some; `cpc` takes runs, and needs them for more than one offset.
 
 Beyond 2,048 pairs scores are worked out a tile at a time (`sentemb/geometry/tiled_scores.py`): no objective holds n x n
 numbers, and the exact gradient works them out once more. `benchmarks/objectives.py` measures time and memory.

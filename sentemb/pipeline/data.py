@@ -1,5 +1,6 @@
 """The training data: token ids of a corpus, cleaned, and its usable positive pairs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,7 @@ def prepare_data(
     model: SentenceTransformer,
     prompts: Prompts,
     seed: int,
+    custom_pairs: Callable[..., Pairs] | None = None,
 ) -> PreparedData:
     """Tokens and usable pairs of the training documents.
 
@@ -41,6 +43,7 @@ def prepare_data(
         model: its tokenizer makes the token ids.
         prompts: what goes before the texts of each side.
         seed: draws pairs, where only some are wanted.
+        custom_pairs: the caller's function of ranges, in place of ``pairs.pairs``.
     """
     tokenizer, length = tokenizer_of(model), data.max_length
     cleaning = build(CLEANINGS, data.clean, "clean")
@@ -48,7 +51,14 @@ def prepare_data(
     positive_tokens = None if prompts.alike else corpus.tokens(tokenizer, length, prompts.positive)
     plain = corpus.tokens(tokenizer, length) if prompts.anchor and cleaning != Cleaning() else tokens
     cleaned = clean_corpus(corpus, plain, cleaning, tokenizer.num_special_tokens_to_add(False), length)
-    if corpus.labelled != (pairs.pairs == "labelled"):
+
+    def make_pairs(ranges: np.ndarray) -> Pairs:
+        made = custom_pairs(ranges) if custom_pairs else build(PAIRS, pairs.pairs, "pairs", ranges=ranges)
+        if not isinstance(made, Pairs):
+            raise InputError(f"the function of pairs returned a {type(made).__name__}; return sentemb.pairs.Pairs")
+        return made
+
+    if custom_pairs is None and corpus.labelled != (pairs.pairs == "labelled"):
         raise InputError(
             "labelled pairs need a labelled corpus, and it them: --corpus labelled:path=FILE with --pairs labelled; "
             f"got {data.corpus} with {pairs.pairs}"
@@ -59,7 +69,7 @@ def prepare_data(
     parts, weights, failed = [], [], InputError("")
     for ranges, weight in zip(sources, corpus.weights, strict=False):
         try:
-            source_pairs: Pairs = build(PAIRS, pairs.pairs, "pairs", ranges=ranges)
+            source_pairs = make_pairs(ranges)
         except InputError as error:  # a source without a pair, which others may have
             failed = error
             continue

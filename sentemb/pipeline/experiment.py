@@ -6,6 +6,7 @@ in their place. Nothing is written into the run folder before all that was given
 
 import copy
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any
 
 from accelerate.utils import set_seed
 from sentence_transformers import SentenceTransformer
+from torch import nn
 from transformers.utils import logging
 
 from sentemb.corpus import CLEANINGS, Corpus, open_corpus
@@ -21,6 +23,7 @@ from sentemb.encoders import HEADS, Prompts, load, prompts_of, towers_of
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.objectives import OBJECTIVES, Objective
+from sentemb.pairs import Pairs
 from sentemb.pipeline.claim import claimed
 from sentemb.pipeline.config_file import RunDescription, write_config
 from sentemb.pipeline.data import PreparedData, prepare_data
@@ -171,10 +174,16 @@ class Experiment:
         self.stored |= asdict(encoder)
         return model
 
-    def make_pairs(self, pairs: PairSettings, corpus: Corpus, model: SentenceTransformer) -> PreparedData:
-        """The positive pairs of the training documents, as token ids."""
+    def make_pairs(
+        self,
+        pairs: PairSettings,
+        corpus: Corpus,
+        model: SentenceTransformer,
+        custom_pairs: Callable[..., Pairs] | None = None,
+    ) -> PreparedData:
+        """The positive pairs of the training documents, as token ids; by ``custom_pairs``, the caller's function."""
         seed = self.training.seed
-        prepared = prepare_data(self.data, pairs, corpus, self.train_rows, model, self.prompts, seed)
+        prepared = prepare_data(self.data, pairs, corpus, self.train_rows, model, self.prompts, seed, custom_pairs)
         if prepared.training.pairs.are_contiguous and len(towers_of(model)) == 1 and not self.prompts.alike:
             raise InputError(
                 "prompts of two kinds need pairs of two sides, and a sentence of --pairs contiguous is on both; give "
@@ -184,10 +193,16 @@ class Experiment:
         self.stored |= asdict(pairs)
         return prepared
 
-    def make_objective(self, objective: ObjectiveSettings, custom_objective: Objective | None = None) -> Objective:
-        """The objective: made from its spec, or the caller's ``custom_objective``."""
-        self.objective = objective
-        check(HEADS, objective.head, "head", ("dimension",))
+    def make_objective(
+        self,
+        objective: ObjectiveSettings,
+        custom_objective: Objective | None = None,
+        custom_head: nn.Module | None = None,
+    ) -> Objective:
+        """The objective and the head before it: made from their specs, or the caller's."""
+        self.objective, self.custom_head = objective, custom_head
+        if custom_head is None:
+            check(HEADS, objective.head, "head", ("dimension",))
         made: Objective = (
             build(OBJECTIVES, objective.objective, "objective") if custom_objective is None else custom_objective
         )
@@ -272,7 +287,9 @@ class Experiment:
         if training.compile and attention == "packed":
             raise InputError("--compile and --attention packed exclude each other; leave one of them out")
         mlm = MaskedWords(model) if training.mlm else None
-        head = build(HEADS, self.objective.head, "head", dimension=tower_dimension(model))
+        head = self.custom_head
+        if head is None:
+            head = build(HEADS, self.objective.head, "head", dimension=tower_dimension(model))
         packable = attention != "auto" or not training.compile  # a packed forward does not compile
         return TrainingEncoder(model, head, mlm, attention if packable else "padded")
 

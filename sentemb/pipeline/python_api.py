@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
 from sentemb.objectives import FunctionObjective, Objective, as_objective, name_of
+from sentemb.pairs import Pairs
 from sentemb.pipeline.experiment import Experiment
 from sentemb.pipeline.model import trains_transformer
 from sentemb.pipeline.settings import (
@@ -40,7 +41,7 @@ def train(
     corpus: Any = None,
     encoder: str | SentenceTransformer | None = None,
     objective: str | nn.Module | Callable[..., Any] | None = None,
-    pairs: str | None = None,
+    pairs: str | Callable[..., Pairs] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     dev: Callable[[SentenceTransformer], float] | DevScore | None = None,
@@ -62,15 +63,16 @@ def train(
             in place. Default: rnn. ``init=`` names a finished model to begin from instead.
         objective: a spec (``infonce:temperature=0.05``), an :class:`sentemb.objectives.Objective`, or a module or
             function of two views ``[n, d]`` that returns the loss. Default: infonce.
-        pairs: what belongs together: ``neighbours``, ``dropout``, ``contiguous``, ``augment:...``. Default: neighbours,
-            and of pairs or labelled rows those.
+        pairs: what belongs together: a spec (``neighbours``, ``dropout``, ``contiguous``, ``augment:...``), or a
+            function of the documents' ranges ``[documents, 2]`` that returns :class:`sentemb.pairs.Pairs`. Default:
+            neighbours; of pairs or labelled rows those.
         out: the run folder, new; None: a temporary one, which ``folder`` of the result names.
         resume: continue the run in ``out``, if there is one. Objects are given again; their classes and settings are
             compared with those that the run was begun with.
         dev: the score by which the best model is chosen (``select="best"``): a function of the model, higher is better.
             Default: MRR of held-out pairs.
-        **settings: by the names of the recipes' flags: ``max_steps``, ``batch_size``, ``lr``, ``head``, ``init``,
-            ``max_length``, ``clean``, ... (:mod:`sentemb.pipeline.settings`).
+        **settings: by the names of the recipes' flags: ``max_steps``, ``batch_size``, ``lr``, ``init``,
+            ``max_length``, ``clean``, ... (:mod:`sentemb.pipeline.settings`). ``head`` takes a module, too.
 
     Returns:
         The run: ``model``, ``log``, ``scores``, ``folder``, ``report()``.
@@ -80,60 +82,101 @@ def train(
         FloatingPointError: the training diverged.
         TrainingFailed: the disk or the memory is full, or another process has died.
     """
-    opened = corpus if isinstance(corpus, Corpus) else None
-    if corpus is not None and not isinstance(corpus, str | Path | Corpus):
-        opened = open_corpus(corpus)
-    custom_encoder = encoder if isinstance(encoder, SentenceTransformer) else None
-    if encoder is not None and not isinstance(encoder, str | SentenceTransformer):
-        raise InputError(f"the encoder is a {type(encoder).__name__}; give a spec or a SentenceTransformer")
-    custom_objective = None if objective is None or isinstance(objective, str) else as_objective(objective)
-    if pairs is None and opened is not None and opened.labelled:
-        pairs = "labelled"
-    specs: dict[str, Any] = {
-        "corpus": _description_of_corpus(opened) if opened else None if corpus is None else str(corpus),
-        "encoder": _description_of_encoder(custom_encoder) if custom_encoder else encoder,
-        "objective": _description_of_objective(custom_objective) if custom_objective else objective,
-        "pairs": pairs,
-    }
-    dev_score = DevScore.of(dev) if dev is not None and not isinstance(dev, DevScore) else dev
-    specs["dev"] = dev_score.spec if dev_score else None
-    options = {name: value for name, value in specs.items() if value is not None} | _checked(settings)
+    head = settings.pop("head", None)
+    objects = _Objects.of(corpus, encoder, objective, pairs, head, dev)
     folder = Path(out) if out is not None else None
     if resume and folder is None:
         raise InputError("resume=True continues the run in a folder; give it as out=")
+    options = {**objects.specs, **_checked(settings)}
     if folder is not None and not resume:
         refuse_used(folder)
     defaults = default_settings() | {"dev": "heldout", "score": False}
     chosen = resumed_settings(absolute_settings(options), defaults, folder, resume)
-    for name, instance in (
-        ("corpus", opened),
-        ("encoder", custom_encoder),
-        ("objective", custom_objective),
-        ("dev", dev_score),
-    ):
-        if instance is None and (
-            str(chosen[name]).startswith(OBJECT_PREFIX) or (name, chosen[name]) == ("dev", "stsb")
-        ):
-            raise InputError(f"{out} was begun with {name} {chosen[name]}; give the same as {name}= to resume it")
+    objects.refuse_missing(chosen, out)
 
     data, encoder_settings = pick(DataSettings, chosen), pick(EncoderSettings, chosen)
     pair_settings, objective_settings = pick(PairSettings, chosen), pick(ObjectiveSettings, chosen)
-    evaluation = pick(EvaluationSettings, chosen | {"dev": "heldout"})  # (which dev is in its place says dev_score)
-    spec_encoder = replace(encoder_settings, encoder="rnn") if custom_encoder else encoder_settings
-    check_specs(data, spec_encoder, pair_settings, None if custom_objective else objective_settings)
-    transformer = trains_transformer(encoder_settings) if custom_encoder is None else _is_transformer(custom_encoder)
+    evaluation = pick(EvaluationSettings, chosen | {"dev": "heldout"})  # (which dev is in its place says objects.dev)
+    specs = {name: value for name, value in chosen.items() if not str(value).startswith(OBJECT_PREFIX)}
+    check_specs(
+        pick(DataSettings, specs),
+        pick(EncoderSettings, specs),
+        pick(PairSettings, specs),
+        pick(ObjectiveSettings, specs),
+    )
+    transformer = _is_transformer(objects.encoder) if objects.encoder else trains_transformer(encoder_settings)
     run, training, compute = RunSettings(folder, resume), pick(TrainingSettings, chosen), pick(ComputeSettings, chosen)
     with Experiment("train", run, training, compute, transformer) as experiment:
-        text = experiment.open_corpus(data, opened)
-        model = experiment.make_encoder(encoder_settings, text, custom_encoder)
-        positives = experiment.make_pairs(pair_settings, text, model)
-        loss = experiment.make_objective(objective_settings, custom_objective)
-        return experiment.train(text, model, positives, loss, evaluation, dev_score)
+        text = experiment.open_corpus(data, objects.corpus)
+        model = experiment.make_encoder(encoder_settings, text, objects.encoder)
+        positives = experiment.make_pairs(pair_settings, text, model, objects.pairs)
+        loss = experiment.make_objective(objective_settings, objects.objective, objects.head)
+        return experiment.train(text, model, positives, loss, evaluation, objects.dev)
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """The caller's objects in the places of specs; None where there is a spec, or nothing."""
+
+    corpus: Corpus | None
+    encoder: SentenceTransformer | None
+    objective: Objective | None
+    pairs: Callable[..., Pairs] | None
+    head: nn.Module | None
+    dev: DevScore | None
+    specs: Mapping[str, str]  # the specs, and descriptions of the objects
+
+    @classmethod
+    def of(cls, corpus: Any, encoder: Any, objective: Any, pairs: Any, head: Any, dev: Any) -> "_Objects":
+        """Tell objects from specs.
+
+        Raises:
+            InputError: something is neither.
+        """
+        opened = corpus if isinstance(corpus, Corpus) else None
+        if corpus is not None and not isinstance(corpus, str | Path | Corpus):
+            opened = open_corpus(corpus)
+        if encoder is not None and not isinstance(encoder, str | SentenceTransformer):
+            raise InputError(f"the encoder is a {type(encoder).__name__}; give a spec or a SentenceTransformer")
+        if pairs is not None and not isinstance(pairs, str) and not callable(pairs):
+            raise InputError(
+                f"pairs is a {type(pairs).__name__}; give a spec or a function (a list of pairs is a corpus)"
+            )
+        if head is not None and not isinstance(head, str | nn.Module):
+            raise InputError(f"head is a {type(head).__name__}; give a spec or a module")
+        if pairs is None and opened is not None and opened.labelled:
+            pairs = "labelled"
+        loss = None if objective is None or isinstance(objective, str) else as_objective(objective)
+        score = dev if dev is None or isinstance(dev, DevScore) else DevScore.of(dev)
+        described: dict[str, Any] = {
+            "corpus": _described_corpus(opened) if opened else None if corpus is None else str(corpus),
+            "encoder": encoder if isinstance(encoder, str | None) else _described_encoder(encoder),
+            "objective": objective if loss is None else _described_objective(loss),
+            "pairs": pairs if isinstance(pairs, str | None) else f"{OBJECT_PREFIX}{name_of(pairs)}>",
+            "head": head if isinstance(head, str | None) else _described_head(head),
+            "dev": score.spec if score else None,
+        }
+        return cls(
+            opened,
+            encoder if isinstance(encoder, SentenceTransformer) else None,
+            loss,
+            pairs if callable(pairs) else None,
+            head if isinstance(head, nn.Module) else None,
+            score,
+            {name: value for name, value in described.items() if value is not None},
+        )
+
+    def refuse_missing(self, settings: Mapping[str, Any], out: str | Path | None) -> None:
+        """InputError if the run that is continued was begun with an object that was not given again."""
+        for name in ("corpus", "encoder", "objective", "pairs", "head", "dev"):
+            described = str(settings[name]).startswith(OBJECT_PREFIX) or (name, settings[name]) == ("dev", "stsb")
+            if getattr(self, name) is None and described:
+                raise InputError(f"{out} was begun with {name} {settings[name]}; give the same as {name}= to resume it")
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, if all of them have names that there are."""
-    named = {"corpus", "encoder", "objective", "pairs", "dev"}  # arguments of their own
+    named = {"corpus", "encoder", "objective", "pairs", "head", "dev"}  # which may be objects
     valid = sorted(set(default_settings()) - named - SCORING)
     for name in settings:
         if name in SCORING:
@@ -147,11 +190,11 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     return dict(settings)
 
 
-def _description_of_corpus(corpus: Corpus) -> str:
+def _described_corpus(corpus: Corpus) -> str:
     return f"{OBJECT_PREFIX}{corpus.name}, {corpus.fingerprint}>"
 
 
-def _description_of_encoder(model: SentenceTransformer) -> str:
+def _described_encoder(model: SentenceTransformer) -> str:
     """Its modules and the number of its weights; the weights themselves are in the checkpoints."""
     modules = ", ".join(type(module).__name__ for tower in towers_of(model) for module in tower)
     return (
@@ -159,7 +202,7 @@ def _description_of_encoder(model: SentenceTransformer) -> str:
     )
 
 
-def _description_of_objective(objective: Objective) -> str:
+def _described_objective(objective: Objective) -> str:
     """Its class and its settings: the public attributes that are numbers, texts or truth values."""
     implementation: Any = objective.function if isinstance(objective, FunctionObjective) else objective
     plain = {
@@ -169,6 +212,11 @@ def _description_of_objective(objective: Objective) -> str:
     }
     listed = ", ".join(f"{name}={value}" for name, value in plain.items())
     return f"{OBJECT_PREFIX}{name_of(implementation)}{': ' if listed else ''}{listed}>"
+
+
+def _described_head(head: nn.Module) -> str:
+    modules = ", ".join(type(module).__name__ for module in head.modules())
+    return f"{OBJECT_PREFIX}{name_of(head)} of {modules}; {sum(p.numel() for p in head.parameters()):,} parameters>"
 
 
 def _is_transformer(model: SentenceTransformer) -> bool:

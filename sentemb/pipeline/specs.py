@@ -10,13 +10,11 @@ from sentemb.registry import build, check
 
 
 def check_specs(
-    data: DataSettings, encoder: EncoderSettings, pairs: PairSettings | None, objective: ObjectiveSettings | None
+    data: DataSettings, encoder: EncoderSettings, pairs: PairSettings, objective: ObjectiveSettings
 ) -> None:
-    """InputError for a spec that names nothing, or an option that it has not; None: the caller gives an object."""
+    """InputError for a spec that names nothing, or an option that it has not."""
     check_encoder(encoder)
     build(CLEANINGS, data.clean, "clean")
-    if pairs is not None:
-        check(PAIRS, pairs.pairs, "pairs", ("ranges",))
-    if objective is not None:
-        check(HEADS, objective.head, "head", ("dimension",))
-        build(OBJECTIVES, objective.objective, "objective")
+    check(PAIRS, pairs.pairs, "pairs", ("ranges",))
+    check(HEADS, objective.head, "head", ("dimension",))
+    build(OBJECTIVES, objective.objective, "objective")

@@ -9,7 +9,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from sentemb.report.drawing import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
-from sentemb.runs import Record, Run, Series, as_dict, as_list, number
+from sentemb.runs import Record, Run, Series, as_dict, as_list, number, renamed_histograms
 
 
 def loss_figure(run: Run) -> Figure | None:
@@ -81,20 +81,20 @@ def path_figure(run: Run, prefix: str | None = None) -> Figure | None:
 
 
 def histogram_figure(run: Run) -> Figure | None:
-    """Cosines of partners and strangers, before above after; None without histograms."""
+    """Cosines of positive and random pairs, before above after; None without histograms."""
     histograms = as_dict(run.scores.get("histograms"))
     panels = [(name, h) for name in ("untrained", "trained") if (h := _shares(as_dict(histograms.get(name))))]
     if not panels:
         return None
     figure = Figure(figsize=(5.2, 1.5 + 1.7 * len(panels)), layout="constrained")
     grid = figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    for axes, (name, (edges, partners, strangers)) in zip(grid, panels, strict=True):
+    for axes, (name, (edges, positives, negatives)) in zip(grid, panels, strict=True):
         labelled_axes(axes, "cosine similarity" if axes is grid[-1] else "", "% of pairs per 0.05")
         axes.set_title(name, loc="left", fontsize=10, fontweight="bold")
-        axes.stairs(strangers, edges, fill=True, color=ORANGE, alpha=0.45)
-        axes.stairs(strangers, edges, color="#9a6a00", linestyle="--", label="strangers")
-        axes.stairs(partners, edges, fill=True, color=BLUE, alpha=0.3)
-        axes.stairs(partners, edges, color=BLUE, linewidth=1.6, label="partners")
+        axes.stairs(negatives, edges, fill=True, color=ORANGE, alpha=0.45)
+        axes.stairs(negatives, edges, color="#9a6a00", linestyle="--", label="random pairs")
+        axes.stairs(positives, edges, fill=True, color=BLUE, alpha=0.3)
+        axes.stairs(positives, edges, color=BLUE, linewidth=1.6, label="positive pairs")
     filled = [e for _, (edges, p, s) in panels for e in (edges[:-1][p + s > 0].min(), edges[1:][p + s > 0].max())]
     grid[0].set_xlim(min(filled), max(filled))
     legend_below(figure)
@@ -103,15 +103,16 @@ def histogram_figure(run: Run) -> Figure | None:
 
 def _shares(histogram: Record) -> tuple[Series, Series, Series] | None:
     """Edges ``[b + 1]`` and, per bin ``[b]``, the per cent of pairs in each 0.05 of cosine; None where unusable."""
-    edges, partners, strangers = (
-        np.array([number(v) for v in as_list(histogram.get(key))]) for key in ("edges", "partners", "strangers")
+    edges, positives, negatives = (
+        np.array([number(v) for v in as_list(renamed_histograms(histogram).get(key))])
+        for key in ("edges", "positives", "negatives")
     )
-    if not len(partners) == len(strangers) == len(edges) - 1 or not np.all(np.diff(edges) > 0):
+    if not len(positives) == len(negatives) == len(edges) - 1 or not np.all(np.diff(edges) > 0):
         return None
-    if not all(np.all(counts >= 0) and counts.sum() > 0 for counts in (partners, strangers)):
+    if not all(np.all(counts >= 0) and counts.sum() > 0 for counts in (positives, negatives)):
         return None
     scale = 100 * 0.05 / np.diff(edges)
-    return edges, partners / partners.sum() * scale, strangers / strangers.sum() * scale
+    return edges, positives / positives.sum() * scale, negatives / negatives.sum() * scale
 
 
 def retrieval_figure(run: Run) -> Figure | None:

@@ -27,17 +27,17 @@ from sentemb.storage import write_text
 
 LOSS = """How wrong the encoder is about which sentences belong together. The dashed line, log(number of candidates),
 is the loss of guessing. A lower panel turns the loss into information (van den Oord et al. 2018): how much a
-sentence's embedding tells about its partner, at least; it cannot rise above the dashed line."""
-PATH = """Alignment says how close partners lie, uniformity how evenly all sentences fill the sphere of directions. A
+sentence's embedding tells about its positive, at least; it cannot rise above the dashed line."""
+PATH = """Alignment says how close positive pairs lie, uniformity how evenly all sentences fill the sphere. A
 good encoder has both: it moves toward the lower left. No encoder of this dimension can be left of the dashed line,
 except by the chance of a finite sample."""
 STSB = """The same plane on STS-B dev, as the SimCSE paper draws it (Gao et al. 2021): alignment of pairs scored above
 4, uniformity of all its sentences. Training on other text may well make either worse here; best/ is chosen by its
 Spearman where that is the dev score."""
-HISTOGRAM = """Cosine similarity of sentences that belong together (partners) and of random pairs (strangers), before
-and after training on the same axes. The less the two shapes overlap, the better partners are told from strangers."""
-RETRIEVAL = """How well a held-out sentence finds its partner among the held-out candidates: recall at 1 is how often
-the partner is nearest of all, MRR the mean of 1 / its rank. 1 is perfect."""
+HISTOGRAM = """Cosine similarity of sentences that belong together (positive pairs) and of random pairs, before and
+after training on the same axes. The less the two shapes overlap, the better the encoder separates them."""
+RETRIEVAL = """How well a held-out sentence finds its positive among the held-out candidates: recall at 1 is how often
+the positive is nearest of all, MRR the mean of 1 / its rank. 1 is perfect."""
 
 
 def write_report(run: Path) -> Path:
@@ -72,7 +72,7 @@ Drawing = Callable[[Run], Figure | None]
 FIGURES: list[tuple[str, str, Drawing, str, str]] = [  # id, title, figure, explanation, what is missing without it
     ("loss", "Loss over training", loss_figure, LOSS, "two records with a finite loss in log.jsonl"),
     ("path", "Alignment and uniformity over training", path_figure, PATH, "two records with both in log.jsonl"),
-    ("histogram", "Partners and strangers", histogram_figure, HISTOGRAM, "histograms in scores.json"),
+    ("histogram", "Positive and random pairs", histogram_figure, HISTOGRAM, "histograms in scores.json"),
     ("retrieval", "Retrieval over training", retrieval_figure, RETRIEVAL, "two held-out scores in log.jsonl"),
 ]
 STSB_FIGURE = ("stsb", "Alignment and uniformity on STS-B", stsb_figure, STSB, "two scores of STS-B in log.jsonl")

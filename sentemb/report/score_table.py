@@ -96,7 +96,7 @@ def _score_caption(rows: list[Record]) -> str:
         counts = "".join(f", {show(number(geometry[k]), 0)} {k}" for k in ("pairs", "sentences") if k in geometry)
         parts.append(f"Alignment and uniformity on {plain(geometry.get('source', 'a source not given'))}{counts}.")
     if any("retrieval_mrr" in row for row in rows):
-        parts.append("MRR: mean of 1 / rank of a held-out sentence's partner; recall at 1: how often it ranks first.")
+        parts.append("MRR: mean of 1 / rank of a held-out sentence's positive; recall at 1: how often it ranks first.")
     for row in rows:
         geometry = as_dict(row.get("geometry"))
         sides, by = (plain(geometry.get(f"retrieval_{key}", usual)) for key, usual in RANKED.items())
@@ -123,7 +123,7 @@ def verdict(rows: list[Record]) -> list[str]:
         sentences.append("On no measure in the table is trained worse than another row.")
     if any("alignment loss" in text for text in worse):
         sentences.append(
-            "Spreading sentences out also moves partners apart, so read alignment together with uniformity."
+            "Spreading sentences out also moves positive pairs apart, so read alignment together with uniformity."
         )
     return sentences
 
@@ -135,7 +135,7 @@ def _gain(column: _Column, trained: int, other: int, name: str) -> str:
         return ""
     if column.prose == "retrieval MRR" and old > 0:
         times = f"{show(new / old, 1)} times that of {name}"
-        return f"Retrieval of a held-out sentence's partner is {times} (MRR {new:.3f} against {old:.3f})."
+        return f"Retrieval of a held-out sentence's positive is {times} (MRR {new:.3f} against {old:.3f})."
     if column.prose == "mean accuracy":
         return f"Mean accuracy over the tasks is {new:.1f}%, {new - old:+.1f} points against {name} ({old:.1f}%)."
     return ""

@@ -13,7 +13,20 @@ from sentemb.runs.folder import (
     refuse_foreign,
 )
 from sentemb.runs.model_card import is_stock, write_card
-from sentemb.runs.records import Record, Run, Series, as_dict, as_list, duration, number, plain, read_run, safe, show
+from sentemb.runs.records import (
+    Record,
+    Run,
+    Series,
+    as_dict,
+    as_list,
+    duration,
+    number,
+    plain,
+    read_run,
+    renamed_histograms,
+    safe,
+    show,
+)
 
 __all__ = [
     "CONFIG",
@@ -36,6 +49,7 @@ __all__ = [
     "read_run",
     "read_selected",
     "refuse_foreign",
+    "renamed_histograms",
     "safe",
     "show",
     "write_card",

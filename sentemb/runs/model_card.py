@@ -25,12 +25,12 @@ model = sentemb.load(PATH)  # this folder
 # or, where sentemb is installed: SentenceTransformer(PATH, trust_remote_code=True)"""
 TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction", "sentemb"]
 GEOMETRY = {
-    "alignment": ("alignment loss of partners (mean squared distance)", 4),
+    "alignment": ("alignment loss of positive pairs (mean squared distance)", 4),
     "uniformity": ("uniformity loss (nats, t = 2)", 4),
     "uniformity_optimum": ("... the least possible in these dimensions", 4),
     "effective_rank": ("effective rank", 1),
     "mean_cosine": ("mean cosine of two sentences", 4),
-    "retrieval_mrr": ("MRR of a sentence's partner", 4),
+    "retrieval_mrr": ("MRR of a sentence's positive", 4),
     "retrieval_recall_at_1": ("recall at 1", 4),
     "tolerance": ("tolerance (mean cosine within a class)", 4),
 }

@@ -3,6 +3,7 @@
 import html
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from sentemb.runs.folder import RunFolder
 
 Record = dict[str, Any]
 Series = NDArray[np.float64]
+FORMER_HISTOGRAMS = {"partners": "positives", "strangers": "negatives", "hardest": "hardest_negatives"}  # of 0.1.0
+
+
+def renamed_histograms(histograms: Mapping[str, Any]) -> Record:
+    """Histograms of cosines by today's names, also those of a run or study of version 0.1.0."""
+    return {FORMER_HISTOGRAMS.get(name, name): histogram for name, histogram in histograms.items()}
 
 
 @dataclass

@@ -151,15 +151,15 @@ def held_out_geometry(sides: Sides, pairs: HeldOutPairs) -> dict[str, Any]:
 def similarity_histograms(
     encode: Encode, pairs: HeldOutPairs, bins: int = 50, other: Encode | None = None
 ) -> dict[str, list[float]]:
-    """Histograms, as shares, of the cosine of partners, of strangers (all other first-second combinations) and, for
-    each first sentence, of its hardest stranger, the nearest. ``other``: of the second sentences, if it is another."""
+    """Histograms, as shares, of the cosine of positives, of negatives (all other first-second combinations) and, for
+    each first sentence, of its hardest negative, the nearest. ``other``: of the second sentences, if it is another."""
     x = l2_normalize(torch.from_numpy(np.asarray(encode(pairs.first), dtype=np.float64)))
     y = l2_normalize(torch.from_numpy(np.asarray((other or encode)(pairs.second), dtype=np.float64)))
     cosine = (x @ y.T).numpy()
     edges = np.linspace(-1, 1, bins + 1)
     apart = cosine[~np.eye(len(x), dtype=bool)]
     nearest = np.where(np.eye(len(x), dtype=bool), -2, cosine).max(axis=1)[: len(x) if len(x) > 1 else 0]
-    shares = {"partners": cosine.diagonal(), "strangers": apart, "hardest": nearest}
+    shares = {"positives": cosine.diagonal(), "negatives": apart, "hardest_negatives": nearest}
     histograms = {
         name: np.histogram(values.clip(-1, 1), edges)[0] / max(1, values.size) for name, values in shares.items()
     }

@@ -29,7 +29,7 @@ TRAIN = ["--batch-size", "16", "--max-steps", "6", "--eval-every", "3", "--warmu
 
 
 def mean_reciprocal_rank(x: np.ndarray, y: np.ndarray, by: str) -> float:
-    """By a loop: where each row's partner stands among all rows of the other side."""
+    """By a loop: where each row's positive stands among all rows of the other side."""
     if by == "cosine":
         x, y = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (x, y))
     ranks = []

@@ -132,7 +132,7 @@ def test_geometry_by_hand():
     assert geometry["uniformity_optimum"] == pytest.approx(-1.5750, abs=5e-5)
     assert geometry["retrieval_mrr"] == pytest.approx((1 / 2 + 1 / 2) / 2)  # n is nearer to n, e nearer to ne
     shape = similarity_histograms(encode, pairs)
-    assert sum(shape["partners"]) == pytest.approx(1) and sum(shape["strangers"]) == pytest.approx(1)
+    assert sum(shape["positives"]) == pytest.approx(1) and sum(shape["negatives"]) == pytest.approx(1)
 
 
 def test_held_out_pairs_are_neighbours_of_the_last_documents(book_file, tmp_path, monkeypatch):

@@ -81,9 +81,9 @@ def classified(x, y):
 
 
 def byol(x, y):
-    q, twins = Case("byol:hidden=8", None).made(), [l2_normalize(z) for z in TARGETS]
+    q, targets = Case("byol:hidden=8", None).made(), [l2_normalize(z) for z in TARGETS]
     total = 0.0
-    for view, target in ((x, twins[1]), (y, twins[0])):
+    for view, target in ((x, targets[1]), (y, targets[0])):
         hidden = [[slow.dot(w, row) + b for w, b in zip(rows(q.first.weight), rows(q.first.bias), strict=True)]
                   for row in rows(view)]  # fmt: skip
         hidden = [[max(0.0, v) for v in row] for row in slow.standardised(hidden)]
@@ -184,7 +184,7 @@ def test_gradients_are_exact(case, views, tiles):
     case, (x, y) = CASES[case], views
     objective = case.made()
     weights = tuple(objective.parameters())
-    if case.spec.startswith(("memory_bank", "moco")):  # the partner is a constant to it: its copy is held still
+    if case.spec.startswith(("memory_bank", "moco")):  # the positive is a constant to it: its copy is held still
         fixed = Case(case.spec, None).made()
         fixed.update_state(l2_normalize(x.detach()), l2_normalize(y.detach()), case.extras)
         objective = fixed
@@ -201,11 +201,13 @@ def test_order_of_pairs_is_irrelevant_and_every_view_learns(case, views, tiles):
     assert objective(x[order], y[order], permuted(extras, order)).item() == pytest.approx(loss.item(), abs=DOUBLE)
     loss.backward()
     assert x.grad.norm() > 0
-    assert (y.grad is not None and y.grad.norm() > 0) or case.spec == "moco"  # whose y is seen by the twin only
+    assert (
+        y.grad is not None and y.grad.norm() > 0
+    ) or case.spec == "moco"  # whose y is seen by the momentum encoder only
     assert all(weight.grad is not None for weight in objective.parameters())
 
 
-@pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in ("moco", "byol")])  # (they need a twin)
+@pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in ("moco", "byol")])  # (they need a momentum encoder)
 def test_both_ways_is_what_it_says(name, views):
     objective, (x, y) = Case(name, None).made(), views
     same = objective(y, x).item() == pytest.approx(objective(x, y).item(), abs=DOUBLE)
@@ -277,7 +279,7 @@ SPECS = [
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", ["identical", "zero", "one", "long", "partners equal"])
+@pytest.mark.parametrize("kind", ["identical", "zero", "one", "long", "positives equal"])
 @pytest.mark.parametrize("spec", SPECS)
 def test_losses_and_gradients_are_finite(spec, kind, dtype):
     plain = normal(8, 4, seed=1)
@@ -286,7 +288,7 @@ def test_losses_and_gradients_are_finite(spec, kind, dtype):
         "zero": (zeros(8, 4), plain.clone()),
         "one": (plain[:1].clone(), plain[1:2].clone()),
         "long": (1e4 * plain, 10 * plain.roll(1, 0)),
-        "partners equal": (plain.clone(), plain.clone()),
+        "positives equal": (plain.clone(), plain.clone()),
     }[kind]
     if (spec, kind, dtype) == ("vicreg", "long", torch.float16):
         pytest.skip("its gradient is larger than float16 can hold: it grows with the third power of the length")
@@ -366,10 +368,10 @@ def test_the_queue_holds_the_newest_keys_and_copies_in_it_are_no_negatives(views
     queue, names = objective.queue.tolist(), objective.queue_ids.tolist()
     copy = arange(12).view(2, 6).T.clone()
     copy[0, 0], copy[1, 1] = names[0], names[3]
-    total, twins = 0.0, U(TARGETS[1])
+    total, targets = 0.0, U(TARGETS[1])
     for i, a in enumerate(U(x)):
         wrong = [slow.dot(a, row) / 0.5 for row, name in zip(queue, names, strict=True) if name not in copy[i].tolist()]
-        total += slow.pick(slow.dot(a, twins[i]) / 0.5, wrong)
+        total += slow.pick(slow.dot(a, targets[i]) / 0.5, wrong)
     assert objective(x, y, Extras(copy, targets=TARGETS)).item() == pytest.approx(total / 6, abs=DOUBLE)
     assert objective.num_candidates(6) == 9
 

@@ -23,8 +23,8 @@ def cloud(count: int, dimension: int, kappa: float, seed: int) -> torch.Tensor:
     return torch.from_numpy(vonmises_fisher(mean, kappa).rvs(count, random_state=seed)).to(DEVICE)
 
 
-def partners(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points in five dimensions, concentrated, and their partners close by."""
+def positives(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points in five dimensions, concentrated, and their positives close by."""
     x = cloud(count, 5, 2.0, seed)
     noise = normal(count, 5, seed=seed)
     return x, l2_normalize(x + 0.2 * noise)
@@ -32,7 +32,7 @@ def partners(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_theorem_1_the_loss_approaches_alignment_and_uniformity_as_negatives_grow():
     tau, anchors = 0.5, 1000
-    x, y = partners(anchors, 0)
+    x, y = positives(anchors, 0)
     right, base = (x * y).sum(dim=1) / tau, cloud(200_000, 5, 2.0, 99)
     second = torch.cat([(part @ base.T / tau).logsumexp(dim=1) for part in y.split(100)]) - math.log(len(base))
     limit = (second - right).mean().item()  # -E f(x).f(y) / tau + E log E exp(f(x-).f(x) / tau)
@@ -71,7 +71,7 @@ def test_the_uniform_distribution_is_what_minimises_the_gaussian_potential(dimen
 
 @pytest.mark.parametrize("tau", TAUS)
 def test_the_gradients_of_negatives_add_up_to_that_of_the_partner(tau):
-    x, y = partners(12, 3)
+    x, y = positives(12, 3)
     scores = (x @ y.T).requires_grad_()
     torch.nn.functional.cross_entropy(scores / tau, arange(12), reduction="sum").backward()
     pull = scores.grad.diagonal().abs()
@@ -83,7 +83,7 @@ def test_the_gradients_of_negatives_add_up_to_that_of_the_partner(tau):
 
 
 def test_the_entropy_of_the_penalty_grows_with_the_temperature():
-    x, y = partners(30, 4)
+    x, y = positives(30, 4)
     entropies = [penalty_entropy(x, y, tau) for tau in TAUS]
     for tau, entropy in zip(TAUS, entropies, strict=True):
         r = relative_penalty(x, y, tau)
@@ -95,17 +95,17 @@ def test_the_entropy_of_the_penalty_grows_with_the_temperature():
 
 
 def test_l_simple_is_the_limit_of_large_temperature():
-    x, y = partners(20, 5)
+    x, y = positives(20, 5)
     simple = build(OBJECTIVES, "simple")(x, y).item()
     for tau, error in ((10, 0.1), (100, 0.01), (10_000, 1e-4)):
         contrastive = build(OBJECTIVES, f"infonce:temperature={tau}")(x, y).item()
-        # s_ii and the n - 1 others: the sum holds the partner too, so that both weights are (n - 1) / n of L_simple's
+        # s_ii and the n - 1 others: the sum holds the positive too, so that both weights are (n - 1) / n of L_simple's
         assert tau * (contrastive - math.log(20)) * 20 / 19 == pytest.approx(simple, abs=error)
 
 
 def test_the_hinge_on_the_nearest_negative_is_the_limit_of_small_temperature():
-    x, y = partners(20, 6)
-    y = y.roll(7, 0)  # strangers as partners, so that the hinge is open
+    x, y = positives(20, 6)
+    y = y.roll(7, 0)  # negatives as positives, so that the hinge is open
     scores = x @ y.T
     nearest = scores.clone().fill_diagonal_(-math.inf).max(dim=1).values
     hinge = (nearest - scores.diagonal()).clamp_min(0).mean().item()
@@ -117,7 +117,7 @@ def test_the_hinge_on_the_nearest_negative_is_the_limit_of_small_temperature():
 @pytest.mark.parametrize("tau", [0.05, 0.1, 0.25, 0.5])
 def test_temperature_and_t_are_one_thing(tau):
     """exp(u.v / tau) = exp(1 / tau) G_t(u, v) at t = 1 / (2 tau): the loss' second term is a uniformity."""
-    x, _ = partners(50, 7)
+    x, _ = positives(50, 7)
     t = 1 / (2 * tau)
     scores = (x @ x.T / tau).fill_diagonal_(-math.inf)
     mean = scores.flatten().logsumexp(dim=0).item() - math.log(50 * 49)

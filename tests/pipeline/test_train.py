@@ -19,6 +19,7 @@ from torch import nn
 import sentemb
 from sentemb.encoders import load
 from sentemb.errors import InputError
+from sentemb.pairs import Pairs
 from sentemb.validation import DevScore
 from tests.helpers import STATIC, steady, torchrun
 
@@ -179,8 +180,30 @@ def test_the_best_model_by_an_own_score_is_returned():
     assert {"mine", "more"} <= set(named.log.columns)
 
 
+def first_with_others(ranges: np.ndarray) -> Pairs:
+    return Pairs(np.array([(first, other) for first, stop in ranges for other in range(first + 1, stop)]))
+
+
+def test_own_pairs_and_an_own_head():
+    torch.manual_seed(0)
+    objects = {"pairs": first_with_others, "head": nn.Linear(5, 3)}
+    run = sentemb.train(TEXTS, encoder=STATIC, out="run", **objects, **LITTLE | {"max_steps": 4})
+    settings = json.loads((run.folder / "config.json").read_text())["settings"]
+    assert run.complete and run.model.encode("of the model, not of the head").shape == (5,)
+    assert "first_with_others" in settings["pairs"] and "Linear" in settings["head"]
+    for name in objects:
+        with pytest.raises(InputError, match=f"was begun with {name} <.*give the same as {name}= to resume it"):
+            sentemb.train(
+                TEXTS, encoder=STATIC, out="run", resume=True, **{k: v for k, v in objects.items() if k != name}
+            )
+    again = sentemb.train(TEXTS, encoder=STATIC, out="run", resume=True, max_steps=6, **objects)
+    assert again.complete and again.step == 6
+    with pytest.raises(InputError, match="the function of pairs returned a list; return sentemb.pairs.Pairs"):
+        sentemb.train(TEXTS, encoder=STATIC, pairs=lambda ranges: [], **LITTLE)
+
+
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("wrong", "message"),
     [
         ({"corpus": []}, "the corpus is empty"),
         ({"corpus": 3}, "the corpus is a int"),
@@ -195,6 +218,9 @@ def test_the_best_model_by_an_own_score_is_returned():
         ({"objective": Squared}, "objective Squared is a class"),
         ({"objective": 1.0}, "the objective is a float"),
         ({"pairs": "labelled"}, "labelled"),
+        ({"pairs": PAIRS}, "a list of pairs is a corpus"),
+        ({"head": 3}, "head is a int"),
+        ({"head": "mpl"}, "did you mean 'mlp'"),
         ({"max_step": 3}, "did you mean 'max_steps'"),
         ({"lr": -1.0}, "lr"),
         ({"batch_size": "many"}, "batch-size must be a whole number, got 'many'"),
@@ -203,8 +229,8 @@ def test_the_best_model_by_an_own_score_is_returned():
         ({"dev": 3}, "dev is a int; give a function of the model"),
     ],
 )
-def test_what_cannot_be_used_is_one_sentence_and_writes_nothing(given, message):
-    arguments = {"corpus": TEXTS, "encoder": STATIC, "out": None if given.get("resume") else "out"} | LITTLE | given
+def test_what_cannot_be_used_is_one_sentence_and_writes_nothing(wrong, message):
+    arguments = {"corpus": TEXTS, "encoder": STATIC, "out": None if wrong.get("resume") else "out"} | LITTLE | wrong
     with pytest.raises(InputError, match=re.escape(message)) as refused:
         sentemb.train(**arguments)
     assert "\n" not in str(refused.value) and not Path("out").exists()
@@ -226,8 +252,8 @@ def test_a_folder_in_use_is_refused():
 
 def test_a_resumed_run_wants_the_same_objects():
     def resumed(**changed):
-        given = {"corpus": TEXTS, "encoder": STATIC, "objective": Squared(3.0)} | changed
-        return sentemb.train(out="run", resume=True, **given)
+        same = {"corpus": TEXTS, "encoder": STATIC, "objective": Squared(3.0)}
+        return sentemb.train(out="run", resume=True, **same | changed)
 
     sentemb.train(TEXTS, encoder=STATIC, objective=Squared(3.0), out="run", **LITTLE)
     for changed, message in [

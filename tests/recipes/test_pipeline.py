@@ -317,7 +317,7 @@ def test_every_objective_trains_on_real_books(name, recipe, novels, tmp_path, mo
     assert log[-1]["gradient_norm"] > 0 and all(np.isfinite(record["loss"]) for record in log)
     config = json.loads((tmp_path / "r" / "config.json").read_text())
     assert config["corpus"]["documents"] == 2 and config["settings"]["objective"] == name
-    # neither what an objective learns nor its twin is part of the model
+    # neither what an objective learns nor its momentum encoder is part of the model
     assert SentenceTransformer(str(tmp_path / "r" / "model")).encode("hello").shape == (12,)
 
 

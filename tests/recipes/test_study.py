@@ -264,21 +264,6 @@ def test_diverged_and_reference_rows_are_told_and_left_out(tmp_path):
 # ---- a small study, end to end
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    """MR and CR of made-up sentences, in SentEval's layout and with its numbers of rows."""
-    folder = tmp_path_factory.mktemp("senteval")
-    rng = np.random.default_rng(0)
-    words = {1: ["good", "fine", "kind", "the", "king"], 0: ["bad", "dull", "poor", "the", "ship"]}
-    for name in ("MR", "CR"):
-        for file in TASKS[name].files:
-            path = folder / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lines = [" ".join(rng.choice(words[file.label or 0], 4)) + f" {i % 97}" for i in range(file.rows)]
-            path.write_text("\n".join(lines) + "\n", encoding=TASKS[name].encoding)
-    return folder
-
-
 SMALL = "static:embeddings=random,dim=4,vocabulary=270"
 
 
@@ -425,10 +410,10 @@ def test_what_is_measured_of_an_encoder(encoder, data, book_file, tmp_path, monk
     rest = train_test_split(np.arange(len(y)), test_size=0.2, random_state=SEED, stratify=y)[1]
     assert len(arrays["CR_test_right"]) == len(rest)
     assert row["CR_test"] == pytest.approx(100 * arrays["CR_test_right"].mean(), abs=0.01)
-    for name in ("partners", "strangers", "hardest"):
+    for name in ("positives", "negatives", "hardest_negatives"):
         assert arrays[name].sum() == pytest.approx(1)
     middle = (arrays["edges"][1:] + arrays["edges"][:-1]) / 2
-    assert middle @ arrays["hardest"] > middle @ arrays["strangers"]
+    assert middle @ arrays["hardest_negatives"] > middle @ arrays["negatives"]
 
 
 def test_a_process_that_dies_is_a_failed_row_with_its_reason(tmp_path):

@@ -72,7 +72,11 @@ def rows() -> list[dict[str, Any]]:
 def measured(row: dict[str, Any], chance: np.random.Generator, n: int = 400) -> dict[str, np.ndarray]:
     edges = np.linspace(-1, 1, 51)
     middle, quality = (edges[1:] + edges[:-1]) / 2, row["uniformity"] ** 2 / 16
-    shapes = {"partners": (1 - quality / 2, 0.15), "hardest": (1 - 0.6 * quality, 0.1), "strangers": (1 - quality, 0.2)}
+    shapes = {
+        "positives": (1 - quality / 2, 0.15),
+        "hardest_negatives": (1 - 0.6 * quality, 0.1),
+        "negatives": (1 - quality, 0.2),
+    }
     arrays = {key: np.exp(-(((middle - mean) / width) ** 2)) for key, (mean, width) in shapes.items()}
     arrays = {key: shares / shares.sum() for key, shares in arrays.items()}
     d = int(row["dimension"])

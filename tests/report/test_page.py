@@ -59,7 +59,7 @@ def row(encoder: str, mr: float, cr: float, mrr: float, alignment: float = 0.5) 
 
 
 def scores() -> dict[str, Any]:
-    histogram = {"edges": [-1, -0.5, 0, 0.5, 1], "partners": [0, 1, 2, 7], "strangers": [0, 5, 4, 1]}
+    histogram = {"edges": [-1, -0.5, 0, 0.5, 1], "positives": [0, 1, 2, 7], "negatives": [0, 5, 4, 1]}
     return {
         "rows": [
             row("untrained", 68.2, 74.9, 0.036),
@@ -235,10 +235,10 @@ def test_without_held_out_scores_the_path_is_that_of_batches(tmp_path):
         },
         {"rows": [{"encoder": "trained", "tasks": {"MR": {"acc": None, "n": 0}, "CR": 5}}, {"encoder": "$x^$"}]},
         {
-            "histograms": {"trained": {"edges": [0, 1, 1], "partners": [1, 1], "strangers": [1, 1]}},
+            "histograms": {"trained": {"edges": [0, 1, 1], "positives": [1, 1], "negatives": [1, 1]}},
             "examples": [[1, 2]],
         },
-        {"histograms": {"trained": {"edges": [0, 1, None], "partners": [1, "a"], "strangers": [0, 0]}}},
+        {"histograms": {"trained": {"edges": [0, 1, None], "positives": [1, "a"], "negatives": [0, 0]}}},
     ],
 )
 def test_odd_scores_give_a_page(run, scored):

@@ -324,7 +324,7 @@ def test_what_is_remembered_stands_still_where_the_scaler_leaves_a_step_out(job,
     monkeypatch.setattr(loop, "backward", overflowing)
     run = job("a", **STEPS | {"keep": 0, "log_every": 1}, objective="moco:queue=200,momentum=0.9")
     weights = {n: faults.weights(run / "checkpoints" / f"step-{n}") for n in (2, 4, 6)}
-    assert weights[2] == weights[4]  # model, optimiser, queue and twin
+    assert weights[2] == weights[4]  # model, optimiser, queue and momentum encoder
     assert weights[6] != weights[4]
     states = {n: json.loads((run / "checkpoints" / f"step-{n}" / "training.json").read_text()) for n in (2, 4, 6)}
     assert [states[n]["scaler"]["scale"] for n in (2, 4, 6)] == [64.0, 16.0, 16.0]

@@ -82,7 +82,9 @@ def test_on_a_gpu_what_is_remembered_stands_still_where_fp16_overflows(text, tmp
     overflows = {r["step"] for r in records(tmp_path / "a") if r.get("overflow")}
     assert overflows and len(overflows) < 80
     saved = tmp_path / "a" / "checkpoints"
-    weights = {step: faults.weights(saved / f"step-{step}") for step in range(1, 81)}  # queue, twin, optimiser, too
+    weights = {
+        step: faults.weights(saved / f"step-{step}") for step in range(1, 81)
+    }  # queue, momentum encoder, optimiser, too
     assert {step for step in range(2, 81) if weights[step] == weights[step - 1]} == overflows - {1}
 
 

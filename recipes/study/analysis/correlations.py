@@ -13,7 +13,7 @@ from eval import Table
 from recipes.study.analysis.groups import Values, groups
 
 RESAMPLES, SEED, LEAST = 1000, 0, 8  # encoders below which no correlation is told
-MRR = "the MRR of held-out partners"
+MRR = "the MRR of held-out positives"
 MIXTURES = np.linspace(0, 1, 21)  # weights of alignment beside uniformity, both over their standard deviation
 
 

@@ -127,7 +127,7 @@ def _plans(results: Results) -> list[_Plan]:
         ),
         _Plan(
             "similarities",
-            "Partners, near strangers, strangers",
+            "Positives, hardest negatives, random pairs",
             partial(similarities_figure, titled),
             partial(captions.similarities, table),
             "an encoder with histograms in its measured.npz",

@@ -74,7 +74,7 @@ def weights(table: pd.DataFrame) -> str:
         f"{len(rows)} encoders trained for alignment and uniformity alone, alike in all but the weights and the "
         "exponents alpha and t of the two losses; bars span the seeds. Both ends are expected to lose: with "
         "alignment alone all sentences become one point (uniformity 0), with uniformity alone "
-        "partners are no nearer than strangers. An "
+        "positives are no nearer than random pairs. An "
         f"inverted U says that both are needed.{others}"
     )
 
@@ -87,7 +87,7 @@ def temperature(table: pd.DataFrame, tasks: list[str]) -> str:
     bars = "Points are means over seeds, bars their range where there are several" if several else "One seed each"
     levels = " An objective without a temperature is a short line at the right edge." if _levels(rows) else ""
     return (
-        f"{bars}{lines}.{levels} A low temperature pushes the nearest strangers hardest: more uniform, and less "
+        f"{bars}{lines}.{levels} A low temperature pushes the nearest negatives hardest: more uniform, and less "
         "tolerant of sentences of one class that lie near each other. Expected of the ordinary loss (Wang & Liu 2021): "
         "uniformity loss and tolerance rise with the temperature, and accuracy is best between the ends."
     )
@@ -103,7 +103,7 @@ def similarities(table: pd.DataFrame) -> str:
     if is_temperature_study(table):
         which = "the lowest, the highest and a middle temperature of each family"
     return (
-        f"Cosines of held-out partners, of each sentence's nearest stranger and of all strangers, for {which}, "
-        "at most six. Partners should be right of the nearest strangers: where those two overlap, a sentence does not "
-        "find its partner. The strangers' width says how much of the sphere is used."
+        f"Cosines of held-out positives, of each sentence's hardest negative and of random pairs, for {which}, "
+        "at most six. Positives should be right of the hardest negatives: where those two overlap, a sentence does not "
+        "find its positive. The random pairs' width says how much of the sphere is used."
     )

@@ -12,17 +12,17 @@ from sentemb.report import BLUE, ORANGE, VERMILLION, labelled_axes, legend_below
 from sentemb.runs import Series, show
 
 Arrays = Mapping[str, Series]
-SHARES = (("strangers", ORANGE, "--"), ("hardest", VERMILLION, ":"), ("partners", BLUE, "-"))
+SHARES = (("negatives", ORANGE, "--"), ("hardest_negatives", VERMILLION, ":"), ("positives", BLUE, "-"))
 FLOOR = 1e-5  # of the greatest share: below it there is nothing but float32's rounding
-NAMES = {"strangers": "strangers, all", "hardest": "nearest stranger of each", "partners": "partners"}
+NAMES = {"negatives": "random pairs", "hardest_negatives": "hardest negative of each", "positives": "positives"}
 
 
 def similarities_figure(shown: Sequence[tuple[str, Arrays]]) -> Figure | None:
-    """Cosines of partners, of each sentence's nearest stranger and of all strangers, a panel an encoder.
+    """Cosines of positives, of each sentence's hardest negative and of random pairs, a panel an encoder.
 
     Args:
-        shown: titles with ``edges [b + 1]`` and ``partners``, ``hardest``, ``strangers`` ``[b]``, shares of pairs.
-            Encoders without them are left out.
+        shown: titles with ``edges [b + 1]`` and, as shares of pairs ``[b]``, ``positives``, ``hardest_negatives`` and
+            ``negatives``. Encoders without them are left out.
     """
     panels = [(title, arrays) for title, arrays in shown if _has_histograms(arrays)]
     if not panels:
@@ -59,13 +59,13 @@ def similarities_figure(shown: Sequence[tuple[str, Arrays]]) -> Figure | None:
 
 
 def _has_histograms(arrays: Arrays) -> bool:
-    edges, partners = arrays.get("edges"), arrays.get("partners")
+    edges, positives = arrays.get("edges"), arrays.get("positives")
     return (
         edges is not None
-        and partners is not None
-        and partners.ndim == 1
-        and len(edges) == len(partners) + 1 > 1
-        and bool(np.all(np.diff(edges) > 0) and np.isfinite(partners).all())
+        and positives is not None
+        and positives.ndim == 1
+        and len(edges) == len(positives) + 1 > 1
+        and bool(np.all(np.diff(edges) > 0) and np.isfinite(positives).all())
     )
 
 

@@ -28,8 +28,9 @@ def measure_encoder(
         Numbers: geometry of the held-out pairs (:func:`sentemb.validation.pair_geometry`), and for each task T
         ``T_acc`` (SentEval's protocol, %), ``T_cv`` (best mean of 5-fold cross-validation on a training split, %, to
         choose by), ``T_test`` (that one's accuracy on the rest, %), ``T_tolerance`` (Wang & Liu 2021, eq. 11).
-        Arrays: ``edges``, ``partners``, ``strangers``, ``hardest``: histograms of cosines; ``singular_values``;
-        ``features`` ``[n, d]`` where d <= 3; ``T_right`` and ``T_test_right``: which rows were predicted right.
+        Arrays: ``edges``, ``positives``, ``negatives``, ``hardest_negatives``: histograms of cosines;
+        ``singular_values``; ``features`` ``[n, d]`` where d <= 3; ``T_right`` and ``T_test_right``: which rows were
+        predicted right.
         How each task was scored, in words.
     """
     encode = CachedEncoder(model)
