@@ -58,7 +58,8 @@ def commands() -> list[str]:
     lines = [
         line for _, _, kind, text in BLOCKS if kind in ("", "bash") for line in text.replace("\\\n", " ").split("\n")
     ]
-    return [re.split(r"\s#", line)[0].strip() for line in lines if line.startswith(prefixes)]
+    commented = [line for line in lines if line.startswith(prefixes)]
+    return [command for line in commented if not (command := re.split(r"\s#", line)[0].strip()).endswith(" script.py")]
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -180,6 +181,11 @@ def test_the_objective_of_extending_is_what_its_formula_says(place):
         assert namespace["Margin"]()(rows.requires_grad_(), rows).isfinite()
 
 
+def test_the_examples_of_from_python_run(place):
+    namespace = run_blocks("python.md")
+    assert namespace["run"].step == 40 and namespace["result"].step == 20
+
+
 def test_the_examples_of_the_quickstart_run(place, book_file):
     small = "static:embeddings=random,dim=5,vocabulary=270"
     arguments = ["--corpus", str(book_file), "--encoder", small, "--max-steps", "1", "--batch-size", "8", "--no-score"]
@@ -231,13 +237,14 @@ def test_a_command_has_flags_that_exist(command, monkeypatch):
     if program == "recipes/sweep.py":
         sweep = pytest.importorskip("recipes.sweep")
         parsed = sweep.parser().parse_args(arguments)
-        assert (STUDIES / f"{parsed.study}.yaml").is_file()
+        assert parsed.study.endswith(".yaml") or (STUDIES / f"{parsed.study}.yaml").is_file()
         return
     parse_by_command = parsers()
     assert program in parse_by_command, command
     if program in RECIPES or program == "eval.senteval":
         parsed = parse_by_command[program](arguments)  # an unknown flag exits
-        specs(vars(parsed))
+        if "--import" not in arguments:  # (which adds names to the tables)
+            specs(vars(parsed))
     else:
         refused_flags(parse_by_command[program], arguments, monkeypatch)
     if words[0] == "accelerate":
@@ -343,3 +350,16 @@ def test_the_forms_and_schemes_named_are_those_there_are():
 def test_pages_name_nothing_of_a_machine():
     for name, page in PAGES.items():
         assert str(ROOT) not in page and str(Path.home()) not in page, name
+
+
+def test_the_table_of_the_log_has_every_field():
+    from dataclasses import fields
+
+    from sentemb.training import StepRecord
+    from sentemb.training.log.record import BatchGeometry
+
+    nested = {"geometry", "metrics", "scores", "conditions"}
+    expected = {f.name for f in (*fields(StepRecord), *fields(BatchGeometry))} - nested
+    expected |= {"attention", "compile", "precision", "threads"}
+    expected |= {"heldout_alignment", "heldout_uniformity", "retrieval_mrr", "retrieval_recall_at_1"}
+    assert {name for key in rows(PAGES["recipes.md"], "field") for name in key.split("`, `")} == expected
