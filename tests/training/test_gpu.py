@@ -15,7 +15,7 @@ from accelerate.utils import GradScalerKwargs
 from benchmarks import gpu
 from benchmarks.shapes import OLD
 from sentemb.encoders import load
-from sentemb.training import loop
+from sentemb.training import nonfinite
 from tests.devices import COARSE, HALF, near
 from tests.helpers import records
 from tests.robustness import faults
@@ -76,7 +76,7 @@ def test_on_a_gpu_what_is_remembered_stands_still_where_fp16_overflows(text, tmp
     """A scale of 2^60 overflows some updates until it has been halved often enough."""
     made = lambda **more: Accelerator(**more, kwargs_handlers=[GradScalerKwargs(init_scale=2.0**60)])  # noqa: E731
     monkeypatch.setattr("accelerate.Accelerator", made)
-    monkeypatch.setattr(loop, "SKIPS", 100)
+    monkeypatch.setattr(nonfinite, "MAX_REJECTED", 100)
     case = gpu.Case(SPECS["lstm"], "fp16", options("cuda"), text, "moco:queue=128,momentum=0.9")
     case.fit(tmp_path / "a", 80, save_every=1, keep=0, log_every=1)
     overflows = {r["step"] for r in records(tmp_path / "a") if r.get("overflow")}
