@@ -315,11 +315,7 @@ class Experiment:
             notes.append(f"prompts before the texts: {texts}")
         if encoder.mlm is not None and encoder.mlm.new:
             notes.append("the checkpoint has no masked-language-model head; a new one is trained along")
-        if description.steps <= self.training.warmup:
-            notes.append(
-                f"all {description.steps} updates are warm-up (--warmup {self.training.warmup}), so the learning rate "
-                f"never reaches {self.training.lr:g}; give a shorter warm-up or more updates"
-            )
+        notes += long_warmup(self.training, description.steps)
         notes += differences(self.training, self.begun, world, description.steps, len(pairs))
         before = self._retrieval_before(data, model)
         notes += changed_meanings(self.begun, self.prompts, prompts_of(model), description.retrieval, before)
@@ -386,6 +382,21 @@ class Experiment:
                 model, trained = load(folder.best, device="cpu"), selected(folder.best)
             write_folder(folder.model, lambda partial: save_trained_model(partial, model, self.stored, corpus, trained))
         return TrainedRun(out, model, untrained, pairs, result.step, result.steps, trained, result.interrupted, main)
+
+
+def long_warmup(training: TrainingSettings, steps: int) -> list[str]:
+    """A note where the learning rate rises for more than half of the run; else none."""
+    warmup = training.warmup_updates(steps)
+    if 2 * warmup <= steps:
+        return []
+    many, lowest = f"{warmup} of {steps}", "more than half"
+    if warmup > steps:
+        many = f"all {steps}"
+        lowest = f"and the learning rate ends at {training.lr * steps / warmup:.2g}, below --lr {training.lr:g}"
+    return [
+        f"{many} updates are warm-up (--warmup {training.warmup:g}), {lowest}; give a shorter warm-up (0.1: a tenth of "
+        "the run) or more updates"
+    ]
 
 
 def selected(folder: Path) -> str:

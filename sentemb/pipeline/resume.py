@@ -83,9 +83,11 @@ def differences(settings: TrainingSettings, begun: Config, world: int, steps: in
     if other:
         notes.append(f"begun with {', '.join(other)}: sums are rounded otherwise, so that numbers differ a little")
     if begun and (planned := begun.get("steps", steps)) != steps:
+        rising, rising_before = settings.warmup_updates(steps), settings.warmup_updates(planned)
+        warmup = "" if rising == rising_before else f" with {rising} of them warm-up (was {rising_before})"
         notes.append(
-            f"planned for {planned} steps, now {steps}: from here on the learning rate falls to 0 at step {steps}, "
-            f"which a run of {steps} steps from the start would have done from its warm-up on"
+            f"planned for {planned} steps, now {steps}: from here on the learning rate is that of a run of {steps} "
+            f"steps{warmup}, and it falls to 0 at step {steps}"
         )
     return notes
 

@@ -90,5 +90,5 @@ def advice_on_divergence(run: Path, settings: TrainingSettings) -> str:
     skip = ", or leave out such updates with --on-nan skip" if settings.on_nan == "stop" else ""
     return (
         f"{last_checkpoint_of(run)}; try a lower --lr (now {settings.lr:g}) or a longer --warmup (now "
-        f"{settings.warmup}) in a new run{skip}"
+        f"{settings.warmup:g}) in a new run{skip}"
     )

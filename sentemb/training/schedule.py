@@ -23,9 +23,10 @@ def total_steps(settings: TrainingSettings, pairs: int, processes: int) -> int:
 
 def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
     """Learning rate of update ``step`` (1, 2, ...) of ``steps``: a linear warm-up, then a linear fall towards 0."""
-    if step <= settings.warmup:
-        return settings.lr * step / settings.warmup
-    return settings.lr * (steps - step + 1) / max(1, steps - settings.warmup)
+    warmup = settings.warmup_updates(steps)
+    if step <= warmup:
+        return settings.lr * step / warmup
+    return settings.lr * (steps - step + 1) / max(1, steps - warmup)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, settings: TrainingSettings, step: int, steps: int) -> None:

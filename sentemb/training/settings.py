@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sentemb.errors import InputError
 from sentemb.settings import check_settings, setting
 
 
@@ -21,7 +22,12 @@ class TrainingSettings:
         may_change=True,
     )
     lr: float = setting(1e-3, "highest learning rate of AdamW", above=0)
-    warmup: int = setting(100, "updates over which the learning rate rises; then it falls linearly to 0", at_least=0)
+    warmup: float = setting(
+        0.1,
+        "updates over which the learning rate rises, before it falls linearly to 0: below 1 a share of the run, else "
+        "their number",
+        at_least=0,
+    )
     weight_decay: float = setting(0.0, "of AdamW, on all weights that are trained", at_least=0)
     clip: float = setting(1.0, "greatest gradient norm", above=0)
     mlm: float = setting(
@@ -50,6 +56,14 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.warmup > 1 and self.warmup != int(self.warmup):
+            raise InputError(
+                f"warmup must be a share of the run below 1 or a whole number of updates, got {self.warmup}"
+            )
+
+    def warmup_updates(self, steps: int) -> int:
+        """Updates of a run of ``steps`` over which the learning rate rises."""
+        return round(self.warmup * steps if self.warmup < 1 else self.warmup)
 
     def evaluates_at(self, step: int, steps: int) -> bool:
         """Whether the model is scored after update ``step`` of ``steps``."""

@@ -20,6 +20,8 @@ import sentemb
 from sentemb.encoders import load
 from sentemb.errors import InputError
 from sentemb.pairs import Pairs
+from sentemb.pipeline.experiment import long_warmup
+from sentemb.training import TrainingSettings
 from sentemb.validation import DevScore
 from tests.helpers import STATIC, steady, torchrun
 
@@ -271,9 +273,26 @@ def test_a_resumed_run_wants_the_same_objects():
     assert longer.complete and longer.step == 8
 
 
-def test_more_warmup_than_steps_is_noted(capsys):
+@pytest.mark.parametrize(
+    "warmup, note",
+    [
+        (50, "all 6 updates are warm-up (--warmup 50), and the learning rate ends at 0.0012, below --lr 0.01; give"),
+        (4, "4 of 6 updates are warm-up (--warmup 4), more than half; give"),
+        (0.7, "4 of 6 updates are warm-up (--warmup 0.7), more than half; give"),
+        (0.5, ""),
+        (3, ""),
+        (0.1, ""),
+        (0, ""),
+    ],
+)
+def test_a_long_warmup_is_noted(warmup, note):
+    notes = long_warmup(TrainingSettings(lr=0.01, warmup=warmup), 6)
+    assert len(notes) == bool(note) and all(text.startswith(note) for text in notes)
+
+
+def test_the_note_on_a_long_warmup_is_printed(capsys):
     sentemb.train(TEXTS, encoder=STATIC, **LITTLE | {"warmup": 50})
-    assert "all 6 updates are warm-up" in capsys.readouterr().out
+    assert "note: all 6 updates are warm-up" in capsys.readouterr().out
 
 
 def test_two_processes_train_one_model_and_can_train_again(tmp_path):

@@ -211,7 +211,10 @@ def test_what_cannot_be_shared_by_so_many_processes_is_refused():
             on_processes(config, begun_config, world, True)
     with pytest.raises(InputError, match="last update of an epoch has 5 pairs, too few for 4"):
         differences(on_processes(config, begun_config, 4, True), begun_config, 4, 9, 37)
-    assert "planned for 7 steps, now 9" in differences(config, {"steps": 7}, 1, 9, 64)[0]
+    (note,) = differences(config, {"steps": 7}, 1, 9, 64)
+    assert "planned for 7 steps, now 9" in note and "warm-up" not in note
+    (note,) = differences(config, {"steps": 60}, 1, 200, 64)
+    assert "of a run of 200 steps with 20 of them warm-up (was 6)" in note
 
 
 # ---- numbers that are none

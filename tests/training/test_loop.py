@@ -331,6 +331,18 @@ def test_steps_and_learning_rate():
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
 
 
+def test_warmup_below_1_is_a_share_of_the_run():
+    for share, steps, updates in [(0.1, 60, 6), (0.4, 10, 4), (0.1, 4, 0), (0, 10, 0), (0.999, 10, 10)]:
+        assert TrainingSettings(warmup=share).warmup_updates(steps) == updates
+        as_number = TrainingSettings(warmup=updates)
+        for step in range(1, steps + 1):
+            assert learning_rate(TrainingSettings(warmup=share), step, steps) == learning_rate(as_number, step, steps)
+    assert TrainingSettings(warmup=1).warmup_updates(10) == 1
+    assert TrainingSettings().warmup_updates(200) == 20
+    highest = max(learning_rate(TrainingSettings(lr=2e-5), step, 60) for step in range(1, 61))
+    assert highest == 2e-5  # also of a short run
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -339,6 +351,7 @@ def test_steps_and_learning_rate():
         {"lr": math.nan},
         {"epochs": 0},
         {"warmup": -1},
+        {"warmup": 1.5},
         {"max_steps": 0},
         {"weight_decay": math.inf},
         {"mlm": math.nan},
