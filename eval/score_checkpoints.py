@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +18,51 @@ from sentemb.corpus import open_corpus
 from sentemb.encoders import is_folder, load
 from sentemb.errors import InputError
 from sentemb.registry import build
-from sentemb.runs import RunFolder, model_folder
+from sentemb.runs import RunFolder, as_dict, least_held_out, model_folder
 from sentemb.storage import write_text
 from sentemb.validation import EmbeddingCache, HeldOutPairs, held_out_pairs
 
 
-def corpus_of(checkpoint: Path) -> str | None:
-    """The corpus a run was trained on, by the config.json of the run folder that ``checkpoint`` is or lies in."""
+def config_of(checkpoint: Path) -> dict[str, Any]:
+    """config.json of the run folder that ``checkpoint`` is or lies in; empty where there is none."""
     if not is_folder(str(checkpoint)):
-        return None  # a hub name, which says nothing about the folder we are in
+        return {}  # a hub name, which says nothing about the folder we are in
     for folder in (checkpoint, *checkpoint.resolve().parents[:2]):
         try:
-            return str(RunFolder(folder).read_settings()["settings"]["corpus"])
-        except (InputError, KeyError):  # no run's: a transformer has a config.json too
+            config = RunFolder(folder).read_settings()
+            if config["settings"].get("corpus") is not None:
+                return config
+        except InputError:  # no run's: a transformer has a config.json too
             continue
-    return None
+    return {}
 
 
-def _pairs(corpus_spec: str | None, checkpoint: str, tasks: Sequence[Data]) -> HeldOutPairs | None:
+def corpus_of(checkpoint: Path) -> str | None:
+    """The corpus a run was trained on, by its config.json; None where there is none."""
+    config = config_of(checkpoint)
+    return str(config["settings"]["corpus"]) if config else None
+
+
+def pairs_for(corpus_spec: str | None, checkpoint: str, tasks: Sequence[Data]) -> HeldOutPairs | None:
     """Held-out neighbours of the corpus named, else of the run's own, else (where STS-B will not do) of the sample."""
+    config, corpus = config_of(Path(checkpoint)), corpus_of(Path(checkpoint))
     if corpus_spec:
-        return held_out_pairs(open_corpus(corpus_spec))
-    corpus = corpus_of(Path(checkpoint))
+        return _held_out(corpus_spec, config)
     if corpus is None and any("STS-B" in data.task.name for data in tasks):
         return None
     try:
-        return held_out_pairs(open_corpus(corpus or "sample"))
+        return _held_out(corpus or "sample", config)
     except InputError as error:
         print(f"no neighbours' geometry: {error}", file=sys.stderr)
         return None
+
+
+def _held_out(spec: str, config: dict[str, Any]) -> HeldOutPairs:
+    """Pairs of the documents of a corpus that the run of ``config``, if it is of that corpus, was not trained on."""
+    corpus = open_corpus(spec)
+    if as_dict(config.get("corpus")).get("fingerprint") == corpus.fingerprint:
+        corpus = replace(corpus, least_held_out=least_held_out(config))
+    return held_out_pairs(corpus)
 
 
 def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed: dict[str, str]) -> int:
@@ -103,7 +120,7 @@ def _measure(
         geometry_part=options.geometry_split,
     )
     cache = EmbeddingCache(options.cache, model) if options.cache else None
-    pairs = _pairs(options.corpus, checkpoint, tasks)
+    pairs = pairs_for(options.corpus, checkpoint, tasks)
     result, right = measure(model, tasks, pairs, options.batch_size, True, settings, cache, failed)
     if cache:
         print(f"{checkpoint}: {result['encoded']:,} encoded, {result['reused']:,} from the cache", file=sys.stderr)

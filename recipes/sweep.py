@@ -25,6 +25,7 @@ from sentemb.errors import InputError
 
 if TYPE_CHECKING:
     from eval import Task
+    from sentemb.corpus import Corpus
 
 
 def parser() -> argparse.ArgumentParser:
@@ -133,7 +134,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     refuse_others(place, study)
     corpus = open_corpus(spec, progress=True)
     before = _about(place.out)
-    _refuse_other_beginning(place.out, before, corpus.fingerprint, options.folds)
+    corpus = _begun_with(place.out, before, corpus, options.folds)
     held_out_pairs(corpus)  # an InputError now is better than one of each encoder
     for task in tasks:
         read(task, folder)
@@ -141,7 +142,12 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     jobs = min(options.jobs or gpus or usable_cores(), len(study.encoders))
     threads = max(1, usable_cores() // jobs)
     about = {key: getattr(study, key) for key in ("name", "title", "description", "keep", "base")}
-    about |= {"corpus": {"name": corpus.name, "sentences": len(corpus), "fingerprint": corpus.fingerprint}}
+    about["corpus"] = {
+        "name": corpus.name,
+        "sentences": len(corpus),
+        "fingerprint": corpus.fingerprint,
+        "least_held_out": corpus.least_held_out,
+    }
     about |= {"tasks": [task.name for task in tasks], "folds": options.folds, "jobs": jobs, "threads": threads}
     about |= {"encoders": [planned.name for planned in study.encoders], "seconds": before.get("seconds", 0)}
     try:
@@ -151,7 +157,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
         raise InputError(f"cannot write to {place.out} ({error.strerror}); choose another --out") from None
     print(f"study folder: {place.out}; {jobs} encoder(s) at a time, {threads} thread(s) each")
     start = time.perf_counter()
-    is_complete = run_all(study, place, corpus.fingerprint, jobs, threads, options.folds, gpus)
+    is_complete = run_all(study, place, corpus, jobs, threads, options.folds, gpus)
     about["seconds"] = round(about["seconds"] + time.perf_counter() - start)
     write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
     if not is_complete:
@@ -175,12 +181,19 @@ def _tasks(study: Study, folder: Path | None) -> "list[Task]":
     return tasks
 
 
-def _refuse_other_beginning(out: Path, before: dict[str, Any], fingerprint: str, folds: int) -> None:
-    """InputError if a study's folder was begun on another corpus, or with another number of folds."""
-    if before.get("corpus", {}).get("fingerprint", fingerprint) != fingerprint:
+def _begun_with(out: Path, before: dict[str, Any], corpus: "Corpus", folds: int) -> "Corpus":
+    """The corpus, with the documents held out that a study's folder was begun with.
+
+    Raises:
+        InputError: it was begun on another corpus, or with another number of folds.
+    """
+    from sentemb.runs import least_held_out
+
+    if before.get("corpus", {}).get("fingerprint", corpus.fingerprint) != corpus.fingerprint:
         raise InputError(f"{out} was begun on another corpus, or its files have changed; choose another --out")
     if before.get("folds", folds) != folds:
         raise InputError(f"{out} was begun with --folds {before['folds']}; go on with that, or choose another --out")
+    return replace(corpus, least_held_out=least_held_out(before)) if before else corpus
 
 
 def _about(out: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def train(settings: RecipeSettings) -> "TrainedRun":
     with Experiment("bookcorpus", settings.run, settings.training, settings.compute, transformer) as experiment:
         # Two views [n, d] of a batch to a loss: which of the n second sentences follows the first?
         objective = experiment.make_objective(settings.objective)
-        # Sentences in documents. A tenth of the documents is held out, and scores the encoder.
+        # Sentences in documents. A tenth of the documents (five of twenty) is held out, and scores the encoder.
         corpus = experiment.open_corpus(settings.data)
         # A SentenceTransformer: word embeddings and an LSTM, a transformer, or a finished model.
         encoder = experiment.make_encoder(settings.encoder, corpus)

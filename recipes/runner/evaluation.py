@@ -72,5 +72,6 @@ def print_scores(run: TrainedRun, tasks: Sequence[Data]) -> None:
     report = run.report()
     if results:
         print(format_table(results))
+        print(f"alignment, uniformity, MRR: of {run.pairs.source}")
         print(f"model: {RunFolder(run.folder).model}   report: {report}")
         print(f"run folder: {run.folder}")

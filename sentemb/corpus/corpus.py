@@ -15,6 +15,8 @@ from sentemb.corpus.tokens import Tokens, open_tokens, prompt_length_of
 from sentemb.errors import InputError
 from sentemb.storage import key_of
 
+LEAST_HELD_OUT = 5  # documents held out of a source that has four times as many
+
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
@@ -31,6 +33,7 @@ class Corpus:
     labelled: bool = False  # whether its documents are the rows of a labelled data set
     classes: bool = False  # whether the last sentence of each of its documents is a class
     one_book: bool = False  # whether it is a single book
+    least_held_out: int = LEAST_HELD_OUT  # 1 for what version 0.1 has trained on
 
     def __len__(self) -> int:
         """Number of sentences."""
@@ -77,7 +80,9 @@ class Corpus:
         """Documents for training and held-out, as ranges of sentence rows ``[n, 2]`` (start, stop).
 
         Held out is the last share of the documents (at least one) of each source, moved just so far that both sides
-        have a neighbour pair. If only one document has two sentences, it is the end of that one (at least two
+        have a neighbour pair. Where that is fewer than ``least_held_out`` documents, and the source has at least four
+        times as many, that many in a row are held out: those whose share of the sentences is nearest to ``held_out``,
+        of equals the last ones. If only one document has two sentences, it is the end of that one (at least two
         sentences), and below four sentences there is nothing to hold out: both sides are then the same.
 
         Raises:
@@ -86,7 +91,7 @@ class Corpus:
         if not 0 < held_out < 1:
             raise ValueError(f"held_out must lie between 0 and 1, got {held_out}")
         ranges = np.stack([self.documents[:-1], self.documents[1:]], axis=1)  # [n, 2]
-        parts = [_split(part, held_out) for part in np.split(ranges, self.bounds[1:])]
+        parts = [_split(part, held_out, self.least_held_out) for part in np.split(ranges, self.bounds[1:])]
         training, held = (np.concatenate(side) for side in zip(*parts, strict=True))
         return training, held
 
@@ -95,10 +100,14 @@ class Corpus:
         return np.split(ranges, np.searchsorted(ranges[:, 0], self.documents[list(self.bounds[1:])]))
 
 
-def _split(ranges: NDArray[np.int64], held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(ranges: NDArray[np.int64], held_out: float, least: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     paired = np.flatnonzero(np.diff(ranges, axis=1) >= 2)
     if len(paired) >= 2:
-        wanted = len(ranges) - max(1, round(held_out * len(ranges)))
+        count = max(1, round(held_out * len(ranges)))
+        if count < least <= len(ranges) // 4:
+            first = _nearest_share(np.diff(ranges, axis=1)[:, 0], held_out, least)
+            return np.delete(ranges, slice(first, first + least), axis=0), ranges[first : first + least]
+        wanted = len(ranges) - count
         cut = min(max(wanted, int(paired[0]) + 1), int(paired[-1]))
         return ranges[:cut], ranges[cut:]
     if not len(paired):
@@ -110,6 +119,23 @@ def _split(ranges: NDArray[np.int64], held_out: float) -> tuple[NDArray[np.int64
     ranges = ranges.copy()
     ranges[paired[0], 1] = middle
     return ranges, np.array([[middle, stop]], dtype=np.int64)
+
+
+def _nearest_share(sentences: NDArray[np.int64], share: float, count: int) -> int:
+    """First of the ``count`` documents in a row that have most nearly this share of the sentences, the last of equals.
+
+    Args:
+        sentences: ``[n]``, of each document; at least two of them have two.
+    """
+
+    def in_a_row(values: NDArray[Any]) -> NDArray[np.int64]:  # [n - count + 1], the sum of each ``count`` in a row
+        sums = np.concatenate([[0], np.cumsum(values)])
+        return sums[count:] - sums[:-count]
+
+    pairs = in_a_row(sentences >= 2)
+    distance = np.abs(in_a_row(sentences) - share * sentences.sum())
+    distance = np.where((pairs > 0) & (pairs < (sentences >= 2).sum()), distance, np.inf)
+    return len(distance) - 1 - int(distance[::-1].argmin())
 
 
 def open_folder(folder: Path, name: str, key: str, weights: tuple[float, ...], progress: bool) -> Corpus | None:

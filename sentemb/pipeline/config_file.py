@@ -69,6 +69,7 @@ def write_config(
             "documents": len(corpus.documents) - 1,
             "sentences": len(corpus),
             "pairs": description.pairs,
+            "least_held_out": corpus.least_held_out,
             "notes": list(corpus.notes),
             "dropped": description.cleaned.dropped if description.cleaned else None,
         },

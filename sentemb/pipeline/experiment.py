@@ -51,7 +51,7 @@ from sentemb.pipeline.settings import (
 )
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.registry import build, check
-from sentemb.runs import TRAINED_FOLDERS, RunFolder, read_selected, refuse_foreign, write_card
+from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, read_selected, refuse_foreign, write_card
 from sentemb.storage import write_folder
 from sentemb.training import (
     Evaluation,
@@ -147,7 +147,7 @@ class Experiment:
                         tracker.finish()
 
     def open_corpus(self, data: DataSettings, custom_corpus: Any = None) -> Corpus:
-        """The text: sentences in documents, the last tenth of them held out.
+        """The text: sentences in documents, a tenth of them held out (:meth:`sentemb.corpus.Corpus.split`).
 
         Args:
             data: which text, and how long its sentences may be.
@@ -157,6 +157,8 @@ class Experiment:
         self.data = data
         build(CLEANINGS, data.clean, "clean")
         corpus = open_corpus(str(data.corpus) if custom_corpus is None else custom_corpus)
+        if self.begun:  # its documents stay on the sides that they were on
+            corpus = replace(corpus, least_held_out=least_held_out(self.begun))
         self.train_rows, _ = corpus.split()
         self.stored |= asdict(data)
         return corpus
@@ -238,6 +240,7 @@ class Experiment:
         pairs = held_out_pairs(corpus)
         self.stored |= asdict(evaluation) | {"dev": "heldout" if dev is None else dev.spec}
         description, notes = self._describe(training_encoder, objective, data)
+        notes.append(f"held out: {pairs.source}")
         steps, new, reported = description.steps, not self.begun, self.run.command
         self.patience.wait()  # for other machines, which prepare for themselves
         temporary = not self.run.command

@@ -24,6 +24,12 @@ def renamed_histograms(histograms: Mapping[str, Any]) -> Record:
     return {FORMER_HISTOGRAMS.get(name, name): histogram for name, histogram in histograms.items()}
 
 
+def least_held_out(config: Mapping[str, Any]) -> int:
+    """The ``least_held_out`` of the corpus that a run was trained on, by its config.json; earlier versions had 1."""
+    least = as_dict(config.get("corpus")).get("least_held_out", 1)
+    return least if isinstance(least, int) else 1
+
+
 @dataclass
 class Run:
     """What a run's files hold, with everything unreadable left out and said in ``notes``."""

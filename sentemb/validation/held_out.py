@@ -35,7 +35,8 @@ class HeldOutPairs:
 
     first: list[str]
     second: list[str]
-    source: str
+    source: str  # what and how many they are, for outputs
+    documents: int = 0  # that they come from; 0: unknown
 
 
 def held_out_pairs(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOutPairs:
@@ -51,14 +52,18 @@ def held_out_pairs(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> Held
     pairs = (labelled if corpus.labelled else neighbours)(ranges)
     drawn = draw(pairs.rows, 2 * count, seed)[:, :2]  # twice, as copies of a sentence fall out below
     texts = corpus.sentences(drawn.flatten())
-    rows = [(a, b) for a, b in zip(texts[::2], texts[1::2], strict=True) if a != b]
-    # The rows come in order; a seeded shuffle takes count of them from everywhere.
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
-    different = [rows[i] for i in chosen]
-    if not different:
+    first, second = texts[::2], texts[1::2]
+    different = np.flatnonzero([a != b for a, b in zip(first, second, strict=True)])
+    if not len(different):
         raise InputError(f"the held-out documents of {corpus.name} hold no pair of two different sentences")
-    source = f"{len(different)} {kind} pairs of the held-out documents of {corpus.name}"
-    return HeldOutPairs([a for a, _ in different], [b for _, b in different], source)
+    # The rows come in order; a seeded shuffle takes count of them from everywhere.
+    chosen = different[np.sort(np.random.default_rng(seed).permutation(len(different))[:count])]
+    documents = len(np.unique(np.searchsorted(ranges[:, 0], drawn[chosen, 0], side="right")))
+    of = f"{documents:,} held-out {'row' if corpus.labelled else 'document'}{'s' if documents > 1 else ''}"
+    if not np.isin(ranges[:, 0], corpus.documents).all():  # a source of one document
+        of += " (of one, its end)"
+    source = f"{len(chosen):,} {kind} pairs from {of} of {corpus.name}"
+    return HeldOutPairs([first[i] for i in chosen], [second[i] for i in chosen], source, documents)
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,7 @@ def pair_geometry(
         "retrieval_sides": names or ONE_SIDE,
         "pairs": len(of_first),
         "sentences": len(distinct),
+        **({"documents": pairs.documents} if pairs.documents else {}),
         "source": pairs.source,
     }
 

@@ -441,8 +441,11 @@ def test_max_length_without_room_for_text(tmp_path):
 @pytest.mark.parametrize(
     ("lengths", "training", "held_out"),
     [
-        ([2] * 20, 18, 2),  # the last tenth
+        ([2] * 19, 17, 2),  # the last tenth
         ([2] * 100, 90, 10),
+        ([2] * 20, 15, 5),  # at least five of 20
+        ([2] * 45, 40, 5),
+        ([2] * 60, 54, 6),
         ([3, 2], 1, 1),  # at least one
         ([2, 2, 1, 1, 1], 1, 4),  # moved forward to a neighbour pair
         ([1, 1, 2, 2], 3, 1),
@@ -473,6 +476,47 @@ def test_one_document_is_cut_near_its_end(lengths, training, held_out, tmp_path)
     train, held = corpus.split()
     assert (train.tolist(), held.tolist()) == (training, held_out)
     assert corpus.documents.tolist() == [0, *np.cumsum(lengths)]  # untouched
+
+
+def documents_of(tmp_path: Path, lengths: list[int]) -> Corpus:
+    return opened(put(tmp_path / "lines.txt", "\n\n".join("\n".join(["word"] * length) for length in lengths)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_20_to_50_documents_five_are_held_out_that_have_nearly_a_tenth_of_the_sentences(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    lengths = rng.lognormal(1, 1.5, rng.integers(20, 46)).astype(int) + 1
+    corpus = documents_of(tmp_path, lengths.tolist())
+    training, held = corpus.split()
+    pairs = (lengths >= 2).sum()
+    off = {}  # of each five in a row
+    for first in range(len(lengths) - 4):
+        five = lengths[first : first + 5]
+        if 0 < (five >= 2).sum() < pairs:
+            off[first] = abs(five.sum() - 0.1 * lengths.sum())
+    first = max(key for key in off if off[key] <= min(off.values()) + 1e-9)
+    ranges = np.stack([corpus.documents[:-1], corpus.documents[1:]], axis=1)
+    assert held.tolist() == ranges[first : first + 5].tolist()
+    assert training.tolist() == [*ranges[:first].tolist(), *ranges[first + 5 :].tolist()]
+    assert [part.tolist() for part in corpus.split()] == [training.tolist(), held.tolist()]
+
+
+def test_one_huge_document_near_the_end_is_trained_on(tmp_path):
+    _, held = documents_of(tmp_path, [10] * 20 + [1000] + [10] * 4).split()
+    assert held[:, 0].tolist() == [150, 160, 170, 180, 190]  # 50 of 1,240 sentences; with the huge one 1,040
+    training, held = documents_of(tmp_path, [1] * 23 + [2, 2]).split()  # pairs on both sides
+    assert np.diff(training, axis=1).max() == np.diff(held, axis=1).max() == 2
+
+
+def test_each_source_has_documents_held_out_and_version_01_held_out_fewer(tmp_path):
+    for name, documents in (("a", 30), ("b", 3)):
+        put(tmp_path / f"{name}.txt", "\n\n".join(["one\ntwo\nthree"] * documents))
+    corpus = opened(f"{tmp_path / 'a.txt'} + {tmp_path / 'b.txt'}")
+    training, held = corpus.split()
+    assert [len(part) for part in corpus.by_source(held)] == [5, 1]
+    assert [len(part) for part in corpus.by_source(training)] == [25, 2]
+    _, held = replace(corpus, least_held_out=1).split()
+    assert [len(part) for part in corpus.by_source(held)] == [3, 1]
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1])

@@ -3,10 +3,12 @@
 import json
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -17,6 +19,8 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 import sentemb
+from eval.score_checkpoints import pairs_for
+from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
 from sentemb.pairs import Pairs
@@ -271,6 +275,32 @@ def test_a_resumed_run_wants_the_same_objects():
     assert resumed().step == 6
     longer = sentemb.train(TEXTS, encoder=STATIC, objective=Squared(3.0), out="run", resume=True, max_steps=8)
     assert longer.complete and longer.step == 8
+
+
+def test_a_run_of_version_01_goes_on_and_is_scored_with_the_documents_it_was_not_trained_on(tmp_path, capsys):
+    (tmp_path / "t.txt").write_text("\n\n".join("\n".join(TEXTS[i : i + 8]) for i in range(0, 192, 8)))  # 24 documents
+    corpus = open_corpus("t.txt")
+    assert [len(replace(corpus, least_held_out=least).split()[1]) for least in (1, 5)] == [2, 5]
+    chosen = {"encoder": STATIC, **LITTLE}
+    run = sentemb.train("t.txt", out="new", **chosen)
+    assert run.pairs.documents == 5 and "held out: 35 neighbouring pairs from 5 held-out" in capsys.readouterr().out
+    whole = sentemb.train(replace(corpus, least_held_out=1), out="whole", **chosen)
+    assert whole.pairs.documents == 2 and steady(Path("whole")) != steady(Path("new"))
+    for name in ("whole", "new"):
+        config = json.loads(Path(name, "config.json").read_text())
+        assert config["corpus"].pop("least_held_out") == {"whole": 1, "new": 5}[name]
+        if name == "whole":  # as version 0.1 wrote it
+            config["settings"]["corpus"] = str(tmp_path / "t.txt")
+            Path(name, "config.json").write_text(json.dumps(config))
+    before = steady(Path("whole"))
+    shutil.rmtree("whole/model")
+    shutil.rmtree("whole/checkpoints/step-6")
+    resumed = sentemb.train(out="whole", resume=True)
+    assert resumed.pairs == whole.pairs and steady(Path("whole")) == before
+    for name, trained in (("whole", whole), ("new", run)):
+        assert pairs_for(None, name, []) == pairs_for("t.txt", f"{name}/model", []) == trained.pairs
+    Path("other.txt").write_text(Path("t.txt").read_text() + "\n\na\nb")
+    assert pairs_for("other.txt", "whole", []).documents == 5  # of a corpus that it was not trained on
 
 
 @pytest.mark.parametrize(

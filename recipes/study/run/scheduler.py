@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from recipes.study.plan import DEFAULTS, ENCODERS, LOGS, PLANNED, ROW, EncoderSpec, Study, StudyFolder, described
-from sentemb.corpus import absolute_corpus
+from sentemb.corpus import Corpus, absolute_corpus
 from sentemb.errors import InputError
 from sentemb.storage import write_text
 
@@ -49,12 +49,12 @@ def asked(planned: EncoderSpec) -> dict[str, Any]:
 
 
 def run_all(
-    study: Study, place: StudyFolder, fingerprint: str, jobs: int, threads: int, folds: int, gpus: int = 0
+    study: Study, place: StudyFolder, corpus: Corpus, jobs: int, threads: int, folds: int, gpus: int = 0
 ) -> bool:
     """Run what is not done; returns whether all is (False: a signal ended it).
 
     Args:
-        study: what to run. place: where. fingerprint: of the corpus. jobs: processes at a time. threads: of each.
+        study: what to run. place: where. corpus: that all are trained on. jobs: processes at a time. threads: of each.
         folds: of the tasks' scores. gpus: that the processes take in turn; 0: none.
     """
     for name in (LOGS, PLANNED, ENCODERS):
@@ -78,7 +78,7 @@ def run_all(
         while running or (queue and not stop.asked):
             while queue and free and not stop.asked:
                 planned, slot = queue.pop(), free.pop()
-                more = (fingerprint, folds, slot % gpus if gpus else None)
+                more = ((corpus.fingerprint, corpus.least_held_out), folds, slot % gpus if gpus else None)
                 running[_start(context, planned, study, place, more, threads)] = planned, slot
             ended = wait([process.sentinel for process in running], timeout=0.5)
             if stop.asked and not stop.passed_on:

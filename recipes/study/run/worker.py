@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, cast
@@ -42,8 +43,13 @@ from sentemb.validation import held_out_pairs
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
 
 
-def work(planned: EncoderSpec, out: Path, log: Path, keep: str, fingerprint: str, folds: int, gpu: int | None) -> None:
-    """Train and measure one encoder into run folder ``out``; what it prints goes to ``log``. For a process' target."""
+def work(
+    planned: EncoderSpec, out: Path, log: Path, keep: str, text: tuple[str, int], folds: int, gpu: int | None
+) -> None:
+    """Train and measure one encoder into run folder ``out``; what it prints goes to ``log``. For a process' target.
+
+    ``text``: fingerprint and ``least_held_out`` of the study's corpus.
+    """
     _end_with_parent()
     if gpu is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -56,7 +62,8 @@ def work(planned: EncoderSpec, out: Path, log: Path, keep: str, fingerprint: str
         try:
             for path in planned.settings.get("imports", ()):
                 import_file(path)
-            corpus = open_corpus(planned.settings["corpus"])
+            fingerprint, least_held_out = text
+            corpus = replace(open_corpus(planned.settings["corpus"]), least_held_out=least_held_out)
             if corpus.fingerprint != fingerprint:
                 raise InputError(f"{corpus.name} has changed since the study was begun")
             _train(planned, out, corpus)
