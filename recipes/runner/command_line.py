@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recipes.runner.early_checks import check_resumed_early, check_specs_early
 from recipes.runner.flags import parser
 from recipes.runner.presets import with_preset
-from recipes.runner.settings import RecipeSettings, check_names, newest_run
+from recipes.runner.settings import RecipeSettings, newest_run
 from sentemb.errors import InputError, in_a_line
 from sentemb.pipeline import RunSettings, absolute_settings, default_settings, refuse_used, resumed_settings
 from sentemb.registry import absolute
@@ -76,11 +77,12 @@ def _read(
         prepare(options)
     out, resume, elastic = options.pop("out", None), options.pop("resume", False), options.pop("elastic", False)
     run = RunSettings(out, resume, elastic, command=True, imports=tuple(imports))
-    if not imports and "torch" not in sys.modules:  # (else the tables may have rows of the caller's)
-        check_names(options)
     RecipeSettings.of(options, run)  # (bounds and choices; what follows takes seconds to import)
+    check_resumed_early(options, run)
     if out is not None and not resume:
         refuse_used(out)
+    if not imports and "torch" not in sys.modules:  # (else the tables may have rows of the caller's)
+        check_specs_early(options)
     for path in imports:
         import_file(path)
     settings = resumed_settings(absolute_settings(options), defaults, out, resume)

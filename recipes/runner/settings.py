@@ -18,22 +18,8 @@ from sentemb.pipeline import (
     RunSettings,
     pick,
 )
-from sentemb.registry import choose
 from sentemb.runs import CONFIG, RunFolder
 from sentemb.training import TrainingSettings
-
-# The names that specs may begin with: a typo is answered before torch is imported. (A test compares with the tables.)
-SPEC_NAMES = {
-    "encoder": ("rnn", "static", "transformer"),
-    "pairs": ("neighbours", "contiguous", "dropout", "augment", "labelled"),
-    "head": ("none", "mlp", "projection"),
-    "clean": ("none", "drop"),
-    "objective": (
-        *("align_uniform", "barlow_twins", "byol", "cmc", "cpc", "cross_entropy", "dcl", "dpr", "hard"),
-        *("hard_negatives", "hard_simple", "infonce", "joint_infonce", "memory_bank", "mix", "moco", "ntxent"),
-        *("simple", "supcon", "vicreg"),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -66,13 +52,6 @@ class RecipeSettings:
             compute=pick(ComputeSettings, settings),
             run=run,
         )
-
-
-def check_names(options: Mapping[str, Any]) -> None:
-    """InputError for a spec that begins with a name that there is not."""
-    for what, names in SPEC_NAMES.items():
-        if isinstance(spec := options.get(what), str):
-            choose(what, spec.partition(":")[0].strip(), names)
 
 
 def newest_run(name: str) -> Path:

@@ -11,7 +11,7 @@ from sentemb.corpus.hashing import splitmix64
 from sentemb.corpus.prepare import CHECKED, WordwiseTokenizer
 from sentemb.corpus.readers import FORMATS, cut
 from sentemb.corpus.sample import sample_files
-from sentemb.corpus.sources import CORPORA, absolute_corpus, open_corpus, source_of
+from sentemb.corpus.sources import CORPORA, absolute_corpus, check_corpus, open_corpus, source_of
 from sentemb.corpus.text_source import Reader, Skip, TextSource
 from sentemb.corpus.tokens import CHUNK, Tokens
 
@@ -31,6 +31,7 @@ __all__ = [
     "Tokens",
     "WordwiseTokenizer",
     "absolute_corpus",
+    "check_corpus",
     "clean_corpus",
     "cut",
     "duplicates",

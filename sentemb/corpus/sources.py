@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from sentemb.corpus.corpus import Corpus, open_folder
 from sentemb.corpus.prepare import prepare_sentences
@@ -42,6 +42,7 @@ from sentemb.registry import (
     absolute,
     absolute_paths,
     build,
+    check,
     choose,
     options_of,
     outside_quotes,
@@ -138,6 +139,25 @@ def built_in(spec: str) -> bool:
     return bool(colon) or not path_exists(spec) or all(option.default is not option.empty for option in options)
 
 
+def check_corpus(spec: str) -> None:
+    """InputError for a corpus of an unknown name or option, or a path that is not there. Nothing is read."""
+    for part, _ in weighted(spec):
+        if not built_in(part):
+            if part and not path_exists(part):
+                _refuse_missing(part)
+            continue
+        factory, values = check(CORPORA, part, "corpus", ("progress",))
+        path = values.get("path")
+        a_hub_name = factory is labelled and Path(path or "").suffix.lower() not in FORMATS
+        if path is not None and not a_hub_name and not path_exists(path):
+            raise InputError(f"corpus {part!r}: there is no file or folder {path}; check the path")
+
+
+def _refuse_missing(spec: str) -> NoReturn:
+    choose("corpus, and no file or folder has that path:", spec.partition(":")[0], [*CORPORA, *FORMS])
+    raise InputError(f"corpus {spec!r} is neither a file nor a folder; valid: {', '.join(FORMS)}")  # a device, say
+
+
 def source_of(spec: str, progress: bool) -> TextSource:
     """What a spec without weights names: a built-in corpus, or the file or folder of that path."""
     if built_in(spec):
@@ -148,8 +168,7 @@ def source_of(spec: str, progress: bool) -> TextSource:
         return folder_of_books(spec)
     if os.path.isfile(path):
         return table(spec) if path.suffix.lower() in FORMATS else lines_of(spec)
-    choose("corpus, and no file or folder has that path:", spec.partition(":")[0], [*CORPORA, *FORMS])
-    raise InputError(f"corpus {spec!r} is neither a file nor a folder; valid: {', '.join(FORMS)}")  # a device, say
+    _refuse_missing(spec)
 
 
 def folder_of_books(path: PathText, keep_matter: bool = False) -> TextSource:

@@ -72,13 +72,14 @@ def is_empty(out: Path) -> bool:
 def absolute_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings whose paths are absolute: a run is read, scored and resumed from other folders, too."""
     from sentemb.corpus import absolute_corpus
-    from sentemb.encoders import ENCODERS  # torch and the rest, seconds
 
     changed = dict(settings)
     corpus, encoder, init = (settings.get(name) for name in ("corpus", "encoder", "init"))
     if isinstance(corpus, str) and not corpus.startswith(OBJECT_PREFIX):
         changed["corpus"] = absolute_corpus(corpus)
     if isinstance(encoder, str) and not encoder.startswith(OBJECT_PREFIX):
+        from sentemb.encoders import ENCODERS  # torch and the rest, seconds
+
         changed["encoder"] = absolute_paths(ENCODERS, encoder)
     if isinstance(init, str) and init != "minilm":  # (which is built in)
         changed["init"] = absolute(init)

@@ -10,11 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from recipes.runner.settings import SPEC_NAMES
-from sentemb.corpus import CLEANINGS
-from sentemb.encoders import ENCODERS, HEADS
 from sentemb.objectives import OBJECTIVES
-from sentemb.pairs import PAIRS
 from tests.helpers import STATIC, steady
 
 ROOT = Path(__file__).parents[2]
@@ -47,11 +43,6 @@ def script(tmp_path) -> Path:
     yield path
     OBJECTIVES.pop("pulled", None)
     sys.modules.pop("mine_pulled", None)
-
-
-def test_the_early_names_are_those_of_the_tables():
-    tables = {"encoder": ENCODERS, "pairs": PAIRS, "head": HEADS, "clean": CLEANINGS, "objective": OBJECTIVES}
-    assert {what: sorted(names) for what, names in SPEC_NAMES.items()} == {k: sorted(v) for k, v in tables.items()}
 
 
 def test_a_recipe_trains_by_an_imported_objective_and_its_card_names_the_file(recipe, book_file, script, capsys):

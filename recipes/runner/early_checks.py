@@ -1,0 +1,117 @@
+"""What a command line gets wrong, answered before torch is imported and any text is read.
+
+The tables of corpora, pairs and cleanings need no torch, and are looked at themselves. Those of encoders, heads and
+objectives do: OPTIONS lists their names and options, and a test compares it with the tables.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sentemb.errors import InputError
+from sentemb.pipeline import RunSettings
+from sentemb.registry import check, parse, path_exists
+
+TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "int | None": int | None}
+_EMBEDDINGS = {"embeddings": "str", "vocabulary": "int | None", "dim": "int | None"}
+_TEMPERATURE = {"temperature": "float"}
+_MEMORY = {"momentum": "float", "in_batch": "bool"}
+
+OPTIONS: dict[str, dict[str, dict[str, str]]] = {  # what: name: option: type
+    "encoder": {
+        "rnn": {
+            **{"cell": "str", "hidden": "int", "layers": "int", "bidirectional": "bool", "pooling": "str"},
+            **_EMBEDDINGS,
+            **{"train_embeddings": "str", "gain": "float", "dropout": "float", "out": "int"},
+        },
+        "static": {**_EMBEDDINGS, "dropout": "float", "out": "int"},
+        "transformer": {
+            **{"name": "str", "revision": "str", "pooling": "str", "dropout": "float", "mlp": "bool", "out": "int"}
+        },
+    },
+    "head": {"none": {}, "mlp": {}, "projection": {"hidden": "int", "out": "int", "layers": "int"}},
+    "objective": {
+        "infonce": {
+            **_TEMPERATURE,
+            **{"symmetric": "bool", "same_side": "bool", "score": "str", "learn": "bool", "hard_weight": "float"},
+        },
+        "ntxent": {**_TEMPERATURE, "learn": "bool"},
+        "joint_infonce": {**_TEMPERATURE, "score": "str", "diagonal": "str"},
+        "hard_negatives": {**_TEMPERATURE, "weight": "float"},
+        "dpr": _TEMPERATURE,
+        "dcl": _TEMPERATURE,
+        "supcon": _TEMPERATURE,
+        "cross_entropy": {"classes": "int"},
+        "cpc": {"offsets": "int"},
+        "cmc": _TEMPERATURE,
+        "align_uniform": {"alpha": "float", "t": "float", "weight": "float", "align": "float", "sides": "str"},
+        "mix": {
+            **{"contrastive": "float", "align": "float", "uniform": "float", "alpha": "float", "t": "float"},
+            **_TEMPERATURE,
+            "sides": "str",
+        },
+        "simple": {"weight": "float"},
+        "hard": {**_TEMPERATURE, "quantile": "float", "top": "int"},
+        "hard_simple": {"quantile": "float", "top": "int", "weight": "float"},
+        "moco": {**_TEMPERATURE, **_MEMORY, "queue": "int", "symmetric": "bool"},
+        "memory_bank": {**_TEMPERATURE, **_MEMORY, "negatives": "int"},
+        "byol": {"hidden": "int", "momentum": "float"},
+        "barlow_twins": {"off_diagonal": "float"},
+        "vicreg": {"invariance": "float", "variance": "float", "covariance": "float"},
+    },
+}
+FORMER_OPTIONS = {"own_side": "same_side"}  # renamed ones
+
+
+def check_specs_early(options: Mapping[str, Any]) -> None:
+    """InputError for a spec that names nothing, or an option that it has not, or a corpus or model that is not there.
+
+    Values that only the thing named can judge (a temperature below 0, say) are looked at when torch is there.
+    """
+    for what, rows in OPTIONS.items():
+        if isinstance(spec := options.get(what), str):
+            check({name: _factory(row) for name, row in rows.items()}, spec, what)
+    from sentemb.corpus import CLEANINGS, check_corpus
+    from sentemb.pairs import PAIRS
+
+    if isinstance(spec := options.get("pairs"), str):
+        check(PAIRS, spec, "pairs", ("ranges",))
+    if isinstance(spec := options.get("clean"), str):
+        check(CLEANINGS, spec, "clean")
+    if isinstance(spec := options.get("corpus"), str):
+        check_corpus(spec)
+    if isinstance(init := options.get("init"), str):
+        _check_model(init, "--init")
+    if isinstance(spec := options.get("encoder"), str) and "name" in (texts := parse(spec)[1]):
+        _check_model(texts["name"], f"--encoder {spec}")
+
+
+def _factory(options: Mapping[str, str]) -> Callable[..., None]:
+    """A function with these options, for :func:`sentemb.registry.check`."""
+
+    def factory(**values: Any) -> None: ...
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(k, kind, default=None, annotation=TYPES[t]) for k, t in options.items()]
+    factory.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    factory.FORMER_OPTIONS = FORMER_OPTIONS  # type: ignore[attr-defined]
+    return factory
+
+
+def _check_model(name: str, flag: str) -> None:
+    """InputError for a model's path that is not there. (A name of the hub is ``NAME`` or ``OWNER/NAME``.)"""
+    first, *others = Path(name).parts or ("",)
+    is_path = first in ("/", ".", "..") or first.startswith("~") or name.startswith("./") or len(others) > 1
+    is_path = is_path or (len(others) == 1 and Path(first).is_dir())
+    if is_path and not path_exists(name):
+        raise InputError(f"{flag}: there is no folder {name}; check the path, or give a name of the hub or minilm")
+
+
+def check_resumed_early(options: Mapping[str, Any], run: RunSettings) -> None:
+    """InputError for a folder to resume that has no run, where nothing says what a new one would be of."""
+    from sentemb.pipeline import resumed_settings
+    from sentemb.runs import RunFolder
+
+    if run.resume and run.out is not None and not RunFolder(run.out).config.is_file():
+        resumed_settings(options, {}, run.out, run.resume)
