@@ -31,6 +31,7 @@ from sentemb.corpus.readers import (
     load_data,
     memory_source,
     packing_of,
+    shape_of,
     stream,
 )
 from sentemb.corpus.sample import SAMPLE, sample_documents, sample_files
@@ -47,11 +48,12 @@ from sentemb.registry import (
     options_of,
     outside_quotes,
     path_exists,
+    quoted,
     shadowing_note,
 )
 from sentemb.storage import cache_dir, digests, key_of, shows_progress
 
-FORMS = ["a folder of .txt books", "a file with a sentence a line", "a .parquet, .jsonl, .csv or .tsv file"]
+FORMS = ["a folder of .txt books", "a book or a file with a sentence a line", "a .parquet, .jsonl, .csv or .tsv file"]
 WEIGHT = re.compile(r"(.+)\*(\d+(?:\.\d*)?|\.\d+)\s*")
 
 
@@ -62,6 +64,7 @@ def open_corpus(spec: Any, progress: bool = True) -> Corpus:
         spec: a name in CORPORA with its options (``sample``, ``hub:name=...,column=text``), or a path: of a folder
             (each .txt below it, also packed as .gz, .zst or .xz, is a book), of a file with a sentence a line and blank
             lines between documents (packed or not), or of a .parquet, .jsonl, .csv or .tsv file with a column ``text``.
+            A text file whose lines are no sentences but wrapped prose or paragraphs is a book, and a note says so.
             The built-in name wins over a file or folder of that name, which is written ``./sample``. Several are
             joined by `` + ``, each with ``*WEIGHT`` behind it if its pairs are to be seen more or less than once an
             epoch: ``books + notes.txt*3``. Or what a program holds: a list of texts, of documents or of pairs, or a
@@ -102,7 +105,8 @@ def _open(sources: list[TextSource], weights: tuple[float, ...], spec: str, prog
     if corpus is None:
         raise InputError(f"the prepared corpus in {folder} cannot be read back; remove that folder and try again")
     first = sources[0]  # (what is labelled stands alone)
-    return replace(corpus, labelled=first.labelled, classes=first.classes, one_book=first.one_book)
+    notes = (*(note for source in sources for note in source.notes), *corpus.notes)
+    return replace(corpus, notes=notes, labelled=first.labelled, classes=first.classes, one_book=first.one_book)
 
 
 def weighted(spec: str) -> list[tuple[str, str]]:
@@ -167,8 +171,18 @@ def source_of(spec: str, progress: bool) -> TextSource:
     if os.path.isdir(path):
         return folder_of_books(spec)
     if os.path.isfile(path):
-        return table(spec) if path.suffix.lower() in FORMATS else lines_of(spec)
+        return table(spec) if path.suffix.lower() in FORMATS else text_file(path)
     _refuse_missing(spec)
+
+
+def text_file(path: Path) -> TextSource:
+    """A text file as its lines look: sentences (:func:`lines_of`), or raw text, which is a book and noted as one."""
+    lines, shape = lines_of(str(path)), shape_of(path)
+    if shape == "sentences":
+        return lines
+    looks = "is wrapped prose" if shape == "wrapped" else "has a paragraph a line"
+    note = f"{path} {looks}: it is read as a book and split into sentences; lines:path={quoted(str(path))} reads a "
+    return replace(folder_of_books(str(path)), notes=(note + "sentence a line",))
 
 
 def folder_of_books(path: PathText, keep_matter: bool = False) -> TextSource:

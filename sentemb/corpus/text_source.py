@@ -18,3 +18,4 @@ class TextSource:
     labelled: bool = False  # whether its documents are the rows of a labelled data set
     classes: bool = False  # whether the last sentence of each document is a class
     one_book: bool = False  # whether it is a single book, so that it is no wonder that it is one document
+    notes: tuple[str, ...] = ()  # how it is read, where that is not what its name says

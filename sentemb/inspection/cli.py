@@ -35,8 +35,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "corpus",
         metavar="CORPUS",
-        help="as --corpus of the recipes: sample; a folder of .txt books; a file, a sentence a line; a .parquet, "
-        ".jsonl, .csv or .tsv file; hub:name=...; bookcorpus; several as 'A + B'",
+        help="as --corpus of the recipes: sample; a folder of .txt books; a book; a file, a sentence a line; a "
+        ".parquet, .jsonl, .csv or .tsv file; hub:name=...; bookcorpus; several as 'A + B'",
     )
     add(
         "--tokenizer",

@@ -175,7 +175,8 @@ def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path,
     if max(np.diff(offsets)) < 2:
         raise InputError(
             f"corpus {spec!r} has no neighbour pair: none of its documents ({len(offsets) - 1}) has two sentences;"
-            " blank lines (or rows) separate documents, so keep them out from between neighbouring sentences"
+            " blank lines (or rows) separate documents, so keep them out from between neighbouring sentences; raw text"
+            " is split into sentences as books:path=FILE, or in a folder, and lines:path=FILE reads a sentence a line"
         )
     save_array(folder / "documents.npy", offsets)
     meta = {"name": " + ".join(source.name for source in sources), "source": spec, "sentences": count}

@@ -121,7 +121,10 @@ def lines(text: TextIO, name: str, skip: Callable[[str], object]) -> Iterator[st
         if len(line) <= LONGEST_LINE or line.endswith("\n"):
             yield clean(line) or None
             continue
-        skip(f"line {number:,} of {name} is longer than {LONGEST_LINE:,} characters and is left out")
+        skip(
+            f"line {number:,} of {name} is longer than {LONGEST_LINE:,} characters and is left out; raw text is split "
+            "into sentences as books:path=FILE, or in a folder"
+        )
         while line and not line.endswith("\n"):
             line = text.readline(LONGEST_LINE)
 
