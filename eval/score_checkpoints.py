@@ -16,33 +16,42 @@ from eval.tasks import Data
 from sentemb.corpus import open_corpus
 from sentemb.encoders import is_folder, load
 from sentemb.errors import InputError
+from sentemb.languages import DEFAULT
 from sentemb.registry import build
 from sentemb.runs import RunFolder, model_folder
 from sentemb.storage import write_text
 from sentemb.validation import EmbeddingCache, HeldOutPairs, held_out_pairs
 
 
-def corpus_of(checkpoint: Path) -> str | None:
-    """The corpus a run was trained on, by the config.json of the run folder that ``checkpoint`` is or lies in."""
+def corpus_of(checkpoint: Path) -> tuple[str, str] | None:
+    """The corpus a run was trained on and its language, by config.json of the folder that ``checkpoint`` is or lies in.
+
+    (An earlier version had English alone.)
+    """
     if not is_folder(str(checkpoint)):
         return None  # a hub name, which says nothing about the folder we are in
     for folder in (checkpoint, *checkpoint.resolve().parents[:2]):
         try:
-            return str(RunFolder(folder).read_settings()["settings"]["corpus"])
+            settings = RunFolder(folder).read_settings()["settings"]
+            return str(settings["corpus"]), str(settings.get("language", DEFAULT))
         except (InputError, KeyError):  # no run's: a transformer has a config.json too
             continue
     return None
 
 
 def _pairs(corpus_spec: str | None, checkpoint: str, tasks: Sequence[Data]) -> HeldOutPairs | None:
-    """Held-out neighbours of the corpus named, else of the run's own, else (where STS-B will not do) of the sample."""
+    """Held-out neighbours of the corpus named, else of the run's own, else (where STS-B will not do) of the sample.
+
+    A corpus is split by the rules of the run's language.
+    """
+    trained_on = corpus_of(Path(checkpoint))
+    corpus, language = trained_on or ("sample", DEFAULT)
     if corpus_spec:
-        return held_out_pairs(open_corpus(corpus_spec))
-    corpus = corpus_of(Path(checkpoint))
-    if corpus is None and any("STS-B" in data.task.name for data in tasks):
+        return held_out_pairs(open_corpus(corpus_spec, language=language))
+    if trained_on is None and any("STS-B" in data.task.name for data in tasks):
         return None
     try:
-        return held_out_pairs(open_corpus(corpus or "sample"))
+        return held_out_pairs(open_corpus(corpus, language=language))
     except InputError as error:
         print(f"no neighbours' geometry: {error}", file=sys.stderr)
         return None

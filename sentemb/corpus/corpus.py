@@ -13,6 +13,7 @@ from sentemb.corpus.prepare import tokenize_sentences
 from sentemb.corpus.stored_sentences import StoredSentences, open_stored
 from sentemb.corpus.tokens import Tokens, open_tokens, prompt_length_of
 from sentemb.errors import InputError
+from sentemb.languages import DEFAULT
 from sentemb.storage import key_of
 
 
@@ -31,6 +32,7 @@ class Corpus:
     labelled: bool = False  # whether its documents are the rows of a labelled data set
     classes: bool = False  # whether the last sentence of each of its documents is a class
     one_book: bool = False  # whether it is a single book
+    language: str = DEFAULT  # whose rules split its raw text into sentences
 
     def __len__(self) -> int:
         """Number of sentences."""

@@ -156,7 +156,7 @@ class Experiment:
         """
         self.data = data
         build(CLEANINGS, data.clean, "clean")
-        corpus = open_corpus(str(data.corpus) if custom_corpus is None else custom_corpus)
+        corpus = open_corpus(str(data.corpus) if custom_corpus is None else custom_corpus, language=data.language)
         self.train_rows, _ = corpus.split()
         self.stored |= asdict(data)
         return corpus

@@ -83,7 +83,7 @@ def test_a_folder_called_sample_is_not_what_sample_means(recipe, book_file, tmp_
     assert "note: sample is the built-in corpus, not the sample in this folder; write ./s" in capsys.readouterr().out
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert config["settings"]["corpus"] == "sample" and config["corpus"]["name"] == "file books.txt"
-    assert corpus_of(tmp_path / "a") == "sample"
+    assert corpus_of(tmp_path / "a") == ("sample", "en")
 
 
 def test_a_run_with_paths_inside_of_specs_resumes_from_another_folder(recipe, book_file, tmp_path, monkeypatch):

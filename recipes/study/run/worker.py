@@ -56,7 +56,7 @@ def work(planned: EncoderSpec, out: Path, log: Path, keep: str, fingerprint: str
         try:
             for path in planned.settings.get("imports", ()):
                 import_file(path)
-            corpus = open_corpus(planned.settings["corpus"])
+            corpus = open_corpus(planned.settings["corpus"], language=planned.settings["language"])
             if corpus.fingerprint != fingerprint:
                 raise InputError(f"{corpus.name} has changed since the study was begun")
             _train(planned, out, corpus)
