@@ -17,6 +17,7 @@ from eval.tasks import Data
 from sentemb.corpus import open_corpus
 from sentemb.encoders import is_folder, load
 from sentemb.errors import InputError
+from sentemb.languages import DEFAULT
 from sentemb.registry import build
 from sentemb.runs import RunFolder, as_dict, least_held_out, model_folder
 from sentemb.storage import write_text
@@ -58,8 +59,12 @@ def pairs_for(corpus_spec: str | None, checkpoint: str, tasks: Sequence[Data]) -
 
 
 def _held_out(spec: str, config: dict[str, Any]) -> HeldOutPairs:
-    """Pairs of the documents of a corpus that the run of ``config``, if it is of that corpus, was not trained on."""
-    corpus = open_corpus(spec)
+    """Pairs of the documents of a corpus that the run of ``config``, if it is of that corpus, was not trained on.
+
+    The corpus is split by the rules of the run's language.
+    """
+    language = str(as_dict(config.get("settings")).get("language", DEFAULT))  # (version 0.1 had English alone)
+    corpus = open_corpus(spec, language=language)
     if as_dict(config.get("corpus")).get("fingerprint") == corpus.fingerprint:
         corpus = replace(corpus, least_held_out=least_held_out(config))
     return held_out_pairs(corpus)

@@ -132,7 +132,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     spec = absolute_corpus(options.corpus or study.corpus)
     study = prepare(study, spec, folder, ",".join(task.name for task in tasks))
     refuse_others(place, study)
-    corpus = open_corpus(spec, progress=True)
+    corpus = open_corpus(spec, progress=True, language=study.language)
     before = _about(place.out)
     corpus = _begun_with(place.out, before, corpus, options.folds)
     held_out_pairs(corpus)  # an InputError now is better than one of each encoder

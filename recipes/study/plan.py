@@ -10,17 +10,18 @@ from typing import Any
 import yaml
 
 from sentemb.errors import InputError, in_a_line
+from sentemb.languages import DEFAULT, check_language
 from sentemb.pipeline import default_settings
 from sentemb.registry import check, choose, options_of
 
 STUDY, LOGS, ENCODERS, PLANNED = "study.json", "logs", "encoders", "planned"  # in a study's folder
 ROW, ARRAYS = "row.json", "measured.npz"  # in an encoder's
 SHIPPED = Path(__file__).parents[1] / "studies"
-STUDY_KEYS = ("name", "title", "description", "corpus", "tasks", "keep", "base", "encoders", "references")
+STUDY_KEYS = ("name", "title", "description", "corpus", "language", "tasks", "keep", "base", "encoders", "references")
 DEFAULTS = default_settings()
 OF_AN_ENTRY = ("family", "name", "vary", "points", "trained")
 # Settings that a study decides by itself, for all its encoders alike.
-FIXED = ("corpus", "data", "tasks", "score", "threads", "track", "workers")
+FIXED = ("corpus", "language", "data", "tasks", "score", "threads", "track", "workers")
 KEEPS = ("model", "all", "none")
 TERMS = ("contrastive", "align", "uniform")  # of objectives, each with a weight
 
@@ -49,6 +50,7 @@ class Study:
     title: str
     description: str
     corpus: str
+    language: str  # of its raw text
     tasks: str | None
     keep: str  # model, all, none: what stays of an encoder's run folder beside its log and scores
     base: dict[str, Any]
@@ -136,6 +138,7 @@ def _study(content: Any, stem: str) -> Study:
         title=text["title"],
         description=str(content.get("description", "")).strip(),
         corpus=str(content.get("corpus", "sample")),
+        language=check_language(str(content.get("language", DEFAULT))),
         tasks=_tasks(content.get("tasks")),
         keep=choose("keep", text["keep"], KEEPS),
         base=base,

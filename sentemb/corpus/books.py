@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 from sentemb.corpus.sentences import CHAPTER, HEADING, NUMBER
+from sentemb.languages import DEFAULT, LANGUAGES
 
 HEADER = 30_000  # characters that Project Gutenberg's header or licence takes at most
 _START = re.compile(
@@ -34,6 +35,7 @@ _SEVERAL = re.compile("  +")
 _BLANK = re.compile(r"\n\s*\n")
 _DIVIDED = re.compile(r"-(?<=[^\W\d_]-)\n[ ]*(?=[^\W\d_])")
 # a heading's line right before the text; a title in capitals below it belongs to it
+_UNSPACED = re.compile(r"(?<=[^\x00-\x7f])\n[ ]*(?=[^\x00-\x7f])")  # a line end of text without spaces between words
 _OPENING = re.compile(
     rf"(\n\n[ ]*(?:(?:{CHAPTER})[ ](?i:{NUMBER})|[IVXLCDM]+)[.:]?)[ ]*\n(?=[ ]*[A-Z\"“'‘].*[a-z])", re.VERBOSE
 )
@@ -72,13 +74,16 @@ def matter_bounds(text: str) -> tuple[int, int]:
     return start, stop
 
 
-def paragraphs(text: str) -> list[str]:
+def paragraphs(text: str, language: str = DEFAULT) -> list[str]:
     """Paragraphs of a book, each on one line, whether the file has one a line or is wrapped at some width.
 
     It is wrapped unless most of its text is in lines no typist would set. In a wrapped file a blank line ends a
     paragraph; where there are next to none, so does a line that had room for the next word (see _ends). In any other
     file each line is one, but that a short line in mid-sentence, as in verse, joins the next. A chapter's number on a
     line by itself is a paragraph, and marks of illustrations are none.
+
+    In a ``language`` without spaces between words, lines join without one, and one that ends with a full stop, or
+    stands before an indented one, ends a paragraph.
     """
     for mark in _SPACES:
         text = text.replace(mark, " ")
@@ -92,6 +97,8 @@ def paragraphs(text: str) -> list[str]:
     if 2 * sum(length for length in lengths if length > 120) > total:
         separate = 2 * blank > len(lines) - blank  # blank lines between paragraphs, so none within verse
         return _mended(_blocks(lines, lambda line, following: not _runs_on(line, following, separate)))
+    if not LANGUAGES[language].has_spaces:
+        return _mended(_blocks(lines, _ends_unspaced), unspaced=True)
     if 50 * blank >= len(lines) - blank + 50:
         return _mended("\n".join(lines))
     width = sorted(filter(None, lengths))[(len(lines) - blank) * 9 // 10]
@@ -123,13 +130,21 @@ def _ends(line: str, following: str, width: int) -> bool:
     return room and (len(line) < width / 2 or line.endswith(tuple(".!?:\"'”’)-—")))
 
 
-def _mended(text: str) -> list[str]:
+def _ends_unspaced(line: str, following: str) -> bool:
+    """The same in a language without spaces between words: a line's full stop ends a sentence in any case."""
+    return line.endswith(tuple("。！？…」』”）")) or following.startswith(" ")
+
+
+def _mended(text: str, unspaced: bool = False) -> list[str]:
     """Paragraphs between blank lines, cleaned; one that begins with a small letter in mid-sentence joins the last.
 
     The text holds no white space but spaces and line ends.
     """
     # a hyphen at a line end stays, and joins: "full-" "grown" is a compound far more often than a divided word
-    text = _DIVIDED.sub("-", text).replace("\n\n", "\0").replace("\n", " ")
+    text = _DIVIDED.sub("-", text).replace("\n\n", "\0")
+    if unspaced:
+        text = _UNSPACED.sub("", text)
+    text = text.replace("\n", " ")
     text = _SEVERAL.sub(" ", text)
     joined: list[str] = []
     parts: list[str] = []  # of the paragraph at hand

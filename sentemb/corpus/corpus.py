@@ -13,6 +13,7 @@ from sentemb.corpus.prepare import tokenize_sentences
 from sentemb.corpus.stored_sentences import StoredSentences, open_stored
 from sentemb.corpus.tokens import Tokens, open_tokens, prompt_length_of
 from sentemb.errors import InputError
+from sentemb.languages import DEFAULT
 from sentemb.storage import key_of
 
 LEAST_HELD_OUT = 5  # documents held out of a source that has four times as many
@@ -34,6 +35,7 @@ class Corpus:
     classes: bool = False  # whether the last sentence of each of its documents is a class
     one_book: bool = False  # whether it is a single book
     least_held_out: int = LEAST_HELD_OUT  # 1 for what version 0.1 has trained on
+    language: str = DEFAULT  # whose rules split its raw text into sentences
 
     def __len__(self) -> int:
         """Number of sentences."""

@@ -91,8 +91,8 @@ def _plain(paragraph: str) -> str:
     return " " + plain[1:] if plain[:1] == "'" else plain
 
 
-def _segments(text: str) -> list[str]:
-    """The sentences that sentencex sees.
+def segments(text: str, language: str) -> list[str]:
+    """The sentences that sentencex sees, with the white space behind each.
 
     Raises:
         InputError: it is not installed.
@@ -101,13 +101,13 @@ def _segments(text: str) -> list[str]:
         from sentencex import segment
     except ImportError:
         raise InputError("splitting text into sentences needs the package sentencex; pip install sentencex") from None
-    return segment("en", text)
+    return segment(language, text)
 
 
 def _stops(paragraph: str, plain: str) -> list[int]:
     """Where a sentence of the paragraph may end: behind its full stop, before what closes a quotation."""
     stops, at = [], 0
-    for piece in _segments(plain):
+    for piece in segments(plain, "en"):
         stop = len(piece.rstrip())
         dot = piece.find(". ", 0, stop)
         while dot >= 0:

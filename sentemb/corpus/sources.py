@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from sentemb.corpus.corpus import Corpus, open_folder
+from sentemb.corpus.multilingual import splitter_of
 from sentemb.corpus.prepare import prepare_sentences
 from sentemb.corpus.readers import (
     BOOKS,
@@ -38,6 +39,7 @@ from sentemb.corpus.sample import SAMPLE, sample_documents, sample_files
 from sentemb.corpus.sentences import SPLITTER
 from sentemb.corpus.text_source import Reader, Skip, TextSource
 from sentemb.errors import InputError
+from sentemb.languages import DEFAULT, check_language
 from sentemb.registry import (
     PathText,
     absolute,
@@ -57,7 +59,7 @@ FORMS = ["a folder of .txt books", "a book or a file with a sentence a line", "a
 WEIGHT = re.compile(r"(.+)\*(\d+(?:\.\d*)?|\.\d+)\s*")
 
 
-def open_corpus(spec: Any, progress: bool = True) -> Corpus:
+def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT) -> Corpus:
     """The corpus that ``spec`` names or holds: prepared at the first call, opened from the cache after it.
 
     Args:
@@ -70,31 +72,35 @@ def open_corpus(spec: Any, progress: bool = True) -> Corpus:
             epoch: ``books + notes.txt*3``. Or what a program holds: a list of texts, of documents or of pairs, or a
             ``datasets.Dataset`` (:func:`sentemb.corpus.readers.memory.memory_source`). A Corpus is returned as it is.
         progress: show progress on stderr.
+        language: whose rules split raw text into sentences, a code of :data:`sentemb.languages.LANGUAGES`: books,
+            tables with ``split_sentences``, documents. A Corpus and the built-in sample (English) are as they are.
 
     Raises:
-        InputError: no such name or path; not text; no sentence, or no document with two; the data cannot be fetched.
+        InputError: no such name, path or language; not text; no sentence, or no document with two; the data cannot be
+            fetched.
     """
     if isinstance(spec, Corpus):
         return spec
+    check_language(language)
     if not isinstance(spec, str | Path):
-        return _open([memory_source(spec)], (1.0,), "the corpus", progress)
+        return _open([memory_source(spec, language)], (1.0,), "the corpus", progress, language)
     spec = str(spec)
     parts = weighted(spec)
     if not all(part for part, _ in parts):
         raise InputError(f"a part of corpus {spec!r} is empty; write A + B, each a name or a path")
     # (each process of a run looks at its sources; whichever then prepares them shows how far it is)
-    sources = [source_of(part, progress and shows_progress()) for part, _ in parts]
+    sources = [source_of(part, progress and shows_progress(), language) for part, _ in parts]
     weights = tuple(float(weight or 1) for _, weight in parts)
     if min(weights) <= 0:
         raise InputError(f"a weight in {spec!r} is 0; leave that corpus out, or give it a weight above 0")
     if (len(sources) > 1 or weights != (1,)) and any(source.labelled for source in sources):
         raise InputError("a labelled corpus stands alone, without a weight; join its files into one")
-    corpus = _open(sources, weights, spec, progress)
+    corpus = _open(sources, weights, spec, progress, language)
     notes = [note for part, _ in parts if built_in(part) and (note := shadowing_note(part, "the built-in corpus"))]
     return replace(corpus, notes=(*notes, *corpus.notes))
 
 
-def _open(sources: list[TextSource], weights: tuple[float, ...], spec: str, progress: bool) -> Corpus:
+def _open(sources: list[TextSource], weights: tuple[float, ...], spec: str, progress: bool, language: str) -> Corpus:
     """The corpus of these sources, prepared if it is not in the cache."""
     key = sources[0].key if len(sources) == 1 else key_of("several", *(source.key for source in sources))
     folder, name = cache_dir() / "corpora" / key, " + ".join(source.name for source in sources)
@@ -105,8 +111,11 @@ def _open(sources: list[TextSource], weights: tuple[float, ...], spec: str, prog
     if corpus is None:
         raise InputError(f"the prepared corpus in {folder} cannot be read back; remove that folder and try again")
     first = sources[0]  # (what is labelled stands alone)
-    notes = (*(note for source in sources for note in source.notes), *corpus.notes)
-    return replace(corpus, notes=notes, labelled=first.labelled, classes=first.classes, one_book=first.one_book)
+    unused = language != DEFAULT and all(source.language != language for source in sources)
+    notes = [note for source in sources for note in source.notes]
+    notes += [f"language {language} has no effect: no text of {name} is split by it"] if unused else []
+    corpus = replace(corpus, language=language, notes=(*notes, *corpus.notes))
+    return replace(corpus, labelled=first.labelled, classes=first.classes, one_book=first.one_book)
 
 
 def weighted(spec: str) -> list[tuple[str, str]]:
@@ -150,7 +159,7 @@ def check_corpus(spec: str) -> None:
             if part and not path_exists(part):
                 _refuse_missing(part)
             continue
-        factory, values = check(CORPORA, part, "corpus", ("progress",))
+        factory, values = check(CORPORA, part, "corpus", ("progress", "language"))
         path = values.get("path")
         a_hub_name = factory is labelled and Path(path or "").suffix.lower() not in FORMATS
         if path is not None and not a_hub_name and not path_exists(path):
@@ -162,35 +171,38 @@ def _refuse_missing(spec: str) -> NoReturn:
     raise InputError(f"corpus {spec!r} is neither a file nor a folder; valid: {', '.join(FORMS)}")  # a device, say
 
 
-def source_of(spec: str, progress: bool) -> TextSource:
+def source_of(spec: str, progress: bool, language: str = DEFAULT) -> TextSource:
     """What a spec without weights names: a built-in corpus, or the file or folder of that path."""
     if built_in(spec):
-        has_progress = "progress" in options_of(CORPORA[spec.partition(":")[0].strip()])
-        return cast(TextSource, build(CORPORA, spec, "corpus", **({"progress": progress} if has_progress else {})))
+        options = options_of(CORPORA[spec.partition(":")[0].strip()])
+        supplied = {"progress": progress, "language": language}
+        passed = {name: value for name, value in supplied.items() if name in options}
+        return cast(TextSource, build(CORPORA, spec, "corpus", **passed))
     path = Path(spec).expanduser()
     if os.path.isdir(path):
-        return folder_of_books(spec)
+        return folder_of_books(spec, language=language)
     if os.path.isfile(path):
-        return table(spec) if path.suffix.lower() in FORMATS else text_file(path)
+        return table(spec, language=language) if path.suffix.lower() in FORMATS else text_file(path, language)
     _refuse_missing(spec)
 
 
-def text_file(path: Path) -> TextSource:
+def text_file(path: Path, language: str = DEFAULT) -> TextSource:
     """A text file as its lines look: sentences (:func:`lines_of`), or raw text, which is a book and noted as one."""
     lines, shape = lines_of(str(path)), shape_of(path)
     if shape == "sentences":
         return lines
     looks = "is wrapped prose" if shape == "wrapped" else "has a paragraph a line"
     note = f"{path} {looks}: it is read as a book and split into sentences; lines:path={quoted(str(path))} reads a "
-    return replace(folder_of_books(str(path)), notes=(note + "sentence a line",))
+    return replace(folder_of_books(str(path), language=language), notes=(note + "sentence a line",))
 
 
-def folder_of_books(path: PathText, keep_matter: bool = False) -> TextSource:
+def folder_of_books(path: PathText, keep_matter: bool = False, language: str = DEFAULT) -> TextSource:
     """Raw books: each .txt file in a folder or below it (also .txt.gz, .txt.zst, .txt.xz), in order of their names.
 
     Args:
         path: of the folder, or of one book.
         keep_matter: keep Project Gutenberg's header and licence.
+        language: of the books.
     """
     folder = Path(path).expanduser()
     if not folder.exists():
@@ -203,9 +215,9 @@ def folder_of_books(path: PathText, keep_matter: bool = False) -> TextSource:
     keys, sizes = digests(files), [file.stat().st_size for file in files]
     kind = "folder" if folder.is_dir() else "book"
     name = f"{kind} {folder.resolve().name} ({len(files)} book{'s' if len(files) > 1 else ''})"
-    parts = [partial(books, group, len(files) == 1, keep_matter) for group in grouped(files, sizes)]
-    key = key_of("books", SPLITTER, str(keep_matter), *keys)
-    return TextSource(name, key, lambda: parts, sum(sizes), one_book=folder.is_file())
+    parts = [partial(books, group, len(files) == 1, keep_matter, language) for group in grouped(files, sizes)]
+    key = key_of("books", splitter_of(language), str(keep_matter), *keys)
+    return TextSource(name, key, lambda: parts, sum(sizes), language=language, one_book=folder.is_file())
 
 
 def lines_of(path: PathText, boundaries: bool = False) -> TextSource:
@@ -225,12 +237,13 @@ def lines_of(path: PathText, boundaries: bool = False) -> TextSource:
     return TextSource(f"file {file.name}", key, partial(line_parts, file, boundaries), file.stat().st_size)
 
 
-def table(path: PathText, layout: RowLayout = RowLayout()) -> TextSource:
+def table(path: PathText, layout: RowLayout = RowLayout(), language: str = DEFAULT) -> TextSource:
     """A column of a .parquet, .jsonl, .json, .csv or .tsv file: a row is a sentence, a blank row ends a document.
 
     Args:
         path: of the file.
         layout: how its rows become documents, as options of the spec.
+        language: of raw text in its rows.
     """
     file = Path(path).expanduser()
     if not file.is_file() or file.suffix.lower() not in FORMATS:
@@ -240,18 +253,20 @@ def table(path: PathText, layout: RowLayout = RowLayout()) -> TextSource:
     def parts() -> list[Reader]:
         with complaining(file):
             check_columns(stream(file, layout.column, layout.document), str(file), layout)
-        return [partial(file_rows, file, layout)]
+        return [partial(file_rows, file, layout, language)]
 
-    options = (layout.column, layout.document, _cuts(layout.boundaries), _splits(layout))
+    options = (layout.column, layout.document, _cuts(layout.boundaries), _splits(layout, language))
     key = key_of("table", key, file.suffix.lower(), *options)
-    return TextSource(f"file {file.name} ({layout.column})", key, parts)
+    split_by = language if layout.split_sentences else ""
+    return TextSource(f"file {file.name} ({layout.column})", key, parts, language=split_by)
 
 
 def sample(progress: bool = True) -> TextSource:
     """Film dialogue, plot summaries and editorials of the built-in sample; never its review snippets."""
     folder = sample_files(progress)
     reader = partial(_unskipped, partial(sample_documents, folder))
-    return TextSource("sample (film dialogue, plots, editorials)", key_of(SPLITTER, SAMPLE), lambda: [reader])
+    name = "sample (film dialogue, plots, editorials)"
+    return TextSource(name, key_of(SPLITTER, SAMPLE), lambda: [reader], language=DEFAULT)
 
 
 def _unskipped(read: Callable[[], Iterator[str | None]], skip: Skip) -> Iterator[str | None]:
@@ -266,6 +281,7 @@ def hub(
     streaming: bool = False,
     rows: int = 0,
     progress: bool = True,
+    language: str = DEFAULT,
 ) -> TextSource:
     """A data set of the Hugging Face hub (or a local path that `datasets` loads): a row is a sentence.
 
@@ -277,6 +293,7 @@ def hub(
         streaming: read it from the hub without keeping a copy of it.
         rows: only so many; 0: all.
         progress: show bars.
+        language: of raw text in its rows.
 
     Raises:
         InputError: it cannot be loaded, or has no such column of text.
@@ -285,15 +302,16 @@ def hub(
         raise ValueError(f"rows must be at least 0, got {rows}")
     data = load_data(name, progress, config, split, streaming)
     check_columns(data, name, layout)
-    options = (layout.column, layout.document, _cuts(layout.boundaries), str(rows), _splits(layout))
-    reader = partial(hub_rows, data, name, layout, rows)
+    options = (layout.column, layout.document, _cuts(layout.boundaries), str(rows), _splits(layout, language))
+    reader = partial(hub_rows, data, name, layout, language, rows)
     key = key_of("hub", identity_of(data, name, config, split), *options)
-    return TextSource(f"hub {name} ({split})", key, lambda: [reader])
+    split_by = language if layout.split_sentences else ""
+    return TextSource(f"hub {name} ({split})", key, lambda: [reader], language=split_by)
 
 
-def _splits(layout: RowLayout) -> str:
+def _splits(layout: RowLayout, language: str) -> str:
     """How rows become sentences, for a key."""
-    return (SPLITTER + " of several rows" * bool(layout.document)) if layout.split_sentences else ""
+    return (splitter_of(language) + " of several rows" * bool(layout.document)) if layout.split_sentences else ""
 
 
 def _cuts(boundaries: bool) -> str:

@@ -17,5 +17,6 @@ class TextSource:
     size: int = 0  # bytes of it all, 0 if that is not known
     labelled: bool = False  # whether its documents are the rows of a labelled data set
     classes: bool = False  # whether the last sentence of each document is a class
+    language: str = ""  # whose rules split it into sentences; "": it holds sentences
     one_book: bool = False  # whether it is a single book, so that it is no wonder that it is one document
     notes: tuple[str, ...] = ()  # how it is read, where that is not what its name says

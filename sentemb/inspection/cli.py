@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sentemb.errors import InputError
 from sentemb.inspection.page import refuse_foreign_page, write_corpus_page
+from sentemb.languages import DEFAULT, check_language
 
 if TYPE_CHECKING:
     from sentemb.inspection.text import Section
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--max-length", type=int, default=40, metavar="N", help="tokens to which sentences are cut (default 40)")
     add("--clean", default="none", metavar="SPEC", help="tell what these rules would drop: drop:min_tokens=3,...")
+    add("--language", default=DEFAULT, metavar="CODE", help="of raw text: de, fr, ja, ... (default en)")
     add("--boundaries", action="store_true", help="look for books' beginnings and ends, also in several documents")
     add(
         "--encoder",
@@ -69,14 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with contextlib.suppress(AttributeError):  # a terminal may lack characters of the text
         cast(Any, sys.stdout).reconfigure(errors="replace")
     try:
+        check_language(options.language)
         if options.page:
             refuse_foreign_page(options.page)
         from sentemb.inspection.inspector import inspect  # torch and the rest, seconds
 
         sections = []
         for section in inspect(
-            options.corpus, options.tokenizer, options.max_length, options.clean, options.encoder, options.boundaries,
-            options.seed, options.time,
+            options.corpus, options.tokenizer, options.max_length, options.clean,
+            options.encoder if options.time else None, options.boundaries, options.seed, options.language,
         ):  # fmt: skip
             print(as_text(section), flush=True)
             sections.append(section)

@@ -22,31 +22,32 @@ from sentemb.errors import InputError
 from sentemb.inspection.sections import about, characters, copies, lengths, paired, unknown
 from sentemb.inspection.text import Section, Text, texts_of
 from sentemb.inspection.timing import timing
+from sentemb.languages import DEFAULT
 from sentemb.registry import build, check
 
 
 def inspect(
-    spec: str, tokenizer: str = "auto", max_length: int = 40, clean: str = "none", encoders: Sequence[str] = (),
-    bounds: bool = False, seed: int = 0, timed: bool = True,
+    spec: str, tokenizer: str = "auto", max_length: int = 40, clean: str = "none",
+    encoders: Sequence[str] | None = (), bounds: bool = False, seed: int = 0, language: str = DEFAULT,
 ) -> Iterator[Section]:  # fmt: skip
     """The report on a corpus, section by section as they are found.
 
     Args:
-        spec, max_length, clean, seed: as the recipes take them. tokenizer: as :func:`tokenizer_named`. encoders: specs
-            to time, if ``timed``; none: each kind there is. bounds: look for books' ends in any case.
+        spec, max_length, clean, seed, language: as the recipes take them. tokenizer: as :func:`tokenizer_named`.
+        encoders: specs to time; (): each kind there is; None: none. bounds: look for books' ends in any case.
 
     Raises:
         InputError: something given cannot be used.
     """
     if not 0 <= seed < 2**32:
         raise InputError(f"seed must lie between 0 and 2^32, got {seed}")
-    if timed or encoders:
+    if encoders is not None:
         from sentemb.encoders import ENCODERS  # sentence-transformers: seconds
 
         encoders = encoders or ("rnn", "static", "transformer")[: 3 if resolve_embeddings("auto") == "minilm" else 2]
         for encoder in encoders:
             check(ENCODERS, encoder, "encoder", ("texts", "max_length"))
-    cleaning, corpus = build(CLEANINGS, clean, "clean"), open_corpus(spec)
+    cleaning, corpus = build(CLEANINGS, clean, "clean"), open_corpus(spec, language=language)
     name, made = tokenizer_named(tokenizer, corpus)
     made.no_truncation()
     made.no_padding()
@@ -60,7 +61,7 @@ def inspect(
     yield unknown(text)
     yield characters(text)
     yield paired(text, bounds or alone, seed)
-    if timed:
+    if encoders is not None:
         yield timing(text, encoders, seed)
 
 

@@ -156,7 +156,7 @@ class Experiment:
         """
         self.data = data
         build(CLEANINGS, data.clean, "clean")
-        corpus = open_corpus(str(data.corpus) if custom_corpus is None else custom_corpus)
+        corpus = open_corpus(str(data.corpus) if custom_corpus is None else custom_corpus, language=data.language)
         if self.begun:  # its documents stay on the sides that they were on
             corpus = replace(corpus, least_held_out=least_held_out(self.begun))
         self.train_rows, _ = corpus.split()

@@ -13,10 +13,12 @@ from torch import nn
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
+from sentemb.languages import DEFAULT, check_language
 from sentemb.objectives import FunctionObjective, Objective, as_objective, name_of
 from sentemb.pairs import Pairs
 from sentemb.pipeline.experiment import Experiment
 from sentemb.pipeline.model import trains_transformer
+from sentemb.pipeline.resume import config_begun
 from sentemb.pipeline.settings import (
     ComputeSettings,
     DataSettings,
@@ -72,7 +74,7 @@ def train(
         dev: the score by which the best model is chosen (``select="best"``): a function of the model, higher is better.
             Default: MRR of held-out pairs.
         **settings: by the names of the recipes' flags: ``max_steps``, ``batch_size``, ``lr``, ``init``,
-            ``max_length``, ``clean``, ... (:mod:`sentemb.pipeline.settings`). ``head`` takes a module, too.
+            ``max_length``, ``language``, ``clean``, ... (:mod:`sentemb.pipeline.settings`). ``head`` takes a module.
 
     Returns:
         The run: ``model``, ``log``, ``scores``, ``folder``, ``report()``.
@@ -83,11 +85,12 @@ def train(
         TrainingFailed: the disk or the memory is full, or another process has died.
     """
     head = settings.pop("head", None)
-    objects = _Objects.of(corpus, encoder, objective, pairs, head, dev)
     folder = Path(out) if out is not None else None
+    text = corpus if corpus is None or isinstance(corpus, str | Path) else _opened(corpus, settings, folder, resume)
+    objects = _Objects.of(text, encoder, objective, pairs, head, dev)
     if resume and folder is None:
         raise InputError("resume=True continues the run in a folder; give it as out=")
-    options = {**objects.specs, **_checked(settings)}
+    options = {**_checked(settings), **objects.specs}
     if folder is not None and not resume:
         refuse_used(folder)
     defaults = default_settings() | {"dev": "heldout", "score": False}
@@ -128,14 +131,12 @@ class _Objects:
 
     @classmethod
     def of(cls, corpus: Any, encoder: Any, objective: Any, pairs: Any, head: Any, dev: Any) -> "_Objects":
-        """Tell objects from specs.
+        """Tell objects from specs; ``corpus`` is an opened one or a spec.
 
         Raises:
             InputError: something is neither.
         """
         opened = corpus if isinstance(corpus, Corpus) else None
-        if corpus is not None and not isinstance(corpus, str | Path | Corpus):
-            opened = open_corpus(corpus)
         if encoder is not None and not isinstance(encoder, str | SentenceTransformer):
             raise InputError(f"the encoder is a {type(encoder).__name__}; give a spec or a SentenceTransformer")
         if pairs is not None and not isinstance(pairs, str) and not callable(pairs):
@@ -154,6 +155,7 @@ class _Objects:
             "objective": objective if loss is None else _described_objective(loss),
             "pairs": pairs if isinstance(pairs, str | None) else f"{OBJECT_PREFIX}{name_of(pairs)}>",
             "head": head if isinstance(head, str | None) else _described_head(head),
+            "language": opened.language if opened else None,
             "dev": score.spec if score else None,
         }
         return cls(
@@ -172,6 +174,23 @@ class _Objects:
             described = str(settings[name]).startswith(OBJECT_PREFIX) or (name, settings[name]) == ("dev", "stsb")
             if getattr(self, name) is None and described:
                 raise InputError(f"{out} was begun with {name} {settings[name]}; give the same as {name}= to resume it")
+
+
+def _opened(corpus: Any, settings: Mapping[str, Any], folder: Path | None, resume: bool) -> Corpus:
+    """The caller's texts as a corpus: in the language of the settings, else of the run that is continued.
+
+    Raises:
+        InputError: it holds something else, or was opened in another language than the settings name.
+    """
+    begun_with = config_begun(folder, resume).get("settings", {}).get("language", DEFAULT)
+    language = check_language(settings.get("language", begun_with))
+    opened = open_corpus(corpus, language=language)
+    if opened.language != language and "language" in settings:
+        raise InputError(
+            f"the corpus was opened with language={opened.language!r}, not {language!r}; give the language to "
+            "open_corpus alone"
+        )
+    return opened
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sentemb.errors import InputError
+from sentemb.languages import DEFAULT, check_language
 from sentemb.settings import check_settings, setting
 from sentemb.training import TrainingSettings
 
@@ -26,6 +27,10 @@ class DataSettings:
         ".jsonl, .csv or .tsv file (table:path=,column=); hub:name=,streaming=; bookcorpus:boundaries=; labelled:path=FILE; "
         "several as 'A + B*0.5', with how often their pairs are seen in an epoch",
     )
+    language: str = setting(
+        DEFAULT,
+        "of raw text, whose rules split it into sentences: de, fr, ja, ...; docs/corpora.md lists all codes",
+    )
     clean: str = setting(
         "none",
         "leave sentences out of the pairs: none, or drop:min_tokens=1,max_tokens=0,letters=0.5,script=any,"
@@ -36,6 +41,7 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_language(self.language)
 
 
 @dataclass(frozen=True)

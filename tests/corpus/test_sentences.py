@@ -321,7 +321,7 @@ def test_large_book_is_read_in_portions(between, tmp_path, monkeypatch):
         tmp_path / "book", (FRONT + STARTS[0] + "\n\n" + inner + "\n\n" + STOPS[0] + "\n\nLicence. " * 40).encode()
     )
     sizes = []
-    monkeypatch.setattr(text_files, "paragraphs", lambda text: sizes.append(len(text)) or paragraphs(text))
+    monkeypatch.setattr(text_files, "paragraphs", lambda text, language: sizes.append(len(text)) or paragraphs(text))
     characters = "".join("".join(read_book(path)).split())
     assert characters == "".join(inner.split()) and len(sizes) > 5 and max(sizes) <= 10_000
 

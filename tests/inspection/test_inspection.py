@@ -164,7 +164,7 @@ def test_one_large_document_is_warned_of(tmp_path, vocabulary, monkeypatch):
         (str(tmp_path / "one.txt"), 1),
         (f"lines:path={tmp_path / 'one.txt'},boundaries=true", 0),
     ):
-        report = list(inspect(spec, vocabulary, timed=False))
+        report = list(inspect(spec, vocabulary, encoders=None))
         assert sum("boundaries=true" in note for note in report[0].notes) == warning_count
         assert "pairs boundaries=true would cut" in dict(report[-1].facts)
 
@@ -249,5 +249,5 @@ def test_real_books(real_data: Path, tmp_path: Path):
     (tmp_path / "books").mkdir()
     for book in sorted((real_data / "books").rglob("*.txt"), key=lambda path: path.stat().st_size)[:3]:
         shutil.copy(book, tmp_path / "books")
-    report = list(inspect(str(tmp_path / "books"), timed=False))
+    report = list(inspect(str(tmp_path / "books"), encoders=None))
     assert number(report[0], "documents") == 3 and number(report[1], "without a token") == 0

@@ -175,7 +175,13 @@ def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
     from recipes.runner import RecipeSettings, check_tasks
     from sentemb.pipeline import RunSettings, check_specs
 
-    shared = {"corpus": corpus, "data": str(data) if data else None, "tasks": tasks, "score": False}
+    shared = {
+        "corpus": corpus,
+        "language": study.language,
+        "data": str(data) if data else None,
+        "tasks": tasks,
+        "score": False,
+    }
     encoders: Sequence[EncoderSpec] = [replace(p, settings=p.settings | shared) for p in study.encoders]
     for planned in encoders:
         try:

@@ -63,7 +63,9 @@ def work(
             for path in planned.settings.get("imports", ()):
                 import_file(path)
             fingerprint, least_held_out = text
-            corpus = replace(open_corpus(planned.settings["corpus"]), least_held_out=least_held_out)
+            settings = planned.settings
+            corpus = open_corpus(settings["corpus"], language=settings["language"])
+            corpus = replace(corpus, least_held_out=least_held_out)
             if corpus.fingerprint != fingerprint:
                 raise InputError(f"{corpus.name} has changed since the study was begun")
             _train(planned, out, corpus)

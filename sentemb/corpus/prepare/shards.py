@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from sentemb.corpus.language_fit import SAMPLE, misfit_note
 from sentemb.corpus.prepare.npy_files import save_array
 from sentemb.corpus.prepare.parallel import spread
 from sentemb.corpus.sentences import SPLITTER
-from sentemb.corpus.stored_sentences import open_stored
+from sentemb.corpus.stored_sentences import StoredSentences, open_stored
 from sentemb.corpus.text_source import Reader, TextSource
 from sentemb.corpus.tokens import CHUNK
 from sentemb.errors import InputError, PreparationInterrupted
@@ -169,6 +170,8 @@ def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path,
             more = f" (of {source.name}: {notes[0] if notes else 'nothing in it'})"
             raise InputError(f"corpus {spec!r} holds no sentence{more}; {OFFLINE}")
         ends.append(np.array([count], dtype=np.int64))
+        if source.language and (note := _misfit(source, folder, shards, first)):
+            notes.append(note)
         unique_ends = np.unique(np.concatenate(ends))
         documents.append(unique_ends[unique_ends > first])
     offsets = np.concatenate(documents)
@@ -183,3 +186,11 @@ def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path,
     meta |= {"documents": len(offsets) - 1, "bounds": bounds, "shards": shards, "notes": list(dict.fromkeys(notes))}
     meta |= {"splitter": SPLITTER, "format": FORMAT}
     write_text(folder / "meta.json", json.dumps(meta, indent=2), sync=False)
+
+
+def _misfit(source: TextSource, folder: Path, shards: Sequence[dict[str, Any]], first: int) -> str | None:
+    """A note if the sentences written from ``first`` on, an evenly spread sample of them, are of another language."""
+    files, count = tuple(shard["file"] for shard in shards), sum(shard["sentences"] for shard in shards)
+    stored = StoredSentences(folder, files, count)
+    rows = np.linspace(first, len(stored) - 1, min(SAMPLE, len(stored) - first)).astype(np.int64)
+    return misfit_note(source.name, stored[rows], source.language)

@@ -2,16 +2,19 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sentemb.corpus.books import paragraphs
+from sentemb.corpus.multilingual import split_text, splitter_of
 from sentemb.corpus.readers.labelled import labelled_data_set
-from sentemb.corpus.sentences import SPLITTER, clean, split_sentences
+from sentemb.corpus.sentences import clean
 from sentemb.corpus.text_source import Reader, Skip, TextSource
 from sentemb.errors import InputError
+from sentemb.languages import DEFAULT
 from sentemb.storage import key_of
 
 LOOKED_AT = 1_000  # texts, to see whether they are sentences or documents
@@ -22,8 +25,8 @@ VALID = (
 )
 
 
-def memory_source(texts: Any) -> TextSource:
-    """A corpus of what a program holds.
+def memory_source(texts: Any, language: str = DEFAULT) -> TextSource:
+    """A corpus of what a program holds. Documents are split into sentences by the rules of ``language``.
 
     - A list of texts: documents, which are split into sentences, if most of them hold two sentences or more; else
       sentences of one document, in order.
@@ -35,7 +38,7 @@ def memory_source(texts: Any) -> TextSource:
         InputError: it is something else, holds something else, or is empty.
     """
     if type(texts).__module__.partition(".")[0] == "datasets":
-        return _data_set_source(texts)
+        return _data_set_source(texts, language)
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
         raise InputError(f"the corpus is a {type(texts).__name__}; give {VALID}")
     rows = list(texts)
@@ -43,7 +46,7 @@ def memory_source(texts: Any) -> TextSource:
         raise InputError(f"the corpus is empty; give {VALID}")
     kinds = {tuple if isinstance(row, tuple) else list if isinstance(row, list) else type(row) for row in rows}
     if kinds == {str}:
-        return _texts_source(rows, "texts")
+        return _texts_source(rows, "texts", language)
     if kinds == {tuple}:
         return _pairs_source(rows)
     if kinds == {list}:
@@ -52,13 +55,15 @@ def memory_source(texts: Any) -> TextSource:
     raise InputError(f"the corpus is a list of {names}; give {VALID}")
 
 
-def _texts_source(texts: Sequence[str], what: str) -> TextSource:
+def _texts_source(texts: Sequence[str], what: str, language: str) -> TextSource:
     looked_at = np.linspace(0, len(texts) - 1, min(LOOKED_AT, len(texts))).astype(int)
-    several = sum(len(_sentences(texts[i])) > 1 for i in looked_at)
+    several = sum(len(_sentences(texts[i], language)) > 1 for i in looked_at)
     documents = 2 * several > len(looked_at)
-    read: Callable[[Skip], Iterator[str | None]] = partial(_read_texts, texts, documents)
+    read: Callable[[Skip], Iterator[str | None]] = partial(_read_texts, texts, language if documents else "")
     kind = "documents" if documents else "sentences"
-    return _source(f"{len(texts):,} {what} ({kind})", read, [kind, *([SPLITTER] if documents else [])], texts)
+    how = [kind, *([splitter_of(language)] if documents else [])]
+    source = _source(f"{len(texts):,} {what} ({kind})", read, how, texts)
+    return replace(source, language=language if documents else "")
 
 
 def _documents_source(documents: Sequence[list[str]]) -> TextSource:
@@ -88,7 +93,7 @@ def _pairs_source(rows: Sequence[tuple[str, ...]]) -> TextSource:
     return TextSource(source.name, source.key, source.parts, labelled=True)
 
 
-def _data_set_source(data: Any) -> TextSource:
+def _data_set_source(data: Any, language: str) -> TextSource:
     if not hasattr(data, "features") or not hasattr(data, "select_columns") or not hasattr(data, "__len__"):
         raise InputError(
             f"the corpus is a {type(data).__name__}; give one split of it, a datasets.Dataset: data['train'], or "
@@ -97,7 +102,7 @@ def _data_set_source(data: Any) -> TextSource:
     kinds = {key: str(getattr(kind, "dtype", kind)) for key, kind in data.features.items()}
     texts = [key for key, kind in kinds.items() if kind in ("string", "large_string")]
     if len(texts) == 1:
-        return _texts_source(list(data[texts[0]]), f"texts of {texts[0]!r}")
+        return _texts_source(list(data[texts[0]]), f"texts of {texts[0]!r}", language)
     name, key, read = labelled_data_set(data, "Dataset")
     return TextSource(name, key, lambda: [partial(_unskipped, read)], labelled=True)
 
@@ -116,14 +121,14 @@ def _refuse_other_than_text(row: Sequence[Any], where: str) -> None:
             raise InputError(f"{where} of the corpus holds a {type(text).__name__}; give texts")
 
 
-def _sentences(text: str) -> list[str]:
-    return [sentence for paragraph in paragraphs(text) for sentence in split_sentences(paragraph)]
+def _sentences(text: str, language: str) -> list[str]:
+    return [sentence for paragraph in paragraphs(text, language) for sentence in split_text(paragraph, language)]
 
 
-def _read_texts(texts: Sequence[str], documents: bool, skip: Skip) -> Iterator[str | None]:
+def _read_texts(texts: Sequence[str], language: str, skip: Skip) -> Iterator[str | None]:
     for text in texts:
-        if documents:
-            yield from _sentences(text)
+        if language:  # they are documents
+            yield from _sentences(text, language)
             yield None
         elif sentence := clean(text):
             yield sentence

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sentemb.corpus.books import paragraphs
+from sentemb.corpus.multilingual import split_text
 from sentemb.corpus.readers.boundaries import cut
-from sentemb.corpus.sentences import clean, split_sentences
+from sentemb.corpus.sentences import clean
 from sentemb.corpus.text_source import Skip
 from sentemb.errors import InputError
 
@@ -36,12 +37,12 @@ class RowLayout:
     boundaries: bool = False
 
 
-def rows(data: Any, layout: RowLayout, limit: int, skip: Skip) -> Iterator[str | None]:
+def rows(data: Any, layout: RowLayout, language: str, limit: int, skip: Skip) -> Iterator[str | None]:
     """The cells of a data set's column, with None after each document. ``limit``: only so many rows; 0: all."""
-    yield from cut(_cells(data, layout, limit), layout.boundaries)
+    yield from cut(_cells(data, layout, language, limit), layout.boundaries)
 
 
-def _cells(data: Any, layout: RowLayout, limit: int) -> Iterator[str | None]:
+def _cells(data: Any, layout: RowLayout, language: str, limit: int) -> Iterator[str | None]:
     before, number = None, 0
     for batch in data.iter(1000):
         texts = batch[layout.column]
@@ -53,18 +54,18 @@ def _cells(data: Any, layout: RowLayout, limit: int) -> Iterator[str | None]:
                 yield None
             before, number = name, number + 1
             if layout.split_sentences:
-                for paragraph in paragraphs(text or ""):
-                    yield from split_sentences(paragraph)
+                for paragraph in paragraphs(text or "", language):
+                    yield from split_text(paragraph, language)
                 if not layout.document:
                     yield None
             else:
                 yield clean(text or "") or None
 
 
-def file_rows(path: Path, layout: RowLayout, skip: Skip) -> Iterator[str | None]:
+def file_rows(path: Path, layout: RowLayout, language: str, skip: Skip) -> Iterator[str | None]:
     """The same of a file of FORMATS, which is read as a stream."""
     with complaining(path):
-        yield from rows(stream(path, layout.column, layout.document), layout, 0, skip)
+        yield from rows(stream(path, layout.column, layout.document), layout, language, 0, skip)
 
 
 @contextmanager

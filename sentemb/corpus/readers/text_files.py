@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 from sentemb.corpus.books import matter_bounds, paragraphs
+from sentemb.corpus.multilingual import split_text
 from sentemb.corpus.readers.boundaries import cut
-from sentemb.corpus.sentences import clean, split_sentences
+from sentemb.corpus.sentences import clean
 from sentemb.corpus.text_source import Reader, Skip
 from sentemb.errors import InputError
+from sentemb.languages import DEFAULT
 
 PART = 8_000_000  # bytes of files read as one part, at least
 PARTS = 192  # parts of a source, at most
@@ -129,7 +131,7 @@ def lines(text: TextIO, name: str, skip: Callable[[str], object]) -> Iterator[st
             line = text.readline(LONGEST_LINE)
 
 
-def read_book(path: Path, keep_matter: bool = False) -> Iterator[str]:
+def read_book(path: Path, keep_matter: bool = False, language: str = DEFAULT) -> Iterator[str]:
     """The sentences of the book in a file, in order: those of each paragraph of its :func:`book_text`.
 
     A book of more than two PORTIONs of characters is read in portions of at most that, cut at a blank line where
@@ -140,8 +142,8 @@ def read_book(path: Path, keep_matter: bool = False) -> Iterator[str]:
     """
     with reading(path) as text:
         for portion in _portions(text, keep_matter):
-            for paragraph in paragraphs(portion):
-                yield from split_sentences(paragraph)
+            for paragraph in paragraphs(portion, language):
+                yield from split_text(paragraph, language)
 
 
 def _portions(text: TextIO, keep_matter: bool) -> Iterator[str]:
@@ -171,12 +173,12 @@ def grouped(files: list[Path], sizes: list[int]) -> list[list[Path]]:
     return groups
 
 
-def books(files: list[Path], alone: bool, keep_matter: bool, skip: Skip) -> Iterator[str | None]:
+def books(files: list[Path], alone: bool, keep_matter: bool, language: str, skip: Skip) -> Iterator[str | None]:
     """Sentences of books, each a document. A book that cannot be read is told of and left out, if it is not alone."""
     for file in files:
         count = 0
         try:
-            for sentence in read_book(file, keep_matter):
+            for sentence in read_book(file, keep_matter, language):
                 count += 1
                 yield sentence
         except InputError as error:
