@@ -23,6 +23,8 @@ from recipes.runner import RecipeSettings
 from recipes.study import StudyFolder, conclude, read_study, refuse_others, shipped
 from recipes.study.analysis import correlations, statistics
 from recipes.study.analysis.best import holm
+from recipes.study.analysis.mixture import cross_fitted, mixtures
+from recipes.study.analysis.rank_correlation import draws, kendall, spearman
 from recipes.study.conclusion import collect
 from recipes.study.plan import DEFAULTS, described
 from recipes.study.run.measure import measure_encoder
@@ -183,29 +185,111 @@ def test_a_row_says_what_its_objective_weighs(tmp_path, objective, expected):
 
 def test_rank_correlations_are_scipys():
     x, y = RNG.integers(0, 8, 30).astype(float), RNG.normal(size=30)
-    assert correlations.spearman(x, y) == pytest.approx(spearmanr(x, y).statistic)
-    assert correlations.kendall(x, y) == pytest.approx(kendalltau(x, y).statistic)
-    assert np.isnan(correlations.spearman(np.ones(5), np.arange(5.0)))
+    assert spearman(x, y)[0] == pytest.approx(spearmanr(x, y).statistic)
+    assert kendall(x, y)[0] == pytest.approx(kendalltau(x, y).statistic)
+    assert np.isnan(spearman(np.ones(5), np.arange(5.0))[0]) and np.isnan(kendall(np.ones(5), np.arange(5.0))[0])
+
+
+def test_a_resample_has_the_correlation_of_its_repeated_rows():
+    x, y = RNG.integers(0, 8, 12).astype(float), RNG.integers(0, 9, 12).astype(float)
+    times = draws(12, 50)
+    repeated = [np.repeat(np.arange(12), row.astype(int)) for row in times]
+    assert spearman(x, y, times) == pytest.approx([spearmanr(x[i], y[i]).statistic for i in repeated])
+    assert kendall(x, y, times) == pytest.approx([kendalltau(x[i], y[i]).statistic for i in repeated])
 
 
 def test_the_best_mixture_is_the_one_that_was_planted():
     a, u = RNG.normal(size=60), RNG.normal(size=60) * 5
     accuracy = -(0.3 * a / a.std() + 0.7 * u / u.std())
-    best = correlations.best_mixture(accuracy, a, u)
-    assert correlations.MIXTURES[best] == pytest.approx(0.3)
-    assert correlations.spearman(accuracy, correlations.mixtures(a, u)[best]) == pytest.approx(-1)
-    assert correlations.MIXTURES[correlations.best_mixture(-a, a, u)] == 1
-    assert correlations.MIXTURES[correlations.best_mixture(-u, a, u)] == 0
+    mixed = cross_fitted(accuracy, a, u)
+    assert mixed.high < -0.95 and (mixed.estimate, mixed.low) == pytest.approx((-1, -1), abs=0.01)
+    assert len(mixed.weights) == 2 * 20 and np.median(mixed.weights) == pytest.approx(0.3)
+    for accuracy, weight in ((-a, 1), (-u, 0)):
+        assert np.abs(cross_fitted(accuracy, a, u).weights - weight).max() <= 0.05
+
+
+def test_the_mixtures_estimate_is_the_mean_over_halves_that_did_not_choose():
+    """A slow loop with scipy, on the same splits."""
+    accuracy, a, u = RNG.normal(size=(3, 13))
+    rng, estimates = np.random.default_rng(0), []
+    for _ in range(3):
+        order = rng.permutation(13)
+        for chooser, tester in ((order[:6], order[6:]), (order[6:], order[:6])):
+            mixed = mixtures(a, u)
+            chosen = min(mixed, key=lambda values, of=chooser: round(spearmanr(values[of], accuracy[of]).statistic, 9))
+            estimates.append(spearmanr(chosen[tester], accuracy[tester]).statistic)
+    assert cross_fitted(accuracy, a, u, splits=3).estimate == pytest.approx(np.mean(estimates))
+
+
+@pytest.mark.parametrize(("accuracy", "alignment"), [(1.0, None), (None, 1.0)])
+def test_a_mixture_of_constant_values_is_no_error(accuracy, alignment):
+    values = RNG.normal(size=(3, 12))
+    y = values[0] if accuracy is None else np.full(12, accuracy)
+    mixed = cross_fitted(y, values[1] if alignment is None else np.full(12, alignment), values[2])
+    assert np.isnan(mixed.estimate) if accuracy else mixed.low <= mixed.estimate <= mixed.high
 
 
 def test_an_interval_holds_what_it_should_and_is_the_same_twice():
     x = RNG.normal(size=100)
     y = x + RNG.normal(size=100)
-    interval = correlations.interval(correlations.spearman, x, y)
-    assert interval == correlations.interval(correlations.spearman, x, y)
+    interval = correlations.interval(spearman, x, y)
+    assert interval == correlations.interval(spearman, x, y)
     assert interval[1] < interval[0] < interval[2] and interval[1] > 0 and interval[2] - interval[1] < 0.4
-    lost = correlations.interval(correlations.spearman, RNG.normal(size=40), RNG.normal(size=40))
+    lost = correlations.interval(spearman, RNG.normal(size=40), RNG.normal(size=40))
     assert lost[1] < 0 < lost[2]
+
+
+def simulated_study(settings: int, seeds: int, effect: float, rng: np.random.Generator) -> list[np.ndarray]:
+    """Accuracy, alignment and uniformity of a study, a value a setting; ``effect``: correlation with their sum."""
+    alignment = rng.normal(size=settings)
+    uniformity = -0.8 * alignment + 0.6 * rng.normal(size=settings)
+    accuracy = -effect * (alignment + uniformity) / np.sqrt(0.4) + np.sqrt(1 - effect**2) * rng.normal(size=settings)
+    columns = {"T_acc": accuracy, "alignment": alignment, "uniformity": uniformity}
+    encoders = pd.DataFrame(columns).loc[np.repeat(np.arange(settings), seeds)] + 0.3 * rng.normal(
+        size=(settings * seeds, 3)
+    )
+    encoders["setting"] = np.repeat([f"s{i}" for i in range(settings)], seeds)
+    return list(correlations.by_setting(encoders.sample(frac=1, random_state=0), list(columns)).to_numpy().T)
+
+
+def share_without_zero(studies: int, settings: int, seeds: int, effect: float = 0.0) -> float:
+    rng = np.random.default_rng(settings + seeds)
+    drawn = [cross_fitted(*simulated_study(settings, seeds, effect, rng), 4, 199, 40) for _ in range(studies)]
+    return float(np.mean([mixed.low > 0 or mixed.high < 0 for mixed in drawn]))
+
+
+# On noise, the number of n studies whose interval excludes 0 is binomial (n, 0.05): the standard deviation of its share
+# is sqrt(0.05 * 0.95 / n).
+
+
+@pytest.mark.parametrize(("settings", "seeds"), [(16, 3), (54, 2), (84, 1)])
+def test_the_interval_of_the_mixture_excludes_zero_on_noise_no_more_often_than_it_says(settings, seeds):
+    assert share_without_zero(60, settings, seeds) <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("settings", "seeds"), [(16, 3), (36, 3), (54, 2), (84, 1)])
+def test_the_interval_of_the_mixture_excludes_zero_in_5_percent_of_1000_studies_of_noise(settings, seeds):
+    tolerance = 2.58 * np.sqrt(0.05 * 0.95 / 1000)  # 0.018: 99 % of such tests
+    assert share_without_zero(1000, settings, seeds) == pytest.approx(0.05, abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds", "effect", "least"), [(16, 3, 0.9, 0.75), (54, 2, 0.6, 0.8), (84, 1, 0.6, 0.9)]
+)
+def test_a_mixture_that_explains_accuracy_is_seen(settings, seeds, effect, least):
+    assert share_without_zero(40, settings, seeds, effect) >= least
+
+
+def test_repeats_of_a_setting_are_one_value(tmp_path):
+    """Ten repeats of one setting neither move a correlation nor narrow its interval."""
+    x, y, z = RNG.normal(size=(3, 12))
+    setting = [f"s{i}" for i in range(12)]
+    once = table(T_acc=x, alignment=y, uniformity=z, setting=setting)
+    again = pd.concat([once, once[:1].loc[[0] * 10]])
+    rows = [correlations.correlations(frame, ["T"], tmp_path)[0][0].lines for frame in (once, again)]
+    assert [[*row[:3], *row[4:]] for row in rows[0]] == [[*row[:3], *row[4:]] for row in rows[1]]
+    assert [row[2:4] for row in rows[1]] == 3 * [["12", "22"]]
 
 
 def test_holms_correction_on_a_known_example():
@@ -258,7 +342,7 @@ def test_diverged_and_reference_rows_are_told_and_left_out(tmp_path):
     frame.loc[11, "reference"] = True
     text = statements(frame, tmp_path)
     assert "11 encoders: 10 ok, 1 diverged." in text and "e3 diverged: the loss is nan." in text
-    assert "T accuracy and the alignment loss, 10 encoders (all): Spearman +1.00" in text
+    assert "T accuracy and the alignment loss, 10 settings of 10 encoders (all): Spearman +1.00" in text
 
 
 # ---- a small study, end to end

@@ -51,21 +51,3 @@ def _progress(table: pd.DataFrame) -> tuple[list[Table], list[str]]:
     sentences += [f"{row['name']} {row['status']}: {row['reason']}." for _, row in lost.head(SHOWN).iterrows()]
     sentences += [f"{len(lost) - SHOWN} more did not end well; the table tells why."] if len(lost) > SHOWN else []
     return [], sentences
-
-
-# ---- the best of each family (the paper's table 4)
-
-
-# ---- does geometry explain accuracy?
-
-
-# ---- seeds
-
-
-# ---- weights of alignment and uniformity
-
-
-# ---- temperature (Wang & Liu 2021)
-
-
-# ---- the circle (Wang & Isola 2020, figures 3 and 4)
