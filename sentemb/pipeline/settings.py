@@ -23,8 +23,8 @@ class DataSettings:
     corpus: str | None = setting(
         "sample",
         "sample; a folder of .txt books; a book, or a file with a sentence a line (also .gz, .zst, .xz); a .parquet, "
-        ".jsonl, .csv or .tsv file (table:path=,column=); hub:name=,streaming=; bookcorpus:boundaries=; labelled:path=FILE; "
-        "several as 'A + B*0.5', with how often their pairs are seen in an epoch",
+        ".jsonl, .csv or .tsv file (table:path=,column=); hub:name=,streaming=; bookcorpus:boundaries=; "
+        "labelled:path=FILE; several as 'A + B*0.5', with how often their pairs are seen in an epoch",
     )
     clean: str = setting(
         "none",
