@@ -252,7 +252,8 @@ def table(path: PathText, layout: RowLayout = RowLayout(), language: str = DEFAU
 
     def parts() -> list[Reader]:
         with complaining(file):
-            check_columns(stream(file, layout.column, layout.document), str(file), layout)
+            data = stream(file, layout.column, layout.document)
+            check_columns(data, str(file), layout, f"table:path={quoted(str(file))}")
         return [partial(file_rows, file, layout, language)]
 
     options = (layout.column, layout.document, _cuts(layout.boundaries), _splits(layout, language))
@@ -301,7 +302,8 @@ def hub(
     if rows < 0:
         raise ValueError(f"rows must be at least 0, got {rows}")
     data = load_data(name, progress, config, split, streaming)
-    check_columns(data, name, layout)
+    more = f",config={quoted(config)}" * bool(config) + f",split={split}" * (split != "train")
+    check_columns(data, name, layout, f"hub:name={quoted(name)}{more}{',streaming=true' * streaming}")
     options = (layout.column, layout.document, _cuts(layout.boundaries), str(rows), _splits(layout, language))
     reader = partial(hub_rows, data, name, layout, language, rows)
     key = key_of("hub", identity_of(data, name, config, split), *options)

@@ -284,23 +284,23 @@ def test_a_run_of_version_01_goes_on_and_is_scored_with_the_documents_it_was_not
     chosen = {"encoder": STATIC, **LITTLE}
     run = sentemb.train("t.txt", out="new", **chosen)
     assert run.pairs.documents == 5 and "held out: 35 neighbouring pairs from 5 held-out" in capsys.readouterr().out
-    whole = sentemb.train(replace(corpus, least_held_out=1), out="whole", **chosen)
-    assert whole.pairs.documents == 2 and steady(Path("whole")) != steady(Path("new"))
-    for name in ("whole", "new"):
+    old = sentemb.train(replace(corpus, least_held_out=1), out="old", **chosen)
+    assert old.pairs.documents == 2 and steady(Path("old")) != steady(Path("new"))
+    for name in ("old", "new"):
         config = json.loads(Path(name, "config.json").read_text())
-        assert config["corpus"].pop("least_held_out") == {"whole": 1, "new": 5}[name]
-        if name == "whole":  # as version 0.1 wrote it
+        assert config["corpus"].pop("least_held_out") == {"old": 1, "new": 5}[name]
+        if name == "old":  # as version 0.1 wrote it
             config["settings"]["corpus"] = str(tmp_path / "t.txt")
             Path(name, "config.json").write_text(json.dumps(config))
-    before = steady(Path("whole"))
-    shutil.rmtree("whole/model")
-    shutil.rmtree("whole/checkpoints/step-6")
-    resumed = sentemb.train(out="whole", resume=True)
-    assert resumed.pairs == whole.pairs and steady(Path("whole")) == before
-    for name, trained in (("whole", whole), ("new", run)):
+    before = steady(Path("old"))
+    shutil.rmtree("old/model")
+    shutil.rmtree("old/checkpoints/step-6")
+    resumed = sentemb.train(out="old", resume=True)
+    assert resumed.pairs == old.pairs and steady(Path("old")) == before
+    for name, trained in (("old", old), ("new", run)):
         assert pairs_for(None, name, []) == pairs_for("t.txt", f"{name}/model", []) == trained.pairs
     Path("other.txt").write_text(Path("t.txt").read_text() + "\n\na\nb")
-    assert pairs_for("other.txt", "whole", []).documents == 5  # of a corpus that it was not trained on
+    assert pairs_for("other.txt", "old", []).documents == 5  # of a corpus that it was not trained on
 
 
 @pytest.mark.parametrize(

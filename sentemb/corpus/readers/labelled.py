@@ -1,13 +1,16 @@
 """Labelled data sets (anchor, positive, hard negatives) from files or the hub, read by the `datasets` library."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sentemb.corpus.readers.hub import load_data
+from sentemb.corpus.readers.tables import TEXT
 from sentemb.corpus.sentences import clean
 from sentemb.errors import InputError
+from sentemb.registry import quoted
 from sentemb.storage import key_of
 
 NEGATIVES = ("negative", "hard_neg")  # how columns of hard negatives begin
@@ -26,7 +29,10 @@ def labelled_data_set(
 ) -> tuple[str, str, Callable[[], Iterator[str | None]]]:
     """As :func:`labelled_rows`, of a data set that is loaded; ``path`` names it."""
     if label and label not in data.features:
-        raise InputError(f"data set {path!r} has no column {label!r}; its columns: {_listed(_kinds(data))}")
+        raise InputError(
+            f"data set {path!r} has no column {label!r}; its columns: {_listed(_kinds(data))}; "
+            "give one of them as label="
+        )
     texts = data.remove_columns(label) if label else data
     columns = [*_columns(texts, path, anchor, positive, negatives), *([label] if label else [])]
     # the fingerprint of a loaded data set follows its files and split
@@ -39,13 +45,16 @@ def labelled_data_set(
 def _columns(data: Any, path: str, anchor: str, positive: str, negatives: str) -> list[str]:
     """The columns to read: anchor, positive, then hard negatives."""
     kinds = _kinds(data)
-    texts = [key for key, kind in kinds.items() if kind in ("string", "large_string")]
+    texts = [key for key, kind in kinds.items() if kind in TEXT]
     for key in data.features:
         if key.startswith(NEGATIVES) and key not in texts and negatives != "none":
             raise InputError(f"column {key!r} of {path!r} is {kinds[key]}, not text; give each negative a column")
     named = "anchor" in texts and "positive" in texts
     if len(texts) < 2 and not (anchor and positive):
-        raise InputError(f"data set {path!r} needs two columns of text, anchor and positive; it has {_listed(kinds)}")
+        raise InputError(
+            f"data set {path!r} needs two columns of text, anchor and positive; it has {_listed(kinds)}; "
+            + _to_type(path, texts)
+        )
     chosen = [anchor or ("anchor" if named else texts[0]), positive or ("positive" if named else texts[1])]
     if negatives == "none":
         further = []
@@ -57,10 +66,23 @@ def _columns(data: Any, path: str, anchor: str, positive: str, negatives: str) -
             further = texts[2:]
     for column in (*chosen, *further):
         if column not in texts:
-            raise InputError(f"data set {path!r} has no text column {column!r}; its columns: {_listed(kinds)}")
+            raise InputError(
+                f"data set {path!r} has no text column {column!r}; its columns: {_listed(kinds)}; "
+                + _to_type(path, texts)
+            )
     if len({*chosen, *further}) < len(chosen) + len(further):
         raise InputError(f"anchor, positive and negatives of {path!r} must be different columns")
     return [*chosen, *further]
+
+
+def _to_type(path: str, texts: list[str]) -> str:
+    """What to do where a column is not there."""
+    if len(texts) >= 2:
+        spec = f"labelled:path={quoted(path)},anchor={quoted(texts[0])},positive={quoted(texts[1])}"
+        return f"name those to read: --corpus {shlex.quote(spec)}"
+    if texts and Path(path).expanduser().is_file():
+        return f"plain sentences are --corpus {shlex.quote(f'table:path={quoted(path)},column={quoted(texts[0])}')}"
+    return "give data with two columns of text"
 
 
 def _kinds(data: Any) -> dict[str, str]:

@@ -90,7 +90,7 @@ def _blocks(path: Path) -> Iterator[str]:
         with reading(path) as text:
             held = text.read(UNPACKED)
         starts = _starts(len(held))
-        yield from (_whole_lines(held[start : start + BLOCK], start > 0) for start in starts)
+        yield from (_complete_lines(held[start : start + BLOCK], start > 0) for start in starts)
         return
     with path.open("rb") as file:
         for start in _starts(size):
@@ -99,7 +99,7 @@ def _blocks(path: Path) -> Iterator[str]:
             text_block = raw.decode("utf-8-sig", "replace")
             if text_block.count("\ufffd") > 2:  # (a block may cut a character at either end)
                 text_block = raw.decode("cp1252", "replace")
-            yield _whole_lines(text_block.replace("\r\n", "\n").replace("\r", "\n"), start > 0)
+            yield _complete_lines(text_block.replace("\r\n", "\n").replace("\r", "\n"), start > 0)
 
 
 def _starts(size: int) -> list[int]:
@@ -108,7 +108,7 @@ def _starts(size: int) -> list[int]:
     return [int(start) for start in np.linspace(0, size - BLOCK, BLOCKS)]
 
 
-def _whole_lines(block: str, begun: bool) -> str:
+def _complete_lines(block: str, begun: bool) -> str:
     """A block without the piece of a line at its beginning, unless that is all of it."""
     _, line_end, rest = block.partition("\n")
     return rest if begun and line_end and rest.strip() else block

@@ -1,8 +1,9 @@
 """Tables (.parquet, .jsonl, .csv, .tsv) as sentences of a column, with ``None`` after each document."""
 
 import logging
+import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,11 +11,14 @@ from typing import Any, ClassVar
 from sentemb.corpus.books import paragraphs
 from sentemb.corpus.multilingual import split_text
 from sentemb.corpus.readers.boundaries import cut
+from sentemb.corpus.readers.csv_format import csv_options
 from sentemb.corpus.sentences import clean
 from sentemb.corpus.text_source import Skip
 from sentemb.errors import InputError
+from sentemb.registry import quoted
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+TEXT = ("string", "large_string")  # what `datasets` calls columns of text
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,7 @@ def stream(path: Path, *columns: str) -> Any:
 
 def options_of_format(path: Path) -> dict[str, Any]:
     """What ``datasets.load_dataset`` must be told of a file of FORMATS beside its kind."""
-    options: dict[str, Any] = {}
-    if FORMATS[path.suffix.lower()] == "csv":
-        options["keep_default_na"] = False  # "None" and "NA" are words
-    if path.suffix.lower() == ".tsv":
-        options["sep"] = "\t"
-    return options
+    return csv_options(path) if FORMATS[path.suffix.lower()] == "csv" else {}
 
 
 def in_short(error: BaseException) -> str:
@@ -126,17 +125,38 @@ def in_short(error: BaseException) -> str:
     return (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def check_columns(data: Any, name: str, layout: RowLayout) -> None:
-    """InputError if a data set lacks a column of text."""
+def check_columns(data: Any, name: str, layout: RowLayout, spec: str) -> None:
+    """InputError, with what to type instead, if a data set lacks a column of text.
+
+    Args:
+        spec: of the data set, without options: ``table:path=FILE``.
+    """
     if data.features is not None:
         kinds = {key: str(getattr(kind, "dtype", kind)) for key, kind in data.features.items()}
     else:  # of a stream that is not typed: by its first rows
         kinds = {key: _kind(values) for key, values in next(data.iter(1000), {}).items()}
-    listed = ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
-    if kinds.get(layout.column) not in ("string", "large_string"):
-        raise InputError(f"data set {name!r} has no text column {layout.column!r}; its columns: {listed or 'none'}")
+    listed = ", ".join(f"{key} ({kind})" for key, kind in kinds.items()) or "none"
+    texts = [key for key, kind in kinds.items() if kind in TEXT]
+    if layout.column not in texts:
+        raise InputError(
+            f"data set {name!r} has no text column {layout.column!r}; its columns: {listed}; "
+            + _column_to_type(spec, texts, data)
+        )
     if layout.document and layout.document not in kinds:
-        raise InputError(f"data set {name!r} has no column {layout.document!r}; its columns: {listed}")
+        raise InputError(
+            f"data set {name!r} has no column {layout.document!r}; its columns: {listed}; give one of them as document="
+        )
+
+
+def _column_to_type(spec: str, texts: list[str], data: Any) -> str:
+    """What to do where the column is not there: the one with the longest texts is the likeliest."""
+    if not texts:
+        return "give data with a column of text"
+    first_rows: dict[str, list[Any]] = {}
+    with suppress(Exception):  # of the network, of files: then the first column will do
+        first_rows = next(data.iter(1000), {})
+    likeliest = max(texts, key=lambda key: sum(len(str(value or "")) for value in first_rows.get(key, [])))
+    return f"give another column: --corpus {shlex.quote(f'{spec},column={quoted(likeliest)}')}"
 
 
 def _kind(values: list[Any]) -> str:
