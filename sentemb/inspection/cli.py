@@ -74,8 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_language(options.language)
         if options.page:
             refuse_foreign_page(options.page)
-        from sentemb.inspection.inspector import inspect  # torch and the rest, seconds
+        from sentemb.encoders import ENCODERS  # torch and the rest, seconds
+        from sentemb.inspection.inspector import inspect
+        from sentemb.registry import check
 
+        for encoder in options.encoder or ():  # also where none is timed
+            check(ENCODERS, encoder, "encoder", ("texts", "max_length"))
         sections = []
         for section in inspect(
             options.corpus, options.tokenizer, options.max_length, options.clean,
