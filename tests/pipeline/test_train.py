@@ -284,8 +284,8 @@ def test_a_run_of_version_01_goes_on_and_is_scored_with_the_documents_it_was_not
     chosen = {"encoder": STATIC, **LITTLE}
     run = sentemb.train("t.txt", out="new", **chosen)
     assert run.pairs.documents == 5 and "held out: 35 neighbouring pairs from 5 held-out" in capsys.readouterr().out
-    whole = sentemb.train(replace(corpus, least_held_out=1), out="whole", **chosen)
-    assert whole.pairs.documents == 2 and steady(Path("whole")) != steady(Path("new"))
+    earlier = sentemb.train(replace(corpus, least_held_out=1), out="whole", **chosen)
+    assert earlier.pairs.documents == 2 and steady(Path("whole")) != steady(Path("new"))
     for name in ("whole", "new"):
         config = json.loads(Path(name, "config.json").read_text())
         assert config["corpus"].pop("least_held_out") == {"whole": 1, "new": 5}[name]
@@ -296,8 +296,8 @@ def test_a_run_of_version_01_goes_on_and_is_scored_with_the_documents_it_was_not
     shutil.rmtree("whole/model")
     shutil.rmtree("whole/checkpoints/step-6")
     resumed = sentemb.train(out="whole", resume=True)
-    assert resumed.pairs == whole.pairs and steady(Path("whole")) == before
-    for name, trained in (("whole", whole), ("new", run)):
+    assert resumed.pairs == earlier.pairs and steady(Path("whole")) == before
+    for name, trained in (("whole", earlier), ("new", run)):
         assert pairs_for(None, name, []) == pairs_for("t.txt", f"{name}/model", []) == trained.pairs
     Path("other.txt").write_text(Path("t.txt").read_text() + "\n\na\nb")
     assert pairs_for("other.txt", "whole", []).documents == 5  # of a corpus that it was not trained on
