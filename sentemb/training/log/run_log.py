@@ -98,9 +98,15 @@ class RunLog:
             self.bar.set_description_str("training", refresh=False)
 
     def say(self, text: str) -> None:
-        """Print a line to stderr, above the bar."""
-        if self.accelerator.is_main_process:
+        """Print a line to stderr, above the bar; in a file the bar's states before it stay, too."""
+        if not self.accelerator.is_main_process:
+            return
+        if sys.stderr.isatty():
             self.bar.write(text, file=self.screen)
+        else:
+            before = "" if self.screen.at_line_start else "\n"
+            self.screen.write(f"{before}{text}\n")
+            self.screen.flush()
 
     def warn(self, warning: str | None) -> None:
         """Print a warning to stderr now, and write it into the next record."""
