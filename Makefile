@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install  ## train on the built-in sample, score, write a page
-	$(BIN)/accelerate launch --config_file accelerate_config.yaml recipes/train_bookcorpus.py
+	$(BIN)/python recipes/train_bookcorpus.py
 
 test: install  ## every test that is not slow, on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"

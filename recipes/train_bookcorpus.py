@@ -1,9 +1,9 @@
 """Train a sentence encoder on neighbouring sentences of books, score it, and write a page to look at.
 
-    accelerate launch recipes/train_bookcorpus.py                                    # the built-in sample, minutes
-    accelerate launch recipes/train_bookcorpus.py --corpus BOOKS --out runs/first \\
+    python recipes/train_bookcorpus.py                                    # the built-in sample, minutes
+    python recipes/train_bookcorpus.py --corpus BOOKS --out runs/first \\
         --encoder rnn:hidden=256 --objective infonce:temperature=0.05                # a folder of raw books
-    accelerate launch recipes/train_bookcorpus.py --corpus BOOKS --init minilm \\
+    python recipes/train_bookcorpus.py --corpus BOOKS --init minilm \\
         --lr 2e-5 --batch-size 128                                                   # adapt a finished model
     torchrun --nproc_per_node 2 recipes/train_bookcorpus.py                          # two processes, global negatives
 

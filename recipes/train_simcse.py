@@ -1,9 +1,9 @@
 """Train a transformer on single sentences: each one twice, its dropout the only noise (unsupervised SimCSE).
 
-    accelerate launch recipes/train_simcse.py --max-steps 100                        # MiniLM, the built-in sample
-    accelerate launch recipes/train_simcse.py --corpus BOOKS --init minilm           # a finished model, your text
-    accelerate launch recipes/train_simcse.py --corpus FILE --preset simcse-bert-base    # the paper's row
-    accelerate launch recipes/train_simcse.py --corpus BOOKS --pairs augment:how=delete,rate=0
+    python recipes/train_simcse.py --max-steps 100                        # MiniLM, the built-in sample
+    python recipes/train_simcse.py --corpus BOOKS --init minilm           # a finished model, your text
+    python recipes/train_simcse.py --corpus FILE --preset simcse-bert-base    # the paper's row
+    python recipes/train_simcse.py --corpus BOOKS --pairs augment:how=delete,rate=0
 
 Writes OUT/config.json before step 1, OUT/log.jsonl from step 0 (with STS-B dev, and alignment and uniformity on it,
 where its data is), OUT/best and OUT/last (models), then OUT/model, OUT/scores.json and OUT/report.html. A run is never

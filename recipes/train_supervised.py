@@ -1,9 +1,9 @@
 """Train on labelled rows (anchor, positive and any hard negatives) of a file or a hub data set.
 
-    accelerate launch recipes/train_supervised.py --corpus nli.csv                   # sent0,sent1,hard_neg
-    accelerate launch recipes/train_supervised.py --corpus labelled:path=qa.jsonl,anchor=question,positive=answer
-    accelerate launch recipes/train_supervised.py --corpus nli.csv --preset simcse-sup-bert-base
-    accelerate launch recipes/train_supervised.py --corpus qa.jsonl --preset dpr-bert-base
+    python recipes/train_supervised.py --corpus nli.csv                   # sent0,sent1,hard_neg
+    python recipes/train_supervised.py --corpus labelled:path=qa.jsonl,anchor=question,positive=answer
+    python recipes/train_supervised.py --corpus nli.csv --preset simcse-sup-bert-base
+    python recipes/train_supervised.py --corpus qa.jsonl --preset dpr-bert-base
 
 A row's hard negatives are negatives of every anchor of the batch. The last tenth of the rows is held out. Writes what
 the other recipes write: OUT/config.json, log.jsonl, best/, last/, model/, scores.json, report.html. A run is never

@@ -69,6 +69,12 @@ class TrainingSettings:
         """Whether the model is scored after update ``step`` of ``steps``."""
         return step == steps or (self.eval_every > 0 and step % self.eval_every == 0)
 
+    def evaluations(self, step: int, steps: int) -> int:
+        """How often the model is scored after update ``step``, up to update ``steps``, the last one."""
+        if step >= steps:
+            return 0
+        return 1 + ((steps - 1) // self.eval_every - step // self.eval_every if self.eval_every else 0)
+
     def saves_at(self, step: int, steps: int) -> bool:
         """Whether a checkpoint is written after update ``step`` of ``steps``."""
         return self.save_every > 0 and (step == steps or step % self.save_every == 0)

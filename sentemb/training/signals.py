@@ -95,9 +95,11 @@ class TolerantStream:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.at_line_start = True  # as far as what was written here says
 
     def write(self, text: str) -> int:
         """As the stream's; what cannot be written is lost."""
+        self.at_line_start = text.endswith("\n") if text else self.at_line_start
         with contextlib.suppress(OSError, ValueError):
             return self._stream.write(text)
         return len(text)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,6 +276,25 @@ def test_a_resumed_run_wants_the_same_objects():
     assert resumed().step == 6
     longer = sentemb.train(TEXTS, encoder=STATIC, objective=Squared(3.0), out="run", resume=True, max_steps=8)
     assert longer.complete and longer.step == 8
+
+
+def test_evaluations_show_themselves_and_the_bar_leaves_their_time_out(capsys):
+    def slow(model: SentenceTransformer) -> float:
+        time.sleep(1.2)
+        return 0.25
+
+    start = time.perf_counter()
+    run = sentemb.train(TEXTS, encoder=STATIC, dev=slow, **LITTLE | {"max_steps": 4, "eval_every": 2, "save_every": 0})
+    spent, shown = time.perf_counter() - start, capsys.readouterr().err
+    scored = r"slow 0\.2500, MRR 0\.\d{4}, alignment \d\.\d{4}, uniformity -\d\.\d{4} \(\d+\.\d s\)"
+    lines = re.findall(r"^\r?(step \d+: .*|each evaluation .*)$", shown.replace("\r", "\n"), re.MULTILINE)
+    assert lines[0] == "step 0: scoring the model for the first time"
+    assert re.fullmatch(r"each evaluation takes about \d+\.\d s, 2 more: \d+\.\d s; .*", lines.pop(2))
+    for step, line in zip((0, 2, 4), lines[1:], strict=True):
+        assert re.fullmatch(f"step {step}: {scored}", line)
+        assert f"MRR {run.log.loc[step, 'retrieval_mrr']:.4f}" in line
+    minutes, seconds = re.findall(r"4/4 \[(\d+):(\d+)<", shown)[-1]
+    assert 60 * int(minutes) + int(seconds) < spent - 3 * 1.2 + 1  # (shown in seconds)
 
 
 def test_a_run_of_version_01_goes_on_and_is_scored_with_the_documents_it_was_not_trained_on(tmp_path, capsys):

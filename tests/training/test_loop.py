@@ -331,6 +331,15 @@ def test_steps_and_learning_rate():
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
 
 
+def test_evaluations_to_come_are_those_that_come():
+    for every in (0, 1, 3, 4, 50):
+        settings = TrainingSettings(eval_every=every)
+        for steps in (1, 8, 9):
+            for step in range(steps + 1):
+                to_come = sum(settings.evaluates_at(later, steps) for later in range(step + 1, steps + 1))
+                assert settings.evaluations(step, steps) == to_come
+
+
 def test_warmup_below_1_is_a_share_of_the_run():
     for share, steps, updates in [(0.1, 60, 6), (0.4, 10, 4), (0.1, 4, 0), (0, 10, 0), (0.999, 10, 10)]:
         assert TrainingSettings(warmup=share).warmup_updates(steps) == updates

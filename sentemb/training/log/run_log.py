@@ -80,16 +80,39 @@ class RunLog:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Scoring and saving: pairs per second leave their time out."""
+        """Scoring and saving: pairs per second, and the bar's rate and time left, leave their time out."""
         before = time.perf_counter()
         yield
-        self.window_start += time.perf_counter() - before
+        seconds = time.perf_counter() - before
+        self.window_start += seconds
+        if not self.bar.disable:
+            self.bar.start_t += seconds
+            self.bar.last_print_t += seconds
+
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """As :meth:`paused`, and the bar says what is done."""
+        with self.paused():
+            self.bar.set_description_str("scoring", refresh=sys.stderr.isatty())
+            yield
+            self.bar.set_description_str("training", refresh=False)
+
+    def say(self, text: str) -> None:
+        """Print a line to stderr, above the bar; in a file the bar's states before it stay, too."""
+        if not self.accelerator.is_main_process:
+            return
+        if sys.stderr.isatty():
+            self.bar.write(text, file=self.screen)
+        else:
+            before = "" if self.screen.at_line_start else "\n"
+            self.screen.write(f"{before}{text}\n")
+            self.screen.flush()
 
     def warn(self, warning: str | None) -> None:
         """Print a warning to stderr now, and write it into the next record."""
         if warning and self.accelerator.is_main_process:
             self.warnings.append(warning)
-            self.bar.write(f"warning: {warning}", file=self.screen)
+            self.say(f"warning: {warning}")
 
     def record_start(self, update: Update, batch: Batch, conditions: Mapping[str, Any]) -> None:
         """The record of step 0: the first batch, seen by the model before its first update."""
