@@ -11,7 +11,7 @@ from sentemb.languages import LANGUAGES
 
 SAMPLE, LONGEST_TEXT = 1_000, 500  # sentences looked at; characters of each
 LETTERS, WORDS = 100, 50  # without so many letters, or words, nothing is said
-RARE, OFTEN, TIMES = 0.1, 0.05, 4  # share of a second script; of a language's words, and against the chosen one's
+RARE, OFTEN, TIMES = 0.1, 0.03, 2  # share of a second script; of a language's words, and against the chosen one's
 
 SCRIPTS = {
     "latin": "A-Za-zÀ-ÖØ-öø-ɏ",
@@ -29,7 +29,7 @@ _SCRIPTS = {name: re.compile(f"[{letters}]") for name, letters in SCRIPTS.items(
 STOP_WORDS = {
     "de": "der und nicht ist ich mit auf sich dem wie auch ein",
     "en": "the and that with his you this which they from would not",
-    "es": "el los las y pero su muy más sus había ella hasta",
+    "es": "los las y pero su muy más sus cuando había también hasta",
     "fr": "les et est dans une qui pas vous avec nous pour cette",
     "it": "il che di gli della sono nel anche più dei alla questo",
     "nl": "het een van niet dat zijn ik voor maar ook hij naar",

@@ -4,8 +4,10 @@ The passages were written for these tests; a sentence a line, which joined is th
 """
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -218,6 +220,7 @@ def test_an_unknown_code_is_refused_with_the_nearest(code, near):
 def test_an_unknown_code_is_refused_before_anything_heavy_is_imported(tmp_path):
     code = """
 import sys
+from pathlib import Path
 from {module} import main
 try:
     main({arguments})
@@ -282,16 +285,13 @@ def test_a_language_is_in_no_key_where_nothing_is_split_and_in_none_of_english(t
 # ---- notes
 
 
-PLAIN = {
-    "en": "The boat lay on the sand and nobody would take it from the shore. This is what they said with his letter, "
-    "which you have not read. ",
-    "de": "Das Boot lag auf dem Sand und ich weiß nicht, wie es mit der Reise ist. Er setzte sich auch auf ein Fass. ",
-    "fr": "Nous avons vu les bateaux et une femme qui est dans la barque avec vous. Ce n'est pas pour cette maison. ",
-    "es": "El barco y las redes estaban sus dueños, pero ella había ido hasta los muelles. Su casa es muy fea y más. ",
-    "it": "Il ragazzo che sono andato a vedere è nel porto della città, anche dei pescatori. Questo è più di gli. ",
-    "nl": "Het schip van de visser is niet voor een man, maar ik denk dat hij ook naar het strand gaat. ",
-    "pt": "Não foi um barco que ele viu com uma rede ao lado; são os seus amigos e muito mais pela manhã. ",
-}
+ENGLISH = [
+    "The boat lay on the sand, and nobody took it out that morning.",
+    "He had promised his sister that they would sail with the tide.",
+    "Not a cloud was to be seen from the wall of the garden.",
+    "Which way does the wind blow, this evening or the next?",
+]
+PROSE = {code: CASES[code] for code in STOP_WORDS if code != "en"} | {"en": ENGLISH}
 
 
 def test_stop_words_of_one_language_are_no_stop_words_of_another():
@@ -299,10 +299,10 @@ def test_stop_words_of_one_language_are_no_stop_words_of_another():
     assert sorted(set(words)) == sorted(words) and all(len(text.split()) == 12 for text in STOP_WORDS.values())
 
 
-@pytest.mark.parametrize("code", PLAIN)
-@pytest.mark.parametrize("chosen", PLAIN)
+@pytest.mark.parametrize("code", PROSE)
+@pytest.mark.parametrize("chosen", PROSE)
 def test_words_of_another_language_are_noted_and_those_of_the_chosen_one_are_not(code, chosen):
-    noted = misfit([PLAIN[code]] * 10, chosen)
+    noted = misfit(PROSE[code] * 3, chosen)
     assert noted == (None if code == chosen else (f"{LANGUAGES[code].name} words", code))
 
 
@@ -318,20 +318,21 @@ def test_letters_of_another_script_are_noted(code, what, first):
         expected = None if (chosen, code) == ("ko", "zh") else what_it_is  # (hanja)
         assert (noted and (noted[0], noted[1].split()[0])) == expected
     assert misfit(CASES[code] * 5, code) is None
-    assert misfit([PLAIN["en"]] * 5, code) == ("Latin letters", "en")
-    assert misfit([PLAIN["de"]] * 5, code) == ("Latin letters", "de")
+    assert misfit(ENGLISH * 5, code) == ("Latin letters", "en")
+    assert misfit(CASES["de"] * 5, code) == ("Latin letters", "de")
 
 
 def test_a_text_with_some_words_of_another_language_gets_no_note():
-    assert misfit([PLAIN["en"]] * 4 + [PLAIN["fr"]], "en") is None
-    assert misfit([PLAIN["en"]] * 4 + CASES["ru"][:2], "en") is None
+    assert misfit(ENGLISH * 4 + CASES["fr"], "en") is None
+    assert misfit(ENGLISH * 4 + CASES["ru"], "en") is None
     assert misfit(["1 2 3", "--"] * 100, "en") is None
+    assert misfit(CASES["de"][:4], "en") is None  # too little to say anything
 
 
 def test_the_note_is_of_an_evenly_spread_sample_of_each_source(tmp_path):
-    for name, text in (("a", PLAIN["en"]), ("b", PLAIN["de"])):
+    for name, text in (("a", " ".join(ENGLISH)), ("b", " ".join(CASES["de"]))):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "x.txt").write_text("\n\n".join([text] * 1500), encoding="utf-8")
+        (tmp_path / name / "x.txt").write_text("\n\n".join([text] * 400), encoding="utf-8")
     corpus = open_corpus(f"{tmp_path / 'a'} + {tmp_path / 'b'}", progress=False)
     (note,) = corpus.notes
     assert note.startswith("folder b (1 book) is mostly in German words")
@@ -383,3 +384,18 @@ def test_train_takes_the_language_and_goes_on_in_it(tmp_path):
         sentemb.train(open_corpus([BOOK] * 3, False), language="de")
     with pytest.raises(sentemb.InputError, match="did you mean 'de', German"):
         sentemb.train([BOOK] * 3, language="german")
+
+
+def test_the_guide_lists_every_code_and_word():
+    page = (Path(__file__).parents[2] / "docs" / "corpora.md").read_text(encoding="utf-8")
+    table = page.partition("| codes |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1:3] for line in table.split("\n")[2:]]
+    codes = [code for row, _ in rows for code in re.findall(r"`(\w\w)`", row)]
+    assert sorted(codes) == sorted(LANGUAGES)
+    for row, rules in rows:
+        borrowed = {LANGUAGES[code].rules for code in re.findall(r"`(\w\w)`", row)} - {""}
+        assert all(LANGUAGES[code].name in rules for code in borrowed), row
+    checked = {code for row, rest in rows[:4] for code in re.findall(r"`(\w\w)`", row)}
+    assert checked == {"en", *CASES}
+    for code, words in STOP_WORDS.items():
+        assert f"| `{code}` | {words} |" in page
