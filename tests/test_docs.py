@@ -186,6 +186,11 @@ def test_the_examples_of_from_python_run(place):
     assert namespace["run"].step == 40 and namespace["result"].step == 20
 
 
+def test_the_example_of_corpora_prints_what_stands_below_it(place, capsys):
+    run_blocks("corpora.md")
+    assert f"```\n{capsys.readouterr().out}```\n" in PAGES["corpora.md"]
+
+
 def test_the_examples_of_the_quickstart_run(place, book_file):
     small = "static:embeddings=random,dim=5,vocabulary=270"
     arguments = ["--corpus", str(book_file), "--encoder", small, "--max-steps", "1", "--batch-size", "8", "--no-score"]

@@ -40,7 +40,7 @@ def test_the_inspecting_commands_run(place):
     assert len(argument_lines) == 3
     for arguments in argument_lines:
         main([*shlex.split(arguments), "--no-time"])
-    assert (place / "corpus.html").is_file()
+    assert (place / "runs" / "look" / "corpus.html").is_file()
 
 
 def test_the_readme_has_its_commands():

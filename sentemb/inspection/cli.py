@@ -1,7 +1,7 @@
-"""What is in a corpus, before you spend hours training on it: a report here, and a self-contained page.
+"""What is in a corpus, before you spend hours training on it: a report here and, with --out, a self-contained page.
 
     python -m sentemb.corpus books/                          # a folder of .txt books
-    python -m sentemb.corpus lines.txt --clean drop:duplicates=corpus --page lines.html
+    python -m sentemb.corpus lines.txt --clean drop:duplicates=corpus --out lines
     python -m sentemb.corpus bookcorpus --no-time --max-length 64
 
 It tells how much text there is and what was left out, how long sentences are and how many --max-length cuts, what is
@@ -60,8 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--time", action=argparse.BooleanOptionalAction, default=True, help="--no-time leaves the timing out")
     add("--seed", type=int, default=0, help="of the pairs shown and timed (default 0)")
-    add("--page", type=Path, default=Path("corpus.html"), metavar="FILE", help="the page (default corpus.html)")
-    add("--no-page", dest="page", action="store_const", const=None, help="write no page")
+    add("--out", type=Path, metavar="FOLDER", help="write the report into FOLDER/corpus.html, too (default: no file)")
     return made
 
 
@@ -72,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cast(Any, sys.stdout).reconfigure(errors="replace")
     try:
         check_language(options.language)
-        if options.page:
-            refuse_foreign_page(options.page)
+        if options.out:
+            refuse_foreign_page(options.out)
         from sentemb.encoders import ENCODERS  # torch and the rest, seconds
         from sentemb.inspection.inspector import inspect
         from sentemb.registry import check
@@ -87,9 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ):  # fmt: skip
             print(as_text(section), flush=True)
             sections.append(section)
-        if options.page:
-            write_corpus_page(options.page, sections)
-            print(f"page: {options.page}")
+        if options.out:
+            print(f"page: {write_corpus_page(options.out, sections)}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -111,5 +109,5 @@ def as_text(section: "Section") -> str:
     lines = [line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines]
     left = len(section.notes) - NOTES
     lines += [f"  note: {note}" for note in section.notes[:NOTES]]
-    lines += [f"  note: {left:,} more, all of them on the page"] if left > 0 else []
+    lines += [f"  note: {left:,} more; all of them are on the page that --out FOLDER writes"] if left > 0 else []
     return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines) + "\n"

@@ -8,11 +8,16 @@ from sentemb.errors import InputError
 from sentemb.inspection.text import Section
 from sentemb.storage import write_text
 
+PAGE = "corpus.html"
 MARK = '<meta name="generator" content="sentemb.corpus">'  # by which a page is known to be one of ours
 
 
-def write_corpus_page(page: Path, sections: Sequence["Section"]) -> None:
-    """Write the self-contained page whole or not at all; InputError if it cannot be written."""
+def write_corpus_page(folder: Path, sections: Sequence["Section"]) -> Path:
+    """Write the self-contained page into ``folder``, whole or not at all, and say where it is.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     from matplotlib import style
 
     from sentemb.report import LOOK, html_page
@@ -22,10 +27,13 @@ def write_corpus_page(page: Path, sections: Sequence["Section"]) -> None:
         body = "\n".join(map(_as_html, sections))
     name = safe(sections[0].title)
     content = html_page(name, f"<h1>What is in a corpus</h1>\n{body}", meta=MARK)
+    page = folder / PAGE
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         write_text(page, content)
     except OSError as error:
-        raise InputError(f"cannot write {page}: {error.strerror}; give another --page") from error
+        raise InputError(f"cannot write {page}: {error.strerror}; give another --out") from error
+    return page
 
 
 def _as_html(section: "Section") -> str:
@@ -50,16 +58,19 @@ def _as_html(section: "Section") -> str:
     return f"<section><h2>{safe(section.title)}</h2>\n" + "\n".join(parts) + "</section>"
 
 
-def refuse_foreign_page(page: Path) -> None:
-    """InputError if ``page`` cannot become a file, or is one that this command has not made."""
+def refuse_foreign_page(folder: Path) -> None:
+    """InputError if no page can be written into ``folder``, or one is there that this command has not made."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(f"--out {folder}: {existing} is no folder that can be written to; give another --out")
     try:
-        with page.open(encoding="utf-8", errors="replace") as file:
+        with (folder / PAGE).open(encoding="utf-8", errors="replace") as file:
             ours = MARK in file.read(200)
     except FileNotFoundError:
-        if page.parent.is_dir() and os.access(page.parent, os.W_OK):
-            return
-        raise InputError(f"--page {page}: its folder is not there or cannot be written to; make it first") from None
+        return
     except OSError as error:
-        raise InputError(f"--page {page} cannot be written ({error.strerror}); give another one") from None
+        raise InputError(
+            f"--out {folder}: its {PAGE} cannot be written ({error.strerror}); give another --out"
+        ) from None
     if not ours:
-        raise InputError(f"--page {page} is there and was not made by this command; give another one")
+        raise InputError(f"--out {folder}: its {PAGE} was not made by this command; give another --out")

@@ -32,7 +32,7 @@ def about(text: Text, tokenizer: str, alone: bool) -> Section:
         ("sentences", f"{count:,}"),
         ("tokens", f"{total:,}, {total / count:.1f} a sentence, cut to {text.max_length}"),
         ("characters", f"{written:,}, {written / count:.1f} a sentence"),
-        ("left out in preparing", f"{len(corpus.notes):,} notes" if corpus.notes else "nothing"),
+        ("notes on how it was read", f"{len(corpus.notes):,}" if corpus.notes else "none"),
     ]
     return Section(corpus.name, facts, notes=notes)
 
@@ -94,7 +94,7 @@ def common(tokens: Tokens, mask: NDArray[np.bool_], most: int = 20) -> tuple[int
 
 
 def copies(text: Text) -> Section:
-    """Sentences that were said before, and the most common ones."""
+    """Sentences that stand in the text before, and the most common of those that are there more than once."""
     filled = np.empty(len(text.tokens), dtype=bool)
     for part in slices_of(len(filled), AT_ONCE, "lengths"):
         filled[part] = text.tokens.lengths(part) > text.special
@@ -104,7 +104,7 @@ def copies(text: Text) -> Section:
         ("of one in the same document", share_of(int(within.sum()), len(filled))),
     ]
     counted = zip(best, text.corpus.sentences([row for _, row in best]), strict=True)
-    rows = [(f"{count:,}", sentence) for (count, _), sentence in counted]
+    rows = [(f"{count:,}", sentence) for (count, _), sentence in counted if count > 1]
     return Section(f"Copies (the same {text.max_length} first tokens)", facts, ("times", "most common sentence"), rows)
 
 

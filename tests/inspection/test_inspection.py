@@ -111,7 +111,8 @@ def test_copies_are_those_of_a_slow_count(corpus, documents, vocabulary, monkeyp
     section, counts = sections.copies(text), Counter(s for _, s in tokenized)
     assert number(section, "of an earlier sentence") == len(tokenized) - len(counts)
     assert number(section, "of one in the same document") == len(tokenized) - len(set(tokenized))
-    assert [int(row[0]) for row in section.rows] == sorted(counts.values(), reverse=True)[:20]
+    repeated = sorted((count for count in counts.values() if count > 1), reverse=True)
+    assert [int(row[0]) for row in section.rows] == repeated[:20] and repeated
     for times, sentence in section.rows:
         assert counts[" ".join(text.tokenizer.encode(sentence).tokens)] == int(times)
 
@@ -170,8 +171,8 @@ def test_one_large_document_is_warned_of(tmp_path, vocabulary, monkeypatch):
 
 
 def test_the_command_prints_and_writes_the_same_twice(corpus, vocabulary, tmp_path, capsys):
-    page = tmp_path / "page.html"
-    command = [corpus, "--tokenizer", vocabulary, "--no-time", "--page", str(page), "--clean", "drop"]
+    page = tmp_path / "new" / "report" / "corpus.html"
+    command = [corpus, "--tokenizer", vocabulary, "--no-time", "--out", str(page.parent), "--clean", "drop"]
     main(command)
     first, content = capsys.readouterr().out, page.read_bytes()
     main(command)
@@ -179,9 +180,23 @@ def test_the_command_prints_and_writes_the_same_twice(corpus, vocabulary, tmp_pa
     assert "fingerprint" in first and "most common sentence" in first and f"page: {page}" in first
 
 
+def test_without_a_folder_nothing_is_written(corpus, vocabulary, tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    main([corpus, "--tokenizer", vocabulary, "--no-time"])
+    assert "page:" not in capsys.readouterr().out and not list((tmp_path / "empty").iterdir())
+
+
+def test_no_sentence_is_listed_where_none_is_repeated(tmp_path, vocabulary):
+    path = tmp_path / "once.txt"
+    path.write_text("".join(f"the cat saw the {word}\n" for word in WORDS), encoding="utf-8")
+    section = sections.copies(opened(str(path), vocabulary, 40))
+    assert not section.rows and "most common" not in as_text(section)
+
+
 def test_the_page_shows_text_as_text_and_loads_nothing(corpus, vocabulary, tmp_path):
-    page = tmp_path / "page.html"
-    main([corpus, "--tokenizer", vocabulary, "--no-time", "--page", str(page)])
+    page = tmp_path / "corpus.html"
+    main([corpus, "--tokenizer", vocabulary, "--no-time", "--out", str(tmp_path)])
     text = page.read_text(encoding="utf-8")
     assert "<script" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "<svg" in text and "default-src &#x27;none&#x27;" not in text and "default-src 'none'" in text
@@ -197,13 +212,14 @@ def test_what_steers_a_terminal_is_taken_out():
 
 
 def test_a_page_that_is_not_ours_is_left_alone(corpus, tmp_path, capsys):
-    page = tmp_path / "page.html"
+    page = tmp_path / "corpus.html"
     page.write_text("mine")
-    for page_path in (page, tmp_path, tmp_path / "nowhere" / "page.html"):
+    (tmp_path / "taken" / "corpus.html").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "taken", page, page / "inside"):
         with pytest.raises(SystemExit, match="2"):
-            main([corpus, "--no-time", "--page", str(page_path)])
+            main([corpus, "--no-time", "--out", str(folder)])
         printed = capsys.readouterr()
-        assert printed.err.startswith("error: --page") and printed.err.count("\n") == 1 and not printed.out
+        assert printed.err.startswith("error: --out") and printed.err.count("\n") == 1 and not printed.out
     assert page.read_text() == "mine"
 
 
@@ -224,7 +240,7 @@ def test_what_cannot_be_used_is_told_in_a_sentence(arguments, corpus, tmp_path, 
     (tmp_path / "broken" / "tokenizer.json").write_text("{}")
     names = {"CORPUS": corpus, "FOLDER": str(tmp_path / "broken")}
     with pytest.raises(SystemExit, match="2"):
-        main([*(names.get(part, part) for part in arguments), "--no-time", "--no-page"])
+        main([*(names.get(part, part) for part in arguments), "--no-time"])
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(error) == 1
 
