@@ -44,7 +44,7 @@ class SentEvalEvaluator(SentenceEvaluator):
             raise InputError(f"folds must be at least 2 and batch_size 1, got {folds} and {batch_size}")
         folder = data_folder(Path(data) if data is not None else None)
         self.tasks = [read(task, folder) for task in choose_tasks(tasks, folder)]
-        self.settings = ScoringSettings(build(PROBES, probe, "probe", device="cpu"), folds)
+        self.settings = ScoringSettings(build(PROBES, probe, "probe", device="cpu"), folds, geometry_part="none")
         self.batch_size, self.name, self.write_csv = batch_size, name, write_csv
         names = [key for task in self.tasks for key in _metrics_of(task)]
         metric = names[0] if primary is None else choose("metric", primary, names)

@@ -60,7 +60,7 @@ def evaluate(
     chosen = [read(task, folder) for task in choose_tasks(names, folder)]
     encoder = model if isinstance(model, SentenceTransformer) else load(model)
     device = str(encoder.device)
-    settings = ScoringSettings(probe=build(PROBES, probe, "probe", device=device), folds=folds, device=device)
+    settings = ScoringSettings(build(PROBES, probe, "probe", device=device), folds, device=device, geometry_part="none")
     result, _ = measure(encoder, chosen, None, batch_size, progress, settings)
     for name, reason in result["failed"].items():
         raise InputError(f"{name}: {reason}")

@@ -117,15 +117,17 @@ def _measure(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     model = load(checkpoint, device=options.device)
     device = str(model.device)
+    cache = EmbeddingCache(options.cache, model) if options.cache else None
+    pairs = pairs_for(options.corpus, checkpoint, tasks)
+    json_wanted = "json" in (options.format, options.output_format)  # tables have neither dev scores nor both shapes
     settings = ScoringSettings(
         probe=build(PROBES, options.probe, "probe", device=device),
         folds=options.folds,
         device=device,
         positives=options.positives,
-        geometry_part=options.geometry_split,
+        geometry_part=options.geometry_split or ("all" if json_wanted or pairs is None else "none"),
+        dev=json_wanted,
     )
-    cache = EmbeddingCache(options.cache, model) if options.cache else None
-    pairs = pairs_for(options.corpus, checkpoint, tasks)
     result, right = measure(model, tasks, pairs, options.batch_size, True, settings, cache, failed)
     if cache:
         print(f"{checkpoint}: {result['encoded']:,} encoded, {result['reused']:,} from the cache", file=sys.stderr)

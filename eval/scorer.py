@@ -25,7 +25,7 @@ from sentemb.geometry import (
     uniformity,
     uniformity_optimum,
 )
-from sentemb.validation import CachedEncoder, DevScore, EmbeddingCache, HeldOutPairs, Sides, held_out_geometry, sides_of
+from sentemb.validation import CachedEncoder, DevScore, Embeddings, HeldOutPairs, Sides, held_out_geometry, sides_of
 
 Encode = Callable[[Sequence[str]], np.ndarray]  # n sentences to [n, d], all finite
 
@@ -39,7 +39,19 @@ class ScoringSettings:
     seed: int = SEED  # of the folds of MRPC and TREC and of the regressors
     device: str = "cpu"  # of the regressors
     positives: str = "gt4"  # pairs of STS-B that count as positive: scored above 4 (gt4), or at least 4 (ge4)
-    geometry_part: str = "all"  # of STS-B: all, train, dev, test
+    geometry_part: str = "all"  # of STS-B: all, train, dev, test, or none
+    dev: bool = True  # whether STS-B and SICK-R are scored on their dev part, too
+
+    def texts(self, data: Data) -> list[str]:
+        """The sentences that a task's score and geometry are of, repeats and all."""
+        if data.task.scheme != "similarity" or data.task.form == "sts":
+            return data.texts
+        wanted = {"test", *(["dev"] if self.dev else [])} | (self.geometry_parts(data) if _is_stsb(data) else set())
+        return [text for name, part in data.parts.items() if name in wanted for text in part.first + part.second]
+
+    def geometry_parts(self, data: Data) -> set[str]:
+        """The parts of STS-B that its alignment and uniformity are of."""
+        return {name for name in data.parts if self.geometry_part in ("all", name)}
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ def score(data: Data, encode: Encode, settings: ScoringSettings, similarity: Sim
     if data.task.probed:
         scored = _probed(data, encode, settings)
     elif data.task.scheme == "similarity":
-        scored = _similar(data, encode, similarity)
+        scored = _similar(data, encode, similarity, settings.dev)
     else:
         scored = _regressed(data, encode, settings)
     scored.row["seconds"] = round(time.perf_counter() - start, 2)
@@ -120,7 +132,11 @@ def _refuse_folds(y: np.ndarray, folds: int, scheme: str) -> None:
         raise InputError(f"{folds} folds are too many, as the smallest class has {least} rows; choose fewer (--folds)")
 
 
-def _similar(data: Data, encode: Encode, similarity: Similarity | None) -> Scored:
+def _is_stsb(data: Data) -> bool:
+    return "STS-B" in data.task.name
+
+
+def _similar(data: Data, encode: Encode, similarity: Similarity | None, with_dev: bool) -> Scored:
     parts = data.parts if data.task.form == "sts" else {"test": data.parts["test"]}
     predictions = {name: (_pair_scores(part, encode, similarity), part.gold) for name, part in parts.items()}
     row = aggregate(predictions)
@@ -128,7 +144,7 @@ def _similar(data: Data, encode: Encode, similarity: Similarity | None) -> Score
     row["protocol"] = f"{how} of pairs, no training; Spearman of all pairs together" + (
         "" if data.task.form == "sts" else ", test"
     )
-    if "dev" in data.parts:
+    if with_dev and "dev" in data.parts:
         part = data.parts["dev"]
         dev = correlate(_pair_scores(part, encode, similarity), part.gold)
         row["dev"] = {"spearman": 100 * dev.spearman, "pearson": 100 * dev.pearson, "n": dev.n}
@@ -175,7 +191,7 @@ def measure(
     batch_size: int = 128,
     progress: bool = False,
     settings: ScoringSettings | None = None,
-    cache: EmbeddingCache | None = None,
+    cache: Embeddings | None = None,
     failed: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Everything about a model: its results, and for each probed task which test rows were right (``[n]`` bool).
@@ -195,13 +211,13 @@ def measure(
     """
     settings, failed = settings or ScoringSettings(), dict(failed or {})
     encode = CachedEncoder(model, batch_size, progress, cache)
-    sides = sides_of(model, encode, batch_size, progress)
+    sides = sides_of(model, encode)
     paired = pairs.first + pairs.second if pairs and sides.second is None else []
-    encode.prepare([text for task in tasks for text in task.texts] + paired)
+    encode.prepare([text for task in tasks for text in settings.texts(task)] + paired)
     usable = []
     for data in tasks:
         try:
-            encode.refuse(data.texts)
+            encode.refuse(settings.texts(data))
             usable.append(data)
         except InputError as error:
             failed[data.task.name] = str(error)
@@ -240,9 +256,10 @@ def score_model(
     batch_size: int = 128,
     progress: bool = False,
     settings: ScoringSettings | None = None,
+    cache: Embeddings | None = None,
 ) -> dict[str, Any]:
     """The results of :func:`measure` alone."""
-    return measure(model, tasks, pairs, batch_size, progress, settings)[0]
+    return measure(model, tasks, pairs, batch_size, progress, settings, cache)[0]
 
 
 def averages(
@@ -283,7 +300,7 @@ def _geometry(
     geometry: dict[str, Any] = {}
     if pairs:
         geometry |= held_out_geometry(sides, pairs)
-    stsb = next((data for data in tasks if "STS-B" in data.task.name), None)
+    stsb = next((data for data in tasks if _is_stsb(data) and settings.geometry_parts(data)), None)
     if stsb:
         shape = stsb_geometry(stsb, encode, settings.positives, settings.geometry_part)
         geometry = (geometry or shape) | {"STS-B": shape}
@@ -330,7 +347,12 @@ def stsb_dev_score(folder: Path | None = None) -> DevScore:
     folder = data_folder(folder)
     (task,) = choose_tasks("STS-B", folder)
     data = read(task, folder)
-    return DevScore("stsb_dev_spearman", lambda model: stsb_dev(data, CachedEncoder(model)), setting="stsb")
+    return DevScore(
+        "stsb_dev_spearman",
+        lambda model: stsb_dev(data, CachedEncoder(model)),
+        "stsb",
+        lambda encode: stsb_dev(data, encode),
+    )
 
 
 def stsb_geometry(data: Data, encode: Encode, positives: str = "gt4", part: str = "all") -> dict[str, Any]:

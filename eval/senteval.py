@@ -81,7 +81,11 @@ def parser() -> argparse.ArgumentParser:
         default="gt4",
         help="STS-B pairs that alignment is of: scored above 4 (default; SimCSE's words) or at least 4",
     )
-    add("--geometry-split", choices=("all", "train", "dev", "test"), default="all", help="of STS-B (default all)")
+    add(
+        "--geometry-split",
+        choices=("all", "train", "dev", "test", "none"),
+        help="part of STS-B that alignment and uniformity are of (default all where they are shown)",
+    )
     add("--batch-size", type=int, default=128, help="sentences a forward pass (default 128)")
     add("--device", help="cpu, cuda, mps, ...; default: the best there is")
     return made
@@ -109,6 +113,7 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
     if options.batch_size < 1 or options.folds < 2:
         name, least = ("--batch-size", 1) if options.batch_size < 1 else ("--folds", 2)
         raise InputError(f"{name} must be at least {least}, got {getattr(options, name[2:].replace('-', '_'))}")
+    options.output_format = None
     if options.output:
         refuse_unwritable(options.output)
         options.output_format = SUFFIXES[options.output.suffix.lower()]
@@ -116,7 +121,7 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
     tasks, failed = read_all(choose_tasks(options.tasks, folder), folder)
     if not any("STS-B" in data.task.name for data in tasks):
         stsb_flags = [f"--positives {options.positives}"] * (options.positives != "gt4")
-        stsb_flags += [f"--geometry-split {options.geometry_split}"] * (options.geometry_split != "all")
+        stsb_flags += [f"--geometry-split {options.geometry_split}"] * (options.geometry_split not in (None, "all"))
         if stsb_flags:
             raise InputError(f"{stsb_flags[0]} is about STS-B, which is not among the tasks; add it to --tasks")
     for task, reason in failed.items():

@@ -78,7 +78,8 @@ def _scores(results: Results, title: str, metric: str, names: list[str], labels:
 
 
 def _shape(results: Results, brief: bool = False) -> Table:
-    keys = {"alignment": "alignment", "uniformity": "uniformity"}
+    measured = any("alignment" in (r["geometry"] or {}) or "geometry" in r.get("failed", {}) for r in results.values())
+    keys = {"alignment": "alignment", "uniformity": "uniformity"} if measured else {}
     more = [
         ("retrieval_mrr", "MRR"),
         ("retrieval_recall_at_1", "recall at 1"),

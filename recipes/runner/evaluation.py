@@ -9,7 +9,17 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
-from eval import Data, choose_tasks, data_folder, format_table, named, read, score_model, stsb_dev_score
+from eval import (
+    Data,
+    ScoringSettings,
+    choose_tasks,
+    data_folder,
+    format_table,
+    named,
+    read,
+    score_model,
+    stsb_dev_score,
+)
 from sentemb.errors import InputError
 from sentemb.pipeline import EvaluationSettings, TrainedRun
 from sentemb.runs import RunFolder
@@ -64,9 +74,13 @@ def read_tasks(evaluation: EvaluationSettings, default: str) -> list[Data]:
 def print_scores(run: TrainedRun, tasks: Sequence[Data]) -> None:
     """Score the encoder before and after training and the average of its word embeddings; a table, files and a page."""
 
+    # STS-B's train and dev pairs are in none of the tables: dev is scored where training has encoded it for best/.
+    with_dev = RunFolder(run.folder).read_settings()["settings"]["dev"] == "stsb"
+    settings = ScoringSettings(geometry_part="dev" if with_dev else "none", dev=with_dev)
+
     def measure(model: SentenceTransformer, pairs: HeldOutPairs) -> dict[str, Any]:
         model.to("cpu")
-        return score_model(model, tasks, pairs)
+        return score_model(model, tasks, pairs, settings=settings, cache=run.encoder(model).cache)
 
     results = run.score(measure)
     report = run.report()

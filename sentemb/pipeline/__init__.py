@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from sentemb.pipeline.settings_of_run import absolute_settings, refuse_used, resumed_settings
     from sentemb.pipeline.specs import check_specs
-    from sentemb.pipeline.trained_run import TrainedRun, measure_geometry
+    from sentemb.pipeline.trained_run import TrainedRun
 
 _HOMES = {
     "experiment": ("Experiment", "save_trained_model", "selected"),
@@ -46,7 +46,7 @@ _HOMES = {
         "pick",
     ),
     "specs": ("check_specs",),
-    "trained_run": ("TrainedRun", "measure_geometry"),
+    "trained_run": ("TrainedRun",),
 }
 
 __all__ = [
@@ -66,7 +66,6 @@ __all__ = [
     "end_with_launcher",
     "make_model",
     "may_change",
-    "measure_geometry",
     "pick",
     "refuse_used",
     "resumed_settings",

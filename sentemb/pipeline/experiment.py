@@ -73,6 +73,7 @@ from sentemb.validation import (
     RETRIEVAL,
     CachedEncoder,
     DevScore,
+    EmbeddingMemory,
     HeldOutPairs,
     held_out_pairs,
     held_out_scores,
@@ -266,10 +267,8 @@ class Experiment:
         forget_best = dev is None and description.retrieval != self._retrieval_before(data, model)
         name = RETRIEVAL if dev is None else dev.name
 
-        def scores(encoder: SentenceTransformer) -> dict[str, float]:
-            return held_out_scores(encoder, pairs) | (dev.scores(encoder) if dev is not None else {})
-
-        untrained = copy.deepcopy(model)
+        untrained, memory = copy.deepcopy(model), EmbeddingMemory()
+        memory.of(untrained, "untrained")
         result = fit(
             training_encoder,
             objective,
@@ -277,9 +276,17 @@ class Experiment:
             self.training,
             self.accelerator,
             replace(target, forget_best=forget_best),
-            Evaluation(scores, name),
+            Evaluation(partial(self._scores, pairs, dev, memory), name),
         )
-        return self._end(out, corpus, model, untrained, pairs, result, evaluation)
+        run = self._end(out, corpus, model, untrained, pairs, result, evaluation)
+        return replace(run, embeddings=memory)
+
+    def _scores(
+        self, pairs: HeldOutPairs, dev: DevScore | None, memory: EmbeddingMemory, model: SentenceTransformer
+    ) -> dict[str, float]:
+        """Scores of the model while it trains; its embeddings are in ``memory`` afterwards."""
+        encode = CachedEncoder(model, cache=memory.of(model, "last"))
+        return held_out_scores(encode, pairs) | (dev.measure(encode) if dev is not None else {})
 
     def _training_encoder(
         self, model: SentenceTransformer, objective: Objective, data: PreparedData

@@ -14,17 +14,19 @@ from sentemb.encoders import mean_of_word_embeddings, towers_of
 from sentemb.report import write_report
 from sentemb.runs import RunFolder, as_dict, read_run, write_card
 from sentemb.storage import write_text
-from sentemb.validation import CachedEncoder, HeldOutPairs, held_out_geometry, sides_of, similarity_histograms
+from sentemb.validation import (
+    CachedEncoder,
+    EmbeddingMemory,
+    HeldOutPairs,
+    held_out_geometry,
+    sides_of,
+    similarity_histograms,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Measure = Callable[[SentenceTransformer, HeldOutPairs], dict[str, Any]]
-
-
-def measure_geometry(model: SentenceTransformer, pairs: HeldOutPairs) -> dict[str, Any]:
-    """Geometry and retrieval of held-out pairs, under ``geometry``."""
-    return {"geometry": held_out_geometry(sides_of(model, CachedEncoder(model)), pairs)}
 
 
 @dataclass
@@ -43,6 +45,7 @@ class TrainedRun:
     trained: str  # how much the model was trained, in words
     interrupted: bool = False  # a signal or KeyboardInterrupt ended it; train(..., resume=True) goes on
     is_main_process: bool = True  # the others of a launch have no scores and write nothing
+    embeddings: EmbeddingMemory = field(default_factory=EmbeddingMemory, repr=False)  # of the scores during training
 
     @property
     def complete(self) -> bool:
@@ -72,13 +75,20 @@ class TrainedRun:
             "encoder"
         )
 
-    def score(self, measure: Measure = measure_geometry) -> dict[str, dict[str, Any]]:
+    def encoder(self, model: SentenceTransformer) -> CachedEncoder:
+        """A model's ``encode`` that reuses what the run's scores have encoded with the same weights."""
+        return CachedEncoder(model, cache=self.embeddings.of(model))
+
+    def _geometry(self, model: SentenceTransformer, pairs: HeldOutPairs) -> dict[str, Any]:
+        return {"geometry": held_out_geometry(sides_of(model, self.encoder(model)), pairs)}
+
+    def score(self, measure: Measure | None = None) -> dict[str, dict[str, Any]]:
         """Measure the encoder before and after training and the average of its word embeddings.
 
         Writes scores.json and the results in the model's card. On processes other than the main one nothing happens.
 
         Args:
-            measure: the results of a model; ``geometry`` is among them (:func:`measure_geometry`).
+            measure: the results of a model, ``geometry`` among them; None: geometry and retrieval of held-out pairs.
 
         Returns:
             Results by the name of the encoder: "untrained", "trained", "averaged embeddings".
@@ -93,7 +103,7 @@ class TrainedRun:
         results = {}
         for name, encoder in encoders.items():
             print(f"measuring: {name}", file=sys.stderr)
-            results[name] = measure(encoder, self.pairs)
+            results[name] = (measure or self._geometry)(encoder, self.pairs)
         rows = [
             {
                 "encoder": name,
@@ -105,7 +115,7 @@ class TrainedRun:
         ]
         histograms = {}
         for name in [name for name in ("untrained", "trained") if name in encoders]:
-            sides = sides_of(encoders[name], CachedEncoder(encoders[name]))
+            sides = sides_of(encoders[name], self.encoder(encoders[name]))
             histograms[name] = similarity_histograms(sides.first, self.pairs, other=sides.second)
         run = RunFolder(self.folder)
         write_text(run.scores, json.dumps({"rows": rows, "histograms": histograms}, indent=1) + "\n")

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from sentemb.validation.cached_encoder import CachedEncoder, refuse_broken
     from sentemb.validation.dev_score import RETRIEVAL, DevScore, held_out_scores
     from sentemb.validation.embedding_cache import EmbeddingCache, fingerprint
+    from sentemb.validation.embedding_memory import EmbeddingMemory, Embeddings
     from sentemb.validation.held_out import (
         ONE_SIDE,
         TWO_TOWERS,
@@ -27,6 +28,8 @@ __all__ = [
     "CachedEncoder",
     "DevScore",
     "EmbeddingCache",
+    "EmbeddingMemory",
+    "Embeddings",
     "HeldOutPairs",
     "Sides",
     "fingerprint",
@@ -47,6 +50,7 @@ __getattr__, __dir__ = lazy_exports(
         **dict.fromkeys(("RETRIEVAL", "DevScore", "held_out_scores"), "sentemb.validation.dev_score"),
         "EmbeddingCache": "sentemb.validation.embedding_cache",
         "fingerprint": "sentemb.validation.embedding_cache",
+        **dict.fromkeys(("EmbeddingMemory", "Embeddings"), "sentemb.validation.embedding_memory"),
         **dict.fromkeys(
             (
                 "ONE_SIDE",

@@ -7,7 +7,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from sentemb.errors import InputError
-from sentemb.validation.embedding_cache import EmbeddingCache
+from sentemb.validation.embedding_memory import Embeddings
 
 
 class CachedEncoder:
@@ -22,7 +22,7 @@ class CachedEncoder:
         model: SentenceTransformer,
         batch_size: int = 128,
         progress: bool = False,
-        cache: "EmbeddingCache | None" = None,
+        cache: Embeddings | None = None,
         prompt: str | None = None,
     ) -> None:
         self.model, self.batch_size, self.progress, self.cache = model, batch_size, progress, cache
@@ -31,6 +31,11 @@ class CachedEncoder:
         self.broken: set[str] = set()  # sentences whose embedding is not finite
         self.rows = np.empty((0, 0), dtype=np.float32)
         self.encoded = self.reused = 0
+
+    def of(self, model: SentenceTransformer, prompt: str | None = None) -> "CachedEncoder":
+        """An encoder like this one, of one tower of the model, or of the model with this prompt."""
+        cache = self.cache.of(model, prompt) if self.cache else None
+        return CachedEncoder(model, self.batch_size, self.progress, cache, prompt)
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Encode the sentences that are new, shortest last (as the model's own ``encode`` orders them).

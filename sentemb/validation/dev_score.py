@@ -10,6 +10,7 @@ from sentemb.validation.cached_encoder import CachedEncoder
 from sentemb.validation.held_out import HeldOutPairs, held_out_geometry, sides_of
 
 Scores = Callable[[SentenceTransformer], dict[str, float]]
+EncodedScores = Callable[[CachedEncoder], dict[str, float]]
 RETRIEVAL = "retrieval_mrr"  # the dev score where no other is given
 
 
@@ -20,11 +21,16 @@ class DevScore:
     name: str
     scores: Scores  # of a model, by name; ``name`` is one of them
     setting: str = ""  # of --dev, where it has one
+    encoded_scores: EncodedScores | None = None  # the same scores, by an encoder that remembers what it has encoded
 
     @property
     def spec(self) -> str:
         """What config.json says of it, to be compared with that of a resumed run."""
         return self.setting or f"<{self.name}>"
+
+    def measure(self, encode: CachedEncoder) -> dict[str, float]:
+        """The scores of the encoder's model; embeddings that the encoder has are reused where the scores take them."""
+        return self.scores(encode.model) if self.encoded_scores is None else self.encoded_scores(encode)
 
     @classmethod
     def of(cls, function: Callable[[SentenceTransformer], float]) -> "DevScore":
@@ -40,9 +46,9 @@ class DevScore:
         return cls(name, lambda model: {name: float(function(model))})
 
 
-def held_out_scores(model: SentenceTransformer, pairs: HeldOutPairs) -> dict[str, float]:
+def held_out_scores(encode: CachedEncoder, pairs: HeldOutPairs) -> dict[str, float]:
     """What the log says of held-out pairs while a model trains: alignment, uniformity and retrieval."""
-    geometry = held_out_geometry(sides_of(model, CachedEncoder(model)), pairs)
+    geometry = held_out_geometry(sides_of(encode.model, encode), pairs)
     return {
         "heldout_alignment": geometry["alignment"],
         "heldout_uniformity": geometry["uniformity"],

@@ -86,6 +86,9 @@ class EmbeddingCache:
                 rows[text] = self.files[where[0]][where[1]]
         return rows
 
+    def of(self, model: SentenceTransformer, prompt: str | None = None) -> None:
+        """None: the folder has no embeddings of single towers, nor by other prompts than the model's default one."""
+
     def keep(self, texts: Sequence[str], rows: np.ndarray) -> None:
         """Add rows. A full disk costs the cache, not the scores."""
         keys = np.frombuffer(b"".join(_key(text) for text in texts), dtype=np.uint8).reshape(len(texts), -1)

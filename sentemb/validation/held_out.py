@@ -76,7 +76,7 @@ class Sides:
     names: str = ONE_SIDE
 
 
-def sides_of(model: SentenceTransformer, encode: Encode, batch_size: int = 128, progress: bool = False) -> Sides:
+def sides_of(model: SentenceTransformer, encode: CachedEncoder) -> Sides:
     """The one definition by which held-out pairs are scored, while a model trains, at its end and later.
 
     With two towers f encodes the first sentences and g the second; with a prompt for each side, each has its own. They
@@ -84,21 +84,18 @@ def sides_of(model: SentenceTransformer, encode: Encode, batch_size: int = 128, 
 
     Args:
         model: any. encode: its own, which is used where both sides are encoded alike.
-        batch_size, progress: of encoders made here.
     """
     if not isinstance(model, SentenceTransformer):  # anything that can encode
         return Sides(encode)
     score = "dot" if model.similarity_fn_name == "dot" else "cosine"
     towers = towers_of(model)
     if len(towers) > 1:
-        f, g = (CachedEncoder(tower, batch_size, progress) for tower in towers)
+        f, g = (encode.of(tower) for tower in towers)
         return Sides(f, g, score, TWO_TOWERS)
     prompts = prompts_of(model)
     if prompts.alike:
         return Sides(encode, None, score)
-    first, second = (
-        CachedEncoder(model, batch_size, progress, prompt=text) for text in (prompts.anchor, prompts.positive)
-    )
+    first, second = (encode.of(model, prompt) for prompt in (prompts.anchor, prompts.positive))
     return Sides(first, second, score, "the anchor's prompt against the positive's")
 
 

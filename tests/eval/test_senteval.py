@@ -66,6 +66,30 @@ def test_every_kind_of_task_has_its_row(folder):
     json.dumps(result)  # plain values only
 
 
+def test_only_what_is_asked_for_of_stsb_is_encoded(folder):
+    """Each sentence of the test part, and of others only for dev scores and geometry; what is scored stays equal."""
+    data = read(TINY_STSB, folder)
+
+    def result(**settings):
+        model = Counting()
+        return score_model(model, [data], None, settings=ScoringSettings(**settings)), set(model.met)
+
+    def texts(*parts):
+        return {text for part in parts for text in data.parts[part].first + data.parts[part].second}
+
+    everything, met = result()
+    assert met == texts("train", "dev", "test") and everything["geometry"]["split"] == "all"
+    tested, met = result(geometry_part="none", dev=False)
+    assert met == texts("test") < texts("train", "dev", "test")
+    assert tested["geometry"] is None and "dev" not in tested["tasks"]["STS-B"]
+    assert tested["tasks"]["STS-B"]["spearman"] == everything["tasks"]["STS-B"]["spearman"]
+    assert "alignment" not in format_table({"a": tested}) and "alignment" in format_table({"a": everything})
+    with_dev, met = result(geometry_part="none")
+    assert met == texts("dev", "test") and with_dev["tasks"]["STS-B"]["dev"] == everything["tasks"]["STS-B"]["dev"]
+    part, met = result(geometry_part="train", dev=False)
+    assert met == texts("train", "test") and part["geometry"]["split"] == "train"
+
+
 def test_geometry_of_stsb_by_its_definition(folder):
     """A loop over pairs and over all sentences, repeats kept; scale does not matter, nor do pairs at the threshold."""
     data = read(TINY_STSB, folder)

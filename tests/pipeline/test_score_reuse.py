@@ -1,0 +1,32 @@
+"""The scores at a run's end reuse what the scores while it trained have encoded with the same weights."""
+
+from sentence_transformers import SentenceTransformer
+
+import sentemb
+
+
+def test_held_out_pairs_are_encoded_once_for_each_state_of_the_weights(tmp_path, monkeypatch):
+    corpus = [[f"sentence {i} of document {j} is {i * j} long" for i in range(12)] for j in range(12)]
+    encoded: list[int] = []
+    original = SentenceTransformer.encode
+
+    def encode(self, sentences, *arguments, **options):
+        encoded.append(len(sentences))
+        return original(self, sentences, *arguments, **options)
+
+    monkeypatch.setattr(SentenceTransformer, "encode", encode)
+    run = sentemb.train(
+        corpus,
+        encoder="rnn:embeddings=random,vocabulary=200,dim=8,hidden=8",
+        max_steps=4,
+        batch_size=8,
+        eval_every=2,
+        out=tmp_path / "run",
+    )
+    assert len(encoded) == 3  # at steps 0, 2 and 4
+    scores = run.scores
+    assert encoded[3:] == encoded[:1]  # averaged word embeddings alone
+    log = run.log
+    for encoder, step in (("untrained", 0), ("trained", 4)):
+        assert scores["uniformity"][encoder] == log["heldout_uniformity"][step]
+        assert scores["retrieval_mrr"][encoder] == log["retrieval_mrr"][step]
