@@ -177,8 +177,8 @@ def measure(
     settings: ScoringSettings | None = None,
     cache: EmbeddingCache | None = None,
     failed: Mapping[str, str] | None = None,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Everything about a model: its results, and for each probed task which test rows were right (``[n]`` bool).
+) -> tuple[dict[str, Any], dict[str, Scored]]:
+    """Everything about a model: its results, and for each task what paired tests need of its items.
 
     Args:
         model: any SentenceTransformer. tasks: read by :func:`eval.tasks.read`.
@@ -206,7 +206,7 @@ def measure(
         except InputError as error:
             failed[data.task.name] = str(error)
     rows: dict[str, dict[str, Any]] = {}
-    correct = {}
+    scored_tasks = {}
     for data in tqdm(usable, desc="scoring", unit="task", disable=not progress):
         try:
             scored = score(data, encode, settings)
@@ -214,8 +214,7 @@ def measure(
             failed[data.task.name] = str(error)
             continue
         rows[data.task.name] = scored.row
-        if scored.correct is not None:
-            correct[data.task.name] = scored.correct
+        scored_tasks[data.task.name] = scored
     means, geometry = averages(rows, failed, [data.task for data in tasks]), None
     try:
         geometry = _geometry(usable, encode, sides, pairs, settings)
@@ -230,7 +229,7 @@ def measure(
         "encoded": encode.encoded,
         "reused": encode.reused,
     }
-    return result, correct
+    return result, scored_tasks
 
 
 def score_model(

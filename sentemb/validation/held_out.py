@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from sentemb.corpus import Corpus
@@ -16,6 +17,7 @@ from sentemb.geometry import (
     effective_rank,
     l2_normalize,
     mean_cosine,
+    ranks_of_positives,
     retrieval,
     uniformity,
     uniformity_optimum,
@@ -36,6 +38,7 @@ class HeldOutPairs:
     first: list[str]
     second: list[str]
     source: str
+    documents: NDArray[np.int64] | None = None  # [n] the document of each pair; None: unknown
 
 
 def held_out_pairs(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOutPairs:
@@ -51,14 +54,15 @@ def held_out_pairs(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> Held
     pairs = (labelled if corpus.labelled else neighbours)(ranges)
     drawn = draw(pairs.rows, 2 * count, seed)[:, :2]  # twice, as copies of a sentence fall out below
     texts = corpus.sentences(drawn.flatten())
-    rows = [(a, b) for a, b in zip(texts[::2], texts[1::2], strict=True) if a != b]
+    rows = [i for i, (a, b) in enumerate(zip(texts[::2], texts[1::2], strict=True)) if a != b]
     # The rows come in order; a seeded shuffle takes count of them from everywhere.
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
     different = [rows[i] for i in chosen]
     if not different:
         raise InputError(f"the held-out documents of {corpus.name} hold no pair of two different sentences")
     source = f"{len(different)} {kind} pairs of the held-out documents of {corpus.name}"
-    return HeldOutPairs([a for a, _ in different], [b for _, b in different], source)
+    documents = np.searchsorted(corpus.documents, drawn[different, 0], side="right") - 1
+    return HeldOutPairs([texts[2 * i] for i in different], [texts[2 * i + 1] for i in different], source, documents)
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,18 @@ def pair_geometry(
 def held_out_geometry(sides: Sides, pairs: HeldOutPairs) -> dict[str, Any]:
     """:func:`pair_geometry` as a model's sides are encoded and compared."""
     return pair_geometry(sides.first, pairs, sides.second, sides.score, sides.names)
+
+
+def held_out_ranks(sides: Sides, pairs: HeldOutPairs) -> NDArray[np.float64]:
+    """The rank ``[n]`` of each pair's second sentence among all second ones, which retrieval in the geometry is of."""
+    x, y = (torch.from_numpy(np.asarray(rows, dtype=np.float64)) for rows in _both_sides(sides, pairs))
+    if sides.score != "dot":
+        x, y = l2_normalize(x), l2_normalize(y)
+    return ranks_of_positives(x, y).numpy().astype(np.float64)
+
+
+def _both_sides(sides: Sides, pairs: HeldOutPairs) -> tuple[np.ndarray, np.ndarray]:
+    return sides.first(pairs.first), (sides.second or sides.first)(pairs.second)
 
 
 def similarity_histograms(

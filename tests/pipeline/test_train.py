@@ -67,7 +67,7 @@ def test_five_lines_on_200_sentences():
     assert isinstance(run.model, SentenceTransformer) and run.model.encode(TEXTS[:3]).shape == (3, 5)
     assert run.complete and not run.interrupted and run.step == run.steps == 6
     assert list(run.log.index) == [0, 1, 2, 3, 4, 5, 6] and run.log["loss"].dropna().map(math.isfinite).all()
-    assert list(run.scores.index) == ["untrained", "trained"]
+    assert list(run.scores.index) == ["random static", "trained"]
     assert run.scores["retrieval_mrr"].between(0, 1).all() and (run.scores["uniformity"] < 0).all()
     assert run.report().is_file() and run.report().parent == run.folder
     assert not any(Path().iterdir()) or [path.name for path in Path().iterdir()] == ["cache"], "nothing is written here"
@@ -173,7 +173,7 @@ def test_the_best_model_by_an_own_score_is_returned():
         return float(len(seen) == 2)  # the second look, after step 3
 
     run = sentemb.train(TEXTS, encoder=STATIC, dev=score, select="best", out="run", **LITTLE)
-    assert len(seen) == 3  # untrained, after 3, after 6
+    assert len(seen) == 3  # before, after 3, after 6
     assert all(torch.equal(seen[1][name], weight) for name, weight in weights_of(run.model).items())
     assert "score" in run.log.columns
     named = sentemb.train(TEXTS, encoder=STATIC, dev=DevScore("mine", lambda m: {"mine": 1.0, "more": 2.0}), **LITTLE)
