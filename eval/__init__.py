@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from eval.evaluator import SentEvalEvaluator
     from eval.probes import PROBES, SEED, Fold, Logistic, Result, kfold, nested, split, stratified
     from eval.python_api import evaluate
-    from eval.scorer import ScoringSettings, measure, score, score_model, stsb_dev, stsb_dev_score
+    from eval.scorer import Scored, ScoringSettings, measure, score, score_model, stsb_dev, stsb_dev_score
     from eval.senteval_api import SE
     from eval.significance import compare
     from eval.tables import PACKAGES, Table, as_text, format_table
@@ -26,6 +26,7 @@ __all__ = [
     "Logistic",
     "Result",
     "SentEvalEvaluator",
+    "Scored",
     "ScoringSettings",
     "Table",
     "Task",
@@ -61,6 +62,7 @@ __getattr__, __dir__ = lazy_exports(
         "nested": "eval.probes",
         "split": "eval.probes",
         "stratified": "eval.probes",
+        "Scored": "eval.scorer",
         "ScoringSettings": "eval.scorer",
         "score_model": "eval.scorer",
         "evaluate": "eval.python_api",

@@ -128,10 +128,10 @@ def _measure(
         geometry_part=options.geometry_split or ("all" if json_wanted or pairs is None else "none"),
         dev=json_wanted,
     )
-    result, right = measure(model, tasks, pairs, options.batch_size, True, settings, cache, failed)
+    result, tasks_scored = measure(model, tasks, pairs, options.batch_size, True, settings, cache, failed)
     if cache:
         print(f"{checkpoint}: {result['encoded']:,} encoded, {result['reused']:,} from the cache", file=sys.stderr)
-    return result, right
+    return result, {name: scored.correct for name, scored in tasks_scored.items() if scored.correct is not None}
 
 
 def _describe(tasks: Sequence[Data], results: dict[str, dict[str, Any]], probe: str) -> None:

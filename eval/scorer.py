@@ -193,8 +193,8 @@ def measure(
     settings: ScoringSettings | None = None,
     cache: Embeddings | None = None,
     failed: Mapping[str, str] | None = None,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Everything about a model: its results, and for each probed task which test rows were right (``[n]`` bool).
+) -> tuple[dict[str, Any], dict[str, Scored]]:
+    """Everything about a model: its results, and for each task what paired tests need of its items.
 
     Args:
         model: any SentenceTransformer. tasks: read by :func:`eval.tasks.read`.
@@ -222,7 +222,7 @@ def measure(
         except InputError as error:
             failed[data.task.name] = str(error)
     rows: dict[str, dict[str, Any]] = {}
-    correct = {}
+    scored_tasks = {}
     for data in tqdm(usable, desc="scoring", unit="task", disable=not progress):
         try:
             scored = score(data, encode, settings)
@@ -230,8 +230,7 @@ def measure(
             failed[data.task.name] = str(error)
             continue
         rows[data.task.name] = scored.row
-        if scored.correct is not None:
-            correct[data.task.name] = scored.correct
+        scored_tasks[data.task.name] = scored
     means, geometry = averages(rows, failed, [data.task for data in tasks]), None
     try:
         geometry = _geometry(usable, encode, sides, pairs, settings)
@@ -246,7 +245,7 @@ def measure(
         "encoded": encode.encoded,
         "reused": encode.reused,
     }
-    return result, correct
+    return result, scored_tasks
 
 
 def score_model(

@@ -2,28 +2,35 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from eval import (
     Data,
+    Scored,
     ScoringSettings,
+    Table,
+    as_text,
     choose_tasks,
     data_folder,
     format_table,
+    measure,
     named,
     read,
-    score_model,
     stsb_dev_score,
 )
 from sentemb.errors import InputError
 from sentemb.pipeline import EvaluationSettings, TrainedRun
-from sentemb.runs import RunFolder
-from sentemb.validation import DevScore, HeldOutPairs
+from sentemb.report import comparison_of
+from sentemb.runs import Run, RunFolder, read_run
+from sentemb.validation import DevScore, HeldOutPairs, ItemScores
+
+NOTE = "better, worse: the interval of the paired bootstrap leaves out 0; cannot tell: it holds 0"
 
 
 def check_tasks(evaluation: EvaluationSettings) -> None:
@@ -72,20 +79,46 @@ def read_tasks(evaluation: EvaluationSettings, default: str) -> list[Data]:
 
 
 def print_scores(run: TrainedRun, tasks: Sequence[Data]) -> None:
-    """Score the encoder before and after training and the average of its word embeddings; a table, files and a page."""
+    """Score the encoder before and after training and the average of its word embeddings; tables, files and a page."""
 
     # STS-B's train and dev pairs are in none of the tables: dev is scored where training has encoded it for best/.
     with_dev = RunFolder(run.folder).read_settings()["settings"]["dev"] == "stsb"
     settings = ScoringSettings(geometry_part="dev" if with_dev else "none", dev=with_dev)
 
-    def measure(model: SentenceTransformer, pairs: HeldOutPairs) -> dict[str, Any]:
+    def measure_with_items(model: SentenceTransformer, pairs: HeldOutPairs) -> dict[str, Any]:
         model.to("cpu")
-        return score_model(model, tasks, pairs, settings=settings, cache=run.encoder(model).cache)
+        result, scored = measure(model, tasks, pairs, settings=settings, cache=run.encoder(model).cache)
+        return result | {"items": items_of(scored)}
 
-    results = run.score(measure)
+    results = run.score(measure_with_items)
     report = run.report()
     if results:
         print(format_table(results))
         print(f"alignment, uniformity, MRR: of {run.pairs.source}")
+        for table in comparison_tables(read_run(run.folder)):
+            print(f"\n{table.title}\n{as_text([table])}\n")
         print(f"model: {RunFolder(run.folder).model}   report: {report}")
         print(f"run folder: {run.folder}")
+
+
+def items_of(scored: Mapping[str, Scored]) -> dict[str, ItemScores]:
+    """What two encoders are compared by: each test row of the classified tasks, each pair of the similarities."""
+    items = {}
+    for task, outcome in scored.items():
+        if outcome.correct is not None:
+            items[task] = ItemScores(outcome.correct.astype(float), scale=100, accuracy=True)
+        elif isinstance(outcome.predictions, dict):
+            similarities, gold = (np.concatenate(parts) for parts in zip(*outcome.predictions.values(), strict=True))
+            items[task] = ItemScores(similarities, gold.astype(float), items="pairs", scale=100)
+    return items
+
+
+def comparison_tables(run: Run) -> list[Table]:
+    """Before and after: each score of the trained encoder against the one that training began with."""
+    comparison = comparison_of(run)
+    if not comparison:
+        return []
+    head = ["score", "before", "after", "difference", f"{comparison[0].level:.0%} interval", "verdict"]
+    lines = [[row.title, row.before, row.after, row.difference, row.interval, row.verdict] for row in comparison]
+    over = dict.fromkeys(f"{row.title}: {row.over}" for row in comparison)
+    return [Table(f"trained against {run.initial()}", head, lines, (NOTE, *over))]

@@ -1,11 +1,19 @@
-"""Geometry of embeddings on the unit sphere, and sums over all scores of two sets of them, a tile at a time."""
+"""Geometry of embeddings on the unit sphere, sums over all their scores a tile at a time, and the paired bootstrap."""
 
+from sentemb.geometry.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    bootstrap_interval,
+    resampled_mean_differences,
+    resampled_spearman_differences,
+)
 from sentemb.geometry.metrics import (
     alignment,
     effective_rank,
     l2_normalize,
     mean_cosine,
     penalty_entropy,
+    ranks_of_positives,
     retrieval,
     spread,
     tolerance,
@@ -15,14 +23,20 @@ from sentemb.geometry.metrics import (
 from sentemb.geometry.tiled_scores import CandidateMask, log_sum_exp, log_sum_exp_both, nearest, sum_above
 
 __all__ = [
+    "LEVEL",
+    "RESAMPLES",
     "CandidateMask",
     "alignment",
+    "bootstrap_interval",
     "effective_rank",
     "log_sum_exp",
     "log_sum_exp_both",
     "mean_cosine",
     "nearest",
     "penalty_entropy",
+    "ranks_of_positives",
+    "resampled_mean_differences",
+    "resampled_spearman_differences",
     "retrieval",
     "spread",
     "sum_above",

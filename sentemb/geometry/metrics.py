@@ -143,8 +143,17 @@ def retrieval(x: Tensor, y: Tensor) -> tuple[float, float]:
         x, y: ``[n, d]``, rows i are a positive pair, of unit length; all rows of ``y`` are candidates of ``x_i``.
 
     Returns:
-        (mean reciprocal rank, recall at 1), each in (0, 1]. Ties take their mean rank, so that a collapsed encoder
-        scores as chance does and not as perfect.
+        (mean reciprocal rank, recall at 1), each in (0, 1], of :func:`ranks_of_positives`.
+    """
+    rank = ranks_of_positives(x, y)
+    return (1 / rank).mean().item(), (rank == 1).double().mean().item()
+
+
+def ranks_of_positives(x: Tensor, y: Tensor) -> Tensor:
+    """The rank ``[n]`` of ``y_i`` among all rows of ``y`` by inner product with ``x_i``; 1 is nearest.
+
+    Arguments as of :func:`retrieval`. Ties take their mean rank, so that a collapsed encoder scores as chance does and
+    not as perfect. A block of rows at a time.
     """
     x, y = _wide(x), _wide(y)
     ranks = []
@@ -154,8 +163,7 @@ def retrieval(x: Tensor, y: Tensor) -> tuple[float, float]:
         itself = torch.arange(start, start + len(scores), device=x.device)[:, None]
         best = scores.gather(1, itself)
         ranks.append(1 + (scores > best).sum(dim=1) + ((scores == best).sum(dim=1) - 1) / 2)
-    rank = torch.cat(ranks)
-    return (1 / rank).mean().item(), (rank == 1).double().mean().item()
+    return torch.cat(ranks)
 
 
 def relative_penalty(x: Tensor, y: Tensor, temperature: float) -> Tensor:

@@ -6,6 +6,7 @@ from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from sentemb.pipeline.experiment import Experiment, save_trained_model, selected
+    from sentemb.pipeline.initial_encoder import averaged_name, initial_model, initial_name
     from sentemb.pipeline.model import make_model, trains_transformer
     from sentemb.pipeline.processes import end_with_launcher
     from sentemb.pipeline.python_api import train
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "experiment": ("Experiment", "save_trained_model", "selected"),
+    "initial_encoder": ("averaged_name", "initial_model", "initial_name"),
     "model": ("make_model", "trains_transformer"),
     "processes": ("end_with_launcher",),
     "python_api": ("train",),
@@ -61,9 +63,12 @@ __all__ = [
     "RunSettings",
     "TrainedRun",
     "absolute_settings",
+    "averaged_name",
     "check_specs",
     "default_settings",
     "end_with_launcher",
+    "initial_model",
+    "initial_name",
     "make_model",
     "may_change",
     "pick",

@@ -11,14 +11,18 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from sentemb.encoders import mean_of_word_embeddings, towers_of
+from sentemb.pipeline.initial_encoder import averaged_name, initial_name
 from sentemb.report import write_report
-from sentemb.runs import RunFolder, as_dict, read_run, write_card
+from sentemb.runs import TRAINED, RunFolder, as_dict, read_run, write_card
 from sentemb.storage import write_text
 from sentemb.validation import (
     CachedEncoder,
     EmbeddingMemory,
     HeldOutPairs,
+    compare_encoders,
     held_out_geometry,
+    held_out_items,
+    nearest_examples,
     sides_of,
     similarity_histograms,
 )
@@ -26,6 +30,7 @@ from sentemb.validation import (
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+SHOWN = ("initial", "trained")  # the encoders whose histograms and neighbours the page has
 Measure = Callable[[SentenceTransformer, HeldOutPairs], dict[str, Any]]
 
 
@@ -38,7 +43,7 @@ class TrainedRun:
 
     folder: Path
     model: SentenceTransformer
-    untrained: SentenceTransformer | None  # a copy from before training; None where nothing was trained
+    initial: SentenceTransformer | None  # a copy from before training; None where nothing was trained
     pairs: HeldOutPairs = field(repr=False)
     step: int  # updates done
     steps: int  # updates of the whole run
@@ -50,7 +55,7 @@ class TrainedRun:
     @property
     def complete(self) -> bool:
         """Whether this call has trained up to the last update."""
-        return not self.interrupted and self.untrained is not None
+        return not self.interrupted and self.initial is not None
 
     @property
     def log(self) -> "DataFrame":
@@ -83,45 +88,64 @@ class TrainedRun:
         return {"geometry": held_out_geometry(sides_of(model, self.encoder(model)), pairs)}
 
     def score(self, measure: Measure | None = None) -> dict[str, dict[str, Any]]:
-        """Measure the encoder before and after training and the average of its word embeddings.
+        """Measure the encoder before and after training and the average of its word embeddings, and compare them.
 
-        Writes scores.json and the results in the model's card. On processes other than the main one nothing happens.
+        Writes scores.json, with the interval of each difference (:func:`sentemb.validation.compare_encoders`) and
+        held-out sentences with their nearest neighbours, and the results in the model's card. On processes other than
+        the main one nothing happens.
 
         Args:
-            measure: the results of a model, ``geometry`` among them; None: geometry and retrieval of held-out pairs.
+            measure: the results of a model, ``geometry`` among them, and ``items``, where there are any:
+                :class:`sentemb.validation.ItemScores` by test, which are compared and not written. None: geometry and
+                retrieval of held-out pairs.
 
         Returns:
-            Results by the name of the encoder: "untrained", "trained", "averaged embeddings".
+            Results by the name of the encoder: "trained"; the name of the one that training began with ("minilm",
+            "random rnn"); that of the averaged embeddings ("averaged minilm embeddings").
         """
         if not self.is_main_process:
             return {}
-        encoders = {"trained": self.model}
-        if self.untrained is not None:
-            encoders = {"untrained": self.untrained, **encoders}
-            if not isinstance(towers_of(self.model)[0][0], StaticEmbedding):  # untrained it is that average
-                encoders["averaged embeddings"] = mean_of_word_embeddings(self.untrained)
-        results = {}
+        run = RunFolder(self.folder)
+        encoders, roles = self._encoders(as_dict(run.read_config().get("settings")))
+        results, items, sides = {}, {}, {}
         for name, encoder in encoders.items():
             print(f"measuring: {name}", file=sys.stderr)
-            results[name] = (measure or self._geometry)(encoder, self.pairs)
+            results[name] = dict((measure or self._geometry)(encoder, self.pairs))
+            sides[name] = sides_of(encoder, self.encoder(encoder))
+            items[name] = {**results[name].pop("items", {}), **held_out_items(sides[name], self.pairs)}
         rows = [
             {
                 "encoder": name,
+                "role": roles[name],
                 **result,
                 "retrieval_mrr": result["geometry"]["retrieval_mrr"],
                 "retrieval_recall_at_1": result["geometry"]["retrieval_recall_at_1"],
             }
             for name, result in results.items()
         ]
-        histograms = {}
-        for name in [name for name in ("untrained", "trained") if name in encoders]:
-            sides = sides_of(encoders[name], self.encoder(encoders[name]))
-            histograms[name] = similarity_histograms(sides.first, self.pairs, other=sides.second)
-        run = RunFolder(self.folder)
-        write_text(run.scores, json.dumps({"rows": rows, "histograms": histograms}, indent=1) + "\n")
+        shown = {name: side for name, side in sides.items() if roles[name] in SHOWN}
+        histograms = {
+            name: similarity_histograms(side.first, self.pairs, other=side.second) for name, side in shown.items()
+        }
+        differences = compare_encoders(dict(sorted(items.items(), key=lambda entry: entry[0] != TRAINED)))
+        examples = nearest_examples(shown, self.pairs)
+        content = {"rows": rows, "differences": differences, "histograms": histograms, "examples": examples}
+        write_text(run.scores, json.dumps(content, indent=1) + "\n")
+        from_initial = [d for d in differences if d["encoder"] == TRAINED and roles[d["against"]] == "initial"]
         if run.model.is_dir():
-            write_card(run.model, run.read_config(), self.trained, results["trained"])
+            write_card(run.model, run.read_config(), self.trained, results[TRAINED], from_initial)
         return results
+
+    def _encoders(self, settings: dict[str, Any]) -> tuple[dict[str, SentenceTransformer], dict[str, str]]:
+        """Those that are scored and the role of each, by name: initial, trained, averaged."""
+        encoders, roles = {TRAINED: self.model}, {TRAINED: "trained"}
+        if self.initial is not None:
+            name = initial_name(settings)
+            encoders, roles = {name: self.initial, **encoders}, roles | {name: "initial"}
+            if not isinstance(towers_of(self.model)[0][0], StaticEmbedding):  # before training it is that average
+                name = averaged_name(settings)
+                encoders[name], roles[name] = mean_of_word_embeddings(self.initial), "averaged"
+        return encoders, roles
 
     def report(self) -> Path:
         """Write report.html, a page of the whole run, and return its path."""

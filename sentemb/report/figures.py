@@ -9,26 +9,49 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from sentemb.report.drawing import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
-from sentemb.runs import Record, Run, Series, as_dict, as_list, number, renamed_histograms
+from sentemb.runs import FORMER_INITIAL, TRAINED, Record, Run, Series, as_dict, as_list, number, renamed_histograms
+
+# The least that an axis spans, so that chance does not look like progress: about three times the width of a score's
+# 95 % interval. That of retrieval of 1,000 pairs is 0.05, and that of STS-B dev (1,500 pairs) 3 points at 80.
+LEAST_RETRIEVAL, LEAST_SPEARMAN = 0.15, 10.0
+LEAST_UNIFORMITY, LEAST_ALIGNMENT = 0.5, 0.2  # of 4 nats and of 4
+LEAST_LOSS = 0.1  # nats, and at least this share of the loss
+
+
+def span_at_least(axes: Axes, y: float, x: float = 0.0) -> None:
+    """Widen the axes about their middles until they span ``y`` and ``x``."""
+    for (low, high), span, set_limits in ((axes.get_ylim(), y, axes.set_ylim), (axes.get_xlim(), x, axes.set_xlim)):
+        if high - low < span:
+            set_limits((low + high - span) / 2, (low + high + span) / 2)
 
 
 def loss_figure(run: Run) -> Figure | None:
-    """Loss with log(candidates), the information bound below; None with fewer than two records."""
+    """Loss with log(candidates), below the information bound and the learning rate; None without two records."""
     step, loss, bound = run.series("step"), run.series("loss"), run.series("mutual_information")
-    reference = run.series("loss_reference")
+    reference, rate = run.series("loss_reference"), run.series("lr")
     if np.isfinite(loss).sum() < 2:
         return None
-    panels = 2 if np.isfinite(bound).sum() > 1 else 1
-    figure = Figure(figsize=(5.2, 2.2 + 1.6 * panels), layout="constrained")
-    upper, *lower = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+    below = [name for name, y in (("information", bound), ("rate", rate)) if np.isfinite(y).sum() > 1]
+    figure = Figure(figsize=(5.2, 3.8 + 1.6 * len(below)), layout="constrained")
+    upper, *lower = figure.subplots(
+        1 + len(below), 1, sharex=True, squeeze=False, height_ratios=[2, *(1 for _ in below)]
+    )[:, 0]
     nats = " (nats)" if np.isfinite(reference).any() else ""
     labelled_axes(upper, "" if lower else "training step", f"loss{nats}")
     _smoothed(upper, step, loss, BLUE, "loss")
     upper.plot(step, reference, "--", color=GREY, label="log(candidates): guessing")
-    for axes in lower:
-        labelled_axes(axes, "training step", "mutual information\nat least (nats)")
-        _smoothed(axes, step, bound, GREEN, "information")
-        axes.plot(step, reference, "--", color=GREY)
+    span_at_least(upper, max(LEAST_LOSS, LEAST_LOSS * float(np.nanmedian(np.abs(loss[np.isfinite(loss)])))))
+    for axes, name in zip(lower, below, strict=True):
+        x_label = "training step" if axes is lower[-1] else ""
+        if name == "information":
+            labelled_axes(axes, x_label, "mutual information\nat least (nats)")
+            _smoothed(axes, step, bound, GREEN, "information")
+            axes.plot(step, reference, "--", color=GREY)
+            span_at_least(axes, LEAST_LOSS)
+        else:
+            labelled_axes(axes, x_label, "learning rate")
+            axes.plot(step, rate, color=ORANGE, label="learning rate")
+            axes.set_ylim(bottom=0)
     legend_below(figure)
     return figure
 
@@ -72,6 +95,7 @@ def path_figure(run: Run, prefix: str | None = None) -> Figure | None:
     for i, marker, end in ((0, "o", "start"), (-1, "s", "end")):
         label = f"{end}, step {step[i]:,.0f}"
         axes.plot(x[i], y[i], marker, markersize=11, mfc="none", mec="black", markeredgewidth=1.4, label=label)
+    span_at_least(axes, LEAST_ALIGNMENT, LEAST_UNIFORMITY)
     optimum, dimension = run.last("uniformity_optimum"), number(as_dict(run.config.get("encoder")).get("dimension"))
     if math.isfinite(optimum):
         where = f" in {dimension:.0f} dimensions" if math.isfinite(dimension) else ""
@@ -83,14 +107,16 @@ def path_figure(run: Run, prefix: str | None = None) -> Figure | None:
 def histogram_figure(run: Run) -> Figure | None:
     """Cosines of positive and random pairs, before above after; None without histograms."""
     histograms = as_dict(run.scores.get("histograms"))
-    panels = [(name, h) for name in ("untrained", "trained") if (h := _shares(as_dict(histograms.get(name))))]
+    names = [run.initial() or FORMER_INITIAL, TRAINED]
+    panels = [(name, h) for name in names if (h := _shares(as_dict(histograms.get(name))))]
     if not panels:
         return None
     figure = Figure(figsize=(5.2, 1.5 + 1.7 * len(panels)), layout="constrained")
     grid = figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, (edges, positives, negatives)) in zip(grid, panels, strict=True):
         labelled_axes(axes, "cosine similarity" if axes is grid[-1] else "", "% of pairs per 0.05")
-        axes.set_title(name, loc="left", fontsize=10, fontweight="bold")
+        title = "after: trained" if name == TRAINED else f"before: {name}"
+        axes.set_title(title, loc="left", parse_math=False, fontsize=10, fontweight="bold")
         axes.stairs(negatives, edges, fill=True, color=ORANGE, alpha=0.45)
         axes.stairs(negatives, edges, color="#9a6a00", linestyle="--", label="random pairs")
         axes.stairs(positives, edges, fill=True, color=BLUE, alpha=0.3)
@@ -125,6 +151,23 @@ def retrieval_figure(run: Run) -> Figure | None:
     for y, color, line, label in ((mrr, BLUE, "o-", "MRR"), (first, VERMILLION, "s--", "recall at 1")):
         if np.isfinite(y).any():
             axes.plot(step[np.isfinite(y)], y[np.isfinite(y)], line, markersize=4, color=color, label=label)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(axes.get_ylim()[1], LEAST_RETRIEVAL))
+    legend_below(figure)
+    return figure
+
+
+def dev_figure(run: Run) -> Figure | None:
+    """The Spearman of STS-B dev over training, with the highest one marked; None with fewer than two scores."""
+    step, score = run.series("step"), run.series("stsb_dev_spearman")
+    step, score = step[np.isfinite(score)], score[np.isfinite(score)]
+    if len(score) < 2:
+        return None
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = labelled_axes(figure.subplots(), "training step", "STS-B dev, Spearman x 100")
+    axes.plot(step, score, "o-", markersize=4, color=BLUE, label="STS-B dev")
+    best = int(np.argmax(score))
+    label = f"highest, {score[best]:.1f} at step {step[best]:,.0f}: best/"
+    axes.plot(step[best], score[best], "o", markersize=11, mfc="none", mec="black", markeredgewidth=1.4, label=label)
+    span_at_least(axes, LEAST_SPEARMAN)
     legend_below(figure)
     return figure

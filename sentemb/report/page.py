@@ -18,26 +18,31 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from sentemb.errors import InputError
+from sentemb.report.comparison import comparison_table, verdict
 from sentemb.report.drawing import LOOK, image
-from sentemb.report.figures import histogram_figure, loss_figure, path_figure, retrieval_figure, stsb_figure
-from sentemb.report.score_table import score_table, verdict
+from sentemb.report.examples import examples_section
+from sentemb.report.figures import dev_figure, histogram_figure, loss_figure, path_figure, retrieval_figure, stsb_figure
+from sentemb.report.score_table import score_table
 from sentemb.report.template import html_page
-from sentemb.runs import Record, Run, RunFolder, as_dict, as_list, duration, number, read_run, safe, show
+from sentemb.runs import Record, Run, RunFolder, as_dict, duration, number, read_run, safe, show
 from sentemb.storage import write_text
 
 LOSS = """How wrong the encoder is about which sentences belong together. The dashed line, log(number of candidates),
 is the loss of guessing. A lower panel turns the loss into information (van den Oord et al. 2018): how much a
-sentence's embedding tells about its positive, at least; it cannot rise above the dashed line."""
+sentence's embedding tells about its positive, at least; it cannot rise above the dashed line. The last panel is the
+learning rate."""
 PATH = """Alignment says how close positive pairs lie, uniformity how evenly all sentences fill the sphere. A
 good encoder has both: it moves toward the lower left. No encoder of this dimension can be left of the dashed line,
 except by the chance of a finite sample."""
 STSB = """The same plane on STS-B dev, as the SimCSE paper draws it (Gao et al. 2021): alignment of pairs scored above
 4, uniformity of all its sentences. Training on other text may well make either worse here; best/ is chosen by its
 Spearman where that is the dev score."""
+DEV = """Spearman's rank correlation of the cosines of STS-B's 1,500 dev pairs with human scores. The run chooses best/
+by it: the state with the highest one. The axis spans at least 10 points; one score's 95% interval is about 3 wide."""
 HISTOGRAM = """Cosine similarity of sentences that belong together (positive pairs) and of random pairs, before and
 after training on the same axes. The less the two shapes overlap, the better the encoder separates them."""
 RETRIEVAL = """How well a held-out sentence finds its positive among the held-out candidates: recall at 1 is how often
-the positive is nearest of all, MRR the mean of 1 / its rank. 1 is perfect."""
+the positive is nearest of all, MRR the mean of 1 / its rank. 1 is perfect. The axis spans at least 0.15."""
 
 
 def write_report(run: Path) -> Path:
@@ -63,11 +68,6 @@ def write_report(run: Path) -> Path:
     return page
 
 
-# ---- scores
-
-
-# ---- the page
-
 Drawing = Callable[[Run], Figure | None]
 FIGURES: list[tuple[str, str, Drawing, str, str]] = [  # id, title, figure, explanation, what is missing without it
     ("loss", "Loss over training", loss_figure, LOSS, "two records with a finite loss in log.jsonl"),
@@ -75,6 +75,7 @@ FIGURES: list[tuple[str, str, Drawing, str, str]] = [  # id, title, figure, expl
     ("histogram", "Positive and random pairs", histogram_figure, HISTOGRAM, "histograms in scores.json"),
     ("retrieval", "Retrieval over training", retrieval_figure, RETRIEVAL, "two held-out scores in log.jsonl"),
 ]
+DEV_FIGURE = ("dev", "STS-B dev over training", dev_figure, DEV, "two scores of STS-B dev in log.jsonl")
 STSB_FIGURE = ("stsb", "Alignment and uniformity on STS-B", stsb_figure, STSB, "two scores of STS-B in log.jsonl")
 
 
@@ -86,9 +87,14 @@ def _page(run: Run) -> str:
     encoder = f"begun from {begun}" if begun else f"encoder {run.setting('encoder')}"
     title, made = safe(run.corpus()), f"{encoder}, objective {run.setting('objective')}"
     rows = run.rows()
-    scores = score_table(rows) if rows else "<p>No scores yet: this run has no scores.json with rows.</p>"
+    scores = (
+        comparison_table(run) + score_table(run)
+        if rows
+        else "<p>No scores yet: this run has no scores.json with rows.</p>"
+    )
     with style.context(["default", LOOK]):
-        drawn = [*FIGURES, *([STSB_FIGURE] if np.isfinite(run.series("stsb_alignment")).any() else [])]
+        optional = {"stsb_dev_spearman": DEV_FIGURE, "stsb_alignment": STSB_FIGURE}
+        drawn = [*FIGURES, *(figure for key, figure in optional.items() if np.isfinite(run.series(key)).any())]
         figures = "\n".join(_card(run, *figure) for figure in drawn)
     body = f"""<h1>{title}</h1>
 <p class="soft">{safe(made)}</p>
@@ -101,7 +107,7 @@ def _page(run: Run) -> str:
 <div class="figures">
 {figures}
 </div>
-{_examples(run)}
+{examples_section(run)}
 {_details(run.config)}
 <p class="caption">Alignment and uniformity: Wang &amp; Isola 2020,
 <a href="https://arxiv.org/abs/2005.10242">arXiv 2005.10242</a>.</p>"""
@@ -109,7 +115,7 @@ def _page(run: Run) -> str:
 
 
 def _summary(run: Run) -> str:
-    sentences = verdict(run.rows()) if run.rows() else ["The encoder has not been scored yet."]
+    sentences = verdict(run) if run.rows() else ["The encoder has not been scored yet."]
     used = run.last("uniformity_used")
     if math.isfinite(used):
         collapse = ": close to collapse, where every sentence gets the same embedding" if used < 0.1 else ""
@@ -144,15 +150,6 @@ def _card(run: Run, name: str, title: str, draw: Drawing, explained: str, missin
     if figure is not None:
         body = f"<div class='paper'>{image(figure, name, title)}</div><figcaption>{explained}</figcaption>"
     return f"<figure id='{name}'><h2>{title}</h2>{body}</figure>"
-
-
-def _examples(run: Run) -> str:
-    examples = [e for e in as_list(run.scores.get("examples")) if isinstance(e, list) and len(e) == 3]
-    cells = ((safe(a), safe(b), show(number(cosine), 3)) for a, b, cosine in examples)
-    body = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>\n" for row in cells)
-    head = "<tr><th scope='col'>sentence</th><th scope='col'>its nearest neighbour</th><th scope='col'>cosine</th></tr>"
-    table = f"<table><thead>{head}</thead><tbody>\n{body}</tbody></table>"
-    return f"<section><h2>Examples</h2>{table}</section>" if examples else ""
 
 
 def _details(config: Record) -> str:

@@ -9,11 +9,14 @@ from sentemb.runs.folder import (
     RunFolder,
     discard,
     model_folder,
+    model_name,
     read_selected,
     refuse_foreign,
 )
 from sentemb.runs.model_card import is_stock, write_card
 from sentemb.runs.records import (
+    FORMER_INITIAL,
+    TRAINED,
     Record,
     Run,
     Series,
@@ -31,9 +34,11 @@ from sentemb.runs.records import (
 
 __all__ = [
     "CONFIG",
+    "FORMER_INITIAL",
     "MODEL",
     "MODULES",
     "SELECTED",
+    "TRAINED",
     "TRAINED_FOLDERS",
     "Record",
     "Run",
@@ -46,6 +51,7 @@ __all__ = [
     "is_stock",
     "least_held_out",
     "model_folder",
+    "model_name",
     "number",
     "plain",
     "read_run",

@@ -140,6 +140,18 @@ def model_folder(path: Path) -> Path:
     raise InputError(f"{path} is no checkpoint: there is no {MODULES} in it, in its model/ or in its checkpoints/")
 
 
+def model_name(name: str) -> str:
+    """A short name for a model: a hub name or ``minilm`` as it is; of a path, its run's name or its last folder's."""
+    path = Path(name)
+    if not path.is_absolute() and not path.exists():
+        return name
+    if path.name == MODEL:
+        return path.parent.name
+    if path.name in (BEST, LAST):
+        return f"{path.parent.name}/{path.name}"
+    return f"{path.parents[1].name}/{path.name}" if path.parent.name == CHECKPOINTS else path.name
+
+
 def refuse_foreign(run: Path, resume: bool, caller_files: Collection[str] = ()) -> None:
     """InputError where training into ``run`` could overwrite or remove what was not written by a run in it.
 

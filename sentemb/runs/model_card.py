@@ -7,7 +7,7 @@ is. It is no part of a checkpoint's manifest: people may edit it.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,19 @@ GEOMETRY = {
 }
 
 
-def write_card(folder: Path, config: Mapping[str, Any], trained: str, result: Mapping[str, Any] | None = None) -> Path:
+def write_card(
+    folder: Path,
+    config: Mapping[str, Any],
+    trained: str,
+    result: Mapping[str, Any] | None = None,
+    differences: Sequence[Mapping[str, Any]] = (),
+) -> Path:
     """Write ``folder``/README.md.
 
     Args:
         folder: a saved model. config: what the run's config.json holds (or the part of it that there is).
         trained: how much it was trained, in words. result: of :func:`eval.scorer.score_model`, or scores by name.
+        differences: from one other encoder, rows of :func:`sentemb.validation.compare_encoders`.
     """
     from huggingface_hub import ModelCardData  # a third of a second to import
 
@@ -58,6 +65,8 @@ def write_card(folder: Path, config: Mapping[str, Any], trained: str, result: Ma
     parts.append(_prompts(folder))
     if tasks or any(key in geometry for key in GEOMETRY):
         parts.append("## Results\n\n" + _results(tasks, geometry))
+    if differences:
+        parts.append(_compared(differences))
     lines = [f"- {key.replace('_', '-')}: {_code(value)}" for key, value in settings.items() if value is not None]
     parts.append("## Settings\n\n" + "\n".join(lines))
     if config.get("command"):
@@ -130,6 +139,27 @@ def _results(tasks: list[tuple[str, str, float, str]], geometry: Mapping[str, An
         if math.isfinite(value := number(geometry.get(key))):
             lines.append(f"| {title} | {value:.{digits}f} | {source} |")
     lines += ["", "Alignment and uniformity: Wang & Isola 2020, arXiv 2005.10242; tasks: SentEval's protocol."]
+    return "\n".join(lines)
+
+
+def _compared(differences: Sequence[Mapping[str, Any]]) -> str:
+    """The differences as a table; what is better beyond chance is bold."""
+    against, level = _cell(plain(differences[0]["against"])), f"{differences[0]['level']:.0%}"
+    lines = [
+        f"Against {against}, with which training began (better and worse: the bootstrap interval leaves out 0):",
+        "",
+        f"| score | difference | {level} interval | verdict | of |",
+        "|---|---:|---|---|---|",
+    ]
+    for row in differences:
+        title = _cell(GEOMETRY.get(row["measure"], (row["measure"], 0))[0])
+        digits = 4 if row["measure"] in GEOMETRY else 2
+        verdict = "**better**" if row["verdict"] == "better" else row["verdict"]
+        interval = f"{row['low']:+.{digits}f} to {row['high']:+.{digits}f}"
+        of = f"{row['n']:,} {row['items']}"
+        if row["drawn"] != row["items"]:
+            of += f" of {row['units']:,} {row['drawn']}"
+        lines.append(f"| {title} | {row['difference']:+.{digits}f} | {interval} | {verdict} | {of} |")
     return "\n".join(lines)
 
 

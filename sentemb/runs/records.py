@@ -16,6 +16,7 @@ from sentemb.runs.folder import RunFolder
 
 Record = dict[str, Any]
 Series = NDArray[np.float64]
+TRAINED, FORMER_INITIAL = "trained", "untrained"  # rows of scores.json; the latter up to version 0.2
 FORMER_HISTOGRAMS = {"partners": "positives", "strangers": "negatives", "hardest": "hardest_negatives"}  # of 0.1.0
 
 
@@ -60,6 +61,14 @@ class Run:
     def rows(self) -> list[Record]:
         """The encoders scored, in the order of the file."""
         return [row for row in as_list(self.scores.get("rows")) if isinstance(row, dict)]
+
+    def initial(self) -> str | None:
+        """The name of the row of the encoder that training began with; None without such a row."""
+        for row in self.rows():
+            name = row.get("encoder")
+            if isinstance(name, str) and (row.get("role") == "initial" or name == FORMER_INITIAL):
+                return name
+        return None
 
 
 def read_run(run: Path) -> Run:

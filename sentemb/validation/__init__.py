@@ -6,9 +6,11 @@ from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from sentemb.validation.cached_encoder import CachedEncoder, refuse_broken
+    from sentemb.validation.comparison import ItemScores, compare_encoders, held_out_items
     from sentemb.validation.dev_score import RETRIEVAL, DevScore, held_out_scores
     from sentemb.validation.embedding_cache import EmbeddingCache, fingerprint
     from sentemb.validation.embedding_memory import EmbeddingMemory, Embeddings
+    from sentemb.validation.examples import nearest_examples, similarities
     from sentemb.validation.held_out import (
         ONE_SIDE,
         TWO_TOWERS,
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
         Sides,
         held_out_geometry,
         held_out_pairs,
+        held_out_ranks,
         pair_geometry,
         sides_of,
         similarity_histograms,
@@ -31,14 +34,20 @@ __all__ = [
     "EmbeddingMemory",
     "Embeddings",
     "HeldOutPairs",
+    "ItemScores",
     "Sides",
+    "compare_encoders",
     "fingerprint",
     "held_out_geometry",
+    "held_out_items",
     "held_out_pairs",
+    "held_out_ranks",
     "held_out_scores",
+    "nearest_examples",
     "pair_geometry",
     "refuse_broken",
     "sides_of",
+    "similarities",
     "similarity_histograms",
 ]
 
@@ -47,6 +56,8 @@ __getattr__, __dir__ = lazy_exports(
     {
         "CachedEncoder": "sentemb.validation.cached_encoder",
         "refuse_broken": "sentemb.validation.cached_encoder",
+        **dict.fromkeys(("ItemScores", "compare_encoders", "held_out_items"), "sentemb.validation.comparison"),
+        **dict.fromkeys(("nearest_examples", "similarities"), "sentemb.validation.examples"),
         **dict.fromkeys(("RETRIEVAL", "DevScore", "held_out_scores"), "sentemb.validation.dev_score"),
         "EmbeddingCache": "sentemb.validation.embedding_cache",
         "fingerprint": "sentemb.validation.embedding_cache",
@@ -59,6 +70,7 @@ __getattr__, __dir__ = lazy_exports(
                 "Sides",
                 "held_out_geometry",
                 "held_out_pairs",
+                "held_out_ranks",
                 "pair_geometry",
                 "sides_of",
                 "similarity_histograms",

@@ -1,11 +1,12 @@
 """Geometry and retrieval of held-out neighbouring sentences of a corpus."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from sentemb.corpus import Corpus
@@ -16,6 +17,7 @@ from sentemb.geometry import (
     effective_rank,
     l2_normalize,
     mean_cosine,
+    ranks_of_positives,
     retrieval,
     uniformity,
     uniformity_optimum,
@@ -36,7 +38,12 @@ class HeldOutPairs:
     first: list[str]
     second: list[str]
     source: str  # what and how many they are, for outputs
-    documents: int = 0  # that they come from; 0: unknown
+    documents: NDArray[np.int64] | None = field(default=None, compare=False)  # [n] of each pair; None: unknown
+
+    @property
+    def num_documents(self) -> int:
+        """How many documents the pairs are from; 0: unknown."""
+        return 0 if self.documents is None else len(np.unique(self.documents))
 
 
 def held_out_pairs(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOutPairs:
@@ -58,8 +65,9 @@ def held_out_pairs(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> Held
         raise InputError(f"the held-out documents of {corpus.name} hold no pair of two different sentences")
     # The rows come in order; a seeded shuffle takes count of them from everywhere.
     chosen = different[np.sort(np.random.default_rng(seed).permutation(len(different))[:count])]
-    documents = len(np.unique(np.searchsorted(ranges[:, 0], drawn[chosen, 0], side="right")))
-    of = f"{documents:,} held-out {'row' if corpus.labelled else 'document'}{'s' if documents > 1 else ''}"
+    documents = np.searchsorted(corpus.documents, drawn[chosen, 0], side="right") - 1
+    many = len(np.unique(documents))
+    of = f"{many:,} held-out {'row' if corpus.labelled else 'document'}{'s' if many > 1 else ''}"
     if not np.isin(ranges[:, 0], corpus.documents).all():  # a source of one document
         of += " (of one, its end)"
     source = f"{len(chosen):,} {kind} pairs from {of} of {corpus.name}"
@@ -141,7 +149,7 @@ def pair_geometry(
         "retrieval_sides": names or ONE_SIDE,
         "pairs": len(of_first),
         "sentences": len(distinct),
-        **({"documents": pairs.documents} if pairs.documents else {}),
+        **({"documents": pairs.num_documents} if pairs.num_documents else {}),
         "source": pairs.source,
     }
 
@@ -149,6 +157,18 @@ def pair_geometry(
 def held_out_geometry(sides: Sides, pairs: HeldOutPairs) -> dict[str, Any]:
     """:func:`pair_geometry` as a model's sides are encoded and compared."""
     return pair_geometry(sides.first, pairs, sides.second, sides.score, sides.names)
+
+
+def held_out_ranks(sides: Sides, pairs: HeldOutPairs) -> NDArray[np.float64]:
+    """The rank ``[n]`` of each pair's second sentence among all second ones, which retrieval in the geometry is of."""
+    x, y = (torch.from_numpy(np.asarray(rows, dtype=np.float64)) for rows in _both_sides(sides, pairs))
+    if sides.score != "dot":
+        x, y = l2_normalize(x), l2_normalize(y)
+    return ranks_of_positives(x, y).numpy().astype(np.float64)
+
+
+def _both_sides(sides: Sides, pairs: HeldOutPairs) -> tuple[np.ndarray, np.ndarray]:
+    return sides.first(pairs.first), (sides.second or sides.first)(pairs.second)
 
 
 def similarity_histograms(

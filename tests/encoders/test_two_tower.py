@@ -54,7 +54,7 @@ def test_log_best_table_and_command_have_one_score(objective, pairs, by, recipe,
     recipe([*start, "--objective", objective, *TRAIN, "--out", "a"])
     printed = capsys.readouterr().out
     score_name = "inner product" if by == "dot" else by
-    assert f"MRR of untrained, trained: f against g, by {score_name}" in printed
+    assert f"MRR of random static, trained: f against g, by {score_name}" in printed
     run = tmp_path / "a"
     rows = json.loads((run / "scores.json").read_text())["rows"]
     shape = {row["encoder"]: row["geometry"] for row in rows}
@@ -93,7 +93,7 @@ def test_one_tower_trained_by_inner_products_is_ranked_by_them(recipe, book_file
     by_hand = mean_reciprocal_rank(x, y, "dot")
     assert abs(mean_reciprocal_rank(x, y, "cosine") - by_hand) > 1e-3
     assert records(tmp_path / "a")[-1]["retrieval_mrr"] == pytest.approx(by_hand, abs=1e-6)
-    assert "MRR of untrained, trained: one encoder, by inner product" in capsys.readouterr().out
+    assert "MRR of random static, trained: one encoder, by inner product" in capsys.readouterr().out
     train_bookcorpus.main(["--corpus", str(book_file), "--init", "a", *TRAIN, "--out", "b"])
     assert load(tmp_path / "b").similarity_fn_name == "cosine"  # as infonce has it
 

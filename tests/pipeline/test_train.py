@@ -74,7 +74,7 @@ def test_five_lines_on_200_sentences():
     assert isinstance(run.model, SentenceTransformer) and run.model.encode(TEXTS[:3]).shape == (3, 5)
     assert run.complete and not run.interrupted and run.step == run.steps == 6
     assert list(run.log.index) == [0, 1, 2, 3, 4, 5, 6] and run.log["loss"].dropna().map(math.isfinite).all()
-    assert list(run.scores.index) == ["untrained", "trained"]
+    assert list(run.scores.index) == ["random static", "trained"]
     assert run.scores["retrieval_mrr"].between(0, 1).all() and (run.scores["uniformity"] < 0).all()
     assert run.report().is_file() and run.report().parent == run.folder
     assert not any(Path().iterdir()) or [path.name for path in Path().iterdir()] == ["cache"], "nothing is written here"
@@ -180,7 +180,7 @@ def test_the_best_model_by_an_own_score_is_returned():
         return float(len(seen) == 2)  # the second look, after step 3
 
     run = sentemb.train(TEXTS, encoder=STATIC, dev=score, select="best", out="run", **LITTLE)
-    assert len(seen) == 3  # untrained, after 3, after 6
+    assert len(seen) == 3  # before, after 3, after 6
     assert all(torch.equal(seen[1][name], weight) for name, weight in weights_of(run.model).items())
     assert "score" in run.log.columns
     named = sentemb.train(TEXTS, encoder=STATIC, dev=DevScore("mine", lambda m: {"mine": 1.0, "more": 2.0}), **LITTLE)
@@ -303,9 +303,9 @@ def test_a_run_of_version_01_goes_on_and_is_scored_with_the_documents_it_was_not
     assert [len(replace(corpus, least_held_out=least).split()[1]) for least in (1, 5)] == [2, 5]
     chosen = {"encoder": STATIC, **LITTLE}
     run = sentemb.train("t.txt", out="new", **chosen)
-    assert run.pairs.documents == 5 and "held out: 35 neighbouring pairs from 5 held-out" in capsys.readouterr().out
+    assert run.pairs.num_documents == 5 and "held out: 35 neighbouring pairs from 5 held-out" in capsys.readouterr().out
     old = sentemb.train(replace(corpus, least_held_out=1), out="old", **chosen)
-    assert old.pairs.documents == 2 and steady(Path("old")) != steady(Path("new"))
+    assert old.pairs.num_documents == 2 and steady(Path("old")) != steady(Path("new"))
     for name in ("old", "new"):
         config = json.loads(Path(name, "config.json").read_text())
         assert config["corpus"].pop("least_held_out") == {"old": 1, "new": 5}[name]
@@ -320,7 +320,7 @@ def test_a_run_of_version_01_goes_on_and_is_scored_with_the_documents_it_was_not
     for name, trained in (("old", old), ("new", run)):
         assert pairs_for(None, name, []) == pairs_for("t.txt", f"{name}/model", []) == trained.pairs
     Path("other.txt").write_text(Path("t.txt").read_text() + "\n\na\nb")
-    assert pairs_for("other.txt", "old", []).documents == 5  # of a corpus that it was not trained on
+    assert pairs_for("other.txt", "old", []).num_documents == 5  # of a corpus that it was not trained on
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_run_leaves_what_it_promises(recipe, book_file, tmp_path, capsys):
     config = json.loads((run / "config.json").read_text())
     assert config["settings"]["corpus"] == str(book_file) and config["corpus"]["documents"] == 12
     rows = json.loads((run / "scores.json").read_text())["rows"]
-    assert [row["encoder"] for row in rows] == ["untrained", "trained", "averaged embeddings"]
+    assert [row["encoder"] for row in rows] == ["random rnn", "trained", "averaged random embeddings"]
     assert rows[1]["retrieval_mrr"] == pytest.approx(log[-1]["retrieval_mrr"], abs=1e-6)
     assert SentenceTransformer(str(run / "model")).encode("hello").shape == (12,)
     assert "SentenceTransformer(PATH)" in (run / "model" / "README.md").read_text()

@@ -15,8 +15,9 @@ import pytest
 from matplotlib.image import imread
 
 from sentemb.errors import InputError
+from sentemb.report import comparison, figures, write_report
 from sentemb.report import page as report
-from sentemb.report import write_report
+from sentemb.runs import read_run
 
 SCRIPT = "<script>alert('x')</script>"
 CONFIG: dict[str, Any] = {
@@ -58,16 +59,41 @@ def row(encoder: str, mr: float, cr: float, mrr: float, alignment: float = 0.5) 
     return {"encoder": encoder, "dimension": 512, "tasks": tasks, "geometry": geometry, "retrieval_mrr": mrr}
 
 
+def difference(measure: str, encoder: str, against: str, value: float, low: float, high: float) -> dict[str, Any]:
+    verdict = "better" if low > 0 else "worse" if high < 0 else "cannot tell"
+    drawn = {"n": 1000, "items": "pairs", "units": 104, "drawn": "documents", "resamples": 2000, "level": 0.95}
+    compared = {"measure": measure, "encoder": encoder, "against": against, "difference": value}
+    return compared | {"low": low, "high": high, "verdict": verdict} | drawn
+
+
+BOTH = ("trained", "averaged")
+DIFFERENCES = [
+    difference("MR-sample", "trained", "minilm", 4.7, 3.5, 5.9),
+    difference("CR-sample", "trained", "minilm", 1.4, -0.2, 3.0),
+    difference("retrieval_mrr", "trained", "minilm", 0.176, 0.15, 0.20),
+    difference("MR-sample", "trained", "averaged", 1.9, 0.5, 3.3),
+    difference("CR-sample", "trained", "averaged", -2.5, -4.0, -1.0),
+    difference("retrieval_mrr", "trained", "averaged", 0.062, 0.04, 0.08),
+    difference("CR-sample", "minilm", "averaged", -3.9, -5.5, -2.0),
+]
+
+
 def scores() -> dict[str, Any]:
     histogram = {"edges": [-1, -0.5, 0, 0.5, 1], "positives": [0, 1, 2, 7], "negatives": [0, 5, 4, 1]}
+    neighbours = {
+        "minilm": [["She left.", 0.71, False], ["Nobody.", 0.7, False]],
+        "trained": [["She laughed & left.", 0.614, True]],
+    }
+    example = {"sentence": f"He {SCRIPT} laughed.", "positive": "She laughed & left.", "neighbours": neighbours}
     return {
         "rows": [
-            row("untrained", 68.2, 74.9, 0.036),
+            row("minilm", 68.2, 74.9, 0.036) | {"role": "initial"},
             row("trained", 72.9, 76.3, 0.212),
             row("averaged", 71.0, 78.8, 0.15),
         ],
-        "histograms": {"untrained": histogram, "trained": histogram},
-        "examples": [[f"He {SCRIPT} laughed.", "She laughed & left.", 0.614]],
+        "differences": DIFFERENCES,
+        "histograms": {"minilm": histogram, "trained": histogram},
+        "examples": {"candidates": 987, "sentences": [example | {"ranks": {"minilm": 12, "trained": 1}}]},
     }
 
 
@@ -105,36 +131,96 @@ def test_the_page_shows_names_numbers_and_four_figures(run):
     assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
 
 
-def test_the_summary_compares_trained_with_each_other_row(run):
-    fill(run, [json.dumps(record(0))], {"rows": scores()["rows"]})
+def test_the_summary_says_what_is_better_worse_and_not_to_be_told(run):
     text = page(run)
-    assert "5.9 times that of untrained (MRR 0.212 against 0.036)" in text
-    assert "Mean accuracy over the tasks is 74.6%, +3.0 points against untrained (71.6%)" in text
+    assert (
+        "Against minilm, the trained encoder is better in MR-sample accuracy (72.9, was 68.2) and MRR (0.212, was "
+        "0.036). No difference beyond chance in CR-sample accuracy."
+    ) in text
+    assert "Against averaged, the trained encoder is better in MR-sample accuracy (72.9 against 71.0)" in text
+    assert "worse in CR-sample accuracy (76.3 against 78.8)." in text
     assert "embeddings use 87% of the uniformity" in text
 
 
-def test_what_did_not_pay_is_said(run):
-    fill(run, [json.dumps(record(0))], {"rows": scores()["rows"]})
-    assert "did not pay everywhere: trained is worse than averaged in CR-sample accuracy (76.3, not 78.8)" in page(run)
-    rows = [row("untrained", 70, 80, 0.1, alignment=0.1), row("trained", 69, 81, 0.05, alignment=0.9)]
-    fill(run, [json.dumps(record(0))], {"rows": rows})
+def test_before_and_after_stand_in_a_table_with_their_interval(run):
     text = page(run)
-    assert "worse than untrained in MR-sample accuracy (69.0, not 70.0), alignment loss (0.900, not 0.100)" in text
-    assert "0.5 times that of untrained" in text and "read alignment together with uniformity" in text
+    assert "<td>68.2</td><td>72.9</td><td>+4.70</td><td>+3.50 to +5.90</td><td><strong>better</strong></td>" in text
+    assert "<td>74.9</td><td>76.3</td><td>+1.40</td><td>-0.20 to +3.00</td><td>cannot tell</td>" in text
+    assert "1,000 pairs of 104 documents, which were drawn whole" in text and "2,000 draws" in text
+    assert "before: minilm" in text and "untrained" not in text
 
 
-def test_nothing_is_said_against_a_run_that_is_nowhere_worse(run):
-    fill(run, [json.dumps(record(0))], {"rows": scores()["rows"][:2]})
+def test_a_comparison_is_read_from_either_side(run):
+    parsed = read_run(run)
+    forth, back = (comparison.difference_of(parsed, "CR-sample", *pair) for pair in (BOTH, BOTH[::-1]))
+    assert (forth.low, forth.high, forth.verdict) == (-4.0, -1.0, "worse")
+    assert (back.low, back.high, back.verdict) == (1.0, 4.0, "better")
+
+
+def test_only_what_is_better_than_every_other_row_beyond_chance_is_bold(run):
+    bold = re.findall(r"<td><strong>([^<]*)</strong>", page(run))
+    # CR: averaged is better than both; MR, MRR: trained. Not alignment and uniformity, nor the mean without intervals.
+    assert sorted(bold) == sorted(["better", "better", "72.9", "0.212", "78.8"])
+
+
+def test_scores_of_an_earlier_version_have_no_intervals_and_nothing_bold(run):
+    rows = [row("untrained", 68.2, 74.9, 0.036), row("trained", 72.9, 76.3, 0.212)]
+    histograms = {"untrained": scores()["histograms"]["minilm"], "trained": scores()["histograms"]["trained"]}
+    fill(run, [json.dumps(record(0))], {"rows": rows, "histograms": histograms})
     text = page(run)
-    assert "On no measure in the table is trained worse" in text and "did not pay" not in text
+    assert "no intervals for trained against untrained" in text and "<strong>" not in text
+    assert "before: untrained" in text and "72.9" in text  # both histograms, and the numbers
 
 
-def test_the_best_of_each_column_is_bold_and_only_that(run):
-    fill(run, [], {"rows": scores()["rows"]})
-    bold = re.findall(r"<strong>([^<]*)</strong>", page(run))
-    assert {"72.9", "78.8", "74.9", "0.212"} <= set(bold)  # MR, CR, their mean, MRR
-    assert bold.count("0.500") == bold.count("-3.000") == 3  # ties: alignment and uniformity
-    assert len(bold) == 10
+def test_neighbours_stand_side_by_side_and_the_true_one_is_marked(run):
+    text = page(run)
+    assert "<small>0.71</small> She left.</li>" in text and "is number 12</small>" in text and "987" in text
+    assert text.count("<mark>") == 1 and "<mark>She laughed &amp; left.</mark>" in text
+    heads = "<th scope='col'>sentence</th><th scope='col'>before: minilm</th><th scope='col'>after: trained</th>"
+    assert heads in text
+
+
+def drawn(figures_function: Any, folder: Path, lines: list[dict[str, Any]]) -> Any:
+    fill(folder, [json.dumps(line) for line in lines], config={})
+    return figures_function(read_run(folder)).axes
+
+
+def test_axes_do_not_zoom_into_noise(tmp_path):
+    noise = [
+        {"step": s, "loss": -2 + 0.001 * (s % 2), "lr": 1e-3, "retrieval_mrr": 0.02 + 0.001 * (s % 2)}
+        | {
+            "stsb_dev_spearman": 80 + 0.1 * (s % 2),
+            "heldout_alignment": 1.0 + 1e-3 * s,
+            "heldout_uniformity": -2 - 1e-3 * s,
+        }
+        for s in range(6)
+    ]
+    spans = {
+        figures.retrieval_figure: figures.LEAST_RETRIEVAL,
+        figures.dev_figure: figures.LEAST_SPEARMAN,
+        figures.loss_figure: 2 * figures.LEAST_LOSS,
+        figures.path_figure: figures.LEAST_ALIGNMENT,
+    }
+    for figure, least in spans.items():
+        axes = drawn(figure, tmp_path, noise)[0]
+        assert np.ptp(axes.get_ylim()) == pytest.approx(least, rel=1e-3), figure.__name__
+    assert np.ptp(axes.get_xlim()) == pytest.approx(figures.LEAST_UNIFORMITY)
+    far = [line | {"retrieval_mrr": 0.1 * line["step"]} for line in noise]
+    assert drawn(figures.retrieval_figure, tmp_path, far)[0].get_ylim()[1] >= 0.5
+
+
+def test_the_learning_rate_has_a_panel_from_zero(tmp_path):
+    lines = [{"step": s, "loss": 2.0, "lr": 1e-3 * s} for s in range(4)]
+    _, rate = drawn(figures.loss_figure, tmp_path, lines)
+    assert rate.get_ylabel() == "learning rate" and rate.get_ylim()[0] == 0
+    np.testing.assert_allclose(rate.lines[0].get_ydata(), [0, 1e-3, 2e-3, 3e-3])
+
+
+def test_the_dev_score_is_drawn_where_it_chooses_the_best(run):
+    assert "id='dev'" not in page(run)
+    fill(run, [json.dumps(record(s) | {"stsb_dev_spearman": 80 + s % 3}) for s in range(5)], scores())
+    text = page(run)
+    assert "id='dev'" in text and "highest, 82.0 at step 2" in text
 
 
 def test_a_row_that_misses_a_task_gets_no_mean(run):
@@ -150,7 +236,10 @@ def test_corpus_and_settings_are_text_never_markup(run):
     fill(
         run,
         [],
-        {"rows": [row(SCRIPT, 1, 2, 0.1)], "examples": [[SCRIPT, {"a": SCRIPT}, SCRIPT]]},
+        {
+            "rows": [row(SCRIPT, 1, 2, 0.1)],
+            "examples": {"sentences": [{"sentence": {"a": SCRIPT}, "neighbours": {SCRIPT: [[SCRIPT, SCRIPT, True]]}}]},
+        },
         {SCRIPT: {SCRIPT: SCRIPT}},
     )
     assert "<script" not in page(run).lower()
@@ -236,7 +325,11 @@ def test_without_held_out_scores_the_path_is_that_of_batches(tmp_path):
         {"rows": [{"encoder": "trained", "tasks": {"MR": {"acc": None, "n": 0}, "CR": 5}}, {"encoder": "$x^$"}]},
         {
             "histograms": {"trained": {"edges": [0, 1, 1], "positives": [1, 1], "negatives": [1, 1]}},
-            "examples": [[1, 2]],
+            "examples": {"sentences": [3, {"neighbours": {"a": [1, [2]]}}, {"neighbours": []}]},
+        },
+        {
+            "rows": [{"encoder": "trained"}, {"encoder": 3, "role": "initial"}, {"encoder": "a", "role": "initial"}],
+            "differences": [3, {}, {"encoder": "trained", "against": "a", "measure": "retrieval_mrr", "low": "x"}],
         },
         {"histograms": {"trained": {"edges": [0, 1, None], "positives": [1, "a"], "negatives": [0, 0]}}},
     ],

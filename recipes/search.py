@@ -1,0 +1,181 @@
+"""Find the sentences of a corpus that are nearest to yours, with a trained model or with the one it began with.
+
+    python recipes/search.py runs/first --queries questions.txt                # over the run's corpus
+    python recipes/search.py runs/first --queries questions.txt --before       # the encoder before training
+    echo "It was a dark night." | python recipes/search.py runs/first --queries - --corpus BOOKS --k 5
+
+A query a line. Below each query stand the k nearest distinct sentences, nearest first, with their cosine (the inner
+product, for a model that was trained with it). With two towers the query goes through the first and the corpus through
+the second; prompts are those of training. Exit code 0: done; 2: something given cannot be used.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sentemb.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+    from sentemb.corpus import Corpus
+
+BLOCK = 2048  # sentences that are encoded at a time; of others only the k nearest are kept
+Nearest = list[tuple[float, str]]  # similarity and sentence, the nearest first
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = made.add_argument
+    add("run", type=Path, metavar="RUN", help="the folder of a training run")
+    add("--queries", required=True, metavar="FILE", help="a text file with a query a line; - is standard input")
+    add("--before", action="store_true", help="search with the encoder that training began with")
+    add("--corpus", help="the text that is searched, as of the recipes (default: the run's own)")
+    add("--k", type=int, default=3, help="sentences shown for each query (default 3)")
+    add("--max-sentences", type=int, metavar="N", help="search N sentences, evenly spread over the corpus, not all")
+    add("--batch-size", type=int, default=128, help="sentences a forward pass (default 128)")
+    add("--device", help="cpu, cuda, mps, ...; default: the best there is")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    options = parser().parse_args(arguments)
+    try:
+        queries = read_queries(options)
+        search(options, queries)
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader, head say, has all it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def read_queries(options: argparse.Namespace) -> list[str]:
+    """The queries, blank lines left out. Whatever can be seen to be wrong is refused before torch is imported.
+
+    Raises:
+        InputError: an option out of range, no run, or no query.
+    """
+    from sentemb.runs import RunFolder
+
+    for name in ("k", "max_sentences", "batch_size"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if not RunFolder(options.run).config.is_file():
+        raise InputError(f"{options.run} is no run: it has no config.json; give the folder of a training run")
+    try:
+        data = sys.stdin.buffer.read() if options.queries == "-" else Path(options.queries).read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"--queries {options.queries} cannot be read ({error.strerror}); give a text file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"--queries {options.queries} is not UTF-8 text; save it as UTF-8") from None
+    queries = [line.strip() for line in text.splitlines() if line.strip()]
+    if not queries:
+        raise InputError(f"--queries {options.queries} holds no query; write one a line")
+    return queries
+
+
+def search(options: argparse.Namespace, queries: list[str]) -> None:
+    """Load the model, search the corpus, print."""
+    from recipes.runner import import_file  # torch and the rest: they take seconds
+    from sentemb.corpus import open_corpus
+    from sentemb.encoders import load, refuse_missing_device
+    from sentemb.pipeline import initial_model, initial_name
+    from sentemb.runs import RunFolder
+
+    if options.device is not None:
+        refuse_missing_device(options.device)
+    settings = RunFolder(options.run).read_settings()["settings"]
+    for script in settings.get("imports") or []:
+        import_file(script)
+    spec = str(options.corpus or settings.get("corpus"))
+    if spec.startswith("<"):
+        raise InputError(f"{options.run} was trained on {spec} of a Python program; name the text with --corpus")
+    corpus = open_corpus(spec)
+    if options.before:
+        model = initial_model(options.run)
+        if options.device is not None:
+            model.to(options.device)
+        name = initial_name(settings)
+    else:
+        model, name = load(options.run, device=options.device), "trained"
+    rows = rows_of(corpus, options.max_sentences)
+    if len(rows) < len(corpus):
+        print(f"note: {len(rows):,} of the {len(corpus):,} sentences are searched", file=sys.stderr)
+    results = nearest_sentences(model, queries, corpus, rows, options.k, options.batch_size)
+    print(f"model: {name}   corpus: {corpus.name}")
+    for query, nearest in zip(queries, results, strict=True):
+        print(f"\n{query}")
+        for place, (similarity, sentence) in enumerate(nearest, 1):
+            print(f"  {place}  {similarity:.3f}  {' '.join(sentence.split())}")
+
+
+def rows_of(corpus: "Corpus", most: int | None) -> "np.ndarray":
+    """The rows of the sentences that are searched: all, or ``most`` of them, evenly spread; no name of a class."""
+    import numpy as np
+
+    rows = np.arange(len(corpus))
+    if corpus.classes:
+        rows = np.setdiff1d(rows, corpus.documents[1:] - 1)
+    if most is not None and most < len(rows):
+        rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+    return rows
+
+
+def nearest_sentences(
+    model: "SentenceTransformer", queries: list[str], corpus: "Corpus", rows: "np.ndarray", k: int, batch_size: int
+) -> list[Nearest]:
+    """The ``k`` nearest distinct sentences of each query, in the memory of one block of embeddings.
+
+    Sentences are encoded and compared as held-out pairs are scored (:func:`sentemb.validation.sides_of`), a query in
+    the place of a pair's first sentence.
+    """
+    from tqdm import tqdm
+
+    from sentemb.validation import CachedEncoder, sides_of, similarities
+
+    best: list[Nearest] = [[] for _ in queries]
+    bar = tqdm(total=len(rows), desc="searching", unit=" sentences", file=sys.stderr)
+    query_rows = sides_of(model, CachedEncoder(model, batch_size)).first(queries)
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        texts = list(dict.fromkeys(corpus.sentences(block)))
+        sides = sides_of(model, CachedEncoder(model, batch_size))  # (it keeps what it has encoded)
+        scores = similarities(query_rows, (sides.second or sides.first)(texts), sides.score)
+        for number, row in enumerate(scores):
+            best[number] = merged(best[number], candidates_of(row, texts, k), k)
+        bar.update(len(block))
+    bar.close()
+    return best
+
+
+def candidates_of(scores: "np.ndarray", texts: list[str], k: int) -> Iterator[tuple[float, str]]:
+    """The ``k`` highest of a block, the first of equal ones first."""
+    import numpy as np
+
+    chosen = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
+    for i in chosen[np.lexsort((chosen, -scores[chosen]))]:
+        yield float(scores[i]), texts[i]
+
+
+def merged(before: Nearest, block: Iterator[tuple[float, str]], k: int) -> Nearest:
+    """The ``k`` highest of two lists, each sentence once."""
+    sentences: dict[str, float] = {}
+    for similarity, text in (*before, *block):
+        sentences.setdefault(text, similarity)
+    return sorted(((s, text) for text, s in sentences.items()), key=lambda each: -each[0])[:k]
+
+
+if __name__ == "__main__":
+    main()
