@@ -74,8 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_language(options.language)
         if options.page:
             refuse_foreign_page(options.page)
-        from sentemb.inspection.inspector import inspect  # torch and the rest, seconds
+        from sentemb.inspection.inspector import check_encoders, inspect  # torch and the rest, seconds
 
+        if options.encoder:
+            check_encoders(options.encoder)
         sections = []
         for section in inspect(
             options.corpus, options.tokenizer, options.max_length, options.clean,
