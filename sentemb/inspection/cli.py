@@ -73,12 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_language(options.language)
         if options.out:
             refuse_foreign_page(options.out)
-        from sentemb.encoders import ENCODERS  # torch and the rest, seconds
-        from sentemb.inspection.inspector import inspect
-        from sentemb.registry import check
+        from sentemb.inspection.inspector import check_encoders, inspect  # torch and the rest, seconds
 
-        for encoder in options.encoder or ():  # also where none is timed
-            check(ENCODERS, encoder, "encoder", ("texts", "max_length"))
+        if options.encoder:
+            check_encoders(options.encoder)
         sections = []
         for section in inspect(
             options.corpus, options.tokenizer, options.max_length, options.clean,

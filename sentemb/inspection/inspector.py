@@ -42,11 +42,8 @@ def inspect(
     if not 0 <= seed < 2**32:
         raise InputError(f"seed must lie between 0 and 2^32, got {seed}")
     if encoders is not None:
-        from sentemb.encoders import ENCODERS  # sentence-transformers: seconds
-
         encoders = encoders or ("rnn", "static", "transformer")[: 3 if resolve_embeddings("auto") == "minilm" else 2]
-        for encoder in encoders:
-            check(ENCODERS, encoder, "encoder", ("texts", "max_length"))
+        check_encoders(encoders)
     cleaning, corpus = build(CLEANINGS, clean, "clean"), open_corpus(spec, language=language)
     name, made = tokenizer_named(tokenizer, corpus)
     made.no_truncation()
@@ -63,6 +60,14 @@ def inspect(
     yield paired(text, bounds or alone, seed)
     if encoders is not None:
         yield timing(text, encoders, seed)
+
+
+def check_encoders(specs: Sequence[str]) -> None:
+    """InputError if one of these names no encoder, or an option that it has not."""
+    from sentemb.encoders import ENCODERS  # sentence-transformers: seconds
+
+    for spec in specs:
+        check(ENCODERS, spec, "encoder", ("texts", "max_length"))
 
 
 def tokenizer_named(name: str, corpus: Corpus) -> tuple[str, Tokenizer]:

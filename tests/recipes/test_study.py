@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 from eval import SEED, TASKS, ScoringSettings, read, score_model
 from recipes import sweep
 from recipes.runner import RecipeSettings
-from recipes.study import StudyFolder, conclude, read_study, refuse_others, shipped
+from recipes.study import StudyFolder, conclude, prepare, read_study, refuse_others, shipped
 from recipes.study.analysis import correlations, statistics
 from recipes.study.analysis.best import holm
 from recipes.study.analysis.mixture import cross_fitted, mixtures
@@ -91,6 +91,18 @@ def test_a_grid_is_the_product_and_points_are_a_list(tmp_path):
     }  # fmt: skip
     assert first.setting == study.encoders[1].setting != study.encoders[2].setting
     assert last.reference and not last.trained
+
+
+def test_a_study_has_one_language(tmp_path):
+    assert read_study(str(plan(tmp_path, encoders=[{}]))).language == "en"
+    study = prepare(
+        read_study(str(plan(tmp_path, language="de", encoders=[{"vary": {"seed": [0, 1]}}]))), "sample", None, "MR"
+    )
+    assert [planned.settings["language"] for planned in study.encoders] == ["de", "de"]
+    with pytest.raises(InputError, match="did you mean 'de', German"):
+        read_study(str(plan(tmp_path, language="german", encoders=[{}])))
+    with pytest.raises(InputError, match="unknown key of entry 1 of encoders 'language'"):
+        read_study(str(plan(tmp_path, encoders=[{"language": "de"}])))
 
 
 def test_the_example_of_the_guide_is_a_study(tmp_path):
