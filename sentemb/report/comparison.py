@@ -95,7 +95,8 @@ def _sentence(run: Run, against: str) -> str:
     unclear = [s.prose for s in scores if s.verdict == CANNOT_TELL]
     text = f"Against {against}, the trained encoder is {'; '.join(parts)}." if parts else ""
     if unclear:
-        text += f"{' ' if text else f'Against {against}: '}No difference beyond chance in {_listed(unclear)}."
+        text += " No" if text else f"Against {against}, there is no"
+        text += f" difference beyond chance in {_listed(unclear)}."
     return text
 
 

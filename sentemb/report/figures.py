@@ -95,11 +95,11 @@ def path_figure(run: Run, prefix: str | None = None) -> Figure | None:
     for i, marker, end in ((0, "o", "start"), (-1, "s", "end")):
         label = f"{end}, step {step[i]:,.0f}"
         axes.plot(x[i], y[i], marker, markersize=11, mfc="none", mec="black", markeredgewidth=1.4, label=label)
-    span_at_least(axes, LEAST_ALIGNMENT, LEAST_UNIFORMITY)
     optimum, dimension = run.last("uniformity_optimum"), number(as_dict(run.config.get("encoder")).get("dimension"))
     if math.isfinite(optimum):
         where = f" in {dimension:.0f} dimensions" if math.isfinite(dimension) else ""
         axes.axvline(optimum, linestyle="--", color=VERMILLION, label=f"lowest uniformity{where}")
+    span_at_least(axes, LEAST_ALIGNMENT, LEAST_UNIFORMITY)
     legend_below(figure)
     return figure
 

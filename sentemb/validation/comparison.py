@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def compare_encoders(scored: Mapping[str, Mapping[str, ItemScores]], seed: int =
 
     Args:
         scored: by encoder and test: ``scored[encoder][test]``. The first encoder is compared with the second and so on.
-        seed: of the draws.
+        seed: of the draws, with a test's name: its interval is the same whatever else is scored.
 
     Returns:
         A row a test and two encoders: ``measure``, ``encoder``, ``against``, ``difference`` (of the first from the
@@ -72,11 +73,11 @@ def compare_encoders(scored: Mapping[str, Mapping[str, ItemScores]], seed: int =
     rows = []
     for a, b in combinations(scored, 2):
         accuracies = []
-        for number, (name, first) in enumerate(scored[a].items()):
+        for name, first in scored[a].items():
             second = scored[b].get(name)
             if second is None or first.units < 2:
                 continue
-            value, resampled = _differences(first, second, seed + number)
+            value, resampled = _differences(first, second, seed + crc32(name.encode()))
             rows.append(_row(name, a, b, value, resampled, first))
             if first.accuracy:
                 accuracies.append((value, resampled, first))

@@ -64,3 +64,18 @@ def test_a_card_needs_nothing_but_a_model(encoder, tmp_path):
     assert RunFolder(tmp_path).read_config() == {}
     text = write_card(tmp_path, {}, "0 steps", {"alignment": 1.0}).read_text()
     assert "a corpus" in text and "| 1.0000 | held-out pairs |" in text
+
+
+def test_only_what_is_better_beyond_chance_is_bold_in_a_card(encoder, tmp_path):
+    encoder(STATIC).save(str(tmp_path), create_model_card=False)
+    row = {"against": "minilm", "level": 0.95, "n": 1000, "items": "pairs", "units": 104, "drawn": "documents"}
+    better = row | {"measure": "retrieval_mrr", "difference": 0.02, "low": 0.01, "high": 0.03, "verdict": "better"}
+    unclear = row | {"measure": "MR", "difference": 0.5, "low": -0.5, "high": 1.5, "verdict": "cannot tell"}
+    text = write_card(tmp_path, CONFIG, "5 steps", RESULT, [better, unclear]).read_text()
+    interval = "+0.0100 to +0.0300"
+    assert (
+        f"| MRR of a sentence's positive | +0.0200 | {interval} | **better** | 1,000 pairs of 104 documents |" in text
+    )
+    assert (
+        "| MR | +0.50 | -0.50 to +1.50 | cannot tell |" in text and text.count("**") == 2 and "Against minilm" in text
+    )
