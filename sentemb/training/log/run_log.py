@@ -69,6 +69,7 @@ class RunLog:
             disable=not accelerator.is_main_process,
             mininterval=0.5 if sys.stderr.isatty() else 15,
             desc="training",
+            position=0,  # (bars of libraries that were never closed would move it down a line)
         )
         self.file: TextIO | None = None
         if accelerator.is_main_process:
