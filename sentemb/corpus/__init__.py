@@ -14,6 +14,7 @@ from sentemb.corpus.sample import sample_files
 from sentemb.corpus.sources import CORPORA, absolute_corpus, open_corpus, source_of
 from sentemb.corpus.text_source import Reader, Skip, TextSource
 from sentemb.corpus.tokens import CHUNK, Tokens
+from sentemb.corpus.word_pieces import WordPieces, word_pieces
 
 __all__ = [
     "CHECKED",
@@ -29,6 +30,7 @@ __all__ = [
     "Skip",
     "TextSource",
     "Tokens",
+    "WordPieces",
     "WordwiseTokenizer",
     "absolute_corpus",
     "clean_corpus",
@@ -39,4 +41,5 @@ __all__ = [
     "open_corpus",
     "sample_files",
     "source_of",
+    "word_pieces",
 ]

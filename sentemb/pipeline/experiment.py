@@ -18,8 +18,8 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers.utils import logging
 
-from sentemb.corpus import CLEANINGS, Corpus, open_corpus
-from sentemb.encoders import HEADS, Prompts, load, prompts_of, towers_of
+from sentemb.corpus import CLEANINGS, Corpus, open_corpus, word_pieces
+from sentemb.encoders import HEADS, Prompts, load, prompts_of, tokenizer_of, towers_of
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.objectives import OBJECTIVES, Objective
@@ -259,6 +259,8 @@ class Experiment:
                 f"{steps} steps",
                 is_main_process=self.accelerator.is_main_process,
             )
+        if note := word_pieces(corpus, tokenizer_of(model)).note:
+            notes.append(note)
         target = self._begin(out, corpus, model, description, notes)
         forget_best = dev is None and description.retrieval != self._retrieval_before(data, model)
         name = RETRIEVAL if dev is None else dev.name

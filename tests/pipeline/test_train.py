@@ -62,6 +62,12 @@ def same_weights(a: SentenceTransformer, b: SentenceTransformer) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_vocabulary_that_splits_most_words_is_noted_at_the_start(capsys):
+    for size, noted in ((270, 1), (2000, 0)):
+        sentemb.train(TEXTS, encoder=f"static:embeddings=random,dim=5,vocabulary={size}", **LITTLE)
+        assert capsys.readouterr().out.count("note: the tokenizer splits") == noted
+
+
 def test_five_lines_on_200_sentences():
     run = sentemb.train(TEXTS, encoder=STATIC, **LITTLE)
     assert isinstance(run.model, SentenceTransformer) and run.model.encode(TEXTS[:3]).shape == (3, 5)
