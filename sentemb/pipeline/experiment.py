@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers.utils import logging
 
-from sentemb.corpus import CLEANINGS, Corpus, open_corpus, word_pieces
+from sentemb.corpus import CLEANINGS, Corpus, open_corpus, with_lines, word_pieces
 from sentemb.encoders import HEADS, Prompts, load, prompts_of, tokenizer_of, towers_of
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
@@ -157,6 +157,10 @@ class Experiment:
         self.data = data
         build(CLEANINGS, data.clean, "clean")
         corpus = open_corpus(str(data.corpus) if custom_corpus is None else custom_corpus)
+        begun_with = self.begun.get("corpus", {}).get("fingerprint", corpus.fingerprint)
+        if custom_corpus is None and corpus.fingerprint != begun_with:  # (it may be of an older version)
+            corpus_of_lines = open_corpus(with_lines(str(data.corpus)))
+            corpus = corpus_of_lines if corpus_of_lines.fingerprint == begun_with else corpus
         self.train_rows, _ = corpus.split()
         self.stored |= asdict(data)
         return corpus
