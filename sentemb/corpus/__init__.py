@@ -11,9 +11,10 @@ from sentemb.corpus.hashing import splitmix64
 from sentemb.corpus.prepare import CHECKED, WordwiseTokenizer
 from sentemb.corpus.readers import FORMATS, cut
 from sentemb.corpus.sample import sample_files
-from sentemb.corpus.sources import CORPORA, absolute_corpus, check_corpus, open_corpus, source_of
+from sentemb.corpus.sources import CORPORA, absolute_corpus, check_corpus, open_corpus, source_of, with_lines
 from sentemb.corpus.text_source import Reader, Skip, TextSource
 from sentemb.corpus.tokens import CHUNK, Tokens
+from sentemb.corpus.word_pieces import WordPieces, word_pieces
 
 __all__ = [
     "CHECKED",
@@ -29,6 +30,7 @@ __all__ = [
     "Skip",
     "TextSource",
     "Tokens",
+    "WordPieces",
     "WordwiseTokenizer",
     "absolute_corpus",
     "check_corpus",
@@ -40,4 +42,6 @@ __all__ = [
     "open_corpus",
     "sample_files",
     "source_of",
+    "with_lines",
+    "word_pieces",
 ]

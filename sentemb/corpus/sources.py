@@ -140,6 +140,16 @@ def absolute_corpus(spec: str) -> str:
     return " + ".join(parts)
 
 
+def with_lines(spec: str) -> str:
+    """``spec`` with each text file read as a sentence a line, as all were before raw text was seen to be a book."""
+    parts = []
+    for part, weight in weighted(spec):
+        path = Path(part).expanduser()
+        is_text = not built_in(part) and os.path.isfile(path) and path.suffix.lower() not in FORMATS
+        parts.append((f"lines:path={quoted(part)}" if is_text else part) + (f"*{weight}" if weight else ""))
+    return " + ".join(parts)
+
+
 def built_in(spec: str) -> bool:
     """Whether a spec is a name in CORPORA, and no path.
 

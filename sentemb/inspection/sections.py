@@ -7,7 +7,18 @@ from itertools import chain, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sentemb.corpus import CHECKED, CHUNK, SORTED, Cleaning, Tokens, WordwiseTokenizer, cut, duplicates, letter_rules
+from sentemb.corpus import (
+    CHECKED,
+    CHUNK,
+    SORTED,
+    Cleaning,
+    Tokens,
+    WordwiseTokenizer,
+    cut,
+    duplicates,
+    letter_rules,
+    word_pieces,
+)
 from sentemb.inspection.text import AT_ONCE, LONG, SAMPLE, Section, Text, runs_of, share_of, slices_of, spread_over
 from sentemb.pairs import Selection, draw
 
@@ -24,7 +35,8 @@ def about(text: Text, tokenizer: str, alone: bool) -> Section:
     corpus, count, total = text.corpus, len(text.corpus), len(text.tokens.ids)
     meta = json.loads((corpus.folder / "meta.json").read_text(encoding="utf-8"))
     written, sizes = sum(shard["characters"] for shard in meta["shards"]), np.diff(corpus.documents)
-    notes = [*([ALONE] if alone and count > LARGE else []), *corpus.notes]
+    pieces = word_pieces(corpus, text.tokenizer)
+    notes = [*([ALONE] if alone and count > LARGE else []), *([pieces.note] if pieces.note else []), *corpus.notes]
     facts = [
         ("fingerprint", corpus.fingerprint),
         ("tokenizer", f"{tokenizer}: {text.tokenizer.get_vocab_size():,} tokens, {text.special} special a sentence"),
@@ -32,6 +44,7 @@ def about(text: Text, tokenizer: str, alone: bool) -> Section:
         ("sentences", f"{count:,}"),
         ("tokens", f"{total:,}, {total / count:.1f} a sentence, cut to {text.max_length}"),
         ("characters", f"{written:,}, {written / count:.1f} a sentence"),
+        ("words in 3 pieces or more", f"{share_of(pieces.split, pieces.words)} of a sample, of four letters or more"),
         ("notes on how it was read", f"{len(corpus.notes):,}" if corpus.notes else "none"),
     ]
     return Section(corpus.name, facts, notes=notes)

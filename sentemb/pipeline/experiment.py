@@ -18,8 +18,8 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers.utils import logging
 
-from sentemb.corpus import CLEANINGS, Corpus, open_corpus
-from sentemb.encoders import HEADS, Prompts, load, prompts_of, towers_of
+from sentemb.corpus import CLEANINGS, Corpus, open_corpus, with_lines, word_pieces
+from sentemb.encoders import HEADS, Prompts, load, prompts_of, tokenizer_of, towers_of
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.objectives import OBJECTIVES, Objective
@@ -157,7 +157,12 @@ class Experiment:
         """
         self.data = data
         build(CLEANINGS, data.clean, "clean")
-        corpus = open_corpus(str(data.corpus) if custom_corpus is None else custom_corpus, language=data.language)
+        text = str(data.corpus) if custom_corpus is None else custom_corpus
+        corpus = open_corpus(text, language=data.language)
+        begun_with = self.begun.get("corpus", {}).get("fingerprint", corpus.fingerprint)
+        if custom_corpus is None and corpus.fingerprint != begun_with:  # (it may be of an older version)
+            corpus_of_lines = open_corpus(with_lines(str(data.corpus)), language=data.language)
+            corpus = corpus_of_lines if corpus_of_lines.fingerprint == begun_with else corpus
         if self.begun:  # its documents stay on the sides that they were on
             corpus = replace(corpus, least_held_out=least_held_out(self.begun))
         self.train_rows, _ = corpus.split()
@@ -263,6 +268,8 @@ class Experiment:
                 f"{steps} steps",
                 is_main_process=self.accelerator.is_main_process,
             )
+        if note := word_pieces(corpus, tokenizer_of(model)).note:
+            notes.append(note)
         target = self._begin(out, corpus, model, description, notes)
         forget_best = dev is None and description.retrieval != self._retrieval_before(data, model)
         name = RETRIEVAL if dev is None else dev.name

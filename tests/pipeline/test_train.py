@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from dataclasses import replace
@@ -26,6 +27,7 @@ from sentemb.encoders import load
 from sentemb.errors import InputError
 from sentemb.pairs import Pairs
 from sentemb.pipeline.experiment import long_warmup
+from sentemb.registry import quoted
 from sentemb.training import TrainingSettings
 from sentemb.validation import DevScore
 from tests.helpers import STATIC, steady, torchrun
@@ -67,6 +69,29 @@ def weights_of(model: SentenceTransformer) -> dict[str, torch.Tensor]:
 def same_weights(a: SentenceTransformer, b: SentenceTransformer) -> bool:
     first, second = weights_of(a), weights_of(b)
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_that_read_a_book_as_lines_goes_on_with_them(tmp_path):
+    path = tmp_path / "book, wrapped.txt"
+    path.write_text(textwrap.fill(" ".join(f"{text.capitalize()}, as it always did." for text in TEXTS), 60))
+    short = LITTLE | {"max_steps": 3}
+    sentemb.train(f"lines:path={quoted(str(path))}", encoder=STATIC, out="runs/old", **short)
+    config = json.loads(Path("runs/old/config.json").read_text())
+    config["settings"]["corpus"] = str(path)  # as an older version wrote it
+    Path("runs/old/config.json").write_text(json.dumps(config))
+    run = sentemb.train(out="runs/old", resume=True, max_steps=6)
+    assert run.step == 6
+    sentemb.train(str(path), encoder=STATIC, out="runs/new", **short)
+    fingerprints = [
+        json.loads(Path(f"runs/{name}/config.json").read_text())["corpus"]["fingerprint"] for name in ("old", "new")
+    ]
+    assert fingerprints[0] != fingerprints[1]
+
+
+def test_a_vocabulary_that_splits_most_words_is_noted_at_the_start(capsys):
+    for size, noted in ((270, 1), (2000, 0)):
+        sentemb.train(TEXTS, encoder=f"static:embeddings=random,dim=5,vocabulary={size}", **LITTLE)
+        assert capsys.readouterr().out.count("note: the tokenizer splits") == noted
 
 
 def test_five_lines_on_200_sentences():
