@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, help="the study's folder; default runs/NAME of the study")
     text = "import this file first: a script that adds an objective, encoder or kind of pairs to its table"
     made.add_argument("--import", dest="imports", action="append", default=[], metavar="FILE.py", help=text)
-    made.add_argument("--jobs", type=int, help="encoders trained at a time (default: one a core, or one a GPU)")
+    made.add_argument(
+        "--jobs", type=int, help="encoders trained at a time, a thread each (default: one a core, or one a GPU)"
+    )
     made.add_argument("--folds", type=int, default=10, help="of the tasks' cross-validation (default 10)")
     made.add_argument("--dry-run", action="store_true", help="list the encoders and what is done of them; train none")
     made.add_argument("--page", action="store_true", help="write table, statistics, figures and page of what is done")
@@ -140,7 +142,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
         read(task, folder)
     gpus = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
     jobs = min(options.jobs or gpus or usable_cores(), len(study.encoders))
-    threads = max(1, usable_cores() // jobs)
+    threads = _threads(jobs, options.jobs is not None)
     about = {key: getattr(study, key) for key in ("name", "title", "description", "keep", "base")}
     about["corpus"] = {
         "name": corpus.name,
@@ -164,6 +166,13 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
         print("ended; the same command goes on with it")
         return
     print(conclude(place.out))
+
+
+def _threads(jobs: int, is_requested: bool) -> int:
+    """Threads of each of ``jobs`` processes: OMP_NUM_THREADS, else one with ``--jobs``, else all cores shared."""
+    from sentemb.training import threads_of_environment, usable_cores
+
+    return threads_of_environment() or (1 if is_requested else max(1, usable_cores() // jobs))
 
 
 def _tasks(study: Study, folder: Path | None) -> "list[Task]":

@@ -9,7 +9,7 @@ import pandas as pd
 
 from recipes.study.analysis import printed, statistics
 from recipes.study.page import write_study_page
-from recipes.study.plan import ENCODERS, PLANNED, STUDY, read_row
+from recipes.study.plan import ENCODERS, PLANNED, STUDY, read_row, with_varied
 from sentemb.errors import InputError
 from sentemb.storage import replacing, write_text
 
@@ -18,17 +18,20 @@ ROWS = "results"
 
 def collect(out: Path) -> pd.DataFrame:
     """One row for each encoder that is done, in the study's order; numbers are NaN where there is none."""
-    rows = []
+    rows, differing = [], []
     for name in json.loads((out / STUDY).read_text(encoding="utf-8"))["encoders"]:
         if row := read_row(out / ENCODERS / name):
             about = json.loads((out / PLANNED / f"{name}.json").read_text(encoding="utf-8"))
             rows.append(about["described"] | row)
+            differing.append(about.get("varied", {}))
     if not rows:
         raise InputError(f"no encoder of {out} is done yet; run the study first")
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(with_varied(rows, differing))
     for column in table.columns:
-        if table[column].map(lambda value: value is None or isinstance(value, int | float)).all():
-            table[column] = table[column].astype(bool if column in ("reference", "trained") else np.float64)
+        if table[column].map(lambda value: isinstance(value, bool)).all():
+            table[column] = table[column].astype(bool)
+        elif table[column].map(lambda value: value is None or isinstance(value, int | float)).all():
+            table[column] = table[column].astype(np.float64)
     return table
 
 

@@ -35,6 +35,7 @@ class EncoderSpec:
     settings: dict[str, Any]  # of the recipe, complete
     trained: bool = True  # or scored as it is made
     reference: bool = False  # in the table, for comparison, but not in the statistics
+    filled_in: dict[str, Any] = field(default_factory=dict)  # values of the {names} in its specs
 
     @property
     def setting(self) -> str:
@@ -204,7 +205,8 @@ def _encoders(entry: dict[str, Any], base: dict[str, Any], reference: bool, wher
         name = re.sub(r"[^\w.+-]+", "_", name).strip("_.-")
         if not name:
             raise InputError(f"{where} has a name without a letter or digit; it becomes a folder, so give it some")
-        made.append(EncoderSpec(name, family, DEFAULTS | settings, trained, reference))
+        filled_in = {key: _number(value) for key, value in point.items() if key in used}
+        made.append(EncoderSpec(name, family, DEFAULTS | settings, trained, reference, filled_in))
     return made
 
 
@@ -244,6 +246,14 @@ def _typed(key: str, value: Any, where: str) -> Any:
         raise InputError(f"{key} of {where} is {kind}, got {value!r}") from None
 
 
+def _number(value: Any) -> Any:
+    """The number that a text is (YAML reads 1e-3 as text); else the value as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 def _refuse_twins(planned: list[EncoderSpec]) -> None:
     names: dict[str, EncoderSpec] = {}
     settings: dict[str, EncoderSpec] = {}
@@ -255,6 +265,38 @@ def _refuse_twins(planned: list[EncoderSpec]) -> None:
         if same in settings:
             raise InputError(f"{settings[same].name} and {encoder.name} have the same settings; leave one of them out")
         settings[same] = encoder
+
+
+def varied(encoders: list[EncoderSpec]) -> list[dict[str, Any]]:
+    """For each encoder, what differs between the encoders of a study.
+
+    These are the settings that are not the same for all, and the values of {names} in specs, by those names.
+    """
+    keys = [key for key in DEFAULTS if len({repr(encoder.settings[key]) for encoder in encoders}) > 1]
+    names = list(dict.fromkeys(name for encoder in encoders for name in encoder.filled_in))
+    return [
+        {name: encoder.filled_in.get(name) for name in names} | {key: encoder.settings[key] for key in keys}
+        for encoder in encoders
+    ]
+
+
+def with_varied(rows: list[dict[str, Any]], differing: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a table, and to each what differs (as of :func:`varied`), each once.
+
+    A {name} that is also the name of a column with other values gets ``_varied`` behind its name.
+    """
+    added: list[dict[str, Any]] = [{} for _ in rows]
+    for name in dict.fromkeys(key for values in differing for key in values):
+        pairs = [(row.get(name), values.get(name)) for row, values in zip(rows, differing, strict=True)]
+        is_alike = all(a == b for a, b in pairs if a is not None and b is not None)
+        if name in DEFAULTS and any(name in row for row in rows):
+            continue
+        for new, (present, value) in zip(added, pairs, strict=True):
+            if not is_alike:
+                new[f"{name}_varied"] = value
+            else:
+                new[name] = value if present is None else present
+    return [row | new for row, new in zip(rows, added, strict=True)]
 
 
 def described(planned: EncoderSpec) -> dict[str, Any]:

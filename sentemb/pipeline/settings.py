@@ -145,7 +145,7 @@ class ComputeSettings:
     )
     threads: int | None = setting(
         None,
-        "CPU threads per process; default: all cores, shared by this machine's processes",
+        "CPU threads per process; default: OMP_NUM_THREADS, else all cores, shared by this machine's processes",
         at_least=1,
         may_change=True,
     )

@@ -8,13 +8,32 @@ import torch
 
 from sentemb.errors import InputError
 
+LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")  # set by accelerate launch, by torchrun
+
 
 def use_threads(wanted: int | None) -> None:
-    """Set torch's CPU threads: all cores by default, as ``accelerate launch`` leaves each process with one."""
-    threads = wanted if wanted is not None else max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    """Set torch's CPU threads: ``wanted``, else OMP_NUM_THREADS, else this process's share of the cores.
+
+    Raises:
+        InputError: ``wanted`` is below 1.
+    """
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    threads = wanted if wanted is not None else threads_of_environment() or max(1, usable_cores() // local_processes)
     if threads < 1:
         raise InputError(f"--threads must be at least 1, got {threads}")
     torch.set_num_threads(threads)
+
+
+def threads_of_environment() -> int | None:
+    """OMP_NUM_THREADS, if the user has set it; None for what is no positive whole number.
+
+    ``accelerate launch``, and ``torchrun`` with several processes, set it to 1 where it is not set (with ``--cpu``,
+    Accelerate takes the physical cores). So below them 1 is taken to be theirs, and any other number is used.
+    """
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # (a list has one for each nested level)
+    if not text.isdecimal() or int(text) < 1 or (text == "1" and any(name in os.environ for name in LAUNCHED)):
+        return None
+    return int(text)
 
 
 def usable_cores() -> int:

@@ -25,8 +25,8 @@ from recipes.study.analysis import correlations, statistics
 from recipes.study.analysis.best import holm
 from recipes.study.analysis.mixture import cross_fitted, mixtures
 from recipes.study.analysis.rank_correlation import draws, kendall, spearman
-from recipes.study.conclusion import collect
-from recipes.study.plan import DEFAULTS, described
+from recipes.study.conclusion import collect, write_table
+from recipes.study.plan import DEFAULTS, described, varied
 from recipes.study.run.measure import measure_encoder
 from recipes.study.run.scheduler import asked, lost
 from recipes.train_bookcorpus import main as train
@@ -190,6 +190,42 @@ def test_a_row_says_what_its_objective_weighs(tmp_path, objective, expected):
     (planned,) = read_study(str(plan(tmp_path, encoders=[{"objective": objective}]))).encoders
     row = described(planned)
     assert {key: row[key] for key in expected} == expected
+
+
+def test_the_table_has_a_column_for_each_setting_that_differs(tmp_path):
+    study = read_study(str(plan(
+        tmp_path,
+        base={"lr": "1e-2"},
+        encoders=[
+            {"family": "a", "objective": "infonce:temperature={tau}", "encoder": "static:embeddings=random,dim={steps}",
+             "vary": {"tau": ["5e-2", 0.5], "steps": [8, 16]}},
+            {"family": "b", "points": [{"weight_decay": 0.1, "max_steps": 3}, {"select": "best"}]},
+            {"family": "c", "objective": "align_uniform:t={t},alpha={a}", "points": [{"t": 3, "a": 1}]},
+        ],
+    )))  # fmt: skip
+    place = StudyFolder(tmp_path / "out")
+    place.out.joinpath("planned").mkdir(parents=True)
+    (place.out / "study.json").write_text(json.dumps({"encoders": [planned.name for planned in study.encoders]}))
+    for planned, differing in zip(study.encoders, varied(study.encoders), strict=True):
+        content = {"described": described(planned), "varied": differing}
+        place.planned(planned).write_text(json.dumps(content))
+        place.run(planned).mkdir(parents=True)
+        (place.run(planned) / "row.json").write_text(json.dumps({"status": "failed", "reason": "", "steps": 60}))
+    rows = write_table(place.out)
+    assert rows.columns.is_unique and not {"lr_varied", "t_varied", "epochs", "warmup"} & set(rows)
+    nothing = float("nan")
+    expected = {
+        "tau": [0.05, 0.05, 0.5, 0.5, *3 * [nothing]],
+        "steps": 7 * [60.0],
+        "steps_varied": [8.0, 16.0, 8.0, 16.0, *3 * [nothing]],
+        "weight_decay": [*4 * [0.0], 0.1, 0.0, 0.0],
+        "max_steps": [*4 * [nothing], 3.0, nothing, nothing],
+        "t": [*6 * [nothing], 3.0],
+        "a": [*6 * [nothing], 1.0],
+    }
+    for read_back in (pd.read_csv(place.out / "results.csv"), pd.read_parquet(place.out / "results.parquet")):
+        pd.testing.assert_frame_equal(read_back[list(expected)], pd.DataFrame(expected))
+        assert read_back["select"].tolist()[-3:] == ["last", "best", "last"]
 
 
 # ---- statistics

@@ -16,7 +16,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recipes.study.plan import DEFAULTS, ENCODERS, LOGS, PLANNED, ROW, EncoderSpec, Study, StudyFolder, described
+from recipes.study.plan import (
+    DEFAULTS,
+    ENCODERS,
+    LOGS,
+    PLANNED,
+    ROW,
+    EncoderSpec,
+    Study,
+    StudyFolder,
+    described,
+    varied,
+)
 from sentemb.corpus import Corpus, absolute_corpus
 from sentemb.errors import InputError
 from sentemb.storage import write_text
@@ -59,8 +70,8 @@ def run_all(
     """
     for name in (LOGS, PLANNED, ENCODERS):
         (place.out / name).mkdir(parents=True, exist_ok=True)
-    for planned in study.encoders:
-        content = {"asked": asked(planned), "described": described(planned)}
+    for planned, differing in zip(study.encoders, varied(study.encoders), strict=True):
+        content = {"asked": asked(planned), "described": described(planned), "varied": differing}
         write_text(place.planned(planned), json.dumps(content, indent=1) + "\n")
     todo = [planned for planned in study.encoders if place.row(planned).get("status") not in ("ok", "diverged")]
     done = len(study.encoders) - len(todo)
