@@ -15,7 +15,6 @@ from eval import (
     choose_tasks,
     data_folder,
     format_table,
-    named,
     read,
     score_model,
     stsb_dev_score,
@@ -24,12 +23,6 @@ from sentemb.errors import InputError
 from sentemb.pipeline import EvaluationSettings, TrainedRun
 from sentemb.runs import RunFolder
 from sentemb.validation import DevScore, HeldOutPairs
-
-
-def check_tasks(evaluation: EvaluationSettings) -> None:
-    """InputError for a task that there is not."""
-    if evaluation.tasks is not None:
-        named(part.strip() for part in evaluation.tasks.split(",") if part.strip())
 
 
 def with_available_data(evaluation: EvaluationSettings) -> tuple[EvaluationSettings, DevScore | None]:
