@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from eval.senteval_api import SE
     from eval.significance import compare
     from eval.tables import PACKAGES, Table, as_text, format_table
-    from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, named, read
+    from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, named, read, refuse_missing
 
 __all__ = [
     "GROUPS",
@@ -42,6 +42,7 @@ __all__ = [
     "named",
     "nested",
     "read",
+    "refuse_missing",
     "score",
     "split",
     "stratified",
@@ -84,5 +85,6 @@ __getattr__, __dir__ = lazy_exports(
         "data_folder": "eval.tasks",
         "named": "eval.tasks",
         "read": "eval.tasks",
+        "refuse_missing": "eval.tasks",
     },
 )

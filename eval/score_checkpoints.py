@@ -11,6 +11,7 @@ import numpy as np
 
 from eval.probes import PROBES
 from eval.scorer import ScoringSettings, measure
+from eval.seeds import labels
 from eval.significance import compare
 from eval.tables import render
 from eval.tasks import Data
@@ -19,7 +20,7 @@ from sentemb.encoders import is_folder, load
 from sentemb.errors import InputError
 from sentemb.languages import DEFAULT
 from sentemb.registry import build
-from sentemb.runs import RunFolder, as_dict, least_held_out, model_folder
+from sentemb.runs import RunFolder, as_dict, least_held_out
 from sentemb.storage import write_text
 from sentemb.validation import EmbeddingCache, HeldOutPairs, held_out_pairs
 
@@ -78,13 +79,12 @@ def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed
         tasks: those read. failed: the others, with the reason.
     """
     build(PROBES, options.probe, "probe", device="cpu")  # a wrong one is told now
-    for checkpoint in options.checkpoint:
-        if is_folder(checkpoint):
-            model_folder(Path(checkpoint))
     results: dict[str, dict[str, Any]] = {}
     correct: dict[str, dict[str, np.ndarray]] = {}
     lost = bool(failed)
-    for checkpoint in dict.fromkeys(options.checkpoint):
+    seeds: dict[str, tuple[str, int]] = {}
+    for checkpoint, (name, label) in labels(options.checkpoint, options.names).items():
+        seeds[label] = name, sum(model == name for model, _ in seeds.values())
         try:
             result, right = _measure(checkpoint, tasks, failed, options)
         except InputError as error:
@@ -93,20 +93,21 @@ def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed
             print(f"error: {error}", file=sys.stderr)  # what the others scored is kept
             lost = True
             continue
-        results[checkpoint], correct[checkpoint] = result, right
-        for name in result["failed"].keys() - failed.keys():
+        named = {"name": name, "checkpoint": checkpoint} if options.names else {}
+        results[label], correct[label] = result | named, right
+        for task in result["failed"].keys() - failed.keys():
             which = f"{checkpoint}, " if len(options.checkpoint) > 1 else ""
-            print(f"error: {which}{name}: {result['failed'][name]}", file=sys.stderr)
+            print(f"error: {which}{task}: {result['failed'][task]}", file=sys.stderr)
             lost = True
     if not results:
         return 2
-    comparison = compare(correct)
+    comparison = compare(correct, seeds)
     if options.format == "text":
         _describe(tasks, results, options.probe)
-    print(render(options.format, results, comparison))
+    print(render(options.format, results, comparison, options.compact))
     if options.output:
         try:
-            write_text(options.output, render(options.output_format, results, comparison) + "\n")
+            write_text(options.output, render(options.output_format, results, comparison, options.compact) + "\n")
         except OSError as error:
             raise InputError(f"{options.output} cannot be written ({error.strerror}); the scores are above") from None
     return 2 if lost else 0

@@ -12,14 +12,17 @@ code is 2.
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.seeds import labels
 from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, read
 from sentemb.errors import InputError
 from sentemb.lazy_imports import lazy_exports
+from sentemb.runs import CONFIG, model_folder
 
 if TYPE_CHECKING:
     from eval.evaluator import SentEvalEvaluator
@@ -73,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
         default="text",
         help="of what is printed (default text)",
     )
+    add("--names", metavar="A,B", help="of the checkpoints in tables; checkpoints of one name are seeds of one model")
+    add(
+        "--compact",
+        action="store_true",
+        help="one table, for a paper: a row a model, accuracies and correlations together (text, markdown, latex)",
+    )
     add("--output", type=Path, metavar="FILE", help=f"also write there: {', '.join(SUFFIXES)}")
     add("--corpus", help="also measure its held-out neighbours; default: the run's own, or the sample without STS-B")
     add(
@@ -113,12 +122,18 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
     if options.batch_size < 1 or options.folds < 2:
         name, least = ("--batch-size", 1) if options.batch_size < 1 else ("--folds", 2)
         raise InputError(f"{name} must be at least {least}, got {getattr(options, name[2:].replace('-', '_'))}")
+    labels(options.checkpoint, options.names)
     options.output_format = None
     if options.output:
         refuse_unwritable(options.output)
         options.output_format = SUFFIXES[options.output.suffix.lower()]
+    if options.compact and {options.format, options.output_format} <= {"csv", "json", None}:
+        raise InputError("--compact is a table; print or write it as text, markdown or latex")
     folder = data_folder(options.data)
-    tasks, failed = read_all(choose_tasks(options.tasks, folder), folder)
+    chosen = choose_tasks(options.tasks, folder)
+    for checkpoint in options.checkpoint:
+        refuse_no_checkpoint(checkpoint)
+    tasks, failed = read_all(chosen, folder)
     if not any("STS-B" in data.task.name for data in tasks):
         stsb_flags = [f"--positives {options.positives}"] * (options.positives != "gt4")
         stsb_flags += [f"--geometry-split {options.geometry_split}"] * (options.geometry_split not in (None, "all"))
@@ -127,6 +142,20 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
     for task, reason in failed.items():
         print(f"error: {task}: {reason}", file=sys.stderr)
     return tasks, failed
+
+
+def refuse_no_checkpoint(name: str) -> None:
+    """InputError for a folder without a model, and for a path that is not there and is no name of the hub either."""
+    path = Path(name)
+    if name == "minilm":
+        return
+    if path.exists():
+        model_folder(path)
+        return
+    # The hub's names have at most one slash; runs/typo is no name of the hub where runs/ holds runs.
+    siblings = path.parent.glob(f"*/{CONFIG}") if path.parent != Path() else iter(())
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name, re.ASCII) or next(siblings, None):
+        raise InputError(f"no model {name!r} here, and no model of the hub has such a name; check the path")
 
 
 def read_all(tasks: Sequence[Task], folder: Path | None) -> tuple[list[Data], dict[str, str]]:

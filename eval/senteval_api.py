@@ -32,7 +32,7 @@ UPSTREAM = {name: name for name in ("CR", "MR", "MPQA", "SUBJ", "SST2", "SST5", 
     "STSBenchmark": "STS-B-supervised",
     **{name: name for name in ("STS12", "STS13", "STS14", "STS15", "STS16")},
 }
-# Also SentEval's; a list that has them is scored without them.
+# Also SentEval's, and not offered here.
 PROBING = ("Length", "WordContent", "Depth", "TopConstituents", "BigramShift", "Tense", "SubjNumber", "ObjNumber")
 ABSENT = ("SNLI", "ImageCaptionRetrieval", *PROBING, "OddManOut", "CoordinationInversion")
 CLASSIFIER = ("nhid", "optim", "batch_size", "tenacity", "epoch_size", "max_epoch", "dropout")
@@ -115,14 +115,14 @@ class SE:
 
         Raises:
             InputError: an unknown task, files that cannot be read, or a batcher that returns another number of rows or
-                a number that is not finite. In a list such a task gets ``{"error": sentence}`` and the others run; so
-                does one of SentEval's that is not offered (SNLI, image captions, the probing tasks).
+                a number that is not finite. In a list a task with bad files or rows gets ``{"error": sentence}`` and
+                the others run; a name that is unknown or of a task that is not offered (SNLI, image captions, the
+                probing tasks) raises before anything is encoded, as SentEval does.
         """
         if not isinstance(name, str):
             results_by_task = {}
             for task_name in name:
-                if task_name not in ABSENT:
-                    choose("task", task_name, UPSTREAM)
+                _refuse_unknown(task_name)
             for task_name in name:
                 try:
                     results_by_task[task_name] = self.eval(task_name)
@@ -131,9 +131,8 @@ class SE:
                     results_by_task[task_name] = {"error": str(error)}
             self.results = results_by_task
             return results_by_task
-        if name in ABSENT:
-            raise InputError(f"task {name!r} is not offered here; there are {', '.join(UPSTREAM)}")
-        task = TASKS[UPSTREAM[choose("task", name, UPSTREAM)]]
+        _refuse_unknown(name)
+        task = TASKS[UPSTREAM[name]]
         self.settings = self._settings()  # a script may have changed its params since
         self.params.current_task = name
         logging.debug("***** Transfer task : %s *****", name)
@@ -168,6 +167,12 @@ class SE:
                 )
             parts.append(refuse_broken(batch, rows))
         return np.concatenate(parts)
+
+
+def _refuse_unknown(name: str) -> None:
+    if name in ABSENT:
+        raise InputError(f"task {name!r} is not offered here; there are {', '.join(UPSTREAM)}")
+    choose("task", name, UPSTREAM)
 
 
 def _upstream(data: Data, scored: Scored) -> dict[str, Any]:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from eval.seeds import Results, columns, grouped, over_seeds
 from eval.tasks import METRICS, TASKS, kind_of
 from sentemb.registry import choose
 from sentemb.validation import ONE_SIDE
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn", "numpy")
 FORMATS = ("text", "markdown", "latex", "csv", "json")
-
-Results = Mapping[str, Mapping[str, Any]]  # a result of eval.scorer.measure by the encoder's name
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> li
         score_tables = [Table(table.title, [*table.head, *shape.head[1:]], lines, (*table.notes, *shape.notes))]
     elif any(result["geometry"] for result in results.values()):
         score_tables.append(_shape(results))
+    if len(grouped(results)) < len(results):
+        score_tables.append(compact(results))
     if comparison:
         lines = [
             [str(r["task"]), str(r["a"]), str(r["b"]), str(r["only_a"]), str(r["only_b"]), f"{r['p']:.2g}"]
@@ -59,6 +60,26 @@ def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> li
         head = ["task", "a", "b", "only a right", "only b right", "p"]
         score_tables.append(Table("McNemar's exact test, two-sided", head, lines))
     return score_tables
+
+
+def compact(results: Results) -> Table:
+    """One table for a paper: a row a model, accuracies and correlations together; mean and deviation over seeds."""
+    order = {name: place for place, name in enumerate(TASKS)}
+    names = dict.fromkeys(name for result in results.values() for name in columns(result))
+    names = dict.fromkeys(sorted(names, key=lambda name: order.get(name, len(order))))
+    groups = grouped(results)
+    lines, notes = [], []
+    for name, group in groups.items():
+        scores = over_seeds(group)
+        cells = [_mean_and_deviation(**scores[column]) if column in scores else "-" for column in names]
+        lines.append([name, str(group[0]["dimension"]), *cells])
+        if len(group) > 1:
+            notes.append(f"{name}: mean and standard deviation (n - 1) over {len(group)} seeds")
+    return Table("accuracy, correlation x 100", ["encoder", "dim", *names], lines, tuple(notes))
+
+
+def _mean_and_deviation(mean: float, std: float | None, n: int) -> str:
+    return f"{mean:.2f}" if n == 1 else f"{mean:.2f} ± {std:.2f}"
 
 
 def _scores(results: Results, title: str, metric: str, names: list[str], labels: tuple[str, ...]) -> Table:
@@ -171,7 +192,7 @@ def as_latex(score_tables: Sequence[Table]) -> str:
 
 
 def _tex(cell: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
     return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in cell)
 
 
@@ -181,6 +202,7 @@ def as_csv(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> st
     first = next(iter(results), None)
     for encoder, result in results.items():
         line: dict[str, Any] = {"encoder": encoder, "dimension": result["dimension"]}
+        line |= {key: result[key] for key in ("name", "checkpoint") if key in result}
         for name, row in result["tasks"].items():
             line[name] = row[METRICS[kind_of(name, row) or "probe"]]
             if "f1" in row:
@@ -207,14 +229,21 @@ def format_table(results: Results) -> str:
 RENDER: dict[str, Callable[[Sequence[Table]], str]] = {"text": as_text, "markdown": as_markdown, "latex": as_latex}
 
 
-def render(kind: str, results: dict[str, dict[str, Any]], comparison: list[dict[str, Any]]) -> str:
-    """Results in one of FORMATS. JSON: an object; of several checkpoints ``{"results": [...], "comparison"}``."""
+def render(
+    kind: str, results: dict[str, dict[str, Any]], comparison: list[dict[str, Any]], one_table: bool = False
+) -> str:
+    """Results in one of FORMATS. JSON: an object; of several checkpoints ``{"results": [...], "comparison"}``.
+
+    Of seeds it has ``models``, too: :func:`eval.seeds.over_seeds` by name. ``one_table``: :func:`compact` alone.
+    """
     choose("format", kind, FORMATS)
     if kind == "csv":
         return as_csv(results, comparison)
     if kind != "json":
-        return RENDER[kind](tables(results, comparison))
+        return RENDER[kind]([compact(results)] if one_table else tables(results, comparison))
     versions = {package: version(package) for package in PACKAGES}
     entries = [{"checkpoint": name, **result, "versions": versions} for name, result in results.items()]
-    content = entries[0] if len(entries) == 1 else {"results": entries, "comparison": comparison}
+    content: dict[str, Any] = entries[0] if len(entries) == 1 else {"results": entries, "comparison": comparison}
+    if len(groups := grouped(results)) < len(results):
+        content["models"] = {name: over_seeds(group) for name, group in groups.items()}
     return json.dumps(content, indent=2)

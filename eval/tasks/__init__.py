@@ -1,7 +1,7 @@
 """The tasks of SentEval as rows of data, read from their files. To add one: a row in ``table``."""
 
 from eval.tasks.checksums import DataFile, files_of
-from eval.tasks.readers import Data, Part, read
+from eval.tasks.readers import Data, Part, read, refuse_missing
 from eval.tasks.table import GROUPS, METRICS, TASKS, File, Task, choose_tasks, data_folder, kind_of, named
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "kind_of",
     "named",
     "read",
+    "refuse_missing",
 ]

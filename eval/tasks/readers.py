@@ -3,7 +3,7 @@
 import bz2
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,13 @@ class Data:
         if self.task.form in ("sts", "line") or self.task.sample:
             return sum(len(part) for part in self.parts.values())
         return len(self.parts["test"])
+
+
+def refuse_missing(tasks: Iterable[Task], folder: Path | None) -> None:
+    """InputError, that of :func:`read`, for a task with a file that is not there; other files are not read."""
+    for task in tasks:
+        if folder is not None and not task.sample and not all((folder / file.path).is_file() for file in task.files):
+            read(task, folder)
 
 
 def read(task: Task, folder: Path | None) -> Data:

@@ -283,10 +283,11 @@ def data_folder(user_folder: Path | None) -> Path | None:
 
 
 def named(names: Iterable[str]) -> list[str]:
-    """Names of tasks and groups as names of tasks, each once; InputError for one that is neither."""
+    """Names of tasks and groups, in any case, as names of tasks, each once; InputError for one that is neither."""
     task_names: dict[str, None] = {}
-    for name in names:
-        choose("task", name, [*TASKS, *GROUPS])
+    spelling = {name.lower(): name for name in (*TASKS, *GROUPS)}
+    for written in names:
+        name = choose("task", spelling.get(written.lower(), written), [*TASKS, *GROUPS])
         task_names.update(dict.fromkeys(GROUPS.get(name, (name,))))
     return list(task_names)
 

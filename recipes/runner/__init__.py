@@ -6,9 +6,9 @@ from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from recipes.runner.command_line import Options, command, import_file
-    from recipes.runner.evaluation import check_tasks, print_scores, read_tasks, with_available_data
+    from recipes.runner.evaluation import print_scores, read_tasks, with_available_data
     from recipes.runner.flags import parser
-    from recipes.runner.settings import RecipeSettings
+    from recipes.runner.settings import RecipeSettings, check_tasks
 
 __all__ = [
     "Options",
@@ -28,7 +28,7 @@ __getattr__, __dir__ = lazy_exports(
         "Options": "recipes.runner.command_line",
         "command": "recipes.runner.command_line",
         "import_file": "recipes.runner.command_line",
-        "check_tasks": "recipes.runner.evaluation",
+        "check_tasks": "recipes.runner.settings",
         "print_scores": "recipes.runner.evaluation",
         "read_tasks": "recipes.runner.evaluation",
         "with_available_data": "recipes.runner.evaluation",

@@ -12,7 +12,7 @@ from typing import Any
 from recipes.runner.early_checks import check_resumed_early, check_specs_early
 from recipes.runner.flags import parser
 from recipes.runner.presets import with_preset
-from recipes.runner.settings import RecipeSettings, newest_run
+from recipes.runner.settings import RecipeSettings, check_tasks, newest_run
 from sentemb.errors import InputError, in_a_line
 from sentemb.pipeline import RunSettings, absolute_settings, default_settings, refuse_used, resumed_settings
 from sentemb.registry import absolute
@@ -77,8 +77,10 @@ def _read(
         prepare(options)
     out, resume, elastic = options.pop("out", None), options.pop("resume", False), options.pop("elastic", False)
     run = RunSettings(out, resume, elastic, command=True, imports=tuple(imports))
-    RecipeSettings.of(options, run)  # (bounds and choices; what follows takes seconds to import)
+    at_hand = RecipeSettings.of(options, run)  # (bounds and choices; what follows takes seconds to import)
     check_resumed_early(options, run)
+    if not imports and not resume:  # (a script may add tasks, and a run's config.json says where its data is)
+        check_tasks(at_hand.evaluation)
     if out is not None and not resume:
         refuse_used(out)
     if not imports and "torch" not in sys.modules:  # (else the tables may have rows of the caller's)
@@ -90,11 +92,10 @@ def _read(
         chosen = RecipeSettings.of(settings, run)
     except InputError as error:  # of a run's config.json; flags were looked at above
         raise InputError(f"{error}, in {RunFolder(out or Path()).config}; begin a new run") from None
-    from recipes.runner.evaluation import check_tasks
+    check_tasks(chosen.evaluation)
     from sentemb.pipeline import check_specs, end_with_launcher
 
     check_specs(chosen.data, chosen.encoder, chosen.pairs, chosen.objective)
-    check_tasks(chosen.evaluation)
     end_with_launcher()
     return chosen
 

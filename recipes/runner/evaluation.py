@@ -20,7 +20,6 @@ from eval import (
     data_folder,
     format_table,
     measure,
-    named,
     read,
     stsb_dev_score,
 )
@@ -31,12 +30,6 @@ from sentemb.runs import Run, RunFolder, read_run
 from sentemb.validation import DevScore, HeldOutPairs, ItemScores
 
 NOTE = "better, worse: the interval of the paired bootstrap leaves out 0; cannot tell: it holds 0"
-
-
-def check_tasks(evaluation: EvaluationSettings) -> None:
-    """InputError for a task that there is not."""
-    if evaluation.tasks is not None:
-        named(part.strip() for part in evaluation.tasks.split(",") if part.strip())
 
 
 def with_available_data(evaluation: EvaluationSettings) -> tuple[EvaluationSettings, DevScore | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval import choose_tasks, data_folder, named, refuse_missing
 from sentemb.errors import InputError
 from sentemb.pipeline import (
     ComputeSettings,
@@ -52,6 +53,19 @@ class RecipeSettings:
             compute=pick(ComputeSettings, settings),
             run=run,
         )
+
+
+def check_tasks(evaluation: EvaluationSettings) -> None:
+    """InputError for a task that there is not, or whose data is not there; no file is read."""
+    if evaluation.tasks is not None:
+        named(part.strip() for part in evaluation.tasks.split(",") if part.strip())
+    if evaluation.data is None and evaluation.tasks is None and evaluation.dev != "stsb":
+        return
+    folder = data_folder(Path(evaluation.data) if evaluation.data else None)
+    if evaluation.tasks is not None and evaluation.score:
+        refuse_missing(choose_tasks(evaluation.tasks, folder), folder)
+    if evaluation.dev == "stsb":
+        refuse_missing(choose_tasks("STS-B", folder), folder)
 
 
 def newest_run(name: str) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval import TASKS, Data, ScoringSettings, format_table, measure, read, score, score_model, senteval
+from eval import TASKS, Data, ScoringSettings, format_table, measure, named, read, score, score_model, senteval
 from eval.score_checkpoints import corpus_of
 from eval.scorer import stsb_geometry
 from sentemb.corpus import open_corpus
@@ -232,6 +232,16 @@ def test_other_tasks_run_and_the_average_says_it(folder, run_folder, tmp_path, c
     assert "error: TINY-SPLIT: " in shown.err and "* incomplete: without TINY-SPLIT" in shown.out
 
 
+def test_seeds_of_a_named_model_share_a_row(run_folder, folder, tmp_path, capsys):
+    output = tmp_path / "scores.json"
+    arguments = [run_folder, run_folder / "model", "--names", "mine,mine", "--compact", "--tasks", "TINY,TINY-STS"]
+    assert command(*arguments, "--data", folder, "--format", "markdown", "--output", output) == 0
+    shown, scores = capsys.readouterr().out, json.loads(output.read_text())
+    assert shown.count("| mine |") == 1 and "± 0.00" in shown and str(run_folder) not in shown
+    assert [entry["checkpoint"] for entry in scores["results"]] == [str(run_folder), str(run_folder / "model")]
+    assert scores["models"]["mine"]["TINY"]["n"] == 2 and scores["comparison"] == []
+
+
 def test_a_task_that_is_in_no_table_is_scored_and_shown(folder, run_folder, monkeypatch):
     tasks = [read(task, folder) for task in (TINY_TASK, TINY_STS)]
     monkeypatch.delitem(TASKS, "TINY")
@@ -242,21 +252,49 @@ def test_a_task_that_is_in_no_table_is_scored_and_shown(folder, run_folder, monk
     assert "TINY\n" in shown and "TINY-STS\n" in shown
 
 
+def test_names_of_tasks_and_groups_in_any_case():
+    assert named(["mr", "Sick-r", "STS", "MR"])[:3] == ["MR", "SICK-R", "STS12"]
+    with pytest.raises(InputError, match="unknown task 'mrr'"):
+        named(["mrr"])
+
+
+WRONG = {
+    "eval.senteval": (["minilm", "--tasks", "nope"], ["minilm", "--data", "nowhere"], ["no/such/model"]),
+    "recipes.train_bookcorpus": (["--tasks", "nope"], ["--data", "nowhere"], ["--dev", "stsb"], ["--tasks", "mr"]),
+}
+
+
+@pytest.mark.parametrize(("module", "arguments"), [(m, a) for m, cases in WRONG.items() for a in cases])
+def test_wrong_tasks_and_places_are_answered_without_torch(module, arguments, tmp_path):
+    code = (
+        f"import importlib, sys\ntry:\n    importlib.import_module({module!r}).main({arguments!r})\n"
+        "except SystemExit as end:\n    print(end.code, sorted({'torch', 'pandas', 'sklearn'} & set(sys.modules)))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "SENTEMB_DATA"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120
+    )
+    assert done.stdout == "2 []\n" and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["no/such/model"], "no model 'no/such/model' here or on the hub"),
+        (["no/such/model"], "no model 'no/such/model' here, and no model of the hub has such a name"),
         (["."], "no modules.json"),
         ([".", "--tasks", "XX"], "unknown task 'XX'"),
         ([".", "--data", "."], "no folder downstream/"),
         ([".", "--batch-size", "0"], "--batch-size must be at least 1"),
         ([".", "--folds", "1"], "--folds must be at least 2"),
-        ([".", "--probe", "svm"], "unknown probe 'svm'"),
+        (["RUN", "--probe", "svm"], "unknown probe 'svm'"),
         ([".", "--output", "no/such/folder/x.json"], "its folder does not exist"),
         ([".", "--output", "x.xlsx"], "--output x.xlsx has no suffix that names a format; let it end in one of .json"),
         ([".", "--output", "scores"], "--output scores has no suffix that names a format"),
         (["RUN", "--tasks", "MR"], "rt-polarity.pos is missing; MR needs it: 5331 lines"),
         (["RUN", "--cache", "FILE"], "cannot be written to"),
+        (["RUN", "--names", "A,B"], "has 2 names for 1 checkpoints"),
+        (["RUN", "--compact", "--format", "json"], "--compact is a table"),
         (["RUN", "--positives", "ge4"], "--positives ge4 is about STS-B"),
         (["RUN", "--probe", "mlp:seed=-1"], "seed must be between"),
     ],
