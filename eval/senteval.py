@@ -132,7 +132,8 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
     folder = data_folder(options.data)
     chosen = choose_tasks(options.tasks, folder)
     for checkpoint in options.checkpoint:
-        refuse_no_checkpoint(checkpoint)
+        if len(options.checkpoint) == 1 or Path(checkpoint).exists():  # (one of several is left out later)
+            refuse_no_checkpoint(checkpoint)
     tasks, failed = read_all(chosen, folder)
     if not any("STS-B" in data.task.name for data in tasks):
         stsb_flags = [f"--positives {options.positives}"] * (options.positives != "gt4")

@@ -293,7 +293,7 @@ class Experiment:
     ) -> dict[str, float]:
         """Scores of the model while it trains; its embeddings are in ``memory`` afterwards."""
         encode = CachedEncoder(model, cache=memory.of(model, "last"))
-        return held_out_scores(encode, pairs) | (dev.measure(encode) if dev is not None else {})
+        return held_out_scores(model, pairs, encode) | (dev.measure(encode) if dev is not None else {})
 
     def _training_encoder(
         self, model: SentenceTransformer, objective: Objective, data: PreparedData

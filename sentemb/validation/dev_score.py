@@ -46,9 +46,14 @@ class DevScore:
         return cls(name, lambda model: {name: float(function(model))})
 
 
-def held_out_scores(encode: CachedEncoder, pairs: HeldOutPairs) -> dict[str, float]:
-    """What the log says of held-out pairs while a model trains: alignment, uniformity and retrieval."""
-    geometry = held_out_geometry(sides_of(encode.model, encode), pairs)
+def held_out_scores(
+    model: SentenceTransformer, pairs: HeldOutPairs, encode: CachedEncoder | None = None
+) -> dict[str, float]:
+    """What the log says of held-out pairs while a model trains: alignment, uniformity and retrieval.
+
+    ``encode``: of the model, with what it has encoded before.
+    """
+    geometry = held_out_geometry(sides_of(model, encode or CachedEncoder(model)), pairs)
     return {
         "heldout_alignment": geometry["alignment"],
         "heldout_uniformity": geometry["uniformity"],
