@@ -345,7 +345,7 @@ def test_the_note_is_of_an_evenly_spread_sample_of_each_source(tmp_path):
 
 def test_the_command_shows_what_the_language_does(tmp_path, capsys):
     (tmp_path / "a.txt").write_text(BOOK, encoding="utf-8")
-    arguments = [f"books:path={tmp_path / 'a.txt'}", "--no-time", "--no-page", "--tokenizer", "learned:300"]
+    arguments = [f"books:path={tmp_path / 'a.txt'}", "--no-time", "--tokenizer", "learned:300"]
     main([*arguments, "--language", "de"])
     german = capsys.readouterr().out
     assert f"sentences                         {10 * len(CASES['de'])}\n" in german and "--language" not in german

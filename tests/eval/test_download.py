@@ -376,8 +376,9 @@ def test_every_task_has_files_and_every_file_a_task_and_a_place():
     for file in FILES:
         assert file.urls and len(set(file.urls)) == len(file.urls), file.path
         assert all(re.search("/[0-9a-f]{40}/", url) for url in file.urls), file.urls  # one commit: it cannot change
-    with pytest.raises(InputError, match="unknown task 'mr'"):
-        files_of("mr")
+    assert files_of("mr") == files_of("MR")
+    with pytest.raises(InputError, match="unknown task 'mrr'"):
+        files_of("mrr")
 
 
 def test_the_table_is_that_of_the_real_files(real_data):

@@ -183,7 +183,7 @@ def test_the_command_prints_and_writes_the_same_twice(corpus, vocabulary, tmp_pa
 def test_a_vocabulary_that_splits_most_words_is_noted(tmp_path):
     (tmp_path / "text.txt").write_text("The carpenter remembers yesterday.\nEverybody wonders about tomorrow.\n" * 20)
     for tokenizer, noted in (("learned:260", 1), ("learned:2000", 0)):
-        section = next(inspect(str(tmp_path / "text.txt"), tokenizer, timed=False))
+        section = next(inspect(str(tmp_path / "text.txt"), tokenizer, encoders=None))
         assert sum("the tokenizer splits" in note for note in section.notes) == noted
         assert number(section, "words in 3 pieces or more") == 140 * noted
 

@@ -254,7 +254,7 @@ def test_supervised_with_hard_negatives(recipe, nli, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "15 in-batch negatives per anchor" in printed  # 7 positives and 8 hard negatives
     config = json.loads((tmp_path / "s" / "config.json").read_text())
-    assert config["corpus"]["pairs"] == 22 and config["settings"]["corpus"] == f"labelled:path={nli}"
+    assert config["corpus"]["pairs"] == 19 and config["settings"]["corpus"] == f"labelled:path={nli}"
     log = records(tmp_path / "s")
     assert log[0]["loss_reference"] == pytest.approx(np.log(15 + np.e)) and log[-1]["loss"] < log[0]["loss"] + 1
 

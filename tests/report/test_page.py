@@ -266,7 +266,7 @@ runpy.run_module("sentemb.report", run_name="__main__", alter_sys=True)
 def test_same_inputs_same_bytes_in_another_process(run):
     first = write_report(run).read_bytes()
     (run / "report.html").unlink()
-    command = [sys.executable, "-c", ALONE, str(Path(report.__file__).parent), str(run)]
+    command = [sys.executable, "-c", ALONE, str(Path(report.__file__).parents[1]), str(run)]
     subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": "7"}, stdout=subprocess.DEVNULL)
     assert (run / "report.html").read_bytes() == first
     assert sorted(p.name for p in run.iterdir()) == ["config.json", "log.jsonl", "report.html", "scores.json"]
