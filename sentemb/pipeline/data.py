@@ -73,6 +73,8 @@ def prepare_data(
         except InputError as error:  # a source without a pair, which others may have
             failed = error
             continue
+        if custom_pairs:
+            _refuse_other_rows(np.asarray(source_pairs.rows), ranges)
         if corpus.classes:
             rows = np.asarray(source_pairs.rows)
             _, labels = np.unique(corpus.sentences(rows[:, -1]), return_inverse=True)
@@ -84,3 +86,22 @@ def prepare_data(
     chosen = sample(joined(parts, weights, seed), pairs.max_pairs, seed)
     words = Words.of(tokenizer) if chosen.noise else None
     return PreparedData(TrainingData(chosen, tokens, positive_tokens, words), cleaned)
+
+
+def _refuse_other_rows(rows: np.ndarray, ranges: np.ndarray) -> None:
+    """InputError if rows of pairs ``[m, k]`` are no sentences of the documents ``ranges`` ``[documents, 2]``.
+
+    Others may be held out, and training on them would make the held-out scores worthless.
+    """
+    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.integer):
+        raise InputError(
+            f"the function of pairs returned rows of shape {rows.shape} and type {rows.dtype}; return int64 [m, k]: "
+            "anchor, positive and any hard negatives"
+        )
+    document = np.searchsorted(ranges[:, 0], rows, side="right") - 1
+    outside = (document < 0) | (rows >= ranges[document, 1])
+    if outside.any():
+        raise InputError(
+            f"the function of pairs returned sentence {rows[outside][0]}, which is in none of the documents given to "
+            "it; return rows inside of its ranges"
+        )

@@ -86,5 +86,7 @@ def difference_of(run: Run, measure: str, encoder: object, against: object) -> D
         over = f"{n:,.0f} {plain(entry.get('items', 'items'))}"
         if entry.get("drawn") != entry.get("items"):
             over += f" of {units:,.0f} {plain(entry.get('drawn'))}, which were drawn whole"
+        elif isinstance(documents := entry.get("documents"), int):  # too few to be drawn
+            over += f" of {documents} document{'s' if documents > 1 else ''}, each pair drawn by itself"
         return Difference(value, low, high, level, verdict, over)
     return None

@@ -159,6 +159,8 @@ def _compared(differences: Sequence[Mapping[str, Any]]) -> str:
         of = f"{row['n']:,} {row['items']}"
         if row["drawn"] != row["items"]:
             of += f" of {row['units']:,} {row['drawn']}"
+        elif row.get("documents"):
+            of += f" of {row['documents']} document{'s' if row['documents'] > 1 else ''}"
         lines.append(f"| {title} | {row['difference']:+.{digits}f} | {interval} | {verdict} | {of} |")
     return "\n".join(lines)
 

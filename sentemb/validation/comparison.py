@@ -125,5 +125,6 @@ def _row(
         "items": test.items,
         "units": test.units,
         "drawn": "documents" if test.by_document else test.items,
+        "documents": None if test.documents is None else len(np.unique(test.documents)),
         "resamples": RESAMPLES,
     }

@@ -235,6 +235,22 @@ def test_own_pairs_and_an_own_head():
 
 
 @pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[0, 10**6]], "returned sentence 1000000, which is in none of the documents"),
+        ([[-1, 0]], "returned sentence -1, which is in none"),
+        ([[0, 199]], "returned sentence 199, which is in none"),  # held out
+        ([[0.0, 1.0]], "type float64; return int64"),
+        ([0, 1], r"rows of shape (2,)"),
+    ],
+)
+def test_own_pairs_of_other_sentences_are_refused(rows, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        sentemb.train(TEXTS, encoder=STATIC, pairs=lambda ranges: Pairs(np.array(rows)), out="out", **LITTLE)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"corpus": []}, "the corpus is empty"),

@@ -263,6 +263,15 @@ runpy.run_module("sentemb.report", run_name="__main__", alter_sys=True)
 """
 
 
+def test_pairs_of_few_documents_say_of_how_many(run):
+    content = scores()
+    for entry in content["differences"]:
+        if entry["measure"] == "retrieval_mrr":
+            entry |= {"drawn": "pairs", "units": 1000, "documents": 1}
+    (run / "scores.json").write_text(json.dumps(content))
+    assert "1,000 pairs of 1 document, each pair drawn by itself" in page(run)
+
+
 def test_same_inputs_same_bytes_in_another_process(run):
     first = write_report(run).read_bytes()
     (run / "report.html").unlink()

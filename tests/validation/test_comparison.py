@@ -90,6 +90,7 @@ def test_documents_are_drawn_where_there_are_enough_of_them():
         }
         (row,) = compare_encoders(scored)
         assert (row["units"], row["drawn"], row["n"]) == (units, drawn, 60)
+        assert row["documents"] == (None if documents is None else len(np.unique(documents)))
 
 
 def test_the_mean_accuracy_is_of_tasks_drawn_each_by_itself():
