@@ -77,6 +77,7 @@ class TrainingRun:
             "attention": self.encoder.attention,
             "compile": self.settings.compile,
             "precision": self.accelerator.mixed_precision,
+            "recurrence": self.encoder.recurrence,
             "threads": torch.get_num_threads(),
         }
 
