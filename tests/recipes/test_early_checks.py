@@ -71,6 +71,8 @@ def test_what_may_be_right_is_not_refused(right, tmp_path, monkeypatch):
         ({"pairs": "neighbours:ranges=2"}, "unknown option"),
         ({"clean": "drop:x=1"}, "unknown option"),
         ({"corpus": "/nope/books"}, "unknown corpus, and no file or folder has that path"),
+        ({"corpus": "here"}, "folder here holds no book"),
+        ({"corpus": "sample + here*2"}, "folder here holds no book"),
         ({"corpus": "sample + books:path=nope"}, "no file or folder nope"),
         ({"corpus": "labelled:path=nli.csv"}, "no file or folder nli.csv"),
         ({"corpus": "table:colum=x,path=a.csv"}, "did you mean 'column'"),
