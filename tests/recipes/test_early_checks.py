@@ -14,6 +14,7 @@ from sentemb.errors import InputError
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import annotation_of, options_of
 
+ROOT = Path(__file__).parents[2]
 TABLES = {
     "encoder": (ENCODERS, ("texts", "max_length")),
     "head": (HEADS, ("dimension",)),
@@ -103,6 +104,14 @@ for arguments in {0!r}:
         assert stopped.code == 2, arguments
     assert "torch" not in sys.modules and "datasets" not in sys.modules, arguments
 """
+
+
+def test_accelerate_launch_quiet_prints_the_sentence_alone(tmp_path):
+    recipe, config = (str(ROOT / name) for name in ("recipes/train_bookcorpus.py", "accelerate_config.yaml"))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--config_file", config, recipe]
+    done = subprocess.run([*command, "--corpus", "nope"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: unknown corpus") and done.stderr.count("\n") == 1
 
 
 def test_no_such_answer_imports_torch(tmp_path):
