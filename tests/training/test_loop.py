@@ -39,6 +39,7 @@ TESTS = Path(__file__).parents[1]
 CASES = [
     "rnn:hidden=6|infonce",
     "rnn:hidden=6,cell=gru,layers=2,pooling=max|align_uniform",
+    "rnn:hidden=6,layers=2,pooling=final|infonce",
     "transformer:name=TINY|infonce",
     "transformer:name=TINY|moco:queue=10",
     *[f"{STATIC}|{name}" for name in OBJECTIVES],
@@ -88,7 +89,7 @@ def test_two_gpus_train_as_one_on_the_joined_batches(tmp_path, tiny):
 
 
 @numbers
-@pytest.mark.parametrize("case", CASES[3:])
+@pytest.mark.parametrize("case", CASES[2:])
 def test_micro_batches_train_as_the_whole_batch_for_every_objective(case, tiny):
     encoder, objective = case.replace("TINY", tiny).split("|")
     full_batch = trained(encoder, objective, Accelerator(cpu=not GPU))
@@ -97,6 +98,7 @@ def test_micro_batches_train_as_the_whole_batch_for_every_objective(case, tiny):
 
 RESUMED = {
     "rnn": {"spec": "rnn:hidden=6"},
+    "final states": {"spec": "rnn:hidden=6,cell=gru,layers=2,dropout=0.2,pooling=final"},
     "static": {"spec": "static:embeddings=random,dim=6,vocabulary=270"},
     "transformer": {"spec": "transformer:name=TINY"},
     "dropout, head, mlm": {"spec": "transformer:name=TINY", "pairs": "dropout", "head": "mlp", "mlm": 0.1},
