@@ -9,8 +9,8 @@ its users. Runs take turns; the figure of each is the median of its runs, and th
 steps. Last lines: `ratio NAME VALUE`, ours over theirs.
 
 Beside the rates stands the share of the machine's matrix products: the operations that the model's formulas need for
-the real tokens of a second's pairs, forward and backward, over those of a large product in float32. (Ours does less work
-than it is credited with: an input projection that several tokens share is computed once, and counted for each.)
+the real tokens of a second's pairs, forward and backward, over those of a large product in float32. An input projection
+that several tokens share is computed once by ours, and counted for each.
 """
 
 import argparse
