@@ -38,7 +38,7 @@ from sentemb.pipeline import (
 from sentemb.runs import MODEL, MODULES, TRAINED_FOLDERS, RunFolder, discard, refuse_foreign, write_card
 from sentemb.storage import replacing, verify, write_folder, write_text
 from sentemb.training import explained, newest_valid_checkpoint
-from sentemb.validation import held_out_pairs
+from sentemb.validation import TextTokens, held_out_pairs
 
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
 
@@ -116,6 +116,7 @@ def _train_by(settings: RecipeSettings, corpus: Corpus) -> TrainedRun:
     transformer = trains_transformer(settings.encoder)
     with Experiment("study", settings.run, settings.training, settings.compute, transformer) as experiment:
         objective = experiment.make_objective(settings.objective)
+        experiment.text_tokens = TextTokens(corpus.folder)  # (the other encoders are scored on the same sentences)
         experiment.open_corpus(settings.data, corpus)
         encoder = experiment.make_encoder(settings.encoder, corpus)
         pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
@@ -130,7 +131,7 @@ def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, folds: int) -> dict
     tasks = [read(task, folder) for task in choose_tasks(settings["tasks"], folder)]
     model = load(out / MODEL, device="cpu")
     pairs = held_out_pairs(corpus)
-    measures, arrays, protocols = measure_encoder(model, tasks, pairs, folds)
+    measures, arrays, protocols = measure_encoder(model, tasks, pairs, folds, TextTokens(corpus.folder))
     row = {"status": "ok", "reason": ""} | measures
     with suppress(KeyError):
         last = RunFolder(out).last_record()
