@@ -117,6 +117,7 @@ class Experiment:
             raise InputError(f"{run.out} was begun with --import {' '.join(before) or 'nothing'}; give the same again")
         self.prompts = Prompts()
         self.text_tokens = TextTokens()  # of what scores the model, at each evaluation
+        self.saves_selected = True  # whether best/ and last/ are written, where they are not needed for model/
         self._context = ExitStack()
 
     def __enter__(self) -> "Experiment":
@@ -285,7 +286,7 @@ class Experiment:
             self.training,
             self.accelerator,
             replace(target, forget_best=forget_best),
-            Evaluation(partial(self._scores, pairs, dev, memory), name),
+            Evaluation(partial(self._scores, pairs, dev, memory), name, self.saves_selected),
         )
         run = self._end(out, corpus, model, untrained, pairs, result, evaluation)
         return replace(run, embeddings=memory)

@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb.errors import InputError
 from sentemb.validation.embedding_memory import Embeddings
-from sentemb.validation.text_tokens import TextTokens, reads_token_ids
+from sentemb.validation.text_tokens import TextTokens, reads_token_ids, rules_of
 
 
 class CachedEncoder:
@@ -30,6 +30,7 @@ class CachedEncoder:
     ) -> None:
         self.model, self.batch_size, self.progress, self.cache = model, batch_size, progress, cache
         self.prompt, self.tokens = prompt, tokens
+        self._rules: str | None = None  # of the model's tokenizer
         self.position: dict[str, int] = {}
         self.broken: set[str] = set()  # sentences whose embedding is not finite
         self.rows = np.empty((0, 0), dtype=np.float32)
@@ -70,7 +71,8 @@ class CachedEncoder:
 
     def _encode(self, texts: list[str]) -> np.ndarray:
         if self.tokens is not None and reads_token_ids(self.model):
-            return self.tokens.encode(self.model, texts, self.batch_size, self.prompt)
+            self._rules = self._rules or rules_of(self.model, self.prompt)
+            return self.tokens.encode(self.model, texts, self.batch_size, self.prompt, self._rules)
         prompt: Any = {} if self.prompt is None else {"prompt": self.prompt}
         rows = self.model.encode(texts, batch_size=self.batch_size, show_progress_bar=self.progress, **prompt)
         return np.asarray(rows, dtype=np.float32)

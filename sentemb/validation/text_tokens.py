@@ -37,16 +37,21 @@ class TextTokens:
         self._lists: dict[str, Tokens] = {}  # those used last come last
 
     def encode(
-        self, model: SentenceTransformer, texts: Sequence[str], batch_size: int, prompt: str | None = None
+        self,
+        model: SentenceTransformer,
+        texts: Sequence[str],
+        batch_size: int,
+        prompt: str | None = None,
+        rules: str | None = None,
     ) -> NDArray[np.float32]:
         """Embeddings ``[n, d]``, bit for bit those of ``model.encode``: the same batches through the same modules.
 
         Args:
             model: one that :func:`reads_token_ids`. texts: at least one. batch_size: texts a forward pass.
             prompt: goes before each text; None: the model's default one.
+            rules: of the model and the prompt (:func:`rules_of`), where they have been computed before.
         """
-        prompt = model.prompts.get(model.default_prompt_name or "") if prompt is None else prompt
-        tokens = self._tokens(model, texts, prompt or None)
+        tokens = self._tokens(model, texts, prompt, rules or rules_of(model, prompt))
         model.eval()
         order = np.argsort([-len(text) for text in texts])  # as encode() sorts them
         parts = []
@@ -59,9 +64,9 @@ class TextTokens:
         rows[order] = np.concatenate(parts)
         return rows
 
-    def _tokens(self, model: SentenceTransformer, texts: Sequence[str], prompt: str | None) -> Tokens:
+    def _tokens(self, model: SentenceTransformer, texts: Sequence[str], prompt: str | None, rules: str) -> Tokens:
         """The ids of the texts, in their order."""
-        key = key_of(_rules(model, prompt), _digest(texts))
+        key = key_of(rules, _digest(texts))
         tokens = self._lists.pop(key, None)
         if tokens is None and self.folder is not None:
             tokens = self._stored(self.folder / f"texts-{key}", model, texts, prompt)
@@ -103,18 +108,23 @@ def reads_token_ids(model: Any) -> bool:
     )
 
 
-def _rules(model: SentenceTransformer, prompt: str | None) -> str:
-    """Text that is equal where models make the same token ids of all texts."""
+def rules_of(model: SentenceTransformer, prompt: str | None = None) -> str:
+    """Hex digest that is equal where models with these prompts make the same token ids of all texts."""
     tower = towers_of(model)[0]
     first: Any = tower[0]
-    prompts = [prompt, tower.prompts.get(tower.default_prompt_name or "")]
+    prompts = repr((_resolved(model, prompt), tower.prompts.get(tower.default_prompt_name or "")))
     if isinstance(first, StaticEmbedding):
-        return json.dumps(["static", prompts, first.tokenizer.to_str()])
+        return key_of("static", prompts, first.tokenizer.to_str())
     wrapped = first.tokenizer.tokenizer
     rules = json.loads(wrapped.backend_tokenizer.to_str())
     rules |= {"padding": None, "truncation": None}  # it sets them at each call
-    kind = [type(wrapped).__name__, getattr(wrapped, "split_special_tokens", None), first.max_seq_length]
-    return json.dumps(["words", prompts, kind, rules])
+    kind = (type(wrapped).__name__, getattr(wrapped, "split_special_tokens", None), first.max_seq_length)
+    return key_of("words", prompts, repr(kind), json.dumps(rules))
+
+
+def _resolved(model: SentenceTransformer, prompt: str | None) -> str | None:
+    """The prompt, or the model's default one; None where there is none."""
+    return (model.prompts.get(model.default_prompt_name or "") if prompt is None else prompt) or None
 
 
 def _digest(texts: Sequence[str]) -> str:
@@ -130,7 +140,7 @@ def _tokenize(
     """Ids of all the texts, flat, and where each begins, ``[texts + 1]``: what the model makes of them itself."""
     ids, lengths = [], []
     for start in range(0, len(texts), CHUNK):
-        features = model.preprocess(list(texts[start : start + CHUNK]), prompt=prompt)
+        features = model.preprocess(list(texts[start : start + CHUNK]), prompt=_resolved(model, prompt))
         flat = features["input_ids"]
         if "offsets" in features:
             lengths.append(np.diff(features["offsets"].numpy(), append=len(flat)))
