@@ -98,7 +98,8 @@ class TrainingRun:
         with RunLog(folder, accelerator, self.settings, self.steps, state, self.batches, self.objective) as log:
             for warning in warnings:
                 log.warn(warning)
-            selection = ModelSelection(folder, self.encoder.model, self.evaluation.dev, best)
+            dev = self.evaluation.dev if self.evaluation.saves else None
+            selection = ModelSelection(folder, self.encoder.model, dev, best)
             yield log, Evaluator(self.evaluation, selection, log, accelerator)
 
 

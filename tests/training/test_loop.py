@@ -223,6 +223,15 @@ def test_best_and_last_are_kept_apart_and_a_falling_dev_score_is_told(job, capsy
     assert capsys.readouterr().err.count("warning: step 4") == 1
 
 
+def test_best_and_last_that_nobody_wants_are_not_written_and_change_nothing(job):
+    saved, unsaved = (
+        job(name, max_steps=4, eval_every=2, save_every=2, dev="dev", score=lambda model: {"dev": 0.5}, saves=saves)
+        for name, saves in (("a", True), ("b", False))
+    )
+    assert not (unsaved / "best").exists() and not (unsaved / "last").exists() and (saved / "best").is_dir()
+    assert steady(unsaved) == steady(saved) and len(list((unsaved / "checkpoints").glob("step-*"))) == 2
+
+
 def test_the_best_of_a_resumed_run_is_the_best_of_all(job):
     values = {0: 0.5, 2: 0.9, 4: 0.3, 6: 0.6}
     steps = iter([0, 2, 4])

@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from eval import Data
 from recipes.study.plan import (
     DEFAULTS,
     ENCODERS,
@@ -60,13 +61,21 @@ def asked(planned: EncoderSpec) -> dict[str, Any]:
 
 
 def run_all(
-    study: Study, place: StudyFolder, corpus: Corpus, jobs: int, threads: int, folds: int, gpus: int = 0
+    study: Study,
+    place: StudyFolder,
+    corpus: Corpus,
+    jobs: int,
+    threads: int,
+    folds: int,
+    gpus: int = 0,
+    tasks: Sequence[Data] = (),
 ) -> bool:
     """Run what is not done; returns whether all is (False: a signal ended it).
 
     Args:
         study: what to run. place: where. corpus: that all are trained on. jobs: processes at a time. threads: of each.
         folds: of the tasks' scores. gpus: that the processes take in turn; 0: none.
+        tasks: that the encoders are scored on, as read.
     """
     for name in (LOGS, PLANNED, ENCODERS):
         (place.out / name).mkdir(parents=True, exist_ok=True)
@@ -89,7 +98,7 @@ def run_all(
         while running or (queue and not stop.asked):
             while queue and free and not stop.asked:
                 planned, slot = queue.pop(), free.pop()
-                more = ((corpus.fingerprint, corpus.least_held_out), folds, slot % gpus if gpus else None)
+                more = ((corpus.fingerprint, corpus.least_held_out), folds, slot % gpus if gpus else None, tasks)
                 running[_start(context, planned, study, place, more, threads)] = planned, slot
             ended = wait([process.sentinel for process in running], timeout=0.5)
             if stop.asked and not stop.passed_on:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import parent_process
@@ -17,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from eval import choose_tasks, read
+from eval import Data
 from recipes.runner import RecipeSettings, import_file, with_available_data
 from recipes.study.plan import ARRAYS, ROW, EncoderSpec
 from recipes.study.run.measure import measure_encoder
@@ -38,17 +39,24 @@ from sentemb.pipeline import (
 from sentemb.runs import MODEL, MODULES, TRAINED_FOLDERS, RunFolder, discard, refuse_foreign, write_card
 from sentemb.storage import replacing, verify, write_folder, write_text
 from sentemb.training import explained, newest_valid_checkpoint
-from sentemb.validation import held_out_pairs
+from sentemb.validation import TextTokens, held_out_pairs
 
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
 
 
 def work(
-    planned: EncoderSpec, out: Path, log: Path, keep: str, text: tuple[str, int], folds: int, gpu: int | None
+    planned: EncoderSpec,
+    out: Path,
+    log: Path,
+    keep: str,
+    text: tuple[str, int],
+    folds: int,
+    gpu: int | None,
+    tasks: Sequence[Data],
 ) -> None:
     """Train and measure one encoder into run folder ``out``; what it prints goes to ``log``. For a process' target.
 
-    ``text``: fingerprint and ``least_held_out`` of the study's corpus.
+    ``text``: fingerprint and ``least_held_out`` of the study's corpus. ``tasks``: that the encoder is scored on.
     """
     _end_with_parent()
     if gpu is not None:
@@ -68,8 +76,8 @@ def work(
             corpus = replace(corpus, least_held_out=least_held_out)
             if corpus.fingerprint != fingerprint:
                 raise InputError(f"{corpus.name} has changed since the study was begun")
-            _train(planned, out, corpus)
-            row = _scored(planned, out, corpus, folds)
+            _train(planned, out, corpus, keep == "all")
+            row = _scored(planned, out, corpus, folds, tasks)
         except FloatingPointError as error:
             row = {"status": "diverged", "reason": in_a_line(error)}
         except (InputError, TrainingFailed) as error:
@@ -87,8 +95,8 @@ def work(
             discard(out, [*TRAINED_FOLDERS, *([MODEL] if keep == "none" else [])])
 
 
-def _train(planned: EncoderSpec, out: Path, corpus: Corpus) -> None:
-    """Make ``out``/model, unless it is there whole."""
+def _train(planned: EncoderSpec, out: Path, corpus: Corpus, with_last: bool) -> None:
+    """Make ``out``/model, unless it is there whole. ``with_last``: best/ and last/ are wanted, too."""
     with suppress(CorruptFolder, OSError, InputError):
         if (out / MODEL / MODULES).is_file():
             verify(out / MODEL)
@@ -103,7 +111,7 @@ def _train(planned: EncoderSpec, out: Path, corpus: Corpus) -> None:
     imports = tuple(flat.get("imports", ()))
     settings = RecipeSettings.of(resumed, RunSettings(out, resume=out.exists(), command=True, imports=imports))
     if planned.trained:
-        if _train_by(settings, corpus).interrupted:
+        if _train_by(settings, corpus, with_last).interrupted:
             sys.exit(INTERRUPTED)
         return
     torch.manual_seed(settings.training.seed)
@@ -111,11 +119,13 @@ def _train(planned: EncoderSpec, out: Path, corpus: Corpus) -> None:
     write_folder(out / MODEL, lambda partial: save_trained_model(partial, model, flat, corpus, "0 steps"))
 
 
-def _train_by(settings: RecipeSettings, corpus: Corpus) -> TrainedRun:
+def _train_by(settings: RecipeSettings, corpus: Corpus, with_last: bool) -> TrainedRun:
     """Train as recipes/train_bookcorpus.py does; the study scores the model by itself."""
     transformer = trains_transformer(settings.encoder)
     with Experiment("study", settings.run, settings.training, settings.compute, transformer) as experiment:
         objective = experiment.make_objective(settings.objective)
+        experiment.saves_selected = with_last or settings.evaluation.select == "best"
+        experiment.text_tokens = TextTokens(corpus.folder)  # (the other encoders are scored on the same sentences)
         experiment.open_corpus(settings.data, corpus)
         encoder = experiment.make_encoder(settings.encoder, corpus)
         pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
@@ -123,14 +133,12 @@ def _train_by(settings: RecipeSettings, corpus: Corpus) -> TrainedRun:
         return experiment.train(corpus, encoder, pairs, objective, evaluation, dev)
 
 
-def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, folds: int) -> dict[str, Any]:
+def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, folds: int, tasks: Sequence[Data]) -> dict[str, Any]:
     """The row of what is in ``out``/model; its arrays and its card are written."""
     settings = planned.settings
-    folder = Path(settings["data"]) if settings["data"] else None
-    tasks = [read(task, folder) for task in choose_tasks(settings["tasks"], folder)]
     model = load(out / MODEL, device="cpu")
     pairs = held_out_pairs(corpus)
-    measures, arrays, protocols = measure_encoder(model, tasks, pairs, folds)
+    measures, arrays, protocols = measure_encoder(model, tasks, pairs, folds, TextTokens(corpus.folder))
     row = {"status": "ok", "reason": ""} | measures
     with suppress(KeyError):
         last = RunFolder(out).last_record()
