@@ -18,7 +18,7 @@ from eval.probes.mlp import optimiser
 from eval.probes.protocols import Knn
 from sentemb.errors import InputError
 from sentemb.registry import build
-from tests.devices import DEVICE, DOUBLE, numbers, tensor, zeros
+from tests.devices import DEVICE, DOUBLE, numbers, zeros
 
 pytestmark = numbers
 DEVICE_NAME = str(DEVICE)
@@ -99,11 +99,10 @@ def test_decision_values_equal_scikit_learns(n, d, c, classes):
     rows = np.random.default_rng(1).permutation(n)[: n * 3 // 4]
     problem = Regressions(x, y, rows, DEVICE_NAME)
     start = zeros(problem.z.shape[1], problem.columns, 2, dtype=torch.float64)
-    inverse = problem.inverse_hessian(start[..., :1], c)
-    both = [torch.from_numpy(rows).to(DEVICE)] * 2
-    weights, done = problem.solve(both, tensor([c, c], dtype=torch.float64), start, inverse)
+    inverse = problem.inverse_hessian(problem.curvature(start[..., :1]), c)
+    weights, _, done = problem.solve([np.arange(len(rows))] * 2, c, start, inverse)
     assert done
-    got = problem._scores(weights).cpu().numpy()  # [n, k, 2]
+    got = problem._scores(problem.z[problem.place], weights).cpu().numpy()  # [n, k, 2]
     expected = fit(x[rows], y[rows], c).decision_function(x).reshape(n, -1)
     size = max(1, np.abs(expected[rows]).max())
     centred = got - got.mean(axis=1, keepdims=True) if classes > 2 else got
