@@ -120,7 +120,7 @@ class Regressions:
         for column, members in enumerate(rows):
             inside[members, column] = 1
         mask = torch.from_numpy(inside).to(self.device)
-        near, moves, first, _ = self._descend(start.float(), [], mask, c, inverse, rounds)
+        near, moves, first, _ = self._descend(start.float(), [], mask, c, inverse, min(rounds, 100))
         moves = [(step.double(), turn.double(), reciprocal.double()) for step, turn, reciprocal in moves]
         weights, _, second, done = self._descend(near.double(), moves, mask, c, inverse, rounds)
         return weights, first + second, done
