@@ -1,20 +1,34 @@
 """Many logistic regressions over subsets of one matrix, solved together as columns of matrix products.
 
 A nested 10-fold search is 610 fits that differ only in their rows and their C. All fits of one C start from the
-solution on all rows, which is near, and share a preconditioner taken there.
+solution on all rows, shifted as theirs were at the C before, and share a preconditioner taken there. They come near in
+single precision; the last steps, and the test of convergence, are in double.
 """
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax, logsigmoid
+from torch.nn.functional import one_hot
 
 BUDGET = 512 * 2**20  # bytes that a block of fits may work in
 LARGEST = 5000  # rows of a Hessian of all classes; beyond that each class has its own
+CACHED = 2**17  # scores worked on at a time: they stay in a processor's cache
+TOLERANCE = 1e-5  # its square is how far the objective may be from its minimum
+COARSE = 1e-4  # tolerance in single precision, where the errors of a product mostly are smaller
+HISTORY = 10  # moves of L-BFGS
 Moves = list[tuple[Tensor, Tensor, Tensor]]  # (step, change of slope, 1 / their product), newest last
+
+
+@dataclass
+class Curvature:
+    """Hessian ``[g, m, m]``, ``g m = k (r + 1)``, of the summed loss on all rows at ``weights`` ``[r + 1, k, 1]``."""
+
+    weights: Tensor
+    hessian: Tensor
 
 
 class Regressions:
@@ -25,22 +39,27 @@ class Regressions:
     rows that are ever trained on: a rotation leaves the penalty as it is, and what lies outside their span, where there
     are fewer rows than columns, gets no weight.
 
-    Memory beside ``x``, in bytes: 8 n (r + 1) for the turned matrix, r <= min(d, rows trained on); 40 min(d, rows)^2
-    while it is turned; 24 (r + 1)^2 k for Hessians (k columns: 1 for two classes, else K; times k where k (r + 1) is
-    at most LARGEST); and BUDGET for the fits, as many at once as fit in it: one takes 8 k (6 n + 25 r).
-    With d = 4,800 and n = 67,349: 2.6 + 0.7 + 0.5 GB.
+    Memory beside ``x``, in bytes: 12 n (r + 1) for the turned matrix in double and in single precision, r <= min(d,
+    rows trained on); 40 min(d, rows)^2 while it is turned; 12 (r + 1)^2 k for Hessians (k columns: 1 for two classes,
+    else K; times k where k (r + 1) is at most LARGEST); and BUDGET for the fits, as many at once as fit in it: one
+    takes 4 n + 240 k r. With n = 67,349 and two classes: 2.0 + 0.2 GB at d = 2,400, 3.9 + 0.9 GB at d = 4,800, and
+    0.5 GB at most for the fits.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, trained_on: np.ndarray, device: str = "cpu") -> None:
         """``x``: ``[n, d]``; ``y``: ``[n]`` labels 0 .. K - 1; ``trained_on``: numbers of the rows of any fit."""
         self.device = torch.device("cpu" if device == "mps" else device)  # mps has no float64
-        self.z = _principal(torch.from_numpy(np.ascontiguousarray(x)), trained_on, self.device)  # [n, r + 1]
-        self.y = torch.from_numpy(np.asarray(y, dtype=np.int64)).to(self.device)
-        classes = int(self.y.max()) + 1
+        self.trained = len(trained_on)  # they are the first rows of z
+        order = np.concatenate([trained_on, np.setdiff1d(np.arange(len(x)), trained_on)])
+        self.place = np.argsort(order)  # in z of a row of x
+        self.z = _principal(torch.from_numpy(np.ascontiguousarray(x)), order, self.trained, self.device)  # [n, r + 1]
+        self.single = self.z[: self.trained].float()
+        labels = torch.from_numpy(np.asarray(y, dtype=np.int64)).to(self.device)
+        classes = int(labels.max()) + 1
         self.columns = 1 if classes == 2 else classes  # k
-        self.sign = (2.0 * self.y - 1)[:, None, None].double()  # of two classes
-        self.trained_on = torch.from_numpy(trained_on).to(self.device)
-        self.penalty = self.z.new_ones(self.z.shape[1], 1, 1)
+        target = labels[order[: self.trained]]
+        self.target = (target[:, None] if classes == 2 else one_hot(target, classes))[..., None].float()  # [m, k, 1]
+        self.penalty = self.single.new_ones(self.z.shape[1], 1, 1)
         self.penalty[-1] = 0
 
     def predict(
@@ -48,170 +67,223 @@ class Regressions:
     ) -> list[np.ndarray]:
         """Predicted labels of each fold's test rows at each C of ``grid``: a ``[C, test rows]`` int8 array a fold."""
         predictions = [np.empty((len(grid), len(test)), dtype=np.int8) for test in tests]
-        centre = self.z.new_zeros(len(self.penalty), self.columns, 1)
-        size = max(1, BUDGET // (8 * self.columns * (6 * len(self.y) + 25 * len(self.penalty))))
-        order = sorted(range(len(grid)), key=lambda i: grid[i])
-        inverse = self.inverse_hessian(centre, grid[order[0]])
-        for number in order:
-            c = self.z.new_tensor([grid[number]])
+        wide = len(self.penalty)
+        size = max(1, BUDGET // (4 * self.trained + 240 * self.columns * wide))
+        share = sum(len(train) for train in trains) / (len(trains) * self.trained)
+        everything = [np.arange(self.trained)]
+        rows = [self.place[train] for train in trains]
+        shifts: list[Tensor] = []  # of the fits' solutions from the centre, at the last two C
+        centre, curvature, rounds = self.z.new_zeros(wide, self.columns, 1), None, 0
+        for number in sorted(range(len(grid)), key=lambda i: grid[i]):
+            c = grid[number]
             # The solution on all rows at the C before is a start for this one, which is a start for its folds.
+            stale = curvature or self.curvature(centre)
+            inverse = self.inverse_hessian(stale, c, share)
             for _ in range(50):
-                centre, done = self.solve([self.trained_on], c, centre, inverse, rounds=30)
-                inverse = self.inverse_hessian(centre, grid[number])
+                centre, count, done = self.solve(everything, c, centre, inverse, rounds=30)
+                if curvature is None or not done or self._pays(rounds, min(size, len(trains))):
+                    curvature = self.curvature(centre)
+                    inverse = self.inverse_hessian(curvature, c, share)
                 if done:
                     break
+            rounds, solutions = 0, []
             for first in range(0, len(trains), size):
-                rows = [torch.from_numpy(train).to(self.device) for train in trains[first : first + size]]
-                weights, done = self.solve(rows, c.expand(len(rows)), centre.expand(-1, -1, len(rows)), inverse)
+                part = slice(first, first + size)
+                start = centre + _extrapolated([shift[..., part] for shift in shifts])
+                weights, count, done = self.solve(rows[part], c, start.expand(-1, -1, len(rows[part])), inverse)
                 if not done:
-                    warnings.warn(f"logistic regressions at C = {grid[number]} did not converge", stacklevel=2)
-                labels = self._label(self._scores(weights)).cpu().numpy()  # [n, fits]
-                for column in range(len(rows)):
-                    predictions[first + column][number] = labels[tests[first + column], column]
+                    warnings.warn(f"logistic regressions at C = {c} did not converge", stacklevel=2)
+                labels = self._labels(weights)
+                for column, test in enumerate(tests[part]):
+                    predictions[first + column][number] = labels[self.place[test], column]
+                rounds = max(rounds, count)
+                solutions.append((weights - centre).float())
+            shifts = [*shifts[-1:], torch.cat(solutions, dim=2)]
         return predictions
 
     def solve(
-        self,
-        rows: Sequence[Tensor],
-        c: Tensor,
-        start: Tensor,
-        inverse: Tensor,
-        tolerance: float = 1e-5,
-        rounds: int = 1000,
-        history: int = 10,
-    ) -> tuple[Tensor, bool]:
+        self, rows: Sequence[np.ndarray], c: float, start: Tensor, inverse: Tensor, rounds: int = 1000
+    ) -> tuple[Tensor, int, bool]:
         """Weights ``[r + 1, k, fits]`` (intercept last, principal axes) of the fits, by L-BFGS (Nocedal 1980).
 
-        The second value is whether all converged.
+        First in single precision, where a product takes half the time, then from there in double.
 
         Args:
-            rows: numbers of each fit's rows. c: ``[fits]``. start: where to begin, shaped as the answer.
-            inverse: a guess of the Hessians' inverse, see :meth:`inverse_hessian`.
-            tolerance: the square of it is how far the objective may be from its minimum, by the quasi-Newton model.
-            rounds: the most evaluations. history: pairs kept.
+            rows: numbers of each fit's rows, in ``z``. c: of all fits. start: where to begin, shaped as the answer.
+            inverse: a guess of the Hessians' inverse, see :meth:`inverse_hessian`. rounds: the most evaluations.
+
+        Returns:
+            (weights; evaluations; whether all fits converged: the quasi-Newton model puts the objective at most
+            1e-10 above its minimum, by the gradient in double precision).
         """
-        inside = self.z.new_zeros(len(self.y), len(rows))  # [n, fits]
+        inside = np.zeros((self.trained, len(rows)), dtype=np.float32)  # [m, fits]
         for column, members in enumerate(rows):
             inside[members, column] = 1
-        at = start.clone()
-        answer = torch.zeros_like(at)
-        left = torch.arange(len(rows), device=self.device)  # fits that are still worked on
-        value, slope = self._evaluate(at, inside, c)
-        moves: Moves = []
-        direction, length = _direction(slope, moves, inverse), torch.ones_like(value)
-        for _ in range(rounds):
-            trial = at + length * direction
-            trial_value, trial_slope = self._evaluate(trial, inside, c)
-            enough = trial_value <= value + 1e-4 * length * _dot(direction, slope) + 1e-12 * value.abs()
-            moved = torch.where(enough, trial - at, 0)  # a refused fit stays and tries half as far
-            turned = torch.where(enough, trial_slope - slope, 0)
-            product = _dot(moved, turned)
-            moves.append((moved, turned, torch.where(product > 0, 1 / product.clamp_min(1e-300), 0)))
-            moves = moves[-history:]
-            at, value, slope = at + moved, torch.where(enough, trial_value, value), slope + turned
-            ahead = _direction(slope, moves, inverse)
-            busy = ~enough | (-_dot(ahead, slope) > tolerance**2)
-            direction = torch.where(enough, ahead, direction)
-            length = torch.where(enough, 1.0, length / 2)
-            if busy.sum() <= 0.7 * len(busy):  # leave the finished ones behind
-                answer[..., left[~busy]] = at[..., ~busy]
-                if not busy.any():
-                    return answer, True
-                left, inside, c, value, length = left[busy], inside[:, busy], c[busy], value[busy], length[busy]
-                at, slope, direction = at[..., busy], slope[..., busy], direction[..., busy]
-                moves = [(s[..., busy], y[..., busy], r[busy]) for s, y, r in moves]
-        answer[..., left] = at
-        return answer, False
+        mask = torch.from_numpy(inside).to(self.device)
+        near, moves, first, _ = self._descend(start.float(), [], mask, c, inverse, min(rounds, 100))
+        moves = [(step.double(), turn.double(), reciprocal.double()) for step, turn, reciprocal in moves]
+        weights, _, second, done = self._descend(near.double(), moves, mask, c, inverse, rounds)
+        return weights, first + second, done
 
-    def inverse_hessian(self, weights: Tensor, c: float) -> Tensor:
-        """Inverse Hessian ``[g, m, m]``, ``g m = k (r + 1)``, of a fit on all rows at ``weights`` ``[r + 1, k, 1]``.
+    def _descend(
+        self, at: Tensor, moves: Moves, inside: Tensor, c: float, inverse: Tensor, rounds: int
+    ) -> tuple[Tensor, Moves, int, bool]:
+        """Weights, the last moves, evaluations and convergence, in the precision of ``at``.
 
-        Whole (g = 1) where it has at most LARGEST rows, else a block a class. Of very many rows, some are enough.
+        The objective is convex, so that a step is good whose end lies downhill or not far uphill (phi' at the end at
+        most half as steep as at the start): if no score changes by more than 2.1 it lowers the objective, as then the
+        curvature along it changes by at most exp(2.1) (Bach 2010, proposition 1). Another is halved. In single
+        precision a fit that is near or whose step is not good is finished, and a few may be left unfinished.
         """
-        for kind in (torch.float32, torch.float64):  # it only guides; on principal axes single precision mostly will do
-            factor, failed = torch.linalg.cholesky_ex(self._hessian(weights, c, kind))
-            if not failed.any():
-                break
-        return torch.cholesky_inverse(factor).double()
+        is_single = at.dtype == torch.float32
+        tolerance = COARSE if is_single else TOLERANCE
+        answer = torch.zeros_like(at)
+        left = torch.arange(at.shape[2], device=self.device)  # fits that are still worked on
+        slope = self._slope(at, inside, c)
+        direction, length = _direction(slope, moves, inverse), at.new_ones(len(left))
+        refused = torch.zeros_like(length, dtype=torch.bool)
+        for count in range(1, rounds + 1):
+            near = -_dot(direction, slope) <= tolerance**2
+            if is_single:
+                if (near | refused).sum() >= 0.9 * len(near):
+                    return at, moves, count, True
+            elif near.sum() >= 0.3 * len(near):  # leave the finished ones behind
+                answer[..., left[near]] = at[..., near]
+                if near.all():
+                    return answer, moves, count, True
+                busy = ~near
+                left, inside, length = left[busy], inside[:, busy], length[busy]
+                at, slope, direction = at[..., busy], slope[..., busy], direction[..., busy]
+                moves = [(s[..., busy], t[..., busy], r[busy]) for s, t, r in moves]
+            trial = at + length * direction
+            trial_slope = self._slope(trial, inside, c)
+            good = _dot(direction, trial_slope) <= -0.5 * _dot(direction, slope)
+            moved = torch.where(good, trial - at, 0)  # a refused fit stays and tries half as far
+            turned = torch.where(good, trial_slope - slope, 0)
+            product = _dot(moved, turned)
+            moves = [*moves[1 - HISTORY :], (moved, turned, torch.where(product > 0, 1 / product.clamp_min(1e-30), 0))]
+            at, slope = at + moved, torch.where(good, trial_slope, slope)
+            direction = torch.where(good, _direction(slope, moves, inverse), direction)
+            length, refused = torch.where(good, 1.0, length / 2), ~good
+        answer[..., left] = at
+        return (at if is_single else answer), moves, rounds, False
 
-    def _hessian(self, weights: Tensor, c: float, kind: torch.dtype) -> Tensor:
-        k, wide = self.columns, self.z.shape[1]
-        step = max(1, len(self.trained_on) // (16 * k * wide))
-        rows = self.trained_on[::step]
+    def _pays(self, rounds: int, fits: int) -> bool:
+        """Whether a Hessian at the centre costs less than it may save: half of so many rounds of so many fits.
+
+        It takes (k + 1) k / 2 blocks of 2 n (r + 1)^2 operations, a round 4 n (r + 1) k a fit.
+        """
+        return (self.columns + 1) * len(self.penalty) < 2 * rounds * fits
+
+    def curvature(self, weights: Tensor, kind: torch.dtype = torch.float32) -> Curvature:
+        """Hessian of the loss, whole (g = 1) where it has at most LARGEST rows, else a block a class (g = k).
+
+        Of very many rows, some are enough.
+        """
+        k, wide = self.columns, len(self.penalty)
+        step = max(1, self.trained // (16 * k * wide))
         is_joint = k * wide <= LARGEST
+        z = (self.single if kind == torch.float32 else self.z[: self.trained])[::step]
         hessian = torch.zeros((k, wide, k, wide) if is_joint else (k, wide, wide), dtype=kind, device=self.device)
-        for part in rows.split(8192):
-            scores = self.z[part] @ weights[..., 0]  # [rows, k]
-            chance = (torch.sigmoid(scores) if k == 1 else torch.softmax(scores, dim=1)).to(kind)
-            z = self.z[part].to(kind)
+        for part in z.split(4096):
+            scores = part @ weights[..., 0].to(kind)  # [rows, k]
+            chance = torch.sigmoid(scores) if k == 1 else torch.softmax(scores, dim=1)
             for i in range(k):
                 for j in range(i + 1) if is_joint else (i,):
-                    spread = c * step * chance[:, i] * (float(i == j) - chance[:, j])  # [rows]
-                    block = hessian[i, :, j] if is_joint else hessian[i]
-                    block += z.T @ (z * spread[:, None])
-        penalty = self.penalty[:, 0, 0].to(kind)
+                    spread = step * chance[:, i] * (float(i == j) - chance[:, j])  # [rows]
+                    _add_gram(hessian[i, :, j] if is_joint else hessian[i], part, spread)
         for i in range(k):
-            block = hessian[i, :, i] if is_joint else hessian[i]
-            # The intercept has no penalty, and next to no curvature where the classes come apart.
-            block.diagonal().add_(penalty + (1 - penalty) * 1e-3 * c * len(rows))
             for j in range(i) if is_joint else ():
                 hessian[j, :, i] = hessian[i, :, j].T
-        return hessian.reshape(1, k * wide, k * wide) if is_joint else hessian
+        return Curvature(weights, hessian.reshape(1, k * wide, k * wide) if is_joint else hessian)
 
-    def _scores(self, weights: Tensor) -> Tensor:
-        return (self.z @ weights.flatten(1)).unflatten(1, weights.shape[1:])  # [n, k, fits]
+    def inverse_hessian(self, curvature: Curvature, c: float, share: float = 1.0) -> Tensor:
+        """Inverse Hessian ``[g, m, m]`` of a fit on a ``share`` of the rows: c share (Hessian of loss) + penalty.
 
-    def _label(self, scores: Tensor) -> Tensor:
-        """Of equal scores the first class wins, as in scikit-learn."""
-        labels = (scores > 0).squeeze(1) if self.columns == 1 else scores.argmax(dim=1)
-        return labels.to(torch.int8)
+        It only guides; on principal axes single precision mostly will do.
+        """
+        # The intercept has no penalty, and next to no curvature where the classes come apart.
+        penalty = (self.penalty + (1 - self.penalty) * 1e-3 * c * share * self.trained).flatten()
+        for kind in (torch.float32, torch.float64):
+            if kind != torch.float32:
+                curvature.hessian = self.curvature(curvature.weights, kind).hessian
+            hessian = curvature.hessian * (c * share)
+            hessian.diagonal(dim1=1, dim2=2).add_(penalty.repeat(hessian.shape[1] // len(penalty)))
+            factor, failed = torch.linalg.cholesky_ex(hessian)
+            if not failed.any():
+                break
+        return torch.cholesky_inverse(factor).float()
 
-    def _evaluate(self, at: Tensor, inside: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Objective ``[fits]`` and its gradient, shaped as ``at``."""
-        scores = self._scores(at)  # [n, k, fits]
-        if self.columns == 1:
-            margin = scores.mul_(self.sign)
-            loss = -(logsigmoid(margin).squeeze(1) * inside).sum(dim=0)
-            pull = torch.sigmoid(margin.neg_()).mul_(inside[:, None]).mul_(-self.sign)
-        else:
-            scores = log_softmax(scores, dim=1)
-            labels = self.y[:, None, None].expand(-1, 1, scores.shape[2])
-            loss = -(scores.gather(1, labels).squeeze(1) * inside).sum(dim=0)
-            pull = scores.exp_().scatter_add_(1, labels, scores.new_tensor(-1.0).expand(labels.shape))
-            pull.mul_(inside[:, None])
-        penalised = at * self.penalty
-        slope = penalised + c * (self.z.T @ pull.flatten(1)).unflatten(1, at.shape[1:])
-        return _dot(penalised, penalised) / 2 + c * loss, slope
+    def _scores(self, z: Tensor, weights: Tensor) -> Tensor:
+        return (z @ weights.flatten(1)).unflatten(1, weights.shape[1:])  # [rows, k, fits]
+
+    def _labels(self, weights: Tensor) -> np.ndarray:
+        """Labels ``[n, fits]`` int8 of the rows of z; of equal scores the first class wins, as in scikit-learn."""
+        labels = []
+        for z in self.z.split(max(256, CACHED // weights[0].numel())):
+            scores = self._scores(z, weights)
+            labels.append(((scores > 0).squeeze(1) if self.columns == 1 else scores.argmax(dim=1)).to(torch.int8))
+        return torch.cat(labels).cpu().numpy()
+
+    def _slope(self, at: Tensor, inside: Tensor, c: float) -> Tensor:
+        """Gradient of the objective, shaped as ``at``: penalty w + c Z^T (chances - target), of the fit's rows."""
+        z = self.single if at.dtype == torch.float32 else self.z[: self.trained]
+        slope = torch.zeros_like(at.flatten(1))
+        block = max(256, CACHED // slope.shape[1])
+        for part, target, members in zip(z.split(block), self.target.split(block), inside.split(block), strict=True):
+            scores = self._scores(part, at)
+            pull = scores.sigmoid_() if self.columns == 1 else scores.softmax(dim=1)
+            pull.sub_(target).mul_(members[:, None])
+            slope.addmm_(part.T, pull.flatten(1))
+        return at * self.penalty + c * slope.view_as(at)
 
 
-def _principal(x: Tensor, trained_on: np.ndarray, device: torch.device, block: int = 4096) -> Tensor:
-    """``x`` centred, on the principal axes of the rows ``trained_on``, with a column of ones: ``[n, r + 1]`` float64.
+def _add_gram(total: Tensor, rows: Tensor, weights: Tensor, width: int = 256) -> None:
+    """Add rows^T diag(weights) rows to ``total`` ``[r, r]``: blocks below the diagonal, and their copies above."""
+    weighted = rows * weights[:, None]
+    for first in range(0, rows.shape[1], width):
+        last = first + width
+        block = rows[:, first:last].T @ weighted[:, :last]
+        total[first:last, :last] += block
+        total[:first, first:last] += block[:, :first].T
 
-    Worked on in blocks of rows, as ``x`` may be large.
+
+def _extrapolated(shifts: Sequence[Tensor]) -> Tensor | float:
+    """Where the fits will lie from the centre, by where they lay at the last two C: a line in log C."""
+    if not shifts:
+        return 0.0
+    return 1.4 * shifts[-1] if len(shifts) == 1 else 2 * shifts[-1] - shifts[-2]
+
+
+def _principal(x: Tensor, order: np.ndarray, trained: int, device: torch.device, block: int = 4096) -> Tensor:
+    """Rows ``order`` of ``x`` centred, on the principal axes of the first ``trained``, with a column of ones.
+
+    ``[n, r + 1]`` float64. Worked on in blocks of rows, as ``x`` may be large.
     """
-    train = torch.from_numpy(trained_on)
+    numbers = torch.from_numpy(order)
+    train = numbers[:trained]
 
     def wide(rows: Tensor) -> Tensor:
         return x[rows].to(device, torch.float64)
 
-    mean = torch.stack([wide(rows).sum(dim=0) for rows in train.split(block)]).sum(dim=0) / len(train)
-    if len(train) >= x.shape[1]:
+    mean = torch.stack([wide(rows).sum(dim=0) for rows in train.split(block)]).sum(dim=0) / trained
+    if trained >= x.shape[1]:
         gram = mean.new_zeros(x.shape[1], x.shape[1])
         for rows in train.split(block):
             part = wide(rows) - mean
-            gram.addmm_(part.T, part)
+            _add_gram(gram, part, mean.new_ones(len(part)))
         axes = torch.linalg.eigh(gram).eigenvectors  # [d, d]
     else:  # fewer rows than columns: a basis of what they span, then its principal axes
         basis, part = torch.linalg.qr((wide(train) - mean).T)  # [d, rows] and [rows, rows]
         axes = basis @ torch.linalg.eigh(part @ part.T).eigenvectors
-    z = mean.new_ones(len(x), axes.shape[1] + 1)
-    for rows in torch.arange(len(x)).split(block):
-        z[rows[0] : rows[-1] + 1, :-1] = (wide(rows) - mean) @ axes
+    z = mean.new_ones(len(order), axes.shape[1] + 1)
+    for start in range(0, len(order), block):
+        z[start : start + block, :-1] = (wide(numbers[start : start + block]) - mean) @ axes
     return z
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=(0, 1))  # [r + 1, k, fits] -> [fits]
+    return torch.einsum("wkf,wkf->f", a, b)
 
 
 def _direction(slope: Tensor, moves: Moves, inverse: Tensor) -> Tensor:
@@ -222,8 +294,8 @@ def _direction(slope: Tensor, moves: Moves, inverse: Tensor) -> Tensor:
         q = q - a * turned
         steps.append(a)
     by_class = q.transpose(0, 1)  # [k, r + 1, fits], as the Hessian has them
-    turned_back = inverse @ by_class.reshape(len(inverse), -1, q.shape[2])
-    q = turned_back.reshape(by_class.shape).transpose(0, 1)
+    turned_back = inverse @ by_class.reshape(len(inverse), -1, q.shape[2]).float()
+    q = turned_back.to(q.dtype).reshape(by_class.shape).transpose(0, 1)
     for (moved, turned, reciprocal), a in zip(moves, reversed(steps), strict=True):
         q = q + moved * (a - reciprocal * _dot(turned, q))
     return q

@@ -13,12 +13,12 @@ from torch import nn
 
 from eval import PROBES, Fold, Logistic, kfold, nested, split, stratified
 from eval.probes import Mlp, MlpSettings
-from eval.probes.logistic import Regressions
+from eval.probes.logistic import TOLERANCE, Regressions, _add_gram
 from eval.probes.mlp import optimiser
 from eval.probes.protocols import Knn
 from sentemb.errors import InputError
 from sentemb.registry import build
-from tests.devices import DEVICE, DOUBLE, numbers, tensor, zeros
+from tests.devices import DEVICE, DOUBLE, numbers, zeros
 
 pytestmark = numbers
 DEVICE_NAME = str(DEVICE)
@@ -99,11 +99,10 @@ def test_decision_values_equal_scikit_learns(n, d, c, classes):
     rows = np.random.default_rng(1).permutation(n)[: n * 3 // 4]
     problem = Regressions(x, y, rows, DEVICE_NAME)
     start = zeros(problem.z.shape[1], problem.columns, 2, dtype=torch.float64)
-    inverse = problem.inverse_hessian(start[..., :1], c)
-    both = [torch.from_numpy(rows).to(DEVICE)] * 2
-    weights, done = problem.solve(both, tensor([c, c], dtype=torch.float64), start, inverse)
+    inverse = problem.inverse_hessian(problem.curvature(start[..., :1]), c)
+    weights, _, done = problem.solve([np.arange(len(rows))] * 2, c, start, inverse)
     assert done
-    got = problem._scores(weights).cpu().numpy()  # [n, k, 2]
+    got = problem._scores(problem.z[problem.place], weights).cpu().numpy()  # [n, k, 2]
     expected = fit(x[rows], y[rows], c).decision_function(x).reshape(n, -1)
     size = max(1, np.abs(expected[rows]).max())
     centred = got - got.mean(axis=1, keepdims=True) if classes > 2 else got
@@ -112,6 +111,42 @@ def test_decision_values_equal_scikit_learns(n, d, c, classes):
     assert np.abs(got[..., 0] - got[..., 1]).max() < DOUBLE * size  # (two columns of one product are summed apart)
     aside = np.setdiff1d(np.arange(n), rows)
     assert np.abs(centred[aside, :, 0] - expected[aside]).max() < 1e-3 * max(size, np.abs(expected[aside]).max())
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 1000.0])
+def test_solutions_are_as_near_as_promised_in_double_precision(scale):
+    """Newton's decrement, by NumPy and with each fit's own Hessian: what the objective may still fall by, twice."""
+    x, y = features(600, 40, scale)
+    problem = Regressions(x, y, np.arange(600), DEVICE_NAME)
+    folds = [fold.train for fold in stratified(y, np.arange(600), 5)]
+    c, start = 8.0, zeros(problem.z.shape[1], 1, 5, dtype=torch.float64)
+    inverse = problem.inverse_hessian(problem.curvature(start[..., :1]), c, 0.8)
+    weights, _, done = problem.solve(folds, c, start, inverse)
+    assert done
+    z, penalty = problem.z.cpu().numpy(), np.append(np.ones(problem.z.shape[1] - 1), 0)
+    for rows, w in zip(folds, weights[:, 0].T.cpu().numpy(), strict=True):
+        chance = 1 / (1 + np.exp(-z[rows] @ w))
+        slope = penalty * w + c * z[rows].T @ (chance - y[rows])
+        hessian = np.diag(penalty) + c * (z[rows].T * (chance * (1 - chance))) @ z[rows]
+        assert slope @ np.linalg.solve(hessian, slope) <= 4 * TOLERANCE**2
+
+
+@pytest.mark.parametrize("width", [3, 4, 100])
+def test_weighted_gram_by_blocks_equals_the_product(width):
+    rng = np.random.default_rng(0)
+    rows, weights = torch.from_numpy(rng.normal(size=(20, 8))), torch.from_numpy(rng.uniform(size=20))
+    total = torch.ones(8, 8, dtype=torch.float64)
+    _add_gram(total, rows, weights, width)
+    assert torch.allclose(total, 1 + rows.T @ torch.diag(weights) @ rows)
+
+
+def test_rows_may_come_in_any_order_and_some_are_never_trained_on():
+    x, y = features(300, 12, 1.0, 3)
+    order = np.random.default_rng(2).permutation(300)
+    train, test = order[:180], order[150:]
+    (predictions,) = Regressions(x, y, np.sort(train), DEVICE_NAME).predict([train], [test], [4.0, 0.5])
+    for c, labels in zip([4.0, 0.5], predictions, strict=True):
+        assert labels.tolist() == fit(x[train], y[train], c).predict(x[test]).tolist()
 
 
 def test_many_fits_equal_each_alone(monkeypatch):
