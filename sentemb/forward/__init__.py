@@ -4,12 +4,15 @@ from sentemb.forward.collate import Features, collate_tokens
 from sentemb.forward.dropout import seed_dropout
 from sentemb.forward.encoder import ATTENTIONS, TrainingEncoder
 from sentemb.forward.masked_lm import MaskedWords
+from sentemb.forward.stacked import StackedEncoder, stacking_shape
 
 __all__ = [
     "ATTENTIONS",
     "TrainingEncoder",
     "Features",
     "MaskedWords",
+    "StackedEncoder",
     "collate_tokens",
     "seed_dropout",
+    "stacking_shape",
 ]

@@ -69,6 +69,7 @@ class TrainingRun:
     target: RunTarget
     evaluation: Evaluation
     resume_point: ResumePoint = field(default_factory=ResumePoint)
+    stacked: int = 1  # runs that are trained together, this one among them
 
     @property
     def conditions(self) -> dict[str, Any]:
@@ -78,6 +79,7 @@ class TrainingRun:
             "compile": self.settings.compile,
             "precision": self.accelerator.mixed_precision,
             "threads": torch.get_num_threads(),
+            **({"stacked": self.stacked} if self.stacked > 1 else {}),
         }
 
     @contextmanager

@@ -1,0 +1,103 @@
+"""The training forward of several encoders of one shape over one batch, module by module in step."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import LSTM, Transformer, WordEmbeddings
+from torch import Tensor, nn
+
+from sentemb.encoders import GRU, has_dropout, towers_of
+from sentemb.forward.collate import Features
+from sentemb.forward.encoder import TrainingEncoder
+from sentemb.forward.recurrent import dense_recurrence
+
+
+class StackedEncoder:
+    """Several encoders that embed the same token rows: each as :class:`TrainingEncoder` does, to rounding.
+
+    What they have in common is computed once: frozen word embeddings that are equal, and whatever
+    :func:`stacked_recurrence` joins. Parameters stay those of each encoder, and so do their gradients.
+
+    Args:
+        encoders: of one :func:`stacking_shape`, which is not None.
+    """
+
+    def __init__(self, encoders: Sequence[TrainingEncoder]) -> None:
+        if len({stacking_shape(encoder) for encoder in encoders} - {None}) != 1:
+            raise ValueError("encoders can be stacked where they have one shape, and neither dropout nor a transformer")
+        self.encoders = list(encoders)
+        self.towers = [list(tower) for tower in zip(*(towers_of(each.model) for each in encoders), strict=True)]
+        # One word table for all: compared here, as a comparison for each batch would cost more than the look-up.
+        self.shares_words = [_same_frozen_words(tower) for tower in self.towers]
+
+    def __call__(self, *features: Features) -> list[Tensor]:
+        """Embeddings ``[n, d]`` of each encoder, with what its head makes of them.
+
+        Args:
+            features: what :func:`collate_tokens` made of n token rows; two sets of them for two towers.
+        """
+        by_tower = [
+            self._embedded(tower, shares, {name: v for name, v in of_tower.items() if name != "prompt_lengths"})
+            for tower, shares, of_tower in zip(self.towers, self.shares_words, features, strict=True)
+        ]
+        embeddings = [torch.cat(sides) if len(sides) > 1 else sides[0] for sides in zip(*by_tower, strict=True)]
+        heads = [encoder.head for encoder in self.encoders]
+        return [rows if head is None else head(rows) for rows, head in zip(embeddings, heads, strict=True)]
+
+    def _embedded(self, tower: Sequence[SentenceTransformer], shares_words: bool, features: Features) -> list[Tensor]:
+        states: list[Features] = [features for _ in tower]
+        for modules in zip(*tower, strict=True):
+            if isinstance(modules[0], LSTM | GRU):
+                inputs = [state["token_embeddings"] for state in states]
+                outputs = stacked_recurrence([m.encoder for m in modules], inputs, features["sentence_lengths"])
+                pairs = zip(states, outputs, strict=True)
+                states = [state | {"token_embeddings": tokens} for state, tokens in pairs]
+            elif isinstance(modules[0], WordEmbeddings) and shares_words:
+                states = [modules[0](dict(states[0]))] * len(states)
+            else:
+                states = [module(dict(state)) for module, state in zip(modules, states, strict=True)]
+        return [state["sentence_embedding"] for state in states]
+
+
+def stacked_recurrence(encoders: Sequence[nn.LSTM | nn.GRU], inputs: Sequence[Tensor], lengths: Tensor) -> list[Tensor]:
+    """The recurrent stacks of several encoders of one shape, each over its own input.
+
+    Args:
+        encoders: batch-first, of one kind and one shape.
+        inputs: ``[n, T, in]`` token embeddings of each; the same object where they are the same.
+        lengths: ``[n]`` real tokens a row.
+
+    Returns:
+        ``[n, T, directions * hidden]`` of each, as of :func:`dense_recurrence`.
+    """
+    return [dense_recurrence(encoder, x, lengths) for encoder, x in zip(encoders, inputs, strict=True)]
+
+
+def stacking_shape(encoder: TrainingEncoder) -> Hashable | None:
+    """What encoders must have in common to be stacked; None for one that cannot be.
+
+    Not stacked are transformers, whose products are large enough alone, and encoders with dropout, which would draw
+    other masks than alone.
+    """
+    if encoder.mlm is not None or has_dropout(encoder):
+        return None
+    towers = towers_of(encoder.model)
+    if any(isinstance(module, Transformer) for tower in towers for module in tower):
+        return None
+    return tuple(tuple(_described(tower)) for tower in towers)
+
+
+def _described(tower: SentenceTransformer) -> Iterator[Hashable]:
+    for module in tower:
+        options: dict[str, Any] = getattr(module, "get_config_dict", dict)()
+        shapes = tuple((name, tuple(p.shape), p.dtype, p.requires_grad) for name, p in module.named_parameters())
+        yield type(module), repr(sorted(options.items())), shapes
+
+
+def _same_frozen_words(tower: Sequence[SentenceTransformer]) -> bool:
+    if not isinstance(tower[0][0], WordEmbeddings):
+        return False
+    tables = [cast(Any, encoder[0]).emb_layer.weight for encoder in tower]
+    return all(not table.requires_grad and torch.equal(table, tables[0]) for table in tables)
