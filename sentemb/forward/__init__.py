@@ -4,7 +4,7 @@ from sentemb.forward.collate import Features, collate_tokens
 from sentemb.forward.dropout import seed_dropout
 from sentemb.forward.encoder import ATTENTIONS, TrainingEncoder
 from sentemb.forward.masked_lm import MaskedWords
-from sentemb.forward.stacked import StackedEncoder, stacking_shape
+from sentemb.forward.stacked import StackedEncoder, stack_bytes, stacking_shape
 
 __all__ = [
     "ATTENTIONS",
@@ -14,5 +14,6 @@ __all__ = [
     "StackedEncoder",
     "collate_tokens",
     "seed_dropout",
+    "stack_bytes",
     "stacking_shape",
 ]

@@ -89,6 +89,21 @@ def stacking_shape(encoder: TrainingEncoder) -> Hashable | None:
     return tuple(tuple(_described(tower)) for tower in towers)
 
 
+def stack_bytes(encoder: TrainingEncoder, rows: int, length: int) -> int:
+    """Memory that one more encoder of a stack takes while it is trained on ``rows`` of ``length`` tokens, roughly.
+
+    Weights that are trained are there four times (with gradient and AdamW's two moments), and all once more as they
+    were before training. Of a recurrent layer's numbers of each token about eight a unit stay for the backward pass.
+    """
+    weights = sum(5 * p.numel() if p.requires_grad else 2 * p.numel() for p in encoder.parameters())
+    widths = 0
+    for module in encoder.modules():
+        if isinstance(module, nn.LSTM | nn.GRU):
+            widths += module.input_size + 8 * module.hidden_size * module.num_layers * (1 + module.bidirectional)
+    size = next((p.element_size() for p in encoder.parameters()), 4)
+    return size * (weights + rows * length * widths)
+
+
 def _described(tower: SentenceTransformer) -> Iterator[Hashable]:
     for module in tower:
         options: dict[str, Any] = getattr(module, "get_config_dict", dict)()
