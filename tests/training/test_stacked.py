@@ -18,7 +18,7 @@ from sentemb.training import Evaluation, FitResult, Lane, RunTarget, TrainingDat
 from tests.helpers import SMALL, STATIC, records, steady
 
 SETTINGS = TrainingSettings(max_steps=20, batch_size=8, lr=1e-2, eval_every=6, save_every=7, log_every=5, keep=0)
-OWN = [  # of three lanes: what they do not share
+DIFFERENT = [  # of three lanes: what they do not share
     ("infonce:temperature=0.1", "none", {"lr": 1e-2, "warmup": 3}),
     ("align_uniform:align=0.7,weight=0.3", "none", {"lr": 3e-3, "weight_decay": 0.1, "clip": 0.1}),
     ("vicreg", "projection:out=4", {"lr": 2e-2, "warmup": 0, "eval_every": 4, "save_every": 5}),
@@ -44,12 +44,14 @@ def stack(book_file, tmp_path):
             tokens = corpus.tokens(tokenizer_of(self.encoder(spec)), 12)
             return TrainingData(drop_unusable_pairs(build(PAIRS, pairs, ranges=ranges), tokens), tokens)
 
-        def lane(self, folder: str, spec: str, own=OWN[0], two: bool = False, **more) -> Lane:
-            objective, head, settings = own
-            model = self.encoder(spec, two)
+        def lane(
+            self, folder: str, spec: str, different=DIFFERENT[0], two: bool = False, dtype=torch.float64, **more
+        ) -> Lane:
+            objective, head, settings = different
+            model = self.encoder(spec, two, dtype)
             torch.manual_seed(1)
             top = build(HEADS, head, dimension=int(towers_of(model)[0].get_embedding_dimension() or 0))
-            encoder = TrainingEncoder(model, top.double() if top is not None else None)
+            encoder = TrainingEncoder(model, top.to(dtype) if top is not None else None)
             return Lane(
                 encoder,
                 build(OBJECTIVES, objective),
@@ -107,11 +109,11 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_each_lane_ends_with_the_weights_and_the_log_that_it_has_alone(case, stack):
     data = stack.data(CASES[case]["spec"])
-    lanes = [stack.lane(f"stacked-{i}", own=own, **CASES[case]) for i, own in enumerate(OWN)]
+    lanes = [stack.lane(f"stacked-{i}", different=different, **CASES[case]) for i, different in enumerate(DIFFERENT)]
     results = fit_stacked(lanes, data, Accelerator(cpu=True))
-    for i, (own, lane, result) in enumerate(zip(OWN, lanes, results, strict=True)):
-        single = stack.lane(f"alone-{i}", own=own, **CASES[case])
-        before = weights(stack.lane("untouched", own=own, **CASES[case]))
+    for i, (different, lane, result) in enumerate(zip(DIFFERENT, lanes, results, strict=True)):
+        single = stack.lane(f"alone-{i}", different=different, **CASES[case])
+        before = weights(stack.lane("untouched", different=different, **CASES[case]))
         expected = alone(single, data)
         assert result == replace(expected, checkpoint=lane.target.folder / "checkpoints" / expected.checkpoint.name)
         assert_same(lane, single)
@@ -124,10 +126,10 @@ def test_each_lane_ends_with_the_weights_and_the_log_that_it_has_alone(case, sta
 
 def test_queues_momentum_encoders_and_learned_temperatures_are_of_each_lane(stack):
     data = stack.data(SMALL)
-    lanes = [stack.lane(f"stacked-{i}", SMALL, own) for i, own in enumerate(MORE)]
+    lanes = [stack.lane(f"stacked-{i}", SMALL, different) for i, different in enumerate(MORE)]
     fit_stacked(lanes, data, Accelerator(cpu=True))
-    for i, (own, lane) in enumerate(zip(MORE, lanes, strict=True)):
-        single = stack.lane(f"alone-{i}", SMALL, own)
+    for i, (different, lane) in enumerate(zip(MORE, lanes, strict=True)):
+        single = stack.lane(f"alone-{i}", SMALL, different)
         alone(single, data)
         assert_same(lane, single)
 
@@ -135,10 +137,10 @@ def test_queues_momentum_encoders_and_learned_temperatures_are_of_each_lane(stac
 def test_runs_of_consecutive_sentences_are_stacked_too(stack):
     data = stack.data(STATIC, "contiguous")
     several = [("joint_infonce", "none", {}), ("cpc:offsets=2", "none", {}), ("infonce", "none", {})]
-    lanes = [stack.lane(f"stacked-{i}", STATIC, own) for i, own in enumerate(several)]
+    lanes = [stack.lane(f"stacked-{i}", STATIC, different) for i, different in enumerate(several)]
     fit_stacked(lanes, data, Accelerator(cpu=True))
-    for i, (own, lane) in enumerate(zip(several, lanes, strict=True)):
-        single = stack.lane(f"alone-{i}", STATIC, own)
+    for i, (different, lane) in enumerate(zip(several, lanes, strict=True)):
+        single = stack.lane(f"alone-{i}", STATIC, different)
         alone(single, data)
         assert_same(lane, single)
 
@@ -157,14 +159,14 @@ class Breaks(torch.nn.Module):
 
 def test_a_lane_that_diverges_is_taken_out_and_the_others_go_on_as_if_it_had_not_been(stack):
     data = stack.data(SMALL)
-    lanes = [stack.lane(f"stacked-{i}", SMALL, OWN[i % 2]) for i in range(3)]
+    lanes = [stack.lane(f"stacked-{i}", SMALL, DIFFERENT[i % 2]) for i in range(3)]
     lanes[0].encoder.head = Breaks().double()
     results = fit_stacked(lanes, data, Accelerator(cpu=True))
     assert isinstance(results[0], FloatingPointError) and "step 4" in str(results[0])
     assert (lanes[0].target.folder / "nonfinite-step-4.json").is_file()
     assert records(lanes[0].target.folder)[-1]["step"] < 4
     for i in (1, 2):
-        single = stack.lane(f"alone-{i}", SMALL, OWN[i % 2])
+        single = stack.lane(f"alone-{i}", SMALL, DIFFERENT[i % 2])
         assert results[i].step == alone(single, data).step == 20
         assert_same(lanes[i], single)
         assert_same_log(lanes[i], single)
@@ -189,14 +191,16 @@ def test_a_lane_whose_scores_or_objective_fail_is_taken_out_alone(stack):
 @pytest.mark.parametrize("spec", [STATIC, SMALL + ",cell=gru"])
 def test_lanes_resume_from_their_checkpoints_to_the_same_bits(spec, stack):
     data = stack.data(spec)
-    straight = [stack.lane(f"straight-{i}", spec, own, save_every=8) for i, own in enumerate(OWN)]
+    several = [(objective, head, {"lr": different["lr"]}) for objective, head, different in DIFFERENT]
+    more = {"save_every": 8, "dtype": torch.float32}  # (a GRU's checkpoint is read as float32)
+    straight = [stack.lane(f"straight-{i}", spec, different, **more) for i, different in enumerate(several)]
     fit_stacked(straight, data, Accelerator(cpu=True))
-    cut = [stack.lane(f"cut-{i}", spec, own, save_every=8) for i, own in enumerate(OWN)]
+    cut = [stack.lane(f"cut-{i}", spec, different, **more) for i, different in enumerate(several)]
     fit_stacked(cut, data, Accelerator(cpu=True))
     for lane in cut:  # as if killed between steps 8 and 16
         for step in (16, 20):
             (lane.target.folder / "checkpoints" / f"step-{step}").rename(lane.target.folder / f"lost-{step}")
-    again = [stack.lane(f"cut-{i}", spec, own, save_every=8) for i, own in enumerate(OWN)]
+    again = [stack.lane(f"cut-{i}", spec, different, **more) for i, different in enumerate(several)]
     again = [
         replace(lane, target=replace(lane.target, resume=True, caller_files=("lost-16", "lost-20"))) for lane in again
     ]
@@ -219,7 +223,7 @@ def test_a_lane_that_resumes_from_another_step_is_left_out(stack):
 def test_what_cannot_be_stacked_has_no_key_and_is_refused(stack, tmp_path):
     lane = stack.lane("a", STATIC)
     assert lane.stacking_key is not None
-    assert stack.lane("a", STATIC, OWN[1]).stacking_key == lane.stacking_key
+    assert stack.lane("a", STATIC, DIFFERENT[1]).stacking_key == lane.stacking_key
     assert stack.lane("a", STATIC, seed=1).stacking_key != lane.stacking_key
     assert stack.lane("a", STATIC, batch_size=9).stacking_key != lane.stacking_key
     assert stack.lane("a", STATIC + ",out=4").stacking_key not in (None, lane.stacking_key)
