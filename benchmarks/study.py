@@ -3,9 +3,9 @@
     python benchmarks/study.py --corpus BOOKS     # minutes on two cores; nothing else may run meanwhile
 
 Both train the same encoders on the same pairs as recipes/sweep.py does. Objectives, temperatures and rates differ, all
-else is alike. A run counts from the opened corpus to the saved models; scoring on tasks is left out. Both take turns; the
-figure of each is the median of its runs. The largest difference between the weights of both is printed, too. Last lines:
-`ratio NAME VALUE`, encoders an hour together over those one by one.
+else is alike. A run counts from the opened corpus to the saved models, without scores on tasks. Both take turns; the
+figure of each is the median of its runs. The largest difference between the weights of both is printed, too. Last
+lines: `ratio NAME VALUE`, encoders an hour together over those one by one.
 """
 
 import argparse
