@@ -48,31 +48,38 @@ class StackedEncoder:
 
     def _embedded(self, tower: Sequence[SentenceTransformer], shares_words: bool, features: Features) -> list[Tensor]:
         states: list[Features] = [features for _ in tower]
-        for modules in zip(*tower, strict=True):
-            if isinstance(modules[0], LSTM | GRU):
-                inputs = [state["token_embeddings"] for state in states]
-                outputs = stacked_recurrence([m.encoder for m in modules], inputs, features["sentence_lengths"])
-                pairs = zip(states, outputs, strict=True)
-                states = [state | {"token_embeddings": tokens} for state, tokens in pairs]
-            elif isinstance(modules[0], WordEmbeddings) and shares_words:
-                states = [modules[0](dict(states[0]))] * len(states)
-            else:
-                states = [module(dict(state)) for module, state in zip(modules, states, strict=True)]
+        levels = list(zip(*tower, strict=True))
+        if len(levels) > 1 and isinstance(levels[0][0], WordEmbeddings) and isinstance(levels[1][0], LSTM | GRU):
+            hidden = _recurrent(levels[0], levels[1], shares_words, features)
+            states, levels = [features | {"token_embeddings": tokens} for tokens in hidden], levels[2:]
+        for modules in levels:
+            states = [module(dict(state)) for module, state in zip(modules, states, strict=True)]
         return [state["sentence_embedding"] for state in states]
 
 
-def stacked_recurrence(encoders: Sequence[nn.LSTM | nn.GRU], inputs: Sequence[Tensor], lengths: Tensor) -> list[Tensor]:
-    """The recurrent stacks of several encoders of one shape, each over its own input.
+def _recurrent(words: Sequence[Any], recurrent: Sequence[Any], shares_words: bool, features: Features) -> list[Tensor]:
+    """Hidden states ``[n, T, directions * hidden]`` of each encoder's recurrent stack over its word embeddings."""
+    distinct, rows = torch.unique(features["input_ids"], return_inverse=True)
+    tables = torch.stack([module.emb_layer(distinct) for module in (words[:1] if shares_words else words)])
+    return stacked_recurrence([module.encoder for module in recurrent], tables, rows, features["sentence_lengths"])
+
+
+def stacked_recurrence(
+    encoders: Sequence[nn.LSTM | nn.GRU], tables: Tensor, words: Tensor, lengths: Tensor
+) -> list[Tensor]:
+    """The recurrent stacks of several encoders of one shape over the same rows of words.
 
     Args:
         encoders: batch-first, of one kind and one shape.
-        inputs: ``[n, T, in]`` token embeddings of each; the same object where they are the same.
-        lengths: ``[n]`` real tokens a row.
+        tables: ``[S, U, in]`` each encoder's embeddings of distinct words, or ``[1, U, in]`` the same for all.
+        words: ``[n, T]`` rows of the tables. lengths: ``[n]`` real tokens a row.
 
     Returns:
         ``[n, T, directions * hidden]`` of each, as of :func:`dense_recurrence`.
     """
-    return [dense_recurrence(encoder, x, lengths) for encoder, x in zip(encoders, inputs, strict=True)]
+    inputs = [table[words] for table in tables]  # once where all share them
+    pairs = zip(encoders, inputs * len(encoders) if len(tables) == 1 else inputs, strict=True)
+    return [dense_recurrence(encoder, x, lengths) for encoder, x in pairs]
 
 
 def stacking_shape(encoder: TrainingEncoder) -> Hashable | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
+    from sentemb.pipeline.data import PreparedData
     from sentemb.pipeline.experiment import BegunRun, Experiment, save_trained_model, selected
     from sentemb.pipeline.initial_encoder import averaged_name, initial_model, initial_name
     from sentemb.pipeline.model import make_model, trains_transformer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sentemb.pipeline.trained_run import TrainedRun
 
 _HOMES = {
+    "data": ("PreparedData",),
     "experiment": ("BegunRun", "Experiment", "save_trained_model", "selected"),
     "initial_encoder": ("averaged_name", "initial_model", "initial_name"),
     "model": ("make_model", "trains_transformer"),
@@ -61,6 +63,7 @@ __all__ = [
     "Experiment",
     "ObjectiveSettings",
     "PairSettings",
+    "PreparedData",
     "RunSettings",
     "TrainedRun",
     "absolute_settings",

@@ -37,7 +37,7 @@ from sentemb.storage import write_text
 
 LEAST = 4  # encoders that are worth a process, where they are alike
 MAY_DIFFER = (  # settings, between encoders that are trained together
-    *("objective", "head", "lr", "warmup", "weight_decay", "clip", "on_nan", "select"),
+    *("objective", "head", "lr", "warmup", "schedule", "optimizer", "weight_decay", "clip", "on_nan", "select"),
     *("log_every", "eval_every", "save_every", "keep"),
 )
 DECIDE_NOTHING = ("threads", "data", "save_every", "keep", "log_every", "timeout")  # settings

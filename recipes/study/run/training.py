@@ -20,6 +20,7 @@ from sentemb.forward import stack_bytes
 from sentemb.pipeline import (
     BegunRun,
     Experiment,
+    PreparedData,
     RunSettings,
     TrainedRun,
     absolute_settings,
@@ -28,7 +29,6 @@ from sentemb.pipeline import (
     save_trained_model,
     trains_transformer,
 )
-from sentemb.pipeline.data import PreparedData
 from sentemb.runs import MODEL, MODULES, refuse_foreign
 from sentemb.storage import verify, write_folder
 from sentemb.training import ResumePoint, explained, fit, fit_stacked, newest_valid_checkpoint
