@@ -7,6 +7,10 @@ ours by sentemb.fit, theirs by SentenceTransformerTrainer with MultipleNegatives
 its defaults otherwise. Text is tokenized beforehand by us (the corpus cache) and on the way by them, as each does for
 its users. Runs take turns; the figure of each is the median of its runs, and the whole of a run counts but its first
 steps. Last lines: `ratio NAME VALUE`, ours over theirs.
+
+Beside the rates stands the share of the machine's matrix products: the operations that the model's formulas need for
+the real tokens of a second's pairs, forward and backward, over those of a large product in float32. An input projection
+that several tokens share is computed once by ours, and counted for each.
 """
 
 import argparse
@@ -24,9 +28,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import WordEmbeddings
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers.utils import logging
 
+from benchmarks.machine import processor, product_speed
 from sentemb.corpus import Corpus, Tokens, open_corpus
 from sentemb.encoders import ENCODERS, tokenizer_of
 from sentemb.forward import TrainingEncoder
@@ -40,6 +46,8 @@ CASES = {
     "minilm-bf16": ("transformer:name=minilm", "bf16"),
     "lstm-float32": ("rnn:hidden=256,embeddings=minilm", "no"),
     "lstm-bf16": ("rnn:hidden=256,embeddings=minilm", "bf16"),
+    "gru-float32": ("rnn:cell=gru,hidden=256,embeddings=minilm", "no"),
+    "gru-bf16": ("rnn:cell=gru,hidden=256,embeddings=minilm", "bf16"),
 }
 SKIPPED = 3  # first steps of a run, which are no measure of it
 
@@ -135,6 +143,20 @@ def made(spec: str, max_length: int) -> SentenceTransformer:
     return build(ENCODERS, spec, "encoder", texts=list, max_length=max_length)
 
 
+def operations(model: SentenceTransformer) -> int:
+    """Of a token's matrix products, forward and backward: 2 a weight for the product and for each of two gradients.
+
+    Frozen word embeddings need no gradient of a recurrent encoder's first inputs. Attention's products are left out.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.LSTM | nn.GRU)]
+    weights = [weight for layer in layers for weight in layer.parameters() if weight.requires_grad and weight.dim() > 1]
+    count = 6 * sum(weight.numel() for weight in weights)
+    if isinstance(model[0], WordEmbeddings) and not model[0].emb_layer.weight.requires_grad:
+        inputs = [weight for name, weight in model.named_parameters() if "weight_ih_l0" in name]
+        count -= 2 * sum(weight.numel() for weight in inputs)
+    return count
+
+
 def forget() -> None:
     """Let the next accelerator choose its precision anew."""
     for state in (AcceleratorState, GradientState, PartialState):
@@ -167,6 +189,8 @@ def main() -> None:
     tune_malloc()
     corpus = open_corpus(options.corpus)
     every = neighbours(corpus.split()[0])
+    print(f"processor: {processor()}")
+    print(f"matrix products: {(speed := product_speed()) / 1e9:.0f} GFLOP/s in float32")
     ratios = {}
     for name in options.cases:
         spec, precision = CASES[name]
@@ -183,7 +207,11 @@ def main() -> None:
             now = ", ".join(f"{who} {values[-1]:.1f}" for who, values in rates_by_side.items())
             print(f"{name} run {number + 1}: {now} pairs/s", file=sys.stderr, flush=True)
         middle = {who: statistics.median(values) for who, values in rates_by_side.items()}
-        print(f"{name}: ours {middle['ours']:.1f} pairs/s, theirs {middle['theirs']:.1f} pairs/s")
+        tokens_per_pair = tokens.lengths(np.asarray(pairs.rows)).sum(axis=1).mean()
+        work = operations(made(spec, options.max_length)) * tokens_per_pair
+        for who, rate in middle.items():
+            share = rate * work / speed
+            print(f"{name}: {who} {rate:.1f} pairs/s, {2 * rate:.0f} sequences/s, {share:.0%} of the products")
         ratios[name] = middle["ours"] / middle["theirs"]
     for name, value in ratios.items():
         print(f"ratio {name} {value:.2f}")

@@ -345,7 +345,7 @@ def stsb_dev_score(folder: Path | None = None) -> DevScore:
     """
     folder = data_folder(folder)
     (task,) = choose_tasks("STS-B", folder)
-    data = read(task, folder)
+    data = read(task, folder, "dev")
     return DevScore(
         "stsb_dev_spearman",
         lambda model: stsb_dev(data, CachedEncoder(model)),

@@ -47,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = parser().parse_args(arguments)
     try:
-        queries = read_queries(options)
-        search(options, queries)
+        search(options, read_queries(options), corpus_spec(options))
         sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -86,22 +85,36 @@ def read_queries(options: argparse.Namespace) -> list[str]:
     return queries
 
 
-def search(options: argparse.Namespace, queries: list[str]) -> None:
-    """Load the model, search the corpus, print."""
-    from recipes.runner import import_file  # torch and the rest: they take seconds
-    from sentemb.corpus import open_corpus
-    from sentemb.encoders import load, refuse_missing_device
-    from sentemb.pipeline import initial_model, initial_name
+def corpus_spec(options: argparse.Namespace) -> str:
+    """The corpus that is searched. What can be seen to be wrong with it is refused before torch is imported.
+
+    Raises:
+        InputError: it is unknown or not there, a folder without a book, or was an object of a Python program.
+    """
+    from recipes.runner import import_file
+    from sentemb.corpus import check_corpus
     from sentemb.runs import RunFolder
 
-    if options.device is not None:
-        refuse_missing_device(options.device)
     settings = RunFolder(options.run).read_settings()["settings"]
     for script in settings.get("imports") or []:
         import_file(script)
     spec = str(options.corpus or settings.get("corpus"))
     if spec.startswith("<"):
         raise InputError(f"{options.run} was trained on {spec} of a Python program; name the text with --corpus")
+    check_corpus(spec)
+    return spec
+
+
+def search(options: argparse.Namespace, queries: list[str], spec: str) -> None:
+    """Load the model, search the corpus, print."""
+    from sentemb.corpus import open_corpus
+    from sentemb.encoders import load, refuse_missing_device  # torch and the rest: they take seconds
+    from sentemb.pipeline import initial_model, initial_name
+    from sentemb.runs import RunFolder
+
+    if options.device is not None:
+        refuse_missing_device(options.device)
+    settings = RunFolder(options.run).read_settings()["settings"]
     corpus = open_corpus(spec)
     if options.before:
         model = initial_model(options.run)

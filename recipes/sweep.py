@@ -141,8 +141,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     before = _about(place.out)
     corpus = _begun_with(place.out, before, corpus, options.folds)
     held_out_pairs(corpus)  # an InputError now is better than one of each encoder
-    for task in tasks:
-        read(task, folder)
+    data = [read(task, folder) for task in tasks]
     gpus = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
     jobs = min(options.jobs or gpus or usable_cores(), len(study.encoders))
     threads = _threads(jobs, options.jobs is not None)
@@ -162,7 +161,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
         raise InputError(f"cannot write to {place.out} ({error.strerror}); choose another --out") from None
     print(f"study folder: {place.out}; {jobs} process(es) at a time, {threads} thread(s) each")
     start = time.perf_counter()
-    is_complete = run_all(study, place, corpus, options.folds, Processes(jobs, threads, gpus, options.stack))
+    is_complete = run_all(study, place, corpus, options.folds, Processes(jobs, threads, gpus, options.stack), data)
     about["seconds"] = round(about["seconds"] + time.perf_counter() - start)
     write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
     if not is_complete:

@@ -233,6 +233,14 @@ def absolute_paths(table: Table, spec: str) -> str:
     return f"{name}:" + ",".join(f"{key}={quoted(text)}" for key, text in absolute_texts.items())
 
 
+def has_relative_path(spec: str) -> bool:
+    """Whether a value in ``spec`` names a file or folder by a path that :func:`absolute_paths` would change."""
+    try:
+        return any(absolute(text) != text for text in parse(spec)[1].values())
+    except InputError:
+        return False
+
+
 def _path_unless(annotation: Any) -> tuple[str, ...] | None:
     """The built-in names that an option takes beside paths; None: it takes no path."""
     members = [annotation, *get_args(annotation)]

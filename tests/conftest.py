@@ -134,6 +134,7 @@ class JobSetup:
     resume: bool = False
     score: Any = None
     dev: str | None = None
+    saves: bool = True
     forget_best: bool = False
     positive_prompt: str | None = None
 
@@ -172,7 +173,7 @@ def job(book_file, encoder, tmp_path, monkeypatch):
             training,
             Accelerator(cpu=True),
             RunTarget(folder, setup.resume, forget_best=setup.forget_best),
-            Evaluation(setup.score, setup.dev),
+            Evaluation(setup.score, setup.dev, setup.saves),
         )
         run.results.append(result)
         model.save(str(folder / "model"), create_model_card=False)

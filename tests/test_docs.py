@@ -285,7 +285,7 @@ def specs(settings: dict[str, object]) -> None:
 def test_the_flags_that_pages_name_exist():
     flags = {flag for defaults in RECIPES.values() for flag in parser("", defaults)._option_string_actions}
     flags |= set(senteval.parser()._option_string_actions) | set(search.parser()._option_string_actions)
-    launchers = {"--num_processes", "--cpu", "--nproc_per_node"}
+    launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet"}
     others = {
         "--list",
         "--mirror",

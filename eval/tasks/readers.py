@@ -59,8 +59,8 @@ def refuse_missing(tasks: Iterable[Task], folder: Path | None) -> None:
             read(task, folder)
 
 
-def read(task: Task, folder: Path | None) -> Data:
-    """Read a task's files.
+def read(task: Task, folder: Path | None, part: str | None = None) -> Data:
+    """Read a task's files, or those of one part of it.
 
     Rows are sorted by number of tokens (of the first, then the second sentence), then label; file order breaks ties.
     The order is part of the protocol: it decides the folds.
@@ -69,12 +69,13 @@ def read(task: Task, folder: Path | None) -> Data:
         InputError: a file is missing, unreadable, not of its encoding, has another number of rows than the task, or a
             row that cannot be read (which is named).
     """
+    files = [file for file in task.files if part in (None, file.part)]
     if task.sample:
-        file_rows = _sample(task)
+        file_rows = [(file, rows) for file, rows in _sample(task) if file in files]
     else:
         if folder is None:
             raise InputError(f"{task.name} needs SentEval's data; give --data the folder that holds downstream/")
-        file_rows = [(file, _rows(task, file, folder)) for file in task.files]
+        file_rows = [(file, _rows(task, file, folder)) for file in files]
     parts: dict[str, list[Row]] = {}
     for file, rows in file_rows:
         if len(rows) != file.rows:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recipes.runner.early_checks import check_resumed_early, check_specs_early
+from recipes.runner.early_checks import check_specs_early
 from recipes.runner.flags import parser
 from recipes.runner.presets import with_preset
 from recipes.runner.settings import RecipeSettings, check_tasks, newest_run
@@ -78,7 +78,6 @@ def _read(
     out, resume, elastic = options.pop("out", None), options.pop("resume", False), options.pop("elastic", False)
     run = RunSettings(out, resume, elastic, command=True, imports=tuple(imports))
     at_hand = RecipeSettings.of(options, run)  # (bounds and choices; what follows takes seconds to import)
-    check_resumed_early(options, run)
     if not imports and not resume:  # (a script may add tasks, and a run's config.json says where its data is)
         check_tasks(at_hand.evaluation)
     if out is not None and not resume:

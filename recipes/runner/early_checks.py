@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError
-from sentemb.pipeline import RunSettings
-from sentemb.registry import check, parse, path_exists
+from sentemb.registry import build, check, parse, path_exists
 
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "int | None": int | None}
 _EMBEDDINGS = {"embeddings": "str", "vocabulary": "int | None", "dim": "int | None"}
@@ -23,7 +22,7 @@ OPTIONS: dict[str, dict[str, dict[str, str]]] = {  # what: name: option: type
         "rnn": {
             **{"cell": "str", "hidden": "int", "layers": "int", "bidirectional": "bool", "pooling": "str"},
             **_EMBEDDINGS,
-            **{"train_embeddings": "str", "gain": "float", "dropout": "float", "out": "int"},
+            **{"train_embeddings": "str", "gain": "float", "init_range": "float", "dropout": "float", "out": "int"},
         },
         "static": {**_EMBEDDINGS, "dropout": "float", "out": "int"},
         "transformer": {
@@ -67,18 +66,21 @@ FORMER_OPTIONS = {"own_side": "same_side"}  # renamed ones
 def check_specs_early(options: Mapping[str, Any]) -> None:
     """InputError for a spec that names nothing, or an option that it has not, or a corpus or model that is not there.
 
-    Values that only the thing named can judge (a temperature below 0, say) are looked at when torch is there.
+    Pairs and cleanings are made for that, and so judge their values. Values of the others (a temperature below 0, say)
+    are looked at when torch is there.
     """
     for what, rows in OPTIONS.items():
         if isinstance(spec := options.get(what), str):
             check({name: _factory(row) for name, row in rows.items()}, spec, what)
+    import numpy as np
+
     from sentemb.corpus import CLEANINGS, check_corpus
     from sentemb.pairs import PAIRS
 
     if isinstance(spec := options.get("pairs"), str):
-        check(PAIRS, spec, "pairs", ("ranges",))
+        build(PAIRS, spec, "pairs", ranges=np.array([[0, 2]]))  # of one document of two sentences
     if isinstance(spec := options.get("clean"), str):
-        check(CLEANINGS, spec, "clean")
+        build(CLEANINGS, spec, "clean")
     if isinstance(spec := options.get("corpus"), str):
         check_corpus(spec)
     if isinstance(init := options.get("init"), str):
@@ -106,12 +108,3 @@ def _check_model(name: str, flag: str) -> None:
     is_path = is_path or (len(others) == 1 and Path(first).is_dir())
     if is_path and not path_exists(name):
         raise InputError(f"{flag}: there is no folder {name}; check the path, or give a name of the hub or minilm")
-
-
-def check_resumed_early(options: Mapping[str, Any], run: RunSettings) -> None:
-    """InputError for a folder to resume that has no run, where nothing says what a new one would be of."""
-    from sentemb.pipeline import resumed_settings
-    from sentemb.runs import RunFolder
-
-    if run.resume and run.out is not None and not RunFolder(run.out).config.is_file():
-        resumed_settings(options, {}, run.out, run.resume)

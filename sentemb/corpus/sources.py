@@ -163,17 +163,24 @@ def built_in(spec: str) -> bool:
 
 
 def check_corpus(spec: str) -> None:
-    """InputError for a corpus of an unknown name or option, or a path that is not there. Nothing is read."""
+    """InputError for a corpus of an unknown name or option, or a path that is not there. No text is read.
+
+    Likewise for a folder without a book.
+    """
     for part, _ in weighted(spec):
         if not built_in(part):
             if part and not path_exists(part):
                 _refuse_missing(part)
+            if os.path.isdir(folder := Path(part).expanduser()):
+                _book_files(folder)
             continue
         factory, values = check(CORPORA, part, "corpus", ("progress", "language"))
         path = values.get("path")
         a_hub_name = factory is labelled and Path(path or "").suffix.lower() not in FORMATS
         if path is not None and not a_hub_name and not path_exists(path):
             raise InputError(f"corpus {part!r}: there is no file or folder {path}; check the path")
+        if factory is folder_of_books:
+            _book_files(Path(values["path"]).expanduser())
 
 
 def _refuse_missing(spec: str) -> NoReturn:
@@ -215,19 +222,24 @@ def folder_of_books(path: PathText, keep_matter: bool = False, language: str = D
         language: of the books.
     """
     folder = Path(path).expanduser()
-    if not folder.exists():
-        raise InputError(f"there is no folder {folder}; check the path")
-    inside = folder.rglob("*") if folder.is_dir() else [folder]
-    files = [file for file in inside if (file == folder or file.name.lower().endswith(BOOKS)) and file.is_file()]
-    files.sort(key=lambda file: file.relative_to(folder).as_posix())
-    if not files:
-        raise InputError(f"folder {folder} holds no book: no *.txt, *.txt.gz, .zst or .xz in it; give another --corpus")
+    files = _book_files(folder)
     keys, sizes = digests(files), [file.stat().st_size for file in files]
     kind = "folder" if folder.is_dir() else "book"
     name = f"{kind} {folder.resolve().name} ({len(files)} book{'s' if len(files) > 1 else ''})"
     parts = [partial(books, group, len(files) == 1, keep_matter, language) for group in grouped(files, sizes)]
     key = key_of("books", splitter_of(language), str(keep_matter), *keys)
     return TextSource(name, key, lambda: parts, sum(sizes), language=language, one_book=folder.is_file())
+
+
+def _book_files(folder: Path) -> list[Path]:
+    """The books in a folder or below it, in order of their names; of a file, itself."""
+    if not folder.exists():
+        raise InputError(f"there is no folder {folder}; check the path")
+    inside = folder.rglob("*") if folder.is_dir() else [folder]
+    files = [file for file in inside if (file == folder or file.name.lower().endswith(BOOKS)) and file.is_file()]
+    if not files:
+        raise InputError(f"folder {folder} holds no book: no *.txt, *.txt.gz, .zst or .xz in it; give another --corpus")
+    return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
 
 
 def lines_of(path: PathText, boundaries: bool = False) -> TextSource:

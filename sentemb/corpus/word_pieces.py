@@ -1,13 +1,16 @@
 """Into how many pieces a tokenizer splits the words of a corpus: many, where it was made for another language."""
 
+import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from sentemb.corpus.corpus import Corpus
+from sentemb.storage import key_of, write_text
 
 SENTENCES = 2_000  # that are looked at
 PIECES = 3  # into so many or more a word is split that the vocabulary lacks
@@ -41,7 +44,22 @@ class WordPieces:
 
 
 def word_pieces(corpus: Corpus, tokenizer: Tokenizer, seed: int = 0) -> WordPieces:
-    """Split the words of at most SENTENCES sentences, drawn by ``seed`` without replacement."""
+    """Split the words of at most SENTENCES sentences, drawn by ``seed`` without replacement.
+
+    The result is kept beside the corpus: many runs train on one corpus with one tokenizer.
+    """
+    limits = f"{SENTENCES} {PIECES} {seed} {_WORD.pattern}"
+    file = corpus.folder / f"word-pieces-{key_of(limits, corpus.fingerprint, tokenizer.to_str())}.json"
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return WordPieces(int(content["words"]), int(content["split"]), tuple(map(str, content["examples"])))
+    counted = _counted(corpus, tokenizer, seed)
+    with suppress(OSError):  # (it costs a tenth of a second)
+        write_text(file, json.dumps(asdict(counted)), sync=False)
+    return counted
+
+
+def _counted(corpus: Corpus, tokenizer: Tokenizer, seed: int) -> WordPieces:
     count = min(SENTENCES, len(corpus))
     rows = np.sort(np.random.default_rng(seed).choice(len(corpus), count, replace=False))
     words = Counter(word for sentence in corpus.sentences(rows) for word in _WORD.findall(sentence))

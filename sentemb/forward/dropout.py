@@ -14,7 +14,10 @@ _STATE = {"rng": np.random.Generator(np.random.SFC64(0))}
 
 def seed_dropout(seed: int) -> None:
     """Seed torch and the masks of :func:`drop` alike: the same seed before a forward gives the same masks."""
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # for each kind of device that is not there, manual_seed() writes the stack down: a millisecond a step
+        torch.default_generator.manual_seed(seed)
     _STATE["rng"] = np.random.Generator(np.random.SFC64(seed))
 
 

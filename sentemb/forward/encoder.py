@@ -1,6 +1,7 @@
 """The training forward: token rows to embeddings, equal to the saved model's ``encode`` and faster.
 
-Recurrent encoders run over padded rows, transformers over packed ones (:mod:`sentemb.forward.packed`).
+Both recurrent encoders and transformers work on real tokens only (:mod:`sentemb.forward.recurrent`,
+:mod:`sentemb.forward.packed`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from sentence_transformers.sentence_transformer.modules import (
     LSTM,
     Pooling,
     Transformer,
+    WordEmbeddings,
 )
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ from sentemb.errors import InputError
 from sentemb.forward.collate import Features
 from sentemb.forward.masked_lm import MaskedWords
 from sentemb.forward.packed import offset_of, packed_forward, with_attention
-from sentemb.forward.recurrent import dense_recurrence
+from sentemb.forward.recurrent import packed_recurrence, padded_recurrence, recurrence_form
 from sentemb.registry import choose
 
 ATTENTIONS = ("auto", "packed", "padded", "sdpa", "eager")
@@ -65,6 +67,7 @@ class TrainingEncoder(nn.Module):
         self.chosen = attention if attention in ("sdpa", "eager") else None
         packed = bool(transformers) and None not in self.offsets
         self.attention = "packed" if packed else (self.chosen or "padded") if transformers else "none"
+        self.recurrence = "none"  # the form that the last forward of a recurrent encoder has taken
 
     @property
     def dimension(self) -> int:
@@ -94,9 +97,13 @@ class TrainingEncoder(nn.Module):
         features = {name: value for name, value in features.items() if name != "prompt_lengths"}
         if not isinstance(tower[0], Transformer):  # (sentence-transformers counts a prompt's tokens of these only)
             lengths = ()
-        for module in tower:
+        modules = list(tower)
+        if len(modules) > 1 and isinstance(modules[0], WordEmbeddings) and isinstance(modules[1], LSTM | GRU):
+            tokens = self._recurrent(modules[0].emb_layer, modules[1].encoder, features)
+            features, modules = features | {"token_embeddings": tokens}, modules[2:]
+        for module in modules:
             if isinstance(module, LSTM | GRU):
-                tokens = dense_recurrence(module.encoder, features["token_embeddings"], features["sentence_lengths"])
+                tokens = padded_recurrence(module.encoder, features["token_embeddings"], features["sentence_lengths"])
                 features = features | {"token_embeddings": tokens}
             elif isinstance(module, Transformer):
                 features = self._transformed(module, features, next(offsets))
@@ -105,6 +112,15 @@ class TrainingEncoder(nn.Module):
             else:
                 features = module(dict(features))
         return features["sentence_embedding"]
+
+    def _recurrent(self, embeddings: nn.Embedding, encoder: nn.LSTM | nn.GRU, features: Features) -> Tensor:
+        """Hidden states ``[n, L, directions * hidden]`` of a recurrent stack over word embeddings."""
+        ids, lengths = features["input_ids"], features["sentence_lengths"]
+        self.recurrence = recurrence_form(encoder, ids.device)
+        if self.recurrence == "padded":
+            return padded_recurrence(encoder, embeddings(ids), lengths)
+        distinct, words = torch.unique(ids, return_inverse=True)
+        return packed_recurrence(encoder, embeddings(distinct), words, lengths)
 
     def _transformed(self, module: Transformer, features: Features, offset: int | None) -> Features:
         if offset is not None:

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from sentemb.encoders import GRU, has_dropout, towers_of
 from sentemb.forward.collate import Features
 from sentemb.forward.encoder import TrainingEncoder
-from sentemb.forward.recurrent import dense_recurrence
+from sentemb.forward.recurrent import padded_recurrence, recurrence_form, stacked_recurrence
 
 
 class StackedEncoder:
     """Several encoders that embed the same token rows: each as :class:`TrainingEncoder` does, to rounding.
 
-    What they have in common is computed once: frozen word embeddings that are equal, and whatever
-    :func:`stacked_recurrence` joins. Parameters stay those of each encoder, and so do their gradients.
+    What they have in common is computed once: frozen word embeddings that are equal. Matrix products of recurrent
+    stacks are joined (:func:`stacked_recurrence`). Parameters stay those of each encoder, and so do their gradients.
 
     Args:
         encoders: of one :func:`stacking_shape`, which is not None.
@@ -50,36 +50,27 @@ class StackedEncoder:
         states: list[Features] = [features for _ in tower]
         levels = list(zip(*tower, strict=True))
         if len(levels) > 1 and isinstance(levels[0][0], WordEmbeddings) and isinstance(levels[1][0], LSTM | GRU):
-            hidden = _recurrent(levels[0], levels[1], shares_words, features)
+            hidden = self._recurrent(levels[0], levels[1], shares_words, features)
             states, levels = [features | {"token_embeddings": tokens} for tokens in hidden], levels[2:]
         for modules in levels:
             states = [module(dict(state)) for module, state in zip(modules, states, strict=True)]
         return [state["sentence_embedding"] for state in states]
 
-
-def _recurrent(words: Sequence[Any], recurrent: Sequence[Any], shares_words: bool, features: Features) -> list[Tensor]:
-    """Hidden states ``[n, T, directions * hidden]`` of each encoder's recurrent stack over its word embeddings."""
-    distinct, rows = torch.unique(features["input_ids"], return_inverse=True)
-    tables = torch.stack([module.emb_layer(distinct) for module in (words[:1] if shares_words else words)])
-    return stacked_recurrence([module.encoder for module in recurrent], tables, rows, features["sentence_lengths"])
-
-
-def stacked_recurrence(
-    encoders: Sequence[nn.LSTM | nn.GRU], tables: Tensor, words: Tensor, lengths: Tensor
-) -> list[Tensor]:
-    """The recurrent stacks of several encoders of one shape over the same rows of words.
-
-    Args:
-        encoders: batch-first, of one kind and one shape.
-        tables: ``[S, U, in]`` each encoder's embeddings of distinct words, or ``[1, U, in]`` the same for all.
-        words: ``[n, T]`` rows of the tables. lengths: ``[n]`` real tokens a row.
-
-    Returns:
-        ``[n, T, directions * hidden]`` of each, as of :func:`dense_recurrence`.
-    """
-    inputs = [table[words] for table in tables]  # once where all share them
-    pairs = zip(encoders, inputs * len(encoders) if len(tables) == 1 else inputs, strict=True)
-    return [dense_recurrence(encoder, x, lengths) for encoder, x in pairs]
+    def _recurrent(
+        self, words: Sequence[Any], recurrent: Sequence[Any], shares_words: bool, features: Features
+    ) -> list[Tensor]:
+        """Hidden states ``[n, T, directions * hidden]`` of each encoder's recurrent stack over its word embeddings."""
+        ids, lengths, modules = features["input_ids"], features["sentence_lengths"], [m.encoder for m in recurrent]
+        form = recurrence_form(modules[0], ids.device)
+        for encoder in self.encoders:
+            encoder.recurrence = form
+        if form == "padded":
+            inputs = [module.emb_layer(ids) for module in (words[:1] if shares_words else words)]
+            inputs = inputs * len(modules) if shares_words else inputs
+            return [padded_recurrence(module, x, lengths) for module, x in zip(modules, inputs, strict=True)]
+        distinct, rows = torch.unique(ids, return_inverse=True)
+        tables = torch.stack([module.emb_layer(distinct) for module in (words[:1] if shares_words else words)])
+        return stacked_recurrence(modules, tables, rows, lengths)
 
 
 def stacking_shape(encoder: TrainingEncoder) -> Hashable | None:

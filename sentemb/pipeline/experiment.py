@@ -76,6 +76,7 @@ from sentemb.validation import (
     DevScore,
     EmbeddingMemory,
     HeldOutPairs,
+    TextTokens,
     held_out_pairs,
     held_out_scores,
     sides_of,
@@ -116,6 +117,8 @@ class Experiment:
         if [Path(path).name for path in before] != [Path(path).name for path in run.imports] and self.begun:
             raise InputError(f"{run.out} was begun with --import {' '.join(before) or 'nothing'}; give the same again")
         self.prompts = Prompts()
+        self.text_tokens = TextTokens()  # of what scores the model, at each evaluation
+        self.saves_selected = True  # whether best/ and last/ are written, where they are not needed for model/
         self._context = ExitStack()
 
     def __enter__(self) -> "Experiment":
@@ -308,7 +311,7 @@ class Experiment:
             objective,
             self.training,
             replace(target, forget_best=forget_best),
-            Evaluation(partial(self._scores, pairs, dev, memory), name),
+            Evaluation(partial(self._scores, pairs, dev, memory), name, self.saves_selected),
         )
         return BegunRun(lane, corpus, untrained, pairs, evaluation, memory)
 
@@ -322,7 +325,7 @@ class Experiment:
         self, pairs: HeldOutPairs, dev: DevScore | None, memory: EmbeddingMemory, model: SentenceTransformer
     ) -> dict[str, float]:
         """Scores of the model while it trains; its embeddings are in ``memory`` afterwards."""
-        encode = CachedEncoder(model, cache=memory.of(model, "last"))
+        encode = CachedEncoder(model, cache=memory.of(model, "last"), tokens=self.text_tokens)
         return held_out_scores(model, pairs, encode) | (dev.measure(encode) if dev is not None else {})
 
     def _training_encoder(

@@ -6,7 +6,7 @@ from typing import Any
 
 from sentemb.errors import InputError
 from sentemb.pipeline.settings import may_change
-from sentemb.registry import absolute, absolute_paths
+from sentemb.registry import absolute, absolute_paths, has_relative_path
 from sentemb.runs import CONFIG, RunFolder
 
 OBJECT_PREFIX = "<"  # what a setting begins with that describes an object of the caller's
@@ -77,7 +77,7 @@ def absolute_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     corpus, encoder, init = (settings.get(name) for name in ("corpus", "encoder", "init"))
     if isinstance(corpus, str) and not corpus.startswith(OBJECT_PREFIX):
         changed["corpus"] = absolute_corpus(corpus)
-    if isinstance(encoder, str) and not encoder.startswith(OBJECT_PREFIX):
+    if isinstance(encoder, str) and not encoder.startswith(OBJECT_PREFIX) and has_relative_path(encoder):
         from sentemb.encoders import ENCODERS  # torch and the rest, seconds
 
         changed["encoder"] = absolute_paths(ENCODERS, encoder)

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from sentemb.report.drawing import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
 from sentemb.runs import FORMER_INITIAL, TRAINED, Record, Run, Series, as_dict, as_list, number, renamed_histograms
 
+HELDOUT_MRR, STSB_DEV = "retrieval_mrr", "stsb_dev_spearman"  # columns of the log that may choose best/
+
 # The least that an axis spans, so that chance does not look like progress: about three times the width of a score's
 # 95 % interval. That of retrieval of 1,000 pairs is 0.05, and that of STS-B dev (1,500 pairs) 3 points at 80.
 LEAST_RETRIEVAL, LEAST_SPEARMAN = 0.15, 10.0
@@ -142,8 +144,8 @@ def _shares(histogram: Record) -> tuple[Series, Series, Series] | None:
 
 
 def retrieval_figure(run: Run) -> Figure | None:
-    """MRR and recall at 1 over training; None with fewer than two scored records."""
-    step, mrr, first = (run.series(key) for key in ("step", "retrieval_mrr", "retrieval_recall_at_1"))
+    """MRR and recall at 1 over training, with the MRR of best/ where it chooses; None with fewer than two scores."""
+    step, mrr, first = (run.series(key) for key in ("step", HELDOUT_MRR, "retrieval_recall_at_1"))
     if max(np.isfinite(mrr).sum(), np.isfinite(first).sum()) < 2:
         return None
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
@@ -151,23 +153,46 @@ def retrieval_figure(run: Run) -> Figure | None:
     for y, color, line, label in ((mrr, BLUE, "o-", "MRR"), (first, VERMILLION, "s--", "recall at 1")):
         if np.isfinite(y).any():
             axes.plot(step[np.isfinite(y)], y[np.isfinite(y)], line, markersize=4, color=color, label=label)
+    if dev_column(run) == HELDOUT_MRR and np.isfinite(mrr).any():
+        _mark_highest(axes, step, mrr, 3)
     axes.set_ylim(0, max(axes.get_ylim()[1], LEAST_RETRIEVAL))
     legend_below(figure)
     return figure
 
 
+def dev_column(run: Run) -> str:
+    """The column of the log by which best/ is chosen; where config.json does not say, STS-B dev if it was logged."""
+    dev = run.setting("dev")
+    if dev.startswith("<"):  # a function of a Python program
+        return dev.strip("<>")
+    is_logged = bool(np.isfinite(run.series(STSB_DEV)).any())
+    return HELDOUT_MRR if dev == "heldout" or not is_logged else STSB_DEV
+
+
+def dev_name(run: Run) -> str:
+    """What the dev score is called."""
+    column = dev_column(run)
+    return {STSB_DEV: "STS-B dev, Spearman x 100", HELDOUT_MRR: "MRR of held-out pairs"}.get(column, column)
+
+
 def dev_figure(run: Run) -> Figure | None:
-    """The Spearman of STS-B dev over training, with the highest one marked; None with fewer than two scores."""
-    step, score = run.series("step"), run.series("stsb_dev_spearman")
-    step, score = step[np.isfinite(score)], score[np.isfinite(score)]
-    if len(score) < 2:
+    """The dev score over training, with the highest one marked; None with fewer than two scores."""
+    step, score = run.series("step"), run.series(dev_column(run))
+    if np.isfinite(score).sum() < 2:
         return None
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axes = labelled_axes(figure.subplots(), "training step", "STS-B dev, Spearman x 100")
-    axes.plot(step, score, "o-", markersize=4, color=BLUE, label="STS-B dev")
-    best = int(np.argmax(score))
-    label = f"highest, {score[best]:.1f} at step {step[best]:,.0f}: best/"
-    axes.plot(step[best], score[best], "o", markersize=11, mfc="none", mec="black", markeredgewidth=1.4, label=label)
-    span_at_least(axes, LEAST_SPEARMAN)
+    name = dev_name(run).replace("$", r"\$")
+    axes = labelled_axes(figure.subplots(), "training step", name)
+    axes.plot(step[np.isfinite(score)], score[np.isfinite(score)], "o-", markersize=4, color=BLUE, label="dev score")
+    _mark_highest(axes, step, score, 1 if dev_column(run) == STSB_DEV else 3)
+    if dev_column(run) == STSB_DEV:
+        span_at_least(axes, LEAST_SPEARMAN)
     legend_below(figure)
     return figure
+
+
+def _mark_highest(axes: Axes, step: Series, score: Series, digits: int) -> None:
+    """A ring about the highest score, the first one of equal ones: the state in best/."""
+    best = int(np.nanargmax(score))
+    label = f"highest, {score[best]:.{digits}f} at step {step[best]:,.0f}: best/"
+    axes.plot(step[best], score[best], "o", markersize=11, mfc="none", mec="black", markeredgewidth=1.4, label=label)

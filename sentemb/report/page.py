@@ -21,7 +21,18 @@ from sentemb.errors import InputError
 from sentemb.report.comparison import comparison_table, verdict
 from sentemb.report.drawing import LOOK, image
 from sentemb.report.examples import examples_section
-from sentemb.report.figures import dev_figure, histogram_figure, loss_figure, path_figure, retrieval_figure, stsb_figure
+from sentemb.report.figures import (
+    HELDOUT_MRR,
+    STSB_DEV,
+    dev_column,
+    dev_figure,
+    dev_name,
+    histogram_figure,
+    loss_figure,
+    path_figure,
+    retrieval_figure,
+    stsb_figure,
+)
 from sentemb.report.score_table import score_table
 from sentemb.report.template import html_page
 from sentemb.runs import Record, Run, RunFolder, as_dict, duration, number, read_run, safe, show
@@ -37,12 +48,14 @@ except by the chance of a finite sample."""
 STSB = """The same plane on STS-B dev, as the SimCSE paper draws it (Gao et al. 2021): alignment of pairs scored above
 4, uniformity of all its sentences. Training on other text may well make either worse here; best/ is chosen by its
 Spearman where that is the dev score."""
-DEV = """Spearman's rank correlation of the cosines of STS-B's 1,500 dev pairs with human scores. The run chooses best/
-by it: the state with the highest one. The axis spans at least 10 points; one score's 95% interval is about 3 wide."""
+CHOSEN = "The run chooses best/ by it: the state with the highest one."
+DEV_STSB = """Spearman's rank correlation of the cosines of STS-B's 1,500 dev pairs with human scores. The axis spans at
+least 10 points; one score's 95% interval is about 3 wide."""
 HISTOGRAM = """Cosine similarity of sentences that belong together (positive pairs) and of random pairs, before and
 after training on the same axes. The less the two shapes overlap, the better the encoder separates them."""
 RETRIEVAL = """How well a held-out sentence finds its positive among the held-out candidates: recall at 1 is how often
-the positive is nearest of all, MRR the mean of 1 / its rank. 1 is perfect. The axis spans at least 0.15."""
+the positive is nearest of all, MRR the mean of 1 / its rank. 1 is perfect. The axis spans at least 0.15. A ring marks
+the MRR of best/ where the run chooses by it."""
 
 
 def write_report(run: Path) -> Path:
@@ -75,7 +88,6 @@ FIGURES: list[tuple[str, str, Drawing, str, str]] = [  # id, title, figure, expl
     ("histogram", "Positive and random pairs", histogram_figure, HISTOGRAM, "histograms in scores.json"),
     ("retrieval", "Retrieval over training", retrieval_figure, RETRIEVAL, "two held-out scores in log.jsonl"),
 ]
-DEV_FIGURE = ("dev", "STS-B dev over training", dev_figure, DEV, "two scores of STS-B dev in log.jsonl")
 STSB_FIGURE = ("stsb", "Alignment and uniformity on STS-B", stsb_figure, STSB, "two scores of STS-B in log.jsonl")
 
 
@@ -93,9 +105,7 @@ def _page(run: Run) -> str:
         else "<p>No scores yet: this run has no scores.json with rows.</p>"
     )
     with style.context(["default", LOOK]):
-        optional = {"stsb_dev_spearman": DEV_FIGURE, "stsb_alignment": STSB_FIGURE}
-        drawn = [*FIGURES, *(figure for key, figure in optional.items() if np.isfinite(run.series(key)).any())]
-        figures = "\n".join(_card(run, *figure) for figure in drawn)
+        figures = "\n".join(_card(run, *figure) for figure in [*FIGURES, *_dev_figures(run)])
     body = f"""<h1>{title}</h1>
 <p class="soft">{safe(made)}</p>
 <section><h2>Summary</h2>
@@ -112,6 +122,21 @@ def _page(run: Run) -> str:
 <p class="caption">Alignment and uniformity: Wang &amp; Isola 2020,
 <a href="https://arxiv.org/abs/2005.10242">arXiv 2005.10242</a>.</p>"""
     return html_page(f"{title}: {safe(made)}", body)
+
+
+def _dev_figures(run: Run) -> list[tuple[str, str, Drawing, str, str]]:
+    """Of the dev score, where it is not the MRR that is drawn anyway, and of STS-B's geometry where it was logged."""
+    cards: list[tuple[str, str, Drawing, str, str]] = []
+    column = dev_column(run)
+    if column != HELDOUT_MRR and np.isfinite(run.series(column)).any():
+        title = f"Dev score over training: {dev_name(run)}"
+        text = f"{DEV_STSB} {CHOSEN}" if column == STSB_DEV else CHOSEN
+        if run.setting("select") == "best":
+            text += " It becomes model/ (--select best)."
+        cards.append(("dev", title, dev_figure, text, "two dev scores in log.jsonl"))
+    if np.isfinite(run.series("stsb_alignment")).any():
+        cards.append(STSB_FIGURE)
+    return cards
 
 
 def _summary(run: Run) -> str:
@@ -149,7 +174,7 @@ def _card(run: Run, name: str, title: str, draw: Drawing, explained: str, missin
     body = f"<p class='soft'>Not drawn: it needs {missing}.</p>"
     if figure is not None:
         body = f"<div class='paper'>{image(figure, name, title)}</div><figcaption>{explained}</figcaption>"
-    return f"<figure id='{name}'><h2>{title}</h2>{body}</figure>"
+    return f"<figure id='{name}'><h2>{safe(title)}</h2>{body}</figure>"
 
 
 def _details(config: Record) -> str:

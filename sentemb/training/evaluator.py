@@ -17,6 +17,7 @@ class Evaluation:
 
     score: Callable[[SentenceTransformer], dict[str, float]] | None = None  # held-out scores by name; None: none
     dev: str | None = None  # the one by which best/ is chosen, higher is better; None: best/ and last/ are not written
+    saves: bool = True  # whether they are, with a dev score
 
 
 SHOWN = {"retrieval_mrr": "MRR", "heldout_alignment": "alignment", "heldout_uniformity": "uniformity"}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         sides_of,
         similarity_histograms,
     )
+    from sentemb.validation.text_tokens import TextTokens
 
 __all__ = [
     "ONE_SIDE",
@@ -36,6 +37,7 @@ __all__ = [
     "HeldOutPairs",
     "ItemScores",
     "Sides",
+    "TextTokens",
     "compare_encoders",
     "fingerprint",
     "held_out_geometry",
@@ -77,5 +79,6 @@ __getattr__, __dir__ = lazy_exports(
             ),
             "sentemb.validation.held_out",
         ),
+        "TextTokens": "sentemb.validation.text_tokens",
     },
 )

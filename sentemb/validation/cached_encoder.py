@@ -8,13 +8,15 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb.errors import InputError
 from sentemb.validation.embedding_memory import Embeddings
+from sentemb.validation.text_tokens import TextTokens, reads_token_ids, rules_of
 
 
 class CachedEncoder:
     """A model's ``encode`` that meets each distinct sentence once, whatever the tasks.
 
     ``encoded`` and ``reused`` count the distinct sentences that the model met and that came from the cache. ``prompt``
-    goes before each sentence; None: the model's default one.
+    goes before each sentence; None: the model's default one. ``tokens``: of sentences that other encoders or other
+    weights have met, which need no tokenizer then.
     """
 
     def __init__(
@@ -24,9 +26,11 @@ class CachedEncoder:
         progress: bool = False,
         cache: Embeddings | None = None,
         prompt: str | None = None,
+        tokens: TextTokens | None = None,
     ) -> None:
         self.model, self.batch_size, self.progress, self.cache = model, batch_size, progress, cache
-        self.prompt = prompt
+        self.prompt, self.tokens = prompt, tokens
+        self._rules: str | None = None  # of the model's tokenizer
         self.position: dict[str, int] = {}
         self.broken: set[str] = set()  # sentences whose embedding is not finite
         self.rows = np.empty((0, 0), dtype=np.float32)
@@ -35,7 +39,7 @@ class CachedEncoder:
     def of(self, model: SentenceTransformer, prompt: str | None = None) -> "CachedEncoder":
         """An encoder like this one, of one tower of the model, or of the model with this prompt."""
         cache = self.cache.of(model, prompt) if self.cache else None
-        return CachedEncoder(model, self.batch_size, self.progress, cache, prompt)
+        return CachedEncoder(model, self.batch_size, self.progress, cache, prompt, self.tokens)
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Encode the sentences that are new, shortest last (as the model's own ``encode`` orders them).
@@ -51,11 +55,7 @@ class CachedEncoder:
         self.encoded, self.reused = self.encoded + len(missing), self.reused + len(cached_rows)
         parts = [(list(cached_rows), np.stack(list(cached_rows.values())))] if cached_rows else []
         if missing:
-            prompt: Any = {} if self.prompt is None else {"prompt": self.prompt}
-            rows = np.asarray(
-                self.model.encode(missing, batch_size=self.batch_size, show_progress_bar=self.progress, **prompt),
-                dtype=np.float32,
-            )
+            rows = self._encode(missing)
             if rows.ndim != 2 or len(rows) != len(missing):
                 raise InputError(f"the model gave an array of shape {rows.shape} for {len(missing)} sentences")
             if self.cache:
@@ -68,6 +68,14 @@ class CachedEncoder:
             )
         arrays = [array for array in (self.rows, *(rows for _, rows in parts)) if len(array)]
         self.rows = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        if self.tokens is not None and reads_token_ids(self.model):
+            self._rules = self._rules or rules_of(self.model, self.prompt)
+            return self.tokens.encode(self.model, texts, self.batch_size, self.prompt, self._rules)
+        prompt: Any = {} if self.prompt is None else {"prompt": self.prompt}
+        rows = self.model.encode(texts, batch_size=self.batch_size, show_progress_bar=self.progress, **prompt)
+        return np.asarray(rows, dtype=np.float32)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings ``[n, d]`` float32.

@@ -1,6 +1,7 @@
 """A tokenizer that splits most words of a text is told of; one that fits is not."""
 
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -71,3 +72,18 @@ def test_the_note_is_for_more_than_a_third_of_enough_words(words, split, noted):
 def test_text_without_spaces_between_words_is_not_judged():
     corpus = open_corpus([part for part in CHINESE.split("。") if part], progress=False)
     assert word_pieces(corpus, wordpiece(STORY)) == WordPieces(0, 0, ())
+
+
+def test_what_was_counted_is_read_again_and_counted_again_where_it_is_damaged(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text(STORY * 30)
+    corpus = open_corpus(str(tmp_path / "a.txt"))
+    first = word_pieces(corpus, wordpiece(STORY))
+    (file,) = corpus.folder.glob("word-pieces-*.json")
+    other = word_pieces(corpus, wordpiece(GERMAN))
+    assert other != first and len(list(corpus.folder.glob("word-pieces-*.json"))) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["sentemb.corpus.word_pieces"], "_counted", lambda *_: None)
+        assert word_pieces(corpus, wordpiece(STORY)) == first
+    for content in ("", "[]", '{"words": "x"}'):
+        file.write_text(content)
+        assert word_pieces(corpus, wordpiece(STORY)) == first

@@ -16,7 +16,7 @@ from sentemb.encoders import ENCODERS, HEADS, NamedTexts, load, mean_of_word_emb
 from sentemb.encoders.word_embeddings import _tell
 from sentemb.errors import InputError
 from sentemb.forward import TrainingEncoder, collate_tokens
-from sentemb.forward.recurrent import dense_recurrence
+from sentemb.forward.recurrent import padded_recurrence
 from sentemb.registry import absolute_paths, build
 from tests.conftest import SENTENCES
 from tests.devices import DEVICE, DOUBLE, SINGLE, normal, numbers
@@ -25,6 +25,8 @@ STOCK = [
     "rnn:hidden=16",
     "rnn:hidden=12,layers=2,pooling=max",
     "rnn:hidden=12,bidirectional=no,pooling=last",
+    "rnn:hidden=12,bidirectional=no,pooling=final",
+    "rnn:hidden=7,layers=2,pooling=mean+max",
     "rnn:hidden=8,embeddings=random,vocabulary=300,dim=10",
     "static",
     "static:embeddings=random,vocabulary=300,dim=10",
@@ -38,6 +40,8 @@ GRU = [
     "rnn:cell=gru,hidden=8,out=3",
     "rnn:cell=gru,hidden=12,layers=2",
     "rnn:cell=gru,hidden=8,bidirectional=no,pooling=max",
+    "rnn:cell=gru,hidden=8,layers=2,pooling=final",
+    "rnn:hidden=8,pooling=final,out=3",
 ]
 
 
@@ -72,7 +76,7 @@ def test_long_sentences_are_cut_alike(spec, encoder):
 
 
 def test_checkpoints_load_where_sentemb_cannot_be_imported(encoder, tmp_path):
-    specs = STOCK[:1] + STOCK[4:5] + STOCK[6:7]
+    specs = ["rnn:hidden=16", *STOCK[2:5], "static", "transformer"]
     for number, spec in enumerate(specs):
         model, folder = encoder(spec), tmp_path / f"model-{number}"
         model.save(str(folder))
@@ -93,14 +97,14 @@ def test_checkpoints_load_where_sentemb_cannot_be_imported(encoder, tmp_path):
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_dense_recurrence_equals_the_packed_one_and_so_do_gradients(kind, layers, bidirectional):
+def test_padded_recurrence_equals_the_packed_one_and_so_do_gradients(kind, layers, bidirectional):
     torch.manual_seed(0)
     net = getattr(torch.nn, kind)(5, 4, layers, batch_first=True, bidirectional=bidirectional).double().to(DEVICE)
     x, lengths = normal(6, 7, 5), torch.tensor([7, 1, 3, 7, 5, 2])
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     expected = torch.nn.utils.rnn.pad_packed_sequence(net(packed)[0], batch_first=True)[0]
     mask = (torch.arange(7) < lengths[:, None])[:, :, None].to(DEVICE)
-    got = dense_recurrence(net, x, lengths) * mask
+    got = padded_recurrence(net, x, lengths) * mask
     assert torch.allclose(got, expected, atol=DOUBLE)
     slopes = [torch.autograd.grad(out.square().sum(), net.parameters()) for out in (got, expected)]
     assert all(torch.allclose(a, b, atol=DOUBLE) for a, b in zip(*slopes, strict=True))

@@ -76,6 +76,19 @@ def test_every_form_of_line(folder, task, content, first, second, gold):
     assert part.gold.dtype == (np.int64 if task.probed else np.float64)
 
 
+def test_one_part_is_read_without_the_files_of_the_others(folder):
+    files = tuple(File(f"downstream/{part}", 1, part) for part in ("train", "dev"))
+    task = Task("S", "-", "split", "tab_label", files, ("0", "1"))
+    (folder / "downstream" / "dev").write_text("a b\t1\n")
+    part = read(task, folder, "dev").parts["dev"]
+    assert list(read(task, folder, "dev").parts) == ["dev"] and (part.first, part.gold.tolist()) == (["a b"], [1])
+    with pytest.raises(InputError, match="train is missing"):
+        read(task, folder)
+    (folder / "downstream" / "train").write_text("c\t0\n")
+    both = read(task, folder).parts
+    assert list(both) == ["train", "dev"] and (both["dev"].first, both["dev"].gold.tolist()) == (["a b"], [1])
+
+
 def test_unscored_pairs_are_dropped(folder):
     put(folder, "a\tb\nc\td\tmore\ne f\tg\n", "STS.input.a.txt")
     put(folder, "5\n\n2.5\n", "STS.gs.a.txt")

@@ -116,6 +116,15 @@ def test_dropout_has_its_probability_scale_and_gradient(p, dtype):
     assert torch.equal(again, out) and not torch.equal(drop(x, p), out)
 
 
+@pytest.mark.parametrize("is_available", [True, False])
+def test_the_seed_is_torchs_with_and_without_other_devices(is_available, monkeypatch):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: is_available)
+    seed_dropout(5)
+    assert torch.equal(torch.rand(3), expected)
+
+
 @numbers
 def test_dropout_masks_are_independent():
     seed_dropout(3)

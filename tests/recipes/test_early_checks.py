@@ -1,5 +1,6 @@
 """What a command line gets wrong is answered before torch is imported."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from sentemb.errors import InputError
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import annotation_of, options_of
 
+ROOT = Path(__file__).parents[2]
 TABLES = {
     "encoder": (ENCODERS, ("texts", "max_length")),
     "head": (HEADS, ("dimension",)),
@@ -50,6 +52,10 @@ def test_the_early_options_are_those_of_the_tables():
             "corpus": "labelled:path=org/set",
         },
         {"encoder": "transformer:name=org/name", "init": "minilm", "corpus": "hub:name=org/set,split=dev + sample"},
+        {"pairs": "labelled"},
+        {"pairs": "neighbours:window=9,both=true,documents=5,classes=true"},
+        {"pairs": "contiguous"},
+        {"pairs": "dropout"},
         {"pairs": "augment:how=delete,rate=0", "clean": "drop:min_tokens=3", "head": "projection:out=3"},
     ],
 )
@@ -71,6 +77,8 @@ def test_what_may_be_right_is_not_refused(right, tmp_path, monkeypatch):
         ({"pairs": "neighbours:ranges=2"}, "unknown option"),
         ({"clean": "drop:x=1"}, "unknown option"),
         ({"corpus": "/nope/books"}, "unknown corpus, and no file or folder has that path"),
+        ({"corpus": "here"}, "folder here holds no book"),
+        ({"corpus": "sample + here*2"}, "folder here holds no book"),
         ({"corpus": "sample + books:path=nope"}, "no file or folder nope"),
         ({"corpus": "labelled:path=nli.csv"}, "no file or folder nli.csv"),
         ({"corpus": "table:colum=x,path=a.csv"}, "did you mean 'column'"),
@@ -98,9 +106,20 @@ for arguments in {0!r}:
 """
 
 
+def test_accelerate_launch_quiet_prints_the_sentence_alone(tmp_path):
+    recipe, config = (str(ROOT / name) for name in ("recipes/train_bookcorpus.py", "accelerate_config.yaml"))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--config_file", config, recipe]
+    done = subprocess.run([*command, "--corpus", "nope"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: unknown corpus") and done.stderr.count("\n") == 1
+
+
 def test_no_such_answer_imports_torch(tmp_path):
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "x").touch()
+    (tmp_path / "run").mkdir()
+    stored = {"lr": 0.1, "encoder": f"static:embeddings={tmp_path / 'used' / 'x'}"}
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"settings": stored}))
     lines = [
         "--objective infonce:temprature=1",
         "--encoder rnn:hiden=3",
@@ -110,12 +129,19 @@ def test_no_such_answer_imports_torch(tmp_path):
         "--resume --out nope",
         "--resume",
         "--out used",
+        "--resume --out run --lr 0.2",
+        "--resume --out run --objective dcl",
+        "--resume --out run --encoder rnn",
+        "--resume --out run --corpus bookcorpus",
         "--lr -1",
         "--pairs neighbours:windw=2",
+        "--pairs neighbours:window=0",
+        "--pairs augment:rate=1",
         "--clean drop:x=1",
+        "--clean drop:min_tokens=-1",
     ]
     code = WITHOUT_TORCH.format([line.split() for line in lines])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("error: ") == len(lines)
-    assert [path.name for path in tmp_path.iterdir()] == ["used"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "used"]

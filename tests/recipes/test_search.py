@@ -132,7 +132,7 @@ def test_another_corpus_and_queries_from_standard_input(trained, tmp_path, monke
         ([".", "--queries", "missing"], "--queries missing cannot be read"),
         ([".", "--queries", "blank"], "holds no query"),
         ([".", "--queries", "latin"], "is not UTF-8 text"),
-        ([".", "--queries", "q", "--device", "abacus"], "device 'abacus' cannot be used"),
+        ([".", "--queries", "q", "--device", "abacus", "--corpus", "q"], "device 'abacus' cannot be used"),
         ([".", "--queries", "q"], "name the text with --corpus"),
     ],
 )
@@ -145,6 +145,37 @@ def test_what_cannot_be_used_is_one_sentence_and_exit_code_2(arguments, pattern,
         search.main(arguments)
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and pattern in error and error.count("\n") == 1
+
+
+WITHOUT_TORCH = """
+import sys
+from recipes import search
+for arguments in {0!r}:
+    try:
+        search.main(["run", "--queries", "q", *arguments])
+    except SystemExit as stopped:
+        assert stopped.code == 2, arguments
+    assert "torch" not in sys.modules and "datasets" not in sys.modules, arguments
+"""
+
+
+def test_what_is_wrong_with_the_corpus_is_answered_before_torch_is_imported(tmp_path):
+    for name in ("run", "empty", "empty/folder"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "q").write_text("hello\n")
+    RunFolder(tmp_path / "run").config.write_text('{"settings": {"corpus": "/moved/books", "encoder": "rnn"}}')
+    wrong = {
+        "--corpus nope": "unknown corpus, and no file or folder has that path: 'nope'",
+        "--corpus empty": "folder empty holds no book",
+        "--corpus books:path=empty": "folder empty holds no book",
+        "--corpus lines:path=nope": "there is no file or folder nope",
+        "": "no file or folder has that path: '/moved/books'",
+    }
+    code = WITHOUT_TORCH.format([arguments.split() for arguments in wrong])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    errors = done.stderr.splitlines()
+    assert done.returncode == 0 and len(errors) == len(wrong), done.stderr
+    assert all(message in error for error, message in zip(errors, wrong.values(), strict=True))
 
 
 def test_an_object_of_a_program_cannot_be_made_again(tmp_path):

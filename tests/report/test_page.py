@@ -214,13 +214,36 @@ def test_the_learning_rate_has_a_panel_from_zero(tmp_path):
     _, rate = drawn(figures.loss_figure, tmp_path, lines)
     assert rate.get_ylabel() == "learning rate" and rate.get_ylim()[0] == 0
     np.testing.assert_allclose(rate.lines[0].get_ydata(), [0, 1e-3, 2e-3, 3e-3])
+    _, rate = drawn(figures.loss_figure, tmp_path, [line | {"lr": 1e-3} for line in lines])  # a constant one
+    assert rate.get_ylim()[0] == 0 and rate.get_ylim()[1] > 1e-3
 
 
-def test_the_dev_score_is_drawn_where_it_chooses_the_best(run):
+@pytest.mark.parametrize(
+    ("dev", "title", "highest"),
+    [
+        ("stsb", "Dev score over training: STS-B dev, Spearman x 100", "highest, 82.0 at step 2: best/"),
+        (None, "Dev score over training: STS-B dev, Spearman x 100", "highest, 82.0 at step 2: best/"),
+        ("<near_$x$ & far>", "Dev score over training: near_$x$ &amp; far", "highest, 0.500 at step 3: best/"),
+        ("heldout", None, "highest, 0.032 at step 4: best/"),
+    ],
+)
+def test_the_score_that_chooses_the_best_is_drawn_and_named(dev, title, highest, run):
     assert "id='dev'" not in page(run)
-    fill(run, [json.dumps(record(s) | {"stsb_dev_spearman": 80 + s % 3}) for s in range(5)], scores())
-    text = page(run)
-    assert "id='dev'" in text and "highest, 82.0 at step 2" in text
+    values = [0.1, 0.2, 0.3, 0.5, 0.5]
+    lines = [json.dumps(record(s) | {"stsb_dev_spearman": 80 + s % 3, "near_$x$ & far": values[s]}) for s in range(5)]
+    for select in ("last", "best"):
+        config = CONFIG | {"settings": {"select": select} | ({"dev": dev} if dev else {})}
+        fill(run, lines, scores(), config)
+        text = page(run)
+        assert text.count("best/</") == 1 and f"{highest}</" in text  # one ring in all figures
+        assert ("id='dev'" in text) is (title is not None) and (title is None or f"<h2>{title}</h2>" in text)
+        assert ("--select best" in text) is (select == "best" and title is not None)
+
+
+def test_stsb_that_chooses_nothing_gets_no_figure_of_a_dev_score(run):
+    lines = [json.dumps(record(s) | {"stsb_dev_spearman": 80 + s % 3}) for s in range(5)]
+    fill(run, lines, scores(), CONFIG | {"settings": {"dev": "heldout"}})
+    assert "STS-B dev" not in page(run)
 
 
 def test_a_row_that_misses_a_task_gets_no_mean(run):

@@ -10,19 +10,31 @@ from sklearn.model_selection import train_test_split
 
 from eval import SEED, Data, Logistic, ScoringSettings, kfold, score
 from sentemb.geometry import l2_normalize, tolerance
-from sentemb.validation import CachedEncoder, HeldOutPairs, held_out_geometry, sides_of, similarity_histograms
+from sentemb.validation import (
+    CachedEncoder,
+    HeldOutPairs,
+    TextTokens,
+    held_out_geometry,
+    sides_of,
+    similarity_histograms,
+)
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 FOLDS, TEST = 5, 0.2  # of the choice among encoders, as in Wang & Isola 2020, table 4; the share that is tested once
 
 
 def measure_encoder(
-    model: SentenceTransformer, tasks: Sequence[Data], pairs: HeldOutPairs, folds: int = 10
+    model: SentenceTransformer,
+    tasks: Sequence[Data],
+    pairs: HeldOutPairs,
+    folds: int = 10,
+    tokens: TextTokens | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
     """All numbers of a model, and arrays for figures and paired tests.
 
     Args:
         model: any. tasks: probed ones, as read. pairs: held-out neighbours. folds: of nested cross-validation.
+        tokens: of these texts, where another encoder has had them tokenized.
 
     Returns:
         Numbers: geometry of the held-out pairs (:func:`sentemb.validation.pair_geometry`), and for each task T
@@ -33,7 +45,7 @@ def measure_encoder(
         predicted right.
         How each task was scored, in words.
     """
-    encode = CachedEncoder(model)
+    encode = CachedEncoder(model, tokens=tokens)
     encode.prepare([text for task in tasks for text in task.texts] + pairs.first + pairs.second)
     row: dict[str, Any] = {"dimension": model.get_embedding_dimension()}
     arrays: dict[str, np.ndarray] = {}

@@ -18,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from eval import Data
 from recipes.study.plan import (
     DEFAULTS,
     ENCODERS,
@@ -77,12 +78,19 @@ def asked(planned: EncoderSpec) -> dict[str, Any]:
     return json.loads(json.dumps(deciding | {"trained": planned.trained}))
 
 
-def run_all(study: Study, place: StudyFolder, corpus: Corpus, folds: int, processes: Processes = Processes()) -> bool:
+def run_all(
+    study: Study,
+    place: StudyFolder,
+    corpus: Corpus,
+    folds: int,
+    processes: Processes = Processes(),
+    tasks: Sequence[Data] = (),
+) -> bool:
     """Run what is not done; returns whether all is (False: a signal ended it).
 
     Args:
         study: what to run. place: where. corpus: that all are trained on. folds: of the tasks' scores.
-        processes: how many, and what each has.
+        processes: how many, and what each has. tasks: that the encoders are scored on, as read.
     """
     for name in (LOGS, PLANNED, ENCODERS):
         (place.out / name).mkdir(parents=True, exist_ok=True)
@@ -106,7 +114,7 @@ def run_all(study: Study, place: StudyFolder, corpus: Corpus, folds: int, proces
             while queue and free and not stop.asked:
                 group = _Group(queue.pop(), free.pop())
                 gpu = group.slot % processes.gpus if processes.gpus else None
-                more = ((corpus.fingerprint, corpus.least_held_out), folds, gpu, processes.jobs)
+                more = ((corpus.fingerprint, corpus.least_held_out), folds, gpu, tasks, processes.jobs)
                 running[_start(context, group.waiting, study, place, more, processes.threads)] = group
             ended = wait([process.sentinel for process in running], timeout=0.5)
             if stop.asked and not stop.passed_on:

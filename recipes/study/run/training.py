@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,6 +32,7 @@ from sentemb.pipeline import (
 from sentemb.runs import MODEL, MODULES, refuse_foreign
 from sentemb.storage import verify, write_folder
 from sentemb.training import ResumePoint, explained, fit, fit_stacked, newest_valid_checkpoint
+from sentemb.validation import TextTokens
 
 MEMORY = 0.5  # share of the memory that is free, which the stacks of all processes may fill
 
@@ -71,6 +72,17 @@ class Job:
 
 
 @dataclass(frozen=True)
+class _Shared:
+    """What the encoders of a process have in common."""
+
+    corpus: Corpus
+    with_last: bool  # best/ and last/ are wanted
+    tokens: TextTokens  # of the sentences that they are scored on
+    stack: ExitStack  # their runs are open in it
+    prepared: dict[Hashable, PreparedData] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class _Begun:
     """An encoder before its first update."""
 
@@ -88,17 +100,28 @@ class _Begun:
         return id(self) if key is None else (key, id(self.data), checkpoint)
 
 
-def train_jobs(jobs: Sequence[Job], corpus: Corpus, processes: int) -> bool:
+def train_jobs(
+    jobs: Sequence[Job],
+    corpus: Corpus,
+    processes: int,
+    with_last: bool = False,
+    tokens: TextTokens | None = None,
+) -> bool:
     """Make the model of each job, unless it is there already; an encoder that fails gets its row.
 
-    ``processes``: that share this machine's memory. Returns whether a signal ended it.
+    Args:
+        jobs: the encoders. corpus: that all are trained on. processes: that share this machine's memory.
+        with_last: best/ and last/ are wanted, too. tokens: of the sentences that the encoders are scored on.
+
+    Returns:
+        Whether a signal ended it.
     """
     with ExitStack() as stack:
-        shared: dict[Hashable, PreparedData] = {}
+        shared = _Shared(corpus, with_last, tokens or TextTokens(corpus.folder), stack)
         begun: list[_Begun] = []
         for job in jobs:
             with job.attempt():
-                begun += _begin(job, corpus, stack, shared)
+                begun += _begin(job, shared)
         for together in _stacks(begun, processes):
             if _train(together):
                 return True
@@ -152,7 +175,7 @@ def _train(together: Sequence[_Begun]) -> bool:
     return interrupted
 
 
-def _begin(job: Job, corpus: Corpus, stack: ExitStack, shared: dict[Hashable, PreparedData]) -> list[_Begun]:
+def _begin(job: Job, shared: _Shared) -> list[_Begun]:
     """The run that is to be trained; none where the model is there, or is not to be trained."""
     planned, out = job.planned, job.out
     with suppress(CorruptFolder, OSError, InputError):
@@ -169,27 +192,29 @@ def _begin(job: Job, corpus: Corpus, stack: ExitStack, shared: dict[Hashable, Pr
     imports = tuple(flat.get("imports", ()))
     settings = RecipeSettings.of(resumed, RunSettings(out, resume=out.exists(), command=True, imports=imports))
     if planned.trained:
-        return _begun(job, settings, corpus, stack, shared)
+        return _begun(job, settings, shared)
+    corpus = shared.corpus
     torch.manual_seed(settings.training.seed)
     model = make_model(settings.encoder, corpus, corpus.split()[0], settings.data.max_length, None)
     write_folder(out / MODEL, lambda partial: save_trained_model(partial, model, flat, corpus, "0 steps"))
     return []
 
 
-def _begun(
-    job: Job, settings: RecipeSettings, corpus: Corpus, stack: ExitStack, shared: dict[Hashable, PreparedData]
-) -> list[_Begun]:
+def _begun(job: Job, settings: RecipeSettings, shared: _Shared) -> list[_Begun]:
     """As recipes/train_bookcorpus.py up to the first update; the study scores the model by itself."""
     transformer = trains_transformer(settings.encoder)
-    experiment = stack.enter_context(
+    experiment = shared.stack.enter_context(
         Experiment("study", settings.run, settings.training, settings.compute, transformer)
     )
+    corpus = shared.corpus
+    experiment.saves_selected = shared.with_last or settings.evaluation.select == "best"
+    experiment.text_tokens = shared.tokens
     objective = experiment.make_objective(settings.objective)
     experiment.open_corpus(settings.data, corpus)
     encoder = experiment.make_encoder(settings.encoder, corpus)
     key = (settings.data, settings.encoder, settings.pairs, settings.training.seed, experiment.prompts)
-    data = experiment.make_pairs(settings.pairs, corpus, encoder, prepared=shared.get(key))
-    shared[key] = data
+    data = experiment.make_pairs(settings.pairs, corpus, encoder, prepared=shared.prepared.get(key))
+    shared.prepared[key] = data
     evaluation, dev = with_available_data(settings.evaluation)
     run = experiment.begin(corpus, encoder, data, objective, evaluation, dev)
     return [] if isinstance(run, TrainedRun) else [_Begun(job, experiment, run, data)]

@@ -7,14 +7,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from eval import choose_tasks, read
+from eval import Data
 from recipes.runner import import_file
 from recipes.study.plan import ARRAYS, ROW, EncoderSpec, StudyFolder
 from recipes.study.run.measure import measure_encoder
@@ -25,9 +25,17 @@ from sentemb.errors import InputError
 from sentemb.pipeline import selected
 from sentemb.runs import MODEL, TRAINED_FOLDERS, RunFolder, discard, write_card
 from sentemb.storage import replacing, write_text
-from sentemb.validation import held_out_pairs
+from sentemb.validation import TextTokens, held_out_pairs
 
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the encoders are scored on."""
+
+    tasks: Sequence[Data]
+    folds: int  # of cross-validation
 
 
 def work(
@@ -37,6 +45,7 @@ def work(
     text: tuple[str, int],
     folds: int,
     gpu: int | None,
+    tasks: Sequence[Data],
     processes: int = 1,
 ) -> None:
     """Train and measure encoders into their run folders, as the target of a process; each prints to its log.
@@ -48,6 +57,7 @@ def work(
         text: fingerprint and ``least_held_out`` of the study's corpus.
         folds: of the tasks' scores.
         gpu: its number; None: none.
+        tasks: that the encoders are scored on.
         processes: that run side by side.
     """
     _end_with_parent()
@@ -61,12 +71,12 @@ def work(
         os.dup2(logs[0].fileno(), 2)
         sys.stdout = sys.stderr = logs[0]
         try:
-            _work(jobs, keep, text, folds, processes)
+            _work(jobs, keep, text, Scores(tasks, folds), processes)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
 
 
-def _work(jobs: Sequence[Job], keep: str, text: tuple[str, int], folds: int, processes: int) -> None:
+def _work(jobs: Sequence[Job], keep: str, text: tuple[str, int], scores: Scores, processes: int) -> None:
     corpus: Corpus | None = None
     imported: set[str] = set()
     for job in jobs:
@@ -76,13 +86,15 @@ def _work(jobs: Sequence[Job], keep: str, text: tuple[str, int], folds: int, pro
                     import_file(path)
                 imported.add(path)
             corpus = corpus or _corpus(job.planned.settings, text)
-    if corpus is not None and train_jobs([job for job in jobs if job.row is None], corpus, processes):
+    tokens = TextTokens(corpus.folder if corpus is not None else None)  # (all are scored on the same sentences)
+    able = [job for job in jobs if job.row is None]
+    if corpus is not None and train_jobs(able, corpus, processes, with_last=keep == "all", tokens=tokens):
         sys.exit(INTERRUPTED)
     for job in jobs:
         if job.row is None:
             with job.attempt():
                 assert corpus is not None
-                job.row = _scored(job.planned, job.out, corpus, folds)
+                job.row = _scored(job.planned, job.out, corpus, scores, tokens)
         assert job.row is not None
         job.row["seconds"] = round(job.seconds, 2)
         job.out.mkdir(parents=True, exist_ok=True)
@@ -100,14 +112,12 @@ def _corpus(settings: dict[str, Any], text: tuple[str, int]) -> Corpus:
     return corpus
 
 
-def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, folds: int) -> dict[str, Any]:
+def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, scores: Scores, tokens: TextTokens) -> dict[str, Any]:
     """The row of what is in ``out``/model; its arrays and its card are written."""
     settings = planned.settings
-    folder = Path(settings["data"]) if settings["data"] else None
-    tasks = [read(task, folder) for task in choose_tasks(settings["tasks"], folder)]
     model = load(out / MODEL, device="cpu")
     pairs = held_out_pairs(corpus)
-    measures, arrays, protocols = measure_encoder(model, tasks, pairs, folds)
+    measures, arrays, protocols = measure_encoder(model, scores.tasks, pairs, scores.folds, tokens)
     row = {"status": "ok", "reason": ""} | measures
     with suppress(KeyError):
         last = RunFolder(out).last_record()

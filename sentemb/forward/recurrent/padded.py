@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-def dense_recurrence(encoder: nn.LSTM | nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
+def padded_recurrence(encoder: nn.LSTM | nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
     """A recurrent stack over padded rows, equal on real tokens to the packed form and several times faster.
 
     The backward direction reads each row reversed within its own length, layer by layer: padding is then always

@@ -1,0 +1,88 @@
+"""Which form of a recurrence is the faster one here: over real tokens, or over padded rows by the library's own kernel.
+
+In float32 and float64 the packed form is the faster one on every processor that was tried, so CPUs always take it. In
+bf16 and fp16 it depends on the processor: the packed form computes in float32, and the library's kernel in what the
+processor has for these (AMX, AVX512-BF16, or nothing). So it is measured there, once for each machine and shape. The
+answer stays in the cache folder, since a second run must give the numbers of the first.
+"""
+
+import json
+import platform
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentemb.forward.recurrent.packed import packed_recurrence
+from sentemb.forward.recurrent.padded import padded_recurrence
+from sentemb.storage import cache_dir, key_of, write_text
+
+FORMS = ("packed", "padded")
+ROWS, LENGTH, DISTINCT = 128, 24, 1000  # of the batch that is measured
+
+
+def recurrence_form(encoder: nn.LSTM | nn.GRU, device: torch.device) -> str:
+    """``packed`` or ``padded``: what a forward and backward of ``encoder`` takes now, autocast considered."""
+    if device.type != "cpu" or torch.compiler.is_compiling():  # (GPUs have a kernel of their own for all steps)
+        return "padded"
+    if not torch.is_autocast_enabled("cpu"):
+        return "packed"
+    sizes = (encoder.input_size, encoder.hidden_size, encoder.num_layers, int(encoder.bidirectional))
+    return _remembered(type(encoder).__name__, sizes, str(torch.get_autocast_dtype("cpu")), torch.get_num_threads())
+
+
+@cache
+def _remembered(cell: str, sizes: tuple[int, ...], precision: str, threads: int) -> str:
+    """The answer in the cache folder, else a measured one, which is put there."""
+    parts = (cell, str(sizes), precision, str(threads), torch.__version__, _processor())
+    path = cache_dir() / "recurrence" / f"{key_of(*parts)}.json"
+    with suppress(OSError, ValueError, KeyError):
+        if (form := json.loads(path.read_text())["form"]) in FORMS:
+            return str(form)
+    seconds = measured(cell, sizes)
+    form = min(FORMS, key=seconds.__getitem__)
+    with suppress(OSError):  # (a cache that cannot be written: it is measured again next time)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps({"form": form, "seconds": seconds, "of": parts}) + "\n")
+    return form
+
+
+def measured(cell: str, sizes: tuple[int, ...], rounds: int = 3) -> dict[str, float]:
+    """Seconds of a forward and backward in each form, the least of some rounds, of words drawn with a fixed seed."""
+    words, hidden, layers, directions = sizes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        kind: Any = getattr(nn, cell)
+        encoder = kind(words, hidden, layers, batch_first=True, bidirectional=directions == 1)
+        table = torch.randn(DISTINCT, words)
+        rows = torch.randint(DISTINCT, (ROWS, LENGTH))
+        lengths = torch.randint(LENGTH // 2, LENGTH + 1, (ROWS,))
+
+    def seconds(form: str) -> float:
+        start = time.perf_counter()
+        recurrence(form, encoder, table, rows, lengths).sum().backward()
+        return time.perf_counter() - start
+
+    for form in FORMS:  # the first of each chooses its kernels
+        seconds(form)
+    return {form: min(seconds(form) for _ in range(rounds)) for form in FORMS}
+
+
+def recurrence(form: str, encoder: nn.LSTM | nn.GRU, table: Tensor, words: Tensor, lengths: Tensor) -> Tensor:
+    """A recurrent stack in the named form; arguments and value as :func:`packed_recurrence`'s."""
+    if form == "packed":
+        return packed_recurrence(encoder, table, words, lengths)
+    return padded_recurrence(encoder, table[words], lengths)
+
+
+def _processor() -> str:
+    """Its name, as the system has it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip() + torch.backends.cpu.get_cpu_capability()
+    return platform.processor() + platform.machine() + torch.backends.cpu.get_cpu_capability()

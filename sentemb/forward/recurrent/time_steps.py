@@ -1,0 +1,55 @@
+"""The real tokens of a padded batch in the order in which a recurrence reads them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TimeSteps:
+    """Where the tokens of each time step lie.
+
+    Rows are sorted, the longest first: those that still have a token at step t are then the first ``alive[t]``. Tokens
+    follow one another step by step, ``N`` in all; the backward direction reads each row from its last token, so that
+    its steps have as many rows as the forward direction's.
+    """
+
+    alive: list[int]  # rows with a token at each step, falling
+    starts: list[int]  # the first token of each step
+    rows: int
+    length: int
+    tokens: Tensor  # int64 [2, N] into rows * length: what the forward and the backward direction read
+    mirrored: Tensor  # int64 [N]: the forward direction's number of the token that the backward direction reads
+    previous: Tensor  # int64 [N - alive[0]]: of each token after the first step, that of its row's step before
+
+    @classmethod
+    def of(cls, lengths: Tensor, length: int) -> "TimeSteps":
+        """Of rows of ``lengths`` ``[n]`` tokens, at least 1 and at most ``length`` each, padded behind."""
+        descending, order = lengths.sort(descending=True, stable=True)
+        steps = torch.arange(int(descending[0]) if len(lengths) else 0)
+        is_alive = steps[:, None] < descending
+        alive = is_alive.sum(dim=1)
+        starts = alive.cumsum(0) - alive
+        step, row = is_alive.nonzero(as_tuple=True)
+        mirror = descending[row] - 1 - step
+        first = order[row] * length
+        return cls(
+            alive=alive.tolist(),
+            starts=starts.tolist(),
+            rows=len(lengths),
+            length=length,
+            tokens=torch.stack([first + step, first + mirror]),
+            mirrored=starts[mirror] + row,
+            previous=(starts[step - 1] + row)[int(alive[0]) if len(alive) else 0 :],
+        )
+
+    @property
+    def count(self) -> int:
+        """Real tokens."""
+        return self.tokens.shape[1]
+
+    def blocks(self, rows: Tensor) -> Tensor:
+        """Numbers ``[L, N]``, of each lane's tokens, step by step: those of all lanes at step 0, then at step 1, ..."""
+        steps = zip(self.starts, self.alive, strict=True)
+        return torch.cat([rows[:, start : start + alive].flatten() for start, alive in steps])
