@@ -5,7 +5,8 @@
     python recipes/sweep.py --study circle --corpus BOOKS             # features in two dimensions
     python recipes/sweep.py --study mine.yaml --corpus FILE --dry-run # what a study of your own would run
 
-Encoders are trained side by side, a core each. The same command goes on with a study that was ended or killed:
+Processes train side by side, a core each; encoders that are alike but for objective, rates and the like are trained
+together in one, on the same batches. The same command goes on with a study that was ended or killed:
 encoders that are done are never run again, those that failed are tried once more. Writes OUT/results.parquet and
 OUT/results.csv, OUT/statistics.json, OUT/figures/, OUT/study.html, and OUT/encoders/NAME/ with each model.
 """
@@ -37,9 +38,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, help="the study's folder; default runs/NAME of the study")
     text = "import this file first: a script that adds an objective, encoder or kind of pairs to its table"
     made.add_argument("--import", dest="imports", action="append", default=[], metavar="FILE.py", help=text)
-    made.add_argument(
-        "--jobs", type=int, help="encoders trained at a time, a thread each (default: one a core, or one a GPU)"
-    )
+    made.add_argument("--jobs", type=int, help="processes at a time, a thread each (default: one a core, or one a GPU)")
+    text = "encoders that a process may train together, memory allowing; 1: one by one (default 16)"
+    made.add_argument("--stack", type=int, default=16, help=text)
     made.add_argument("--folds", type=int, default=10, help="of the tasks' cross-validation (default 10)")
     made.add_argument("--dry-run", action="store_true", help="list the encoders and what is done of them; train none")
     made.add_argument("--page", action="store_true", help="write table, statistics, figures and page of what is done")
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         study = read_study(options.study)
         if options.jobs is not None and options.jobs < 1:
             raise InputError(f"--jobs must be at least 1, got {options.jobs}")
+        if options.stack < 1:
+            raise InputError(f"--stack must be at least 1, got {options.stack}")
         if options.folds < 2:
             raise InputError(f"--folds must be at least 2, got {options.folds}")
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -122,7 +125,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     import torch
 
     from eval import data_folder, read
-    from recipes.study import conclude, prepare, refuse_others, run_all
+    from recipes.study import Processes, conclude, prepare, refuse_others, run_all
     from sentemb.corpus import absolute_corpus, open_corpus
     from sentemb.storage import write_text
     from sentemb.training import usable_cores
@@ -156,9 +159,9 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
         write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
     except OSError as error:
         raise InputError(f"cannot write to {place.out} ({error.strerror}); choose another --out") from None
-    print(f"study folder: {place.out}; {jobs} encoder(s) at a time, {threads} thread(s) each")
+    print(f"study folder: {place.out}; {jobs} process(es) at a time, {threads} thread(s) each")
     start = time.perf_counter()
-    is_complete = run_all(study, place, corpus, jobs, threads, options.folds, gpus, data)
+    is_complete = run_all(study, place, corpus, options.folds, Processes(jobs, threads, gpus, options.stack), data)
     about["seconds"] = round(about["seconds"] + time.perf_counter() - start)
     write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
     if not is_complete:

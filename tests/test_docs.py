@@ -286,7 +286,18 @@ def test_the_flags_that_pages_name_exist():
     flags = {flag for defaults in RECIPES.values() for flag in parser("", defaults)._option_string_actions}
     flags |= set(senteval.parser()._option_string_actions) | set(search.parser()._option_string_actions)
     launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet"}
-    others = {"--list", "--mirror", "--offline", "--quick", "--study", "--jobs", "--dry-run", "--page", "--folds"}
+    others = {
+        "--list",
+        "--mirror",
+        "--offline",
+        "--quick",
+        "--study",
+        "--jobs",
+        "--dry-run",
+        "--page",
+        "--folds",
+        "--stack",
+    }
     for name, page in PAGES.items():
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", page)):
             for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code):
@@ -366,6 +377,6 @@ def test_the_table_of_the_log_has_every_field():
 
     nested = {"geometry", "metrics", "scores", "conditions"}
     expected = {f.name for f in (*fields(StepRecord), *fields(BatchGeometry))} - nested
-    expected |= {"attention", "compile", "precision", "threads"}
+    expected |= {"attention", "compile", "precision", "stacked", "threads"}
     expected |= {"heldout_alignment", "heldout_uniformity", "retrieval_mrr", "retrieval_recall_at_1"}
     assert {name for key in rows(PAGES["recipes.md"], "field") for name in key.split("`, `")} == expected

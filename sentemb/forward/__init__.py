@@ -4,12 +4,16 @@ from sentemb.forward.collate import Features, collate_tokens
 from sentemb.forward.dropout import seed_dropout
 from sentemb.forward.encoder import ATTENTIONS, TrainingEncoder
 from sentemb.forward.masked_lm import MaskedWords
+from sentemb.forward.stacked import StackedEncoder, stack_bytes, stacking_shape
 
 __all__ = [
     "ATTENTIONS",
     "TrainingEncoder",
     "Features",
     "MaskedWords",
+    "StackedEncoder",
     "collate_tokens",
     "seed_dropout",
+    "stack_bytes",
+    "stacking_shape",
 ]

@@ -171,6 +171,6 @@ def copied(ids: Tensor | None) -> TypeGuard[Tensor]:
     """Whether there are ids ``[n, columns]`` and one of them is in two rows: else there are no copies to look for."""
     if ids is None:
         return False
-    rows = order(ids)[:, None].expand_as(ids)
-    pairs = torch.stack([ids.flatten(), rows.flatten()], dim=1).unique(dim=0)  # each sentence once a row
-    return len(pairs[:, 0].unique()) < len(pairs)
+    sorted_ids, places = ids.flatten().sort(stable=True)
+    rows = places // ids.shape[1]  # those of one id come in order, so that two rows of it are neighbours somewhere
+    return bool(((sorted_ids[1:] == sorted_ids[:-1]) & (rows[1:] != rows[:-1])).any())

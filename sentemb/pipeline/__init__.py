@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
-    from sentemb.pipeline.experiment import Experiment, save_trained_model, selected
+    from sentemb.pipeline.data import PreparedData
+    from sentemb.pipeline.experiment import BegunRun, Experiment, save_trained_model, selected
     from sentemb.pipeline.initial_encoder import averaged_name, initial_model, initial_name
     from sentemb.pipeline.model import make_model, trains_transformer
     from sentemb.pipeline.processes import end_with_launcher
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from sentemb.pipeline.trained_run import TrainedRun
 
 _HOMES = {
-    "experiment": ("Experiment", "save_trained_model", "selected"),
+    "data": ("PreparedData",),
+    "experiment": ("BegunRun", "Experiment", "save_trained_model", "selected"),
     "initial_encoder": ("averaged_name", "initial_model", "initial_name"),
     "model": ("make_model", "trains_transformer"),
     "processes": ("end_with_launcher",),
@@ -53,6 +55,7 @@ _HOMES = {
 
 __all__ = [
     "STORED",
+    "BegunRun",
     "ComputeSettings",
     "DataSettings",
     "EncoderSettings",
@@ -60,6 +63,7 @@ __all__ = [
     "Experiment",
     "ObjectiveSettings",
     "PairSettings",
+    "PreparedData",
     "RunSettings",
     "TrainedRun",
     "absolute_settings",

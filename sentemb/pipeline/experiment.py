@@ -8,7 +8,7 @@ import copy
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ from sentemb.storage import write_folder
 from sentemb.training import (
     Evaluation,
     FitResult,
+    Lane,
     Patience,
     RunTarget,
     TrainingSettings,
@@ -191,10 +192,17 @@ class Experiment:
         corpus: Corpus,
         model: SentenceTransformer,
         custom_pairs: Callable[..., Pairs] | None = None,
+        prepared: PreparedData | None = None,
     ) -> PreparedData:
-        """The positive pairs of the training documents, as token ids; by ``custom_pairs``, the caller's function."""
-        seed = self.training.seed
-        prepared = prepare_data(self.data, pairs, corpus, self.train_rows, model, self.prompts, seed, custom_pairs)
+        """The positive pairs of the training documents, as token ids; by ``custom_pairs``, the caller's function.
+
+        ``prepared``: those of another run with the same corpus, settings of data and pairs, seed, tokenizer and
+        prompts, in place.
+        """
+        if prepared is None:
+            prepared = prepare_data(
+                self.data, pairs, corpus, self.train_rows, model, self.prompts, self.training.seed, custom_pairs
+            )
         if prepared.training.pairs.are_contiguous and len(towers_of(model)) == 1 and not self.prompts.alike:
             raise InputError(
                 "prompts of two kinds need pairs of two sides, and a sentence of --pairs contiguous is on both; give "
@@ -243,6 +251,25 @@ class Experiment:
             FloatingPointError, TrainingFailed: as :func:`sentemb.training.fit`.
             InputError: something that was given does not fit; nothing has been written by then.
         """
+        begun = self.begin(corpus, model, data, objective, evaluation, dev)
+        if isinstance(begun, TrainedRun):
+            return begun
+        lane = begun.lane
+        result = fit(
+            lane.encoder, objective, data.training, lane.settings, self.accelerator, lane.target, lane.evaluation
+        )
+        return self.end(begun, result)
+
+    def begin(
+        self,
+        corpus: Corpus,
+        model: SentenceTransformer,
+        data: PreparedData,
+        objective: Objective,
+        evaluation: EvaluationSettings,
+        dev: DevScore | None = None,
+    ) -> "BegunRun | TrainedRun":
+        """What :meth:`train` does before the first update, with its arguments; the run itself if it is finished."""
         for part in (model, *towers_of(model)):
             part.similarity_fn_name = objective.similarity  # type: ignore[assignment]
         training_encoder = self._training_encoder(model, objective, data)
@@ -279,17 +306,20 @@ class Experiment:
 
         untrained, memory = copy.deepcopy(model), EmbeddingMemory()
         memory.of(untrained, "untrained")
-        result = fit(
+        lane = Lane(
             training_encoder,
             objective,
-            data.training,
             self.training,
-            self.accelerator,
             replace(target, forget_best=forget_best),
             Evaluation(partial(self._scores, pairs, dev, memory), name, self.saves_selected),
         )
-        run = self._end(out, corpus, model, untrained, pairs, result, evaluation)
-        return replace(run, embeddings=memory)
+        return BegunRun(lane, corpus, untrained, pairs, evaluation, memory)
+
+    def end(self, begun: "BegunRun", result: FitResult) -> TrainedRun:
+        """What :meth:`train` does after the last update: save the model, or say how to go on."""
+        out, model = begun.lane.target.folder, begun.lane.encoder.model
+        run = self._end(out, begun.corpus, model, begun.untrained, begun.pairs, result, begun.evaluation)
+        return replace(run, embeddings=begun.memory)
 
     def _scores(
         self, pairs: HeldOutPairs, dev: DevScore | None, memory: EmbeddingMemory, model: SentenceTransformer
@@ -402,6 +432,18 @@ class Experiment:
                 model, trained = load(folder.best, device="cpu"), selected(folder.best)
             write_folder(folder.model, lambda partial: save_trained_model(partial, model, self.stored, corpus, trained))
         return TrainedRun(out, model, untrained, pairs, result.step, result.steps, trained, result.interrupted, main)
+
+
+@dataclass(frozen=True)
+class BegunRun:
+    """A run before its first update: all is checked, its folder is claimed and has a config.json."""
+
+    lane: Lane  # what is trained, how and where
+    corpus: Corpus
+    untrained: SentenceTransformer  # a copy of the model
+    pairs: HeldOutPairs
+    evaluation: EvaluationSettings
+    memory: EmbeddingMemory  # of the scores during training
 
 
 def long_warmup(training: TrainingSettings, steps: int) -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sentemb.training.settings import TrainingSettings
     from sentemb.training.setup import RunTarget, agreed_checkpoint, describe, refuse_misfit
     from sentemb.training.signals import tell
+    from sentemb.training.stacked import Lane, fit_stacked
 
 _HOMES = {
     "BatchDataset": "data",
@@ -44,6 +45,8 @@ _HOMES = {
     "describe": "setup",
     "refuse_misfit": "setup",
     "tell": "signals",
+    "Lane": "stacked",
+    "fit_stacked": "stacked",
 }
 
 __all__ = [
@@ -51,6 +54,7 @@ __all__ = [
     "EpochLayout",
     "Evaluation",
     "FitResult",
+    "Lane",
     "Patience",
     "ResumePoint",
     "RunTarget",
@@ -62,6 +66,7 @@ __all__ = [
     "describe",
     "explained",
     "fit",
+    "fit_stacked",
     "learning_rate",
     "newest_valid_checkpoint",
     "on_main",

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from sentemb.forward import TrainingEncoder
 from sentemb.objectives import Objective
-from sentemb.training.data import TrainingData
+from sentemb.training.data import Batch, TrainingData
 from sentemb.training.distributed import any_rank, average_gradients
 from sentemb.training.evaluator import NO_EVALUATION, Evaluation, Evaluator
 from sentemb.training.failures import explaining_failures
@@ -16,7 +16,7 @@ from sentemb.training.schedule import set_learning_rate
 from sentemb.training.settings import TrainingSettings
 from sentemb.training.setup import RunTarget, TrainingRun, set_up
 from sentemb.training.signals import StopRequest
-from sentemb.training.step import backward
+from sentemb.training.step import Update, backward
 
 
 @dataclass(frozen=True)
@@ -69,32 +69,43 @@ def fit(
 
 def train_steps(run: TrainingRun, log: RunLog, evaluator: Evaluator, stop: StopRequest) -> FitResult:
     """Train from where the run is to its last update, or until a stop is asked for."""
-    settings, state, accelerator, objective = run.settings, run.state, run.accelerator, run.objective
+    settings, state = run.settings, run.state
     checkpoint, stopping = None, False
     for batch in run.batches.batches(state.step, run.steps, settings.workers):
         state.step += 1
         set_learning_rate(run.optimizer, settings, state.step, run.steps)
-        update = backward(run.batch_encoder, objective, batch, state.step, settings.micro_batch)
-        if state.step == 1:  # nothing has been learned yet: the record of step 0
-            evaluator.evaluate(0, update.loss)
-            log.record_start(update, batch, run.conditions)
-        average_gradients(objective, accelerator)
-        update.gradient_norm = float(accelerator.clip_grad_norm_(run.parameters, settings.clip))
-        if run.guard.accepts(update, batch):
-            run.optimizer.step()
-            if update.objective_inputs is not None:
-                objective.update(*update.objective_inputs)
-            if run.momentum_encoder is not None:
-                run.momentum_encoder.follow(run.encoder, objective.momentum(state.step / run.steps))
-        run.optimizer.zero_grad()
-        if settings.evaluates_at(state.step, run.steps):
-            evaluator.evaluate(state.step, update.loss)
-        log.record(update, batch)
-        stopping = any_rank(stop.requested, accelerator)
+        update = backward(run.batch_encoder, run.objective, batch, state.step, settings.micro_batch)
+        apply_update(run, log, evaluator, update, batch)
+        stopping = any_rank(stop.requested, run.accelerator)
         if stopping or settings.saves_at(state.step, run.steps):
-            with log.paused():
-                log.sync()
-                checkpoint = run.checkpointer.save(state)
+            checkpoint = save_checkpoint(run, log)
         if stopping:
             break
     return FitResult(state.step, run.steps, stopping, checkpoint)
+
+
+def apply_update(run: TrainingRun, log: RunLog, evaluator: Evaluator, update: Update, batch: Batch) -> None:
+    """Let the gradient of an update change the weights where the guard accepts it; score and record what is due."""
+    settings, state, accelerator, objective = run.settings, run.state, run.accelerator, run.objective
+    if state.step == 1:  # nothing has been learned yet: the record of step 0
+        evaluator.evaluate(0, update.loss)
+        log.record_start(update, batch, run.conditions)
+    average_gradients(objective, accelerator)
+    update.gradient_norm = float(accelerator.clip_grad_norm_(run.parameters, settings.clip))
+    if run.guard.accepts(update, batch):
+        run.optimizer.step()
+        if update.objective_inputs is not None:
+            objective.update(*update.objective_inputs)
+        if run.momentum_encoder is not None:
+            run.momentum_encoder.follow(run.encoder, objective.momentum(state.step / run.steps))
+    run.optimizer.zero_grad()
+    if settings.evaluates_at(state.step, run.steps):
+        evaluator.evaluate(state.step, update.loss)
+    log.record(update, batch)
+
+
+def save_checkpoint(run: TrainingRun, log: RunLog) -> Path:
+    """Write the checkpoint of the step at hand, and the log up to it."""
+    with log.paused():
+        log.sync()
+        return run.checkpointer.save(run.state)

@@ -73,6 +73,7 @@ class TrainingRun:
     target: RunTarget
     evaluation: Evaluation
     resume_point: ResumePoint = field(default_factory=ResumePoint)
+    stacked: int = 1  # runs that are trained together, this one among them
 
     @property
     def conditions(self) -> dict[str, Any]:
@@ -83,6 +84,7 @@ class TrainingRun:
             "precision": self.accelerator.mixed_precision,
             "recurrence": self.encoder.recurrence,
             "threads": torch.get_num_threads(),
+            **({"stacked": self.stacked} if self.stacked > 1 else {}),
         }
 
     @contextmanager

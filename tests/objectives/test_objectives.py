@@ -11,6 +11,7 @@ from sentemb.errors import InputError
 from sentemb.geometry import l2_normalize, tiled_scores
 from sentemb.geometry.metrics import relative_penalty
 from sentemb.objectives import OBJECTIVES, Extras
+from sentemb.objectives.base import copied
 from sentemb.objectives.contiguous import follower
 from sentemb.pairs import contiguous
 from sentemb.registry import build
@@ -292,9 +293,9 @@ def test_losses_and_gradients_are_finite(spec, kind, dtype):
     }[kind]
     if (spec, kind, dtype) == ("vicreg", "long", torch.float16):
         pytest.skip("its gradient is larger than float16 can hold: it grows with the third power of the length")
-    for copied in (False, True):
+    for all_alike in (False, True):
         a, b = x.to(dtype).requires_grad_(), y.to(dtype).requires_grad_()
-        extras = Extras(zeros(len(a), 2, dtype=torch.long) if copied else None)  # every sentence a copy of one
+        extras = Extras(zeros(len(a), 2, dtype=torch.long) if all_alike else None)  # every sentence a copy of one
         objective = build(OBJECTIVES, spec)
         for _ in range(2):  # with nothing remembered, and with something
             loss = objective(a, b, extras)
@@ -402,3 +403,16 @@ def test_the_bank_is_a_running_mean_of_unit_length_and_its_entries_are_the_targe
 def test_byol_s_momentum_rises_to_one():
     rates = [Case("byol", None).made().momentum(done) for done in (0, 0.5, 1)]
     assert rates == pytest.approx([0.996, 0.998, 1.0])
+
+
+def test_copies_are_told_by_sentences_of_two_rows():
+    rng = np.random.default_rng(0)
+    answers = set()
+    for high in (4, 12, 60):
+        for _ in range(40):
+            ids = torch.from_numpy(rng.integers(0, high, (5, 1 + int(rng.integers(3)))))
+            rows = [set(row.tolist()) for row in ids]
+            expected = any(rows[i] & rows[j] for i in range(5) for j in range(i))
+            assert copied(ids) == expected
+            answers.add(expected)
+    assert answers == {True, False} and not copied(None) and not copied(torch.zeros(0, 2, dtype=torch.long))

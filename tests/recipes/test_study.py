@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from scipy.stats import kendalltau, spearmanr
 from sklearn.model_selection import train_test_split
@@ -28,7 +30,8 @@ from recipes.study.analysis.rank_correlation import draws, kendall, spearman
 from recipes.study.conclusion import collect, write_table
 from recipes.study.plan import DEFAULTS, described, varied
 from recipes.study.run.measure import measure_encoder
-from recipes.study.run.scheduler import asked, lost
+from recipes.study.run.scheduler import asked, groups, lost, stacking_key
+from recipes.study.run.training import Job, train_jobs
 from recipes.train_bookcorpus import main as train
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
@@ -584,3 +587,106 @@ def test_what_a_run_has_not_written_stays_where_a_study_clears_up(tmp_path):
     discard(tmp_path, ["model"])  # not there
     left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["checkpoints/notes.txt", "last/manifest.json", "last/mine", "last/weights"]
+
+
+# ---- encoders that are trained together
+
+
+def sizes(study: Path, jobs: int, most: int) -> list[int]:
+    return [len(group) for group in groups(read_study(str(study)).encoders, jobs, most)]
+
+
+def test_encoders_that_are_alike_share_processes_and_every_job_has_something_to_do(tmp_path):
+    temperatures = {"vary": {"tau": [i / 100 for i in range(1, 24)]}, "objective": "infonce:temperature={tau}"}
+    study = plan(tmp_path, base={"encoder": SMALL}, encoders=[temperatures], references=[{"trained": False}])
+    assert sizes(study, 2, 16) == [12, 11, 1]
+    assert sizes(study, 1, 16) == [12, 11, 1]
+    assert sizes(study, 2, 6) == [6, 6, 6, 5, 1]
+    assert sizes(study, 2, 1) == 24 * [1]
+    assert sizes(study, 8, 16) == [5, 4, 4, 3, 3, 2, 2, 1]
+    few = plan(tmp_path, base={"encoder": SMALL}, encoders=[{"vary": {"lr": [0.1, 0.2, 0.3]}}])
+    assert sizes(few, 1, 16) == [3] and sizes(few, 2, 16) == [2, 1] and sizes(few, 8, 16) == [1, 1, 1]
+
+
+def test_a_group_has_every_encoder_once_and_only_such_as_are_alike(tmp_path):
+    planned = read_study("bookcorpus-108").encoders
+    parts = groups(planned, 2, 16)
+    assert sorted(each.name for part in parts for each in part) == sorted(each.name for each in planned)
+    assert max(map(len, parts)) <= 16 and min(map(len, parts)) >= 1
+    for part in parts:
+        for name in ("encoder", "pairs", "batch_size", "max_steps", "seed", "towers", "max_length", "precision"):
+            assert len({each.settings[name] for each in part}) == 1
+    assert parts[0][0].settings["encoder"].startswith("rnn")  # which takes longest
+    alone = {"encoder": "transformer"}, {"encoder": SMALL + ",dropout=0.1"}, {"micro_batch": 8}, {"trained": False}
+    for entry in ({"encoder": SMALL}, *alone):
+        (encoder,) = read_study(str(plan(tmp_path, encoders=[entry]))).encoders
+        assert (stacking_key(encoder) == "") == (entry in alone)
+
+
+NOT_MEASURES = ("seconds", "training_seconds")
+
+
+@pytest.mark.slow
+def test_a_study_of_stacked_encoders_has_the_rows_of_one_by_one(tmp_path, book_file, data, monkeypatch):
+    """Computed in float32: to 1e-4."""
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    gru = "rnn:cell=gru,hidden=4,embeddings=random,dim=4,vocabulary=270"
+    shared = {"max_steps": 6, "warmup": 1, "batch_size": 16, "eval_every": 2, "lr": 0.01, "dev": "heldout"}
+    varied_objectives = {"objective": "infonce:temperature={tau}", "vary": {"tau": [0.1, 0.3, 0.5]}}
+    study = plan(
+        tmp_path, name="both", corpus=str(book_file), tasks="CR", base=shared | {"save_every": 0},
+        encoders=[
+            {"family": "static", "encoder": SMALL, **varied_objectives},
+            {"family": "gru", "encoder": gru, **varied_objectives},
+            {"family": "gru-au", "encoder": gru, "objective": "align_uniform", "lr": 0.003, "select": "best"},
+        ],
+    )  # fmt: skip
+    rows = {}
+    for stack in (1, 8):
+        out = tmp_path / f"stack-{stack}"
+        sweep.main(["--study", str(study), "--data", str(data), "--out", str(out), "--folds", "2", "--jobs", "1",
+                    "--stack", str(stack)])  # fmt: skip
+        rows[stack] = {path.parent.name: json.loads(path.read_text()) for path in rows_of(out)}
+        stacked = [json.loads(log.read_text().splitlines()[0]).get("stacked", 1) for log in out.rglob("log.jsonl")]
+        assert sorted(stacked) == ([1] * 7 if stack == 1 else [3] * 3 + [4] * 4)
+    assert set(rows[1]) == set(rows[8]) and len(rows[1]) == 7
+    for name, expected in rows[1].items():
+        assert set(rows[8][name]) == set(expected)
+        for key, value in expected.items():
+            if key not in NOT_MEASURES:
+                tolerance = pytest.approx(value, rel=1e-4, abs=1e-5) if isinstance(value, float) else value
+                assert rows[8][name][key] == tolerance, (name, key)
+    assert (tmp_path / "stack-8" / "logs" / "gru-tau-0.5.txt").read_text().count("run folder:") == 1
+
+
+def test_a_killed_group_goes_on_from_its_checkpoints_together_where_these_are_of_one_step(
+    tmp_path, book_file, monkeypatch
+):
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    settings = {"encoder": SMALL, "max_steps": 6, "save_every": 2, "batch_size": 16, "eval_every": 0, "lr": 0.01}
+    study = plan(tmp_path, base=settings | {"keep": 0, "dev": "heldout"}, encoders=[{"vary": {"lr": [0.1, 0.2, 0.3]}}])
+    encoders = prepare(read_study(str(study)), str(book_file), None, "CR").encoders
+    corpus = open_corpus(str(book_file))
+
+    def run(name: str) -> list[Path]:
+        folders = [tmp_path / name / each.name for each in encoders]
+        with (tmp_path / "log.txt").open("a") as log:
+            jobs = [Job(each, folder, log) for each, folder in zip(encoders, folders, strict=True)]
+            assert not train_jobs(jobs, corpus, 1)
+            assert [job.row for job in jobs] == [None] * 3
+        return folders
+
+    straight, cut = run("straight"), run("cut")
+    for folder, lost_steps in zip(cut, ((6,), (4, 6), (2, 4, 6)), strict=True):  # killed at 4 and 2, and before 2
+        shutil.rmtree(folder / "model")
+        for step in lost_steps:
+            shutil.rmtree(folder / "checkpoints" / f"step-{step}")
+    assert run("cut") == cut
+    for folder, expected in zip(cut, straight, strict=True):
+        weights = [load(each / "model").state_dict() for each in (folder, expected)]
+        assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
+        (before,) = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()][-1:]
+        assert before["step"] == 6
+    assert (tmp_path / "log.txt").read_text().count("run folder:") == 9

@@ -1,8 +1,9 @@
 """A study's encoders in processes side by side: scheduled, trained, measured."""
 
-from recipes.study.run.scheduler import prepare, refuse_others, run_all
+from recipes.study.run.scheduler import Processes, prepare, refuse_others, run_all
 
 __all__ = [
+    "Processes",
     "prepare",
     "refuse_others",
     "run_all",

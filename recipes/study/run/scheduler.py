@@ -1,6 +1,7 @@
 """A study's encoders in processes side by side: what is done stays done, what fails stops no other."""
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -8,7 +9,8 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -31,9 +33,25 @@ from recipes.study.plan import (
 )
 from sentemb.corpus import Corpus, absolute_corpus
 from sentemb.errors import InputError
+from sentemb.registry import parse
 from sentemb.storage import write_text
 
+LEAST = 4  # encoders that are worth a process, where they are alike
+MAY_DIFFER = (  # settings, between encoders that are trained together
+    *("objective", "head", "lr", "warmup", "schedule", "optimizer", "weight_decay", "clip", "on_nan", "select"),
+    *("log_every", "eval_every", "save_every", "keep"),
+)
 DECIDE_NOTHING = ("threads", "data", "save_every", "keep", "log_every", "timeout")  # settings
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How a study's encoders are computed."""
+
+    jobs: int = 1  # processes at a time
+    threads: int = 1  # of each
+    gpus: int = 0  # that the processes take in turn; 0: none
+    stack: int = 1  # encoders that a process may train together
 
 
 def refuse_others(place: StudyFolder, study: Study) -> None:
@@ -64,18 +82,15 @@ def run_all(
     study: Study,
     place: StudyFolder,
     corpus: Corpus,
-    jobs: int,
-    threads: int,
     folds: int,
-    gpus: int = 0,
+    processes: Processes = Processes(),
     tasks: Sequence[Data] = (),
 ) -> bool:
     """Run what is not done; returns whether all is (False: a signal ended it).
 
     Args:
-        study: what to run. place: where. corpus: that all are trained on. jobs: processes at a time. threads: of each.
-        folds: of the tasks' scores. gpus: that the processes take in turn; 0: none.
-        tasks: that the encoders are scored on, as read.
+        study: what to run. place: where. corpus: that all are trained on. folds: of the tasks' scores.
+        processes: how many, and what each has. tasks: that the encoders are scored on, as read.
     """
     for name in (LOGS, PLANNED, ENCODERS):
         (place.out / name).mkdir(parents=True, exist_ok=True)
@@ -88,34 +103,92 @@ def run_all(
         print(f"{done} of {len(study.encoders)} encoders are done already", file=sys.stderr)
     if not todo:
         return True
-    context = _context(threads)
+    context = _context(processes.threads)
     stop = _Stop()
-    running: dict[Any, tuple[EncoderSpec, int]] = {}
-    free = list(range(jobs))[::-1]
+    running: dict[Any, _Group] = {}
+    free = list(range(processes.jobs))[::-1]
     bar = tqdm(total=len(study.encoders), initial=done, desc=study.name, unit="encoder")
     with bar, stop:
-        queue = list(reversed(todo))
+        queue = groups(todo, processes.jobs, processes.stack)[::-1]
         while running or (queue and not stop.asked):
             while queue and free and not stop.asked:
-                planned, slot = queue.pop(), free.pop()
-                more = ((corpus.fingerprint, corpus.least_held_out), folds, slot % gpus if gpus else None, tasks)
-                running[_start(context, planned, study, place, more, threads)] = planned, slot
+                group = _Group(queue.pop(), free.pop())
+                gpu = group.slot % processes.gpus if processes.gpus else None
+                more = ((corpus.fingerprint, corpus.least_held_out), folds, gpu, tasks, processes.jobs)
+                running[_start(context, group.waiting, study, place, more, processes.threads)] = group
             ended = wait([process.sentinel for process in running], timeout=0.5)
             if stop.asked and not stop.passed_on:
                 stop.passed_on = True
                 for process in running:
                     process.terminate()
-            for process in [p for p in running if p.sentinel in ended]:
-                process.join()
-                planned, slot = running.pop(process)
-                free.append(slot)
-                row = place.row(planned)
-                if not row and not stop.asked:
-                    row = lost(place, planned, process.exitcode)
-                if row:
+            for process, group in list(running.items()):
+                if has_ended := process.sentinel in ended:
+                    process.join()
+                    free.append(running.pop(process).slot)
+                is_lost = has_ended and not stop.asked
+                for planned, row in group.finished(place, process.exitcode if is_lost else None, is_lost):
                     bar.update()
                     bar.write(line(planned, row), file=sys.stderr)
     return not stop.asked
+
+
+@dataclass
+class _Group:
+    """The encoders of a process that has begun."""
+
+    waiting: list[EncoderSpec]  # those without a row yet
+    slot: int  # which of the processes
+
+    def finished(self, place: StudyFolder, code: int | None, is_lost: bool) -> list[tuple[EncoderSpec, dict[str, Any]]]:
+        """Those that have got their row since the last call; with ``is_lost`` a row for each that has none, too."""
+        rows = [(planned, place.row(planned)) for planned in self.waiting]
+        rows = [(planned, lost(place, planned, code) if is_lost and not row else row) for planned, row in rows]
+        self.waiting = [planned for planned, row in rows if not row]
+        return [(planned, row) for planned, row in rows if row]
+
+
+def groups(todo: Sequence[EncoderSpec], jobs: int, most: int) -> list[list[EncoderSpec]]:
+    """The encoders that one process after another takes, those that can be trained together in one.
+
+    Encoders that are alike are shared out evenly: over as many processes as there are ``jobs``, or a multiple of it
+    where that would be more than ``most`` a process; not fewer than ``LEAST`` in one, unless a job had nothing to do.
+    Recurrent encoders and the larger groups, which take longest, come first.
+    """
+    by_key: dict[str, list[EncoderSpec]] = {}
+    for planned in todo:
+        by_key.setdefault(stacking_key(planned) or planned.name, []).append(planned)
+    parts: list[list[EncoderSpec]] = []
+    for alike in by_key.values():
+        number = jobs * math.ceil(len(alike) / (jobs * most))
+        least = math.ceil(len(alike) / most)
+        parts += _shared_out(alike, max(least, min(number, len(alike) // LEAST)))
+    while len(parts) < jobs and len(largest := max(parts, key=len)) > 1:
+        parts.remove(largest)
+        parts += _shared_out(largest, 2)
+    return sorted(parts, key=lambda part: (parse(str(part[0].settings["encoder"]))[0] != "rnn", -len(part)))
+
+
+def _shared_out(encoders: list[EncoderSpec], number: int) -> list[list[EncoderSpec]]:
+    """``number`` parts of the encoders, in order, whose lengths differ by one at most."""
+    bounds = [len(encoders) * i // number for i in range(number + 1)]
+    return [encoders[start:stop] for start, stop in pairwise(bounds)]
+
+
+def stacking_key(planned: EncoderSpec) -> str:
+    """Equal for encoders that one process can train together, as far as settings tell; empty: trained alone."""
+    settings = planned.settings
+    kind, options = parse(str(settings["encoder"]))
+    alone = (
+        not planned.trained
+        or settings["init"] is not None
+        or kind not in ("rnn", "static")
+        or float(options.get("dropout", 0)) > 0
+        or settings["mlm"] > 0
+        or settings["compile"]
+        or settings["micro_batch"] > 0
+        or settings["precision"] == "fp16"
+    )
+    return "" if alone else repr({name: value for name, value in settings.items() if name not in MAY_DIFFER})
 
 
 def _context(threads: int) -> BaseContext:
@@ -132,15 +205,20 @@ def _context(threads: int) -> BaseContext:
 
 
 def _start(
-    context: BaseContext, planned: EncoderSpec, study: Study, place: StudyFolder, more: tuple[Any, ...], threads: int
+    context: BaseContext,
+    encoders: Sequence[EncoderSpec],
+    study: Study,
+    place: StudyFolder,
+    more: tuple[Any, ...],
+    threads: int,
 ) -> Any:
     from recipes.study.run.worker import work
 
-    out = place.run(planned)
-    (out / ROW).unlink(missing_ok=True)  # of a failed one
-    settings = planned.settings | {"threads": threads}
+    for planned in encoders:
+        (place.run(planned) / ROW).unlink(missing_ok=True)  # of a failed one
+    planned_encoders = [replace(each, settings=each.settings | {"threads": threads}) for each in encoders]
     process = context.Process(  # type: ignore[attr-defined]
-        target=work, args=(replace(planned, settings=settings), out, place.log(planned), study.keep, *more)
+        target=work, args=(planned_encoders, place, study.keep, *more)
     )
     process.start()
     return process
@@ -149,7 +227,7 @@ def _start(
 def lost(place: StudyFolder, planned: EncoderSpec, code: int | None) -> dict[str, Any]:
     """The row of an encoder whose process is gone without one."""
     name = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
-    why = ", for want of memory mostly (fewer --jobs)" if name == "SIGKILL" else ""
+    why = ", for want of memory mostly (fewer --jobs, or a smaller --stack)" if name == "SIGKILL" else ""
     row = {"status": "failed", "reason": f"its process ended with {name}{why}; see {place.log(planned).name}"}
     place.run(planned).mkdir(parents=True, exist_ok=True)
     write_text(place.run(planned) / ROW, json.dumps(row) + "\n")

@@ -1,144 +1,123 @@
-"""One encoder of a study in a process of its own: train, measure, write its row."""
+"""Encoders of a study in a process of their own: train, measure, write the row of each."""
 
 import json
 import os
-import shutil
 import signal
 import sys
 import threading
-import time
-import traceback
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from eval import Data
-from recipes.runner import RecipeSettings, import_file, with_available_data
-from recipes.study.plan import ARRAYS, ROW, EncoderSpec
+from recipes.runner import import_file
+from recipes.study.plan import ARRAYS, ROW, EncoderSpec, StudyFolder
 from recipes.study.run.measure import measure_encoder
+from recipes.study.run.training import Job, train_jobs
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import load
-from sentemb.errors import CorruptFolder, InputError, TrainingFailed, in_a_line
-from sentemb.pipeline import (
-    Experiment,
-    RunSettings,
-    TrainedRun,
-    absolute_settings,
-    make_model,
-    resumed_settings,
-    save_trained_model,
-    selected,
-    trains_transformer,
-)
-from sentemb.runs import MODEL, MODULES, TRAINED_FOLDERS, RunFolder, discard, refuse_foreign, write_card
-from sentemb.storage import replacing, verify, write_folder, write_text
-from sentemb.training import explained, newest_valid_checkpoint
+from sentemb.errors import InputError
+from sentemb.pipeline import selected
+from sentemb.runs import MODEL, TRAINED_FOLDERS, RunFolder, discard, write_card
+from sentemb.storage import replacing, write_text
 from sentemb.validation import TextTokens, held_out_pairs
 
 INTERRUPTED = 3  # exit code: a signal ended it, what is there is kept
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What the encoders are scored on."""
+
+    tasks: Sequence[Data]
+    folds: int  # of cross-validation
+
+
 def work(
-    planned: EncoderSpec,
-    out: Path,
-    log: Path,
+    planned: Sequence[EncoderSpec],
+    place: StudyFolder,
     keep: str,
     text: tuple[str, int],
     folds: int,
     gpu: int | None,
     tasks: Sequence[Data],
+    processes: int = 1,
 ) -> None:
-    """Train and measure one encoder into run folder ``out``; what it prints goes to ``log``. For a process' target.
+    """Train and measure encoders into their run folders, as the target of a process; each prints to its log.
 
-    ``text``: fingerprint and ``least_held_out`` of the study's corpus. ``tasks``: that the encoder is scored on.
+    Args:
+        planned: trained together as far as they can be.
+        place: the study's folder.
+        keep: as of a study.
+        text: fingerprint and ``least_held_out`` of the study's corpus.
+        folds: of the tasks' scores.
+        gpu: its number; None: none.
+        tasks: that the encoders are scored on.
+        processes: that run side by side.
     """
     _end_with_parent()
     if gpu is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
-    with log.open("a", encoding="utf-8", buffering=1) as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-        sys.stdout = sys.stderr = stream
-        start = time.perf_counter()
+    with ExitStack() as stack:
+        logs = [place.log(each).open("a", encoding="utf-8", buffering=1) for each in planned]
+        jobs = [Job(each, place.run(each), stack.enter_context(log)) for each, log in zip(planned, logs, strict=True)]
+        os.dup2(logs[0].fileno(), 1)
+        os.dup2(logs[0].fileno(), 2)
+        sys.stdout = sys.stderr = logs[0]
         try:
-            for path in planned.settings.get("imports", ()):
-                import_file(path)
-            fingerprint, least_held_out = text
-            settings = planned.settings
-            corpus = open_corpus(settings["corpus"], language=settings["language"])
-            corpus = replace(corpus, least_held_out=least_held_out)
-            if corpus.fingerprint != fingerprint:
-                raise InputError(f"{corpus.name} has changed since the study was begun")
-            _train(planned, out, corpus, keep == "all")
-            row = _scored(planned, out, corpus, folds, tasks)
-        except FloatingPointError as error:
-            row = {"status": "diverged", "reason": in_a_line(error)}
-        except (InputError, TrainingFailed) as error:
-            row = {"status": "failed", "reason": in_a_line(error)}
+            _work(jobs, keep, text, Scores(tasks, folds), processes)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
-        except Exception as error:
-            traceback.print_exc()
-            why = explained(error) or f"{type(error).__name__}: {in_a_line(error)}"
-            row = {"status": "failed", "reason": f"{why} (more in {log.name})"}
-        row["seconds"] = round(time.perf_counter() - start, 2)
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(out / ROW, json.dumps(row, indent=1) + "\n")
-        if keep != "all" and row["status"] != "failed":
-            discard(out, [*TRAINED_FOLDERS, *([MODEL] if keep == "none" else [])])
 
 
-def _train(planned: EncoderSpec, out: Path, corpus: Corpus, with_last: bool) -> None:
-    """Make ``out``/model, unless it is there whole. ``with_last``: best/ and last/ are wanted, too."""
-    with suppress(CorruptFolder, OSError, InputError):
-        if (out / MODEL / MODULES).is_file():
-            verify(out / MODEL)
-            return
-    if out.exists() and newest_valid_checkpoint(out).checkpoint is None:  # killed before its first checkpoint
-        refuse_foreign(out, True, (ROW, ARRAYS))
-        shutil.rmtree(out)
-    flat = dict(planned.settings)
-    if flat["init"] is not None:
-        flat["encoder"] = None
-    resumed = resumed_settings(absolute_settings(flat), flat, out, out.exists())
-    imports = tuple(flat.get("imports", ()))
-    settings = RecipeSettings.of(resumed, RunSettings(out, resume=out.exists(), command=True, imports=imports))
-    if planned.trained:
-        if _train_by(settings, corpus, with_last).interrupted:
-            sys.exit(INTERRUPTED)
-        return
-    torch.manual_seed(settings.training.seed)
-    model = make_model(settings.encoder, corpus, corpus.split()[0], settings.data.max_length, None)
-    write_folder(out / MODEL, lambda partial: save_trained_model(partial, model, flat, corpus, "0 steps"))
+def _work(jobs: Sequence[Job], keep: str, text: tuple[str, int], scores: Scores, processes: int) -> None:
+    corpus: Corpus | None = None
+    imported: set[str] = set()
+    for job in jobs:
+        with job.attempt():
+            for path in job.planned.settings.get("imports", ()):
+                if path not in imported:
+                    import_file(path)
+                imported.add(path)
+            corpus = corpus or _corpus(job.planned.settings, text)
+    tokens = TextTokens(corpus.folder if corpus is not None else None)  # (all are scored on the same sentences)
+    able = [job for job in jobs if job.row is None]
+    if corpus is not None and train_jobs(able, corpus, processes, with_last=keep == "all", tokens=tokens):
+        sys.exit(INTERRUPTED)
+    for job in jobs:
+        if job.row is None:
+            with job.attempt():
+                assert corpus is not None
+                job.row = _scored(job.planned, job.out, corpus, scores, tokens)
+        assert job.row is not None
+        job.row["seconds"] = round(job.seconds, 2)
+        job.out.mkdir(parents=True, exist_ok=True)
+        write_text(job.out / ROW, json.dumps(job.row, indent=1) + "\n")
+        if keep != "all" and job.row["status"] != "failed":
+            discard(job.out, [*TRAINED_FOLDERS, *([MODEL] if keep == "none" else [])])
 
 
-def _train_by(settings: RecipeSettings, corpus: Corpus, with_last: bool) -> TrainedRun:
-    """Train as recipes/train_bookcorpus.py does; the study scores the model by itself."""
-    transformer = trains_transformer(settings.encoder)
-    with Experiment("study", settings.run, settings.training, settings.compute, transformer) as experiment:
-        objective = experiment.make_objective(settings.objective)
-        experiment.saves_selected = with_last or settings.evaluation.select == "best"
-        experiment.text_tokens = TextTokens(corpus.folder)  # (the other encoders are scored on the same sentences)
-        experiment.open_corpus(settings.data, corpus)
-        encoder = experiment.make_encoder(settings.encoder, corpus)
-        pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
-        evaluation, dev = with_available_data(settings.evaluation)
-        return experiment.train(corpus, encoder, pairs, objective, evaluation, dev)
+def _corpus(settings: dict[str, Any], text: tuple[str, int]) -> Corpus:
+    """The study's text, as it was when the study was begun."""
+    fingerprint, least_held_out = text
+    corpus = replace(open_corpus(settings["corpus"], language=settings["language"]), least_held_out=least_held_out)
+    if corpus.fingerprint != fingerprint:
+        raise InputError(f"{corpus.name} has changed since the study was begun")
+    return corpus
 
 
-def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, folds: int, tasks: Sequence[Data]) -> dict[str, Any]:
+def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, scores: Scores, tokens: TextTokens) -> dict[str, Any]:
     """The row of what is in ``out``/model; its arrays and its card are written."""
     settings = planned.settings
     model = load(out / MODEL, device="cpu")
     pairs = held_out_pairs(corpus)
-    measures, arrays, protocols = measure_encoder(model, tasks, pairs, folds, TextTokens(corpus.folder))
+    measures, arrays, protocols = measure_encoder(model, scores.tasks, pairs, scores.folds, tokens)
     row = {"status": "ok", "reason": ""} | measures
     with suppress(KeyError):
         last = RunFolder(out).last_record()

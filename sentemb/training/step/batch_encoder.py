@@ -57,7 +57,7 @@ class BatchEncoder:
             number: of the part.
             mlm: whether the second loss is wanted; it is None otherwise, and where its weight is 0.
         """
-        self._seed(step, number)
+        self.seed_generators(step, number)
         features = batch.features(self.model, part, self.accelerator.device)
         output = self.encoder(*features, masked=mlm and self.mlm > 0)
         embeddings, mlm_loss = output if isinstance(output, tuple) else (output, None)
@@ -69,14 +69,14 @@ class BatchEncoder:
             return ()
         columns = []
         for number, part in enumerate(parts):
-            self._seed(step, number, 1)
+            self.seed_generators(step, number, 1)
             with self.accelerator.autocast():
                 embeddings = self.momentum_encoder(*batch.features(self.model, part, self.accelerator.device))
             columns.append(embeddings.chunk(len(batch.columns)))
         return tuple(torch.cat(column) for column in zip(*columns, strict=True))
 
-    def _seed(self, *numbers: int) -> None:
-        """Seed every generator that a forward or an objective, a user's own too, may draw from."""
+    def seed_generators(self, *numbers: int) -> None:
+        """Seed every generator that a forward or an objective may draw from: of the step, the part, ..."""
         step, *rest = numbers
         seed = seed_of(self.seed, step, self.accelerator.process_index, *rest)
         random.seed(seed)
