@@ -23,7 +23,7 @@ OPTIONS: dict[str, dict[str, dict[str, str]]] = {  # what: name: option: type
         "rnn": {
             **{"cell": "str", "hidden": "int", "layers": "int", "bidirectional": "bool", "pooling": "str"},
             **_EMBEDDINGS,
-            **{"train_embeddings": "str", "gain": "float", "dropout": "float", "out": "int"},
+            **{"train_embeddings": "str", "gain": "float", "init_range": "float", "dropout": "float", "out": "int"},
         },
         "static": {**_EMBEDDINGS, "dropout": "float", "out": "int"},
         "transformer": {

@@ -24,6 +24,7 @@ from tokenizers import Tokenizer, processors
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from sentemb.encoders.final_states import FinalStates
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.loading import OFFLINE, fetched, refuse_missing_weights
 from sentemb.encoders.safety import refuse_unsafe
@@ -42,7 +43,20 @@ from sentemb.registry import PathUnless, choose
 
 ModelName = Annotated[str, PathUnless(("minilm",))]
 EmbeddingsName = Annotated[str, PathUnless(("auto", "minilm", "random"))]
-POOLINGS = {"mean": "mean", "max": "max", "last": "lasttoken", "cls": "cls"}
+# Of the stock Pooling. (One direction's final state is that of the last token.)
+POOLINGS = {"mean": "mean", "max": "max", "last": "lasttoken", "final": "lasttoken", "cls": "cls"}
+
+
+def pooling_modes(pooling: str, valid: Iterable[str] = POOLINGS) -> Any:
+    """The modes of the stock Pooling of a spec's ``pooling``: of one, or of several with ``+`` between them.
+
+    Raises:
+        ValueError, InputError: one is not ``valid``, or there twice.
+    """
+    modes = tuple(POOLINGS[choose("pooling", name, valid)] for name in pooling.split("+"))
+    if len(set(modes)) < len(modes):
+        raise ValueError(f"pooling={pooling} has one pooling twice; keep one of them")
+    return modes
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,9 @@ class RnnSettings:
         hidden: units per direction and layer.
         layers: stacked layers.
         bidirectional: read both ways; the embedding has 2 * hidden dimensions then.
-        pooling: mean, max, or last (one-directional only: the backward half of a last state has seen one token).
+        pooling: mean, max, final (the states in which the directions of the top layer end: the forward one's at the
+            last token, the backward one's at the first), or last (final of a one-directional encoder); several side by
+            side with + between them, as in mean+max.
         embeddings: minilm (MiniLM's 30,522 x 384 input table), random, a GloVe-style text file, or a model folder
             whose input table to take; auto is minilm where the ``minilm`` extra is installed, else random.
         train_embeddings: true, false, or auto: random ones are trained, pretrained ones are not.
@@ -62,6 +78,7 @@ class RnnSettings:
             standard deviation of 0.056), which leave the gates all but linear; 10 to 20 brings them into their range.
         vocabulary: subwords to learn, with random embeddings (16,000); pretrained ones have their own.
         dim: dimensions of random embeddings (300).
+        init_range: random embeddings begin uniform between -init_range and init_range; 0: normal, of variance 1 / dim.
         dropout: probability, of the embedding's numbers and between layers, in training.
         out: dimensions of the embedding, by a linear layer after pooling that is kept in the model; 0: none.
 
@@ -79,17 +96,25 @@ class RnnSettings:
     gain: float = 1.0
     vocabulary: int | None = None
     dim: int | None = None
+    init_range: float = 0.0
     dropout: float = 0.0
     out: int = 0
 
     def __post_init__(self) -> None:
         choose("cell", self.cell, ("lstm", "gru"))
-        choose("pooling", self.pooling, ("mean", "max", "last"))
-        if self.pooling == "last" and self.bidirectional:
-            raise ValueError("pooling=last needs bidirectional=false: the backward half has seen one token there")
+        pooling_modes(self.pooling, ("mean", "max", "last", "final"))
+        names = self.pooling.split("+")
+        if self.bidirectional and "last" in names:
+            raise ValueError(
+                "pooling=last needs bidirectional=false: the backward half has seen one token there; choose final"
+            )
+        if self.bidirectional and "final" in names and len(names) > 1:
+            raise ValueError("pooling=final stands alone where the encoder is bidirectional")
         at_least_one(hidden=self.hidden, layers=self.layers)
         if not 0 < self.gain < 1e6:
             raise ValueError(f"gain must be a positive number, got {self.gain}")
+        if not 0 <= self.init_range < 1e6:
+            raise ValueError(f"init_range must be a number that is not negative, got {self.init_range}")
 
 
 def rnn(texts: Texts, max_length: int, settings: RnnSettings = RnnSettings()) -> SentenceTransformer:
@@ -105,7 +130,12 @@ def rnn(texts: Texts, max_length: int, settings: RnnSettings = RnnSettings()) ->
     """
     sizes = sizes_of(settings.embeddings, settings.vocabulary, settings.dim)
     words = word_embeddings(texts, max_length, settings.embeddings, settings.train_embeddings, *sizes)
-    if settings.pooling == "max":  # an empty sentence has no maximum: every sentence gets one token more
+    if settings.init_range:
+        if resolve_embeddings(settings.embeddings) != "random":
+            raise ValueError("init_range is for embeddings=random; leave it out")
+        nn.init.uniform_(words.emb_layer.weight, -settings.init_range, settings.init_range)
+    modes = pooling_modes(settings.pooling)
+    if "max" in modes:  # an empty sentence has no maximum: every sentence gets one token more
         _prefix_with_cls(cast(Any, words.tokenizer).tokenizer.backend_tokenizer)
     module = LSTM if settings.cell == "lstm" else GRU
     between = _probability(settings.dropout) if settings.layers > 1 else 0.0
@@ -115,7 +145,9 @@ def rnn(texts: Texts, max_length: int, settings: RnnSettings = RnnSettings()) ->
         for name, weight in recurrent.encoder.named_parameters():
             if name.startswith("weight_ih_l0"):
                 weight.mul_(settings.gain)
-    pooled = Pooling(recurrent.get_embedding_dimension(), POOLINGS[settings.pooling])
+    states = recurrent.get_embedding_dimension()
+    final = settings.bidirectional and settings.pooling == "final"
+    pooled = FinalStates(states) if final else Pooling(states, modes)
     linear = _linear(pooled.get_embedding_dimension(), settings.out)
     return _assemble(words, recurrent, pooled, *linear, *_dropout(settings.dropout))
 
@@ -155,7 +187,7 @@ def transformer(
         name: a hub name, a local folder, or minilm (all-MiniLM-L6-v2 from the ``minilm`` extra, offline; a folder of
             that name is written ./minilm).
         revision: of a hub model: branch, tag or commit; by default the commit we have pinned, else the newest.
-        pooling: mean, cls or max.
+        pooling: mean, cls or max; several side by side with + between them, as in cls+mean.
         dropout: probability in training, of all its dropout layers; -1 leaves the model's own (0.1 in most).
         mlp: a dense layer with tanh after pooling, kept in the checkpoint (supervised SimCSE; for one that is left out
             after training see ``sentemb.encoders.heads``).
@@ -164,7 +196,7 @@ def transformer(
     Raises:
         InputError: the model cannot be had, or has no dropout to set.
     """
-    choose("pooling", pooling, ("mean", "cls", "max"))
+    modes = pooling_modes(pooling, ("mean", "cls", "max"))
     folder = named_minilm() if name == "minilm" else Path(name).expanduser()
     safe: dict[str, Any] = {"trust_remote_code": False}  # (left out, transformers asks on the terminal)
     if revision and folder.exists():
@@ -193,9 +225,10 @@ def transformer(
     freeze_unused([module])
     if dropout != -1:
         set_dropout(module, _probability(dropout))
-    width = module.get_embedding_dimension()
+    pooled = Pooling(module.get_embedding_dimension(), modes)
+    width = pooled.get_embedding_dimension()
     dense = [Dense(width, width, activation_function=nn.Tanh())] if mlp else []
-    return _assemble(module, Pooling(width, POOLINGS[pooling]), *dense, *_linear(width, out))
+    return _assemble(module, pooled, *dense, *_linear(width, out))
 
 
 ENCODERS: dict[str, Callable[..., SentenceTransformer]] = {"rnn": rnn, "static": static, "transformer": transformer}

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
-from sentence_transformers.sentence_transformer.modules import Dropout, Pooling, Transformer, WordEmbeddings
+from sentence_transformers.sentence_transformer.modules import LSTM, Dropout, Pooling, Transformer, WordEmbeddings
 from sentence_transformers.util import import_from_string
 from torch import nn
 
@@ -111,7 +111,7 @@ def fetched(name: str, revision: str = "") -> Path:
 def _modules(folder: Path, rows: list[dict[str, Any]]) -> list[nn.Module]:
     """The modules of a checkpoint with ours among them, from the classes that such a one has and no others."""
     classes_by_name: dict[str, Any] = {
-        f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, Pooling, Dense, Dropout)
+        f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, LSTM, Pooling, Dense, Dropout)
     }
     # By their names: two_tower.py reads its towers by this module.
     classes_by_name |= {name: import_from_string(place) for name, place in SENTEMB_MODULES.items()}

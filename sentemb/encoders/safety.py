@@ -14,6 +14,7 @@ from torch import nn
 from sentemb.errors import InputError
 
 SENTEMB_MODULES = {  # classes of ours that a checkpoint may name, by their places of today and of version 0.1
+    "sentemb.encoders.final_states.FinalStates": "sentemb.encoders.final_states.FinalStates",
     "sentemb.encoders.gru.GRU": "sentemb.encoders.gru.GRU",
     "sentemb.gru.GRU": "sentemb.encoders.gru.GRU",
     "sentemb.encoders.two_tower.Towers": "sentemb.encoders.two_tower.Towers",

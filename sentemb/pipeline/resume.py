@@ -85,9 +85,10 @@ def differences(settings: TrainingSettings, begun: Config, world: int, steps: in
     if begun and (planned := begun.get("steps", steps)) != steps:
         rising, rising_before = settings.warmup_updates(steps), settings.warmup_updates(planned)
         warmup = "" if rising == rising_before else f" with {rising} of them warm-up (was {rising_before})"
+        falls = "" if settings.schedule == "constant" else f", and it falls to 0 at step {steps}"
         notes.append(
             f"planned for {planned} steps, now {steps}: from here on the learning rate is that of a run of {steps} "
-            f"steps{warmup}, and it falls to 0 at step {steps}"
+            f"steps{warmup}{falls}"
         )
     return notes
 

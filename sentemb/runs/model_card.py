@@ -88,8 +88,10 @@ def write_card(
 def _loading(folder: Path) -> str:
     if is_stock(folder):
         return STOCK
-    two = (folder / "f").is_dir()
-    return SENTEMB_LOADING.format("two encoders, f and g, are" if two else "its GRU is")
+    if (folder / "f").is_dir():
+        return SENTEMB_LOADING.format("two encoders, f and g, are")
+    has_gru = any(folder.glob("*_GRU"))
+    return SENTEMB_LOADING.format("its GRU is" if has_gru else "its pooling by final states is")
 
 
 def _prompts(folder: Path) -> str:

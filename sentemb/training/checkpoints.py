@@ -84,9 +84,9 @@ class Checkpointer:
         return folder
 
 
-def fixed_settings(settings: TrainingSettings, processes: int) -> dict[str, float]:
+def fixed_settings(settings: TrainingSettings, processes: int) -> dict[str, Any]:
     """The settings that a resumed run must go on with, by the names that ``training.json`` has."""
-    names = ("lr", "warmup", "weight_decay", "clip", "seed", "mlm")
+    names = ("lr", "warmup", "schedule", "optimizer", "weight_decay", "clip", "seed", "mlm")
     return {name: getattr(settings, name) for name in names} | {"global batch": settings.batch_size * processes}
 
 

@@ -1,5 +1,7 @@
 """How many updates a run has, and the learning rate of each."""
 
+import math
+
 import torch
 
 from sentemb.errors import InputError
@@ -22,10 +24,19 @@ def total_steps(settings: TrainingSettings, pairs: int, processes: int) -> int:
 
 
 def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
-    """Learning rate of update ``step`` (1, 2, ...) of ``steps``: a linear warm-up, then a linear fall towards 0."""
+    """Learning rate of update ``step`` (1, 2, ...) of ``steps``: a linear warm-up, then ``settings.schedule``.
+
+    The first update after the warm-up has the highest rate, lr. Where the rate falls, it would be 0 at update
+    ``steps + 1``; cosine is lr * (1 + cos(pi * share)) / 2, ``share`` of the fall done (Loshchilov & Hutter 2017, arXiv
+    1608.03983, equation 5, without restarts).
+    """
     warmup = settings.warmup_updates(steps)
     if step <= warmup:
         return settings.lr * step / warmup
+    if settings.schedule == "constant":
+        return settings.lr
+    if settings.schedule == "cosine":
+        return settings.lr * (1 + math.cos(math.pi * (step - warmup - 1) / (steps - warmup))) / 2
     return settings.lr * (steps - step + 1) / max(1, steps - warmup)
 
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from sentemb.errors import InputError
+from sentemb.registry import build
 from sentemb.settings import check_settings, setting
+from sentemb.training.optimizers import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -21,14 +23,25 @@ class TrainingSettings:
         at_least=0,
         may_change=True,
     )
-    lr: float = setting(1e-3, "highest learning rate of AdamW", above=0)
+    lr: float = setting(1e-3, "highest learning rate", above=0)
     warmup: float = setting(
         0.1,
-        "updates over which the learning rate rises, before it falls linearly to 0: below 1 a share of the run, else "
+        "updates over which the learning rate rises linearly, before --schedule: below 1 a share of the run, else "
         "their number",
         at_least=0,
     )
-    weight_decay: float = setting(0.0, "of AdamW, on all weights that are trained", at_least=0)
+    schedule: str = setting(
+        "linear",
+        "what the learning rate does after the warm-up: constant, or it falls to 0 in a line (linear) or as half a "
+        "cosine wave (cosine)",
+        choices=("constant", "linear", "cosine"),
+    )
+    optimizer: str = setting(
+        "adamw",
+        "adamw:beta1=0.9,beta2=0.999,eps=1e-8 | adam (the same options; weight decay as a part of the gradient) | "
+        "sgd:momentum=0.9",
+    )
+    weight_decay: float = setting(0.0, "of the optimiser, on all weights that are trained", at_least=0)
     clip: float = setting(1.0, "greatest gradient norm", above=0)
     mlm: float = setting(
         0.0, "weight of masked-language modelling beside the objective (transformers; SimCSE: 0.1)", at_least=0
@@ -56,6 +69,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        build(OPTIMIZERS, self.optimizer, "optimizer")  # InputError for a wrong name or value
         if self.warmup > 1 and self.warmup != int(self.warmup):
             raise InputError(
                 f"warmup must be a share of the run below 1 or a whole number of updates, got {self.warmup}"

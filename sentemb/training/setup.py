@@ -16,6 +16,7 @@ from sentemb.errors import InputError
 from sentemb.forward import TrainingEncoder
 from sentemb.objectives import NEEDS, OBJECTIVES, Objective
 from sentemb.pairs import Pairs
+from sentemb.registry import build
 from sentemb.runs import CONFIG, refuse_foreign
 from sentemb.training.checkpoints import (
     Checkpointer,
@@ -31,11 +32,14 @@ from sentemb.training.evaluator import Evaluation, Evaluator
 from sentemb.training.log import RunLog, rewind
 from sentemb.training.momentum_encoder import MomentumEncoder
 from sentemb.training.nonfinite import NonFiniteGuard
+from sentemb.training.optimizers import OPTIMIZERS, OptimizerSettings
 from sentemb.training.schedule import total_steps
 from sentemb.training.selection import ModelSelection, saved_best
 from sentemb.training.settings import TrainingSettings
 from sentemb.training.state import TrainState
 from sentemb.training.step import BatchEncoder
+
+FORMERLY = {"schedule": "linear", "optimizer": "adamw"}  # settings that version 0.1 had not, as it did
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,8 @@ def set_up(
     objective.to(device)
     momentum_encoder = MomentumEncoder(encoder).to(device) if "targets" in objective.needs else None
     parameters = [p for module in (encoder, objective) for p in module.parameters() if p.requires_grad]
-    # The fused kernel is one pass over memory, on CPU and CUDA alike.
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    chosen: OptimizerSettings = build(OPTIMIZERS, settings.optimizer, "optimizer")
+    optimizer = chosen.of(parameters, settings.lr, settings.weight_decay)
     modules: dict[str, nn.Module] = {"objective": objective}
     if momentum_encoder is not None:
         modules["twin"] = momentum_encoder  # (its name in the checkpoints of all versions)
@@ -192,8 +196,8 @@ def _sentence_ids(objective: Objective, data: TrainingData) -> tuple[np.ndarray 
     return np.searchsorted(trained, ids), len(trained)
 
 
-def _refuse_other_settings(checkpoint: Path, content: dict[str, Any], now: dict[str, float]) -> None:
-    for name, value in content.get("settings", now).items():
+def _refuse_other_settings(checkpoint: Path, content: dict[str, Any], now: dict[str, Any]) -> None:
+    for name, value in (FORMERLY | content["settings"] if "settings" in content else now).items():
         if now.get(name) != value:
             raise InputError(
                 f"{checkpoint} was made with {name} {value}, and now it is {now.get(name)}; give the run the "

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from eval.score_checkpoints import corpus_of
@@ -18,10 +19,11 @@ from recipes import train_simcse, train_supervised
 from recipes.runner import RecipeSettings
 from recipes.runner.presets import presets, with_preset
 from sentemb.corpus import sources
-from sentemb.encoders import load
+from sentemb.encoders import ENCODERS, load
 from sentemb.errors import InputError
 from sentemb.objectives import OBJECTIVES
 from sentemb.pipeline import RunSettings, check_specs, default_settings
+from sentemb.registry import check
 from tests.helpers import TINY, records, steady, torchrun
 
 ROOT = Path(__file__).parents[2]
@@ -394,11 +396,40 @@ def test_every_preset_is_a_set_of_usable_settings(name):
         with_preset({"preset": name}, "train_other")
 
 
-def test_quick_thoughts_with_two_towers(recipe, book_file, tmp_path):
-    few = ["--batch-size", "8", "--max-steps", "3", "--no-score", "--corpus", str(book_file), "--out", "q"]
-    recipe([*few, "--preset", "quick-thoughts", "--encoder", "rnn:cell=gru,hidden=4,embeddings=random,vocabulary=270"])
-    assert load(tmp_path / "q").encode("hello").shape == (16,)
-    assert "consecutive sentences" in json.loads((tmp_path / "q" / "config.json").read_text())["description"]
+FINAL_STATES = {  # what papers and code say, in the terms of the recipe
+    "quick-thoughts": ("joint_infonce:score=dot,temperature=1,diagonal=zero", 5.0, 0.1),
+    "wang-isola-2020": ("joint_infonce:temperature=0.075,diagonal=in", 0.5, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", FINAL_STATES)
+def test_presets_of_final_states_are_the_papers_and_train(name, recipe, book_file, tmp_path):
+    objective, clip, init_range = FINAL_STATES[name]
+    preset = presets()[name]
+    _, options = check(ENCODERS, preset["encoder"], "encoder", ("texts", "max_length"))
+    sizes = {"hidden": 600, "dim": 620, "vocabulary": 50_000, "cell": "gru", "pooling": "final"}
+    assert options == sizes | {"embeddings": "random"} | ({"init_range": init_range} if init_range else {})
+    papers = {
+        **{"recipe": "train_bookcorpus", "towers": 2, "pairs": "contiguous", "objective": objective, "clip": clip},
+        **{"lr": 5e-4, "optimizer": "adam:beta1=0.9,beta2=0.999,eps=1e-8", "schedule": "constant", "warmup": 0},
+        **{"batch_size": 400, "max_length": 30, "epochs": 1, "precision": "no", "encoder": preset["encoder"]},
+    }
+    assert preset == papers
+    small = preset["encoder"].replace("600", "4").replace("620", "6").replace("50000", "270")
+    few = ["--batch-size", "8", "--max-steps", "3", "--log-every", "1", "--no-score", "--corpus", str(book_file)]
+    recipe([*few, "--preset", name, "--encoder", small, "--out", "q"])
+    model = load(tmp_path / "q")
+    assert model.encode("hello").shape == (16,)
+    f, g = model[0].f, model[0].g
+    for tower in (f, g):  # which has learned from embeddings of its own
+        assert [type(module).__name__ for module in tower] == ["WordEmbeddings", "GRU", "FinalStates"]
+        assert tower[1].encoder.bidirectional and tower[0].emb_layer.weight.requires_grad
+        spread = tower[0].emb_layer.weight.std().item()
+        assert spread == pytest.approx(init_range / 3**0.5 if init_range else 6**-0.5, rel=0.1)
+    assert not torch.equal(f[0].emb_layer.weight, g[0].emb_layer.weight)
+    assert [record["lr"] for record in records(tmp_path / "q")[1:]] == [5e-4] * 3
+    config = json.loads((tmp_path / "q" / "config.json").read_text())
+    assert "consecutive sentences" in config["description"] and config["settings"]["clip"] == clip
 
 
 @pytest.mark.slow

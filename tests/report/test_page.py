@@ -214,6 +214,8 @@ def test_the_learning_rate_has_a_panel_from_zero(tmp_path):
     _, rate = drawn(figures.loss_figure, tmp_path, lines)
     assert rate.get_ylabel() == "learning rate" and rate.get_ylim()[0] == 0
     np.testing.assert_allclose(rate.lines[0].get_ydata(), [0, 1e-3, 2e-3, 3e-3])
+    _, rate = drawn(figures.loss_figure, tmp_path, [line | {"lr": 1e-3} for line in lines])  # a constant one
+    assert rate.get_ylim()[0] == 0 and rate.get_ylim()[1] > 1e-3
 
 
 def test_the_dev_score_is_drawn_where_it_chooses_the_best(run):

@@ -48,12 +48,15 @@ def test_the_card_goes_along_when_the_model_is_saved_or_pushed(encoder, tmp_path
     assert (tmp_path / "b" / "README.md").read_text() == text
 
 
-@pytest.mark.parametrize("kind", ["gru", "towers"])
-def test_a_card_of_our_own_modules_says_how_they_load(kind, encoder, tmp_path):
-    model = encoder("rnn:cell=gru,hidden=4") if kind == "gru" else two_towers(encoder(STATIC), encoder(STATIC))
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [("rnn:cell=gru,hidden=4", "its GRU is"), ("rnn:hidden=4,pooling=final", "final states"), (STATIC, "f and g")],
+)
+def test_a_card_of_our_own_modules_says_how_they_load(spec, named, encoder, tmp_path):
+    model = two_towers(encoder(STATIC), encoder(STATIC)) if spec == STATIC else encoder(spec)
     model.save(str(tmp_path), create_model_card=False)
     text = write_card(tmp_path, CONFIG, "0 steps").read_text()
-    assert "sentemb.load(PATH)" in text and ("GRU" if kind == "gru" else "f and g") in text
+    assert "sentemb.load(PATH)" in text and named in text
     assert ModelCard.load(tmp_path / "README.md").data.library_name is None and "Results" not in text
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(code, {"PATH": str(tmp_path)})

@@ -96,6 +96,23 @@ def test_a_run_of_an_earlier_version_resumes_as_it_would_have_gone_on(old, tmp_p
 
 
 @pytest.mark.parametrize("old", RUNS[:1], indirect=True, ids="-".join)
+@pytest.mark.parametrize(("name", "value", "former"), [("schedule", "cosine", "linear"), ("optimizer", "sgd", "adamw")])
+def test_a_run_of_a_version_without_a_setting_goes_on_as_that_version_did(name, value, former, old, capsys):
+    run, _ = old
+    config = json.loads((run / "config.json").read_text())
+    assert name not in config["settings"]
+    with pytest.raises(SystemExit) as stopped:
+        train_bookcorpus.main(["--resume", "--out", str(run), f"--{name}", value])
+    assert stopped.value.code == 2 and f"--{name}" in capsys.readouterr().err
+    config["settings"][name] = value
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit) as stopped:
+        train_bookcorpus.main(["--resume", "--out", str(run)])
+    assert stopped.value.code == 2
+    assert f"was made with {name} {former}, and now it is {value}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("old", RUNS[:1], indirect=True, ids="-".join)
 def test_a_model_of_an_earlier_version_is_one_to_begin_from(old, tmp_path):
     run, _ = old
     few = ["--corpus", "corpus.txt", "--max-steps", "2", "--batch-size", "16", "--max-length", "24", "--no-score"]

@@ -105,6 +105,9 @@ def test_a_run_goes_on_with_the_settings_it_had(job):
     job("a", **STEPS)
     with pytest.raises(InputError, match="step-8 was made with lr 0.001, and now it is 0.5"):
         job("a", **STEPS | {"lr": 0.5, "max_steps": 9}, resume=True)
+    for name, value, before in (("schedule", "cosine", "linear"), ("optimizer", "sgd", "adamw")):
+        with pytest.raises(InputError, match=f"step-8 was made with {name} {before}, and now it is {value}"):
+            job("a", **STEPS | {name: value, "max_steps": 9}, resume=True)
     with pytest.raises(InputError, match="with global batch 16, and now it is 8"):
         job("a", **STEPS | {"batch_size": 8, "max_steps": 9}, resume=True)
 
