@@ -28,10 +28,12 @@ TEXTS = (
 )
 NUMBERS = (
     *("temperature", "alpha", "t", "contrastive", "align", "uniform", "dimension", "batch_size", "lr", "seed", "steps"),
+    "sequences_seen",
     *("seconds", "loss", "alignment", "uniformity", "uniformity_optimum", "potential", "retrieval_mrr"),
     *("retrieval_recall_at_1", "effective_rank", "mean_cosine"),
 )
 OF_A_TASK = ("acc", "cv", "test", "tolerance")
+KINDS = {"static": "averages", "rnn": "recurrent", "transformer": "transformers"}  # by the name in an encoder's spec
 SAME = ("encoder", "dimension", "towers", "head", "pairs", "batch_size", "lr")  # rows of one curve have these in common
 
 
@@ -117,6 +119,21 @@ def usable(table: pd.DataFrame) -> pd.DataFrame:
 def compared(table: pd.DataFrame) -> pd.DataFrame:
     """Usable rows without those that are there for comparison only."""
     return usable(table)[lambda rows: ~rows["reference"]]
+
+
+def kinds_of(rows: pd.DataFrame) -> pd.Series:
+    """What kind of encoder each is: averages, recurrent, transformers, or others."""
+    names = rows["encoder"].astype(str).str.partition(":")[0].str.strip()
+    return names.map(lambda name: KINDS.get(name, "others"))
+
+
+def by_kind(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The table of each kind of trained encoder with weights of alignment and uniformity; of one kind, without name."""
+    weighted = compared(table)[lambda rows: rows["align"].notna() & rows["uniform"].notna()]
+    kinds = list(dict.fromkeys(kinds_of(weighted)))
+    if len(kinds) < 2:
+        return [("", table)]
+    return [(kind, table[kinds_of(table) == kind]) for kind in kinds]
 
 
 def in_common(table: pd.DataFrame, columns: Iterable[str] = SAME) -> pd.DataFrame:
