@@ -521,7 +521,7 @@ def test_the_best_is_compared_with_its_untrained_twin_on_the_test_rows(tmp_path,
         np.savez(tmp_path / "encoders" / name / "measured.npz", T_test_right=right.astype(bool))
     (compared,), (sentence,) = against_twins(frame, ["T"], tmp_path)
     assert compared.lines[0][:4] == ["T", "f", "e1", "T"] and compared.lines[0][4].startswith(verdict)
-    assert sentence.startswith("The best of recurrent by cross-validation on T, e1, against e2, the same encoder")
+    assert sentence.startswith("The best of recurrent by cross-validation on T, e1, against its untrained twin e2: T ")
     assert against_twins(frame.assign(trained=True), ["T"], tmp_path) == ([], [])
 
 

@@ -45,7 +45,8 @@ def over_weights(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[
     rows = mine[mine["align"].notna() & mine["uniform"].notna() & mine["contrastive"].isna()]
     if not len(rows):
         return [], []
-    lines, sentences = [], []
+    lines: list[list[str]] = []
+    sentences: list[str] = []
     kinds = [(str(kind), commonest(kind_rows)) for kind, kind_rows in rows.groupby(kinds_of(rows), sort=False)]
     for kind, alike in kinds:
         n_curves = len(lines)

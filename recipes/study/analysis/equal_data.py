@@ -24,7 +24,8 @@ def at_equal_data(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list
         return [], []
     measures = [f"{task}_acc" for task in tasks] + [c for c in ("retrieval_mrr",) if c in mine]
     lines, sentences = [], []
-    rows = mine.dropna(subset=measures).astype(dict.fromkeys([*SAME, "encoder"], str))  # (None is a value, too)
+    done = mine.dropna(subset=measures)
+    rows = done.assign(**{column: done[column].map(repr) for column in SAME})  # (None is a value, too)
     keyed = rows.drop_duplicates([*SAME, "encoder"]).set_index([*SAME, "encoder"])[measures]
     by_encoder = {str(name): part.droplevel("encoder") for name, part in keyed.groupby("encoder", sort=False)}
     for (a, first), (b, second) in combinations(by_encoder.items(), 2):

@@ -42,8 +42,8 @@ def against_twins(table: pd.DataFrame, tasks: list[str], out: Path) -> tuple[lis
             lines += [[task, family, best["name"], *cells] for cells, _ in verdicts]
         elif verdicts:
             sentences.append(
-                f"The best of {kind} by cross-validation on {task}, {best['name']}, against {twin['name']}, the same "
-                f"encoder untrained: {'; '.join(text for _, text in verdicts)}."
+                f"The best of {kind} by cross-validation on {task}, {best['name']}, against its untrained twin "
+                f"{twin['name']}: {'; '.join(text for _, text in verdicts)}."
             )
     head = ["task", "family", "encoder", "measure", "trained - untrained [95%]", "verdict"]
     return ([Table("What training did", head, lines, (NOTE,))] if lines else []), sentences
