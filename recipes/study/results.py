@@ -124,8 +124,8 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
 
 def kinds_of(rows: pd.DataFrame) -> pd.Series:
     """What kind of encoder each is: averages, recurrent, transformers, or others."""
-    names = rows["encoder"].astype(str).str.partition(":")[0].str.strip()
-    return names.map(lambda name: KINDS.get(name, "others"))
+    names = [str(spec).partition(":")[0].strip() for spec in rows["encoder"]]
+    return pd.Series([KINDS.get(name, "others") for name in names], index=rows.index, dtype=object)
 
 
 def by_kind(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

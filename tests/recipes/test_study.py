@@ -143,6 +143,34 @@ def test_every_encoder_of_108_can_be_made():
     assert len(made) == 5 and set(made.values()) == {128}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_kind_of_row_of_108_trains(name, tmp_path, book_file, monkeypatch):
+    """One of each objective, kind of pairs, towers and cell, with small sizes, for two updates."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    small = [("vocabulary=8000", "vocabulary=270"), ("vocabulary=50000", "vocabulary=270")]
+    small += [(f"dim={n}", "dim=8") for n in (1200, 620, 300, 128, 64)] + [
+        (f"hidden={n}", "hidden=4") for n in (600, 64, 32)
+    ]
+    trained = set()
+    for planned in mine_of(name):
+        spec = planned.settings["encoder"]
+        for large, little in small:
+            spec = spec.replace(large, little)
+        row = described(planned)
+        kind = (spec, *(row[key] for key in ("objective_name", "pairs", "towers")), row["contrastive"] is None)
+        if kind in trained:
+            continue
+        trained.add(kind)
+        flags = {"encoder": spec, "max_steps": 2, "batch_size": 16, "eval_every": 0, "threads": 1, "corpus": book_file}
+        flags |= {key: planned.settings[key] for key in ("objective", "pairs", "towers", "optimizer", "schedule", "lr")}
+        arguments = [part for key, value in flags.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+        train(
+            [*arguments, "--dev", "heldout", "--no-score", "--warmup", "0", "--out", str(tmp_path / str(len(trained)))]
+        )
+    assert len(trained) >= 16
+
+
 def plan(tmp_path, **content) -> Path:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))

@@ -85,7 +85,7 @@ def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
     common = rows["dimension"].mode()
     same_dimension = rows[rows["dimension"].isin(common[:1])]
     if 2 * len(same_dimension) > len(rows) and same_dimension["uniformity_optimum"].notna().any():  # of most encoders
-        where = f"lowest uniformity in {common[0]:.0f} dimensions"
+        where = f"lowest uniformity (d = {common[0]:.0f})"
         axes.axvline(same_dimension["uniformity_optimum"].median(), linestyle="--", color=VERMILLION, label=where)
     for family, family_rows in rows.groupby("family", sort=False):
         grey: dict[str, Any] = {"color": GREY, "linestyle": "none", "ms": 7}
