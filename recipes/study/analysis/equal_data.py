@@ -30,7 +30,9 @@ def at_equal_data(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list
     by_encoder = {str(name): part.droplevel("encoder") for name, part in keyed.groupby("encoder", sort=False)}
     for (a, first), (b, second) in combinations(by_encoder.items(), 2):
         shared = first.index.intersection(second.index)
-        difference = (second.loc[shared] - first.loc[shared]).groupby(level=[k for k in SAME if k != "seed"]).mean()
+        level = [key for key in SAME if key != "seed"]
+        of_a, of_b = (part.loc[shared].groupby(level=level).mean() for part in (first, second))
+        difference = of_b - of_a
         if len(difference) < LEAST:
             continue
         texts = []
@@ -38,7 +40,7 @@ def at_equal_data(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list
             digits, what = (4, "held-out MRR") if column == "retrieval_mrr" else (2, column.removesuffix("_acc"))
             low, high = _interval(difference[column].to_numpy(float))
             value = f"{difference[column].mean():+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
-            means = [f"{part.loc[shared, column].mean():.{digits}f}" for part in (first, second)]
+            means = [f"{part[column].mean():.{digits}f}" for part in (of_a, of_b)]
             lines.append([a, b, what, str(len(difference)), *means, value])
             texts.append(f"{what} {value}")
         sentences.append(
