@@ -1,6 +1,6 @@
 """Train and score many encoders one like the other: a study, its table, statistics, figures and page.
 
-    python recipes/sweep.py --study bookcorpus-108 --corpus BOOKS     # Wang & Isola's study, over an hour on two cores
+    python recipes/sweep.py --study bookcorpus-108 --corpus BOOKS     # Wang & Isola's study, under an hour on two cores
     python recipes/sweep.py --study temperature --corpus BOOKS        # Wang & Liu's
     python recipes/sweep.py --study circle --corpus BOOKS             # features in two dimensions
     python recipes/sweep.py --study mine.yaml --corpus FILE --dry-run # what a study of your own would run

@@ -22,7 +22,7 @@ def collect(out: Path) -> pd.DataFrame:
     for name in json.loads((out / STUDY).read_text(encoding="utf-8"))["encoders"]:
         if row := read_row(out / ENCODERS / name):
             about = json.loads((out / PLANNED / f"{name}.json").read_text(encoding="utf-8"))
-            rows.append(about["described"] | row)
+            rows.append(about["described"] | row | _sequences(about["described"], row))
             differing.append(about.get("varied", {}))
     if not rows:
         raise InputError(f"no encoder of {out} is done yet; run the study first")
@@ -33,6 +33,17 @@ def collect(out: Path) -> pd.DataFrame:
         elif table[column].map(lambda value: value is None or isinstance(value, int | float)).all():
             table[column] = table[column].astype(np.float64)
     return table
+
+
+def _sequences(described: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """How many sentences an encoder was trained on: two a pair; of runs, where ``pairs_seen`` counts sentences, one.
+
+    A sentence of a run is counted once, also where each of two towers reads it.
+    """
+    if "pairs_seen" not in row:
+        return {}
+    is_run = str(described.get("pairs")).partition(":")[0].strip() == "contiguous"
+    return {"sequences_seen": row["pairs_seen"] * (1 if is_run else 2)}
 
 
 def write_table(out: Path) -> pd.DataFrame:

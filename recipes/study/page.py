@@ -75,6 +75,7 @@ MEASURES = {  # column: title, digits, whether more is better
     "retrieval_recall_at_1": ("recall at 1", 3, True),
     "loss": ("training loss", 3, False),
     "steps": ("steps", 0, True),
+    "sequences_seen": ("sequences", 0, True),
     "seconds": ("seconds", 0, False),
 }
 PARTS = {"cv": ("CV, %", 2), "test": ("test, %", 2), "acc": ("10-fold, %", 2), "tolerance": ("tolerance", 3)}

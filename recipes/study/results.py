@@ -28,10 +28,13 @@ TEXTS = (
 )
 NUMBERS = (
     *("temperature", "alpha", "t", "contrastive", "align", "uniform", "dimension", "batch_size", "lr", "seed", "steps"),
+    "sequences_seen",
     *("seconds", "loss", "alignment", "uniformity", "uniformity_optimum", "potential", "retrieval_mrr"),
     *("retrieval_recall_at_1", "effective_rank", "mean_cosine"),
 )
+MOST_FAMILIES = 8  # of which one encoder each is shown
 OF_A_TASK = ("acc", "cv", "test", "tolerance")
+KINDS = {"static": "averages", "rnn": "recurrent", "transformer": "transformers"}  # by the name in an encoder's spec
 SAME = ("encoder", "dimension", "towers", "head", "pairs", "batch_size", "lr")  # rows of one curve have these in common
 
 
@@ -119,6 +122,21 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
     return usable(table)[lambda rows: ~rows["reference"]]
 
 
+def kinds_of(rows: pd.DataFrame) -> pd.Series:
+    """What kind of encoder each is: averages, recurrent, transformers, or others."""
+    names = [str(spec).partition(":")[0].strip() for spec in rows["encoder"]]
+    return pd.Series([KINDS.get(name, "others") for name in names], index=rows.index, dtype=object)
+
+
+def by_kind(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The table of each kind of trained encoder with weights of alignment and uniformity; of one kind, without name."""
+    weighted = compared(table)[lambda rows: rows["align"].notna() & rows["uniform"].notna()]
+    kinds = list(dict.fromkeys(kinds_of(weighted)))
+    if len(kinds) < 2:
+        return [("", table)]
+    return [(kind, table[kinds_of(table) == kind]) for kind in kinds]
+
+
 def in_common(table: pd.DataFrame, columns: Iterable[str] = SAME) -> pd.DataFrame:
     """The rows that share the most frequent values of ``columns``, so that a curve through them changes one thing."""
     keys = [tuple(row) for row in table[list(columns)].astype(str).itertuples(index=False)]
@@ -133,7 +151,7 @@ def is_temperature_study(table: pd.DataFrame) -> bool:
 
 
 def chosen(table: pd.DataFrame, tasks: list[str], most: int = 6) -> pd.DataFrame:
-    """At most ``most`` usable rows that show a study's range, taken from its families in turn.
+    """At most ``most`` usable rows that show a study's range, taken from its families in turn; of 8 families one each.
 
     In a temperature study the lowest, highest and middle temperature; else the best, then the worst by the first
     task's cross-validation (by uniformity without a task). In the order of family and that value.
@@ -151,7 +169,8 @@ def chosen(table: pd.DataFrame, tasks: list[str], most: int = 6) -> pd.DataFrame
             picks = [rankable.index[0], rankable.index[-1]]
         queues.append(list(dict.fromkeys(picks)))
     longest = max(map(len, queues), default=0)
-    turns = [queue[i] for i in range(longest) for queue in queues if i < len(queue)][:most]
+    turns = [queue[i] for i in range(longest) for queue in queues if i < len(queue)]
+    turns = turns[: max(most, min(len(queues), MOST_FAMILIES))]
     order = {family: i for i, family in enumerate(dict.fromkeys(rows["family"]))}
     value = "temperature" if is_temperature_study(table) else by
     picked = rows.loc[turns]

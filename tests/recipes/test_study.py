@@ -25,10 +25,12 @@ from recipes.runner import RecipeSettings
 from recipes.study import StudyFolder, conclude, prepare, read_study, refuse_others, shipped
 from recipes.study.analysis import correlations, statistics
 from recipes.study.analysis.best import holm
+from recipes.study.analysis.equal_data import at_equal_data
 from recipes.study.analysis.mixture import cross_fitted, mixtures
 from recipes.study.analysis.rank_correlation import draws, kendall, spearman
+from recipes.study.analysis.twins import against_twins
 from recipes.study.conclusion import collect, write_table
-from recipes.study.plan import DEFAULTS, described, varied
+from recipes.study.plan import DEFAULTS, EncoderSpec, described, varied
 from recipes.study.run.measure import measure_encoder
 from recipes.study.run.scheduler import asked, groups, lost, stacking_key
 from recipes.study.run.training import Job, train_jobs
@@ -36,7 +38,7 @@ from recipes.train_bookcorpus import main as train
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
-from sentemb.pipeline import RunSettings, check_specs
+from sentemb.pipeline import RunSettings, check_specs, make_model
 from sentemb.runs import TRAINED_FOLDERS, discard
 from sentemb.storage import write_folder
 from sentemb.validation import held_out_pairs
@@ -58,15 +60,118 @@ def test_the_studies_that_come_along_can_be_run(name):
     assert study.title and study.description
 
 
-def test_the_study_of_108_has_108_settings_and_what_the_paper_varied():
-    mine = [planned for planned in read_study("bookcorpus-108").encoders if not planned.reference]
+PAPERS = ("bookcorpus-108", "bookcorpus-108-full")
+
+
+def mine_of(name: str) -> list[EncoderSpec]:
+    return [planned for planned in read_study(name).encoders if not planned.reference]
+
+
+def is_recurrent(planned: EncoderSpec) -> bool:
+    return planned.settings["encoder"].startswith("rnn:")
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_study_of_108_has_108_settings_and_what_the_paper_varied(name):
+    mine = mine_of(name)
     rows = pd.DataFrame([described(planned) for planned in mine])
     assert len(mine) == 108 and rows["name"].nunique() == 108
-    assert set(rows["family"]) == {"contrastive", "align+uniform", "mixture", "unnormalised"}
-    assert {0.05, 0.075} <= set(rows["temperature"]) and {1.0, 2.0} <= set(rows["alpha"])
-    best = rows[(rows["align"] == 0.9) & (rows["uniform"] == 0.1) & (rows["t"] == 5) & (rows["alpha"] == 2)]
-    assert len(best) == 1  # the paper's best of alignment and uniformity
-    assert (rows.groupby("setting").size() == 5).sum() == 3  # three settings with five seeds
+    assert sum(map(is_recurrent, mine)) >= 54
+    for recurrent in (False, True):
+        part = rows[[is_recurrent(planned) == recurrent for planned in mine]]
+        kind = ", recurrent" if recurrent else ""
+        assert set(part["family"]) == {
+            f"{f}{kind}" for f in ("contrastive", "align+uniform", "mixture", "unnormalised")
+        }
+        assert {0.05, 0.075} <= set(part["temperature"]) and {1.0, 2.0} <= set(part["alpha"])
+        best = part[(part["align"] == 0.9) & (part["uniform"] == 0.1) & (part["t"] == 5) & (part["alpha"] == 2)]
+        assert len(best) == 2  # the paper's best of alignment and uniformity: with one tower and with two
+        assert (part.groupby("setting").size() == 3).sum() == 3  # three settings with three seeds
+        assert part.groupby("encoder").size().max() >= 40  # alike but for objective and seed
+
+
+def trained_with(planned: EncoderSpec) -> str:
+    """All settings but the encoder and its learning rate."""
+    return repr({key: value for key, value in planned.settings.items() if key not in ("encoder", "lr")})
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_each_recurrent_encoder_of_108_has_an_average_at_equal_data_and_an_untrained_twin(name):
+    study = read_study(name)
+    averages = {trained_with(planned) for planned in mine_of(name) if not is_recurrent(planned)}
+    untrained = {
+        (planned.settings["encoder"], planned.settings["towers"]) for planned in study.encoders if not planned.trained
+    }
+    for planned in filter(is_recurrent, mine_of(name)):
+        assert trained_with(planned) in averages, planned.name
+        assert (planned.settings["encoder"], planned.settings["towers"]) in untrained, planned.name
+
+
+def test_each_recurrent_encoder_of_108_sees_150_000_sequences():
+    for planned in filter(is_recurrent, mine_of("bookcorpus-108")):
+        a_batch = planned.settings["batch_size"] * (1 if planned.settings["pairs"] == "contiguous" else 2)
+        assert planned.settings["max_steps"] * a_batch >= 150_000, planned.name
+
+
+@pytest.mark.parametrize(("name", "hidden", "dim"), [(PAPERS[0], 32, 128), (PAPERS[1], 600, 620)])
+def test_the_papers_form_is_among_the_108(name, hidden, dim):
+    form = [
+        planned
+        for planned in mine_of(name)
+        if planned.settings["towers"] == 2 and planned.settings["pairs"] == "contiguous" and is_recurrent(planned)
+    ]
+    gru = [planned for planned in form if f"cell=gru,hidden={hidden},pooling=final" in planned.settings["encoder"]]
+    assert {planned.family.partition(",")[0] for planned in gru} >= {"contrastive", "align+uniform", "unnormalised"}
+    for planned in gru:
+        assert f"embeddings=random,dim={dim}" in planned.settings["encoder"]
+        assert (planned.settings["batch_size"], planned.settings["schedule"], planned.settings["warmup"]) == (
+            400,
+            "constant",
+            0,
+        )
+
+
+def test_every_encoder_of_108_can_be_made():
+    """Each distinct spec, with a vocabulary that the built-in sample has."""
+    sample = open_corpus("sample")
+    train, _ = sample.split()
+    made: dict[tuple[str, int], int] = {}
+    for planned in read_study("bookcorpus-108").encoders:
+        spec = planned.settings["encoder"].replace("vocabulary=8000", "vocabulary=300")
+        if (key := (spec, planned.settings["towers"])) in made or "minilm" in spec:
+            continue
+        settings = RecipeSettings.of(planned.settings | {"encoder": spec}, RunSettings())
+        model = make_model(settings.encoder, sample, train, settings.data.max_length, None)
+        made[key] = model.get_embedding_dimension()
+    assert len(made) == 5 and set(made.values()) == {128}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_kind_of_row_of_108_trains(name, tmp_path, book_file, monkeypatch):
+    """One of each objective, kind of pairs, towers and cell, with small sizes, for two updates."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    small = [("vocabulary=8000", "vocabulary=270"), ("vocabulary=50000", "vocabulary=270")]
+    small += [(f"dim={n}", "dim=8") for n in (1200, 620, 300, 128, 64)] + [
+        (f"hidden={n}", "hidden=4") for n in (600, 64, 32)
+    ]
+    trained = set()
+    for planned in mine_of(name):
+        spec = planned.settings["encoder"]
+        for large, little in small:
+            spec = spec.replace(large, little)
+        row = described(planned)
+        kind = (spec, *(row[key] for key in ("objective_name", "pairs", "towers")), row["contrastive"] is None)
+        if kind in trained:
+            continue
+        trained.add(kind)
+        flags = {"encoder": spec, "max_steps": 2, "batch_size": 16, "eval_every": 0, "threads": 1, "corpus": book_file}
+        flags |= {key: planned.settings[key] for key in ("objective", "pairs", "towers", "optimizer", "schedule", "lr")}
+        arguments = [part for key, value in flags.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+        train(
+            [*arguments, "--dev", "heldout", "--no-score", "--warmup", "0", "--out", str(tmp_path / str(len(trained)))]
+        )
+    assert len(trained) == 13
 
 
 def plan(tmp_path, **content) -> Path:
@@ -231,6 +336,21 @@ def test_the_table_has_a_column_for_each_setting_that_differs(tmp_path):
         assert read_back["select"].tolist()[-3:] == ["last", "best", "last"]
 
 
+@pytest.mark.parametrize(
+    ("pairs", "sequences"), [("neighbours", 120), ("contiguous", 60), ("neighbours:both=true", 120)]
+)
+def test_a_row_says_how_many_sequences_were_seen(tmp_path, pairs, sequences):
+    (planned,) = read_study(str(plan(tmp_path, encoders=[{"pairs": pairs}]))).encoders
+    place = StudyFolder(tmp_path / "out")
+    place.run(planned).mkdir(parents=True)
+    place.planned(planned).parent.mkdir()
+    (place.out / "study.json").write_text(json.dumps({"encoders": [planned.name]}))
+    place.planned(planned).write_text(json.dumps({"described": described(planned)}))
+    (place.run(planned) / "row.json").write_text(json.dumps({"status": "failed", "reason": "", "pairs_seen": 60}))
+    assert write_table(place.out)["sequences_seen"].tolist() == [sequences]
+    assert pd.read_csv(place.out / "results.csv")["sequences_seen"].tolist() == [sequences]
+
+
 # ---- statistics
 
 
@@ -384,6 +504,56 @@ def test_what_follows_the_temperature_is_told_against_the_seeds_error(tmp_path, 
                   T_tolerance=temperature, T_acc=temperature, setting=np.repeat(list("abcd"), 3))  # fmt: skip
     assert verdict in statements(frame, tmp_path)
     assert "standard deviation is 0.00 points of T (pooled)" in statements(frame, tmp_path)
+
+
+def test_two_kinds_of_encoders_are_two_groups(tmp_path):
+    """Opposite correlations in either kind, which the statistics of one architecture must not mix."""
+    x = np.linspace(1, 2, 10)
+    frame = pd.concat(
+        [
+            table(T_acc=sign * x, alignment=x, encoder=encoder, name=[f"{encoder[:2]}{i}" for i in range(10)])
+            for encoder, sign in (("static:dim=4", 1), ("rnn:hidden=2", -1))
+        ],
+        ignore_index=True,
+    )
+    text = statements(frame, tmp_path)
+    for kind, sign in (("averages", "+"), ("recurrent", "-")):
+        counted = f"10 settings of 10 encoders (one architecture, {kind})"
+        assert f"T accuracy and the alignment loss, {counted}: Spearman {sign}1.00" in text
+    alone = statements(frame[:10], tmp_path)
+    assert "(one architecture" not in alone and "(all): Spearman +1.00" in alone
+
+
+def test_architectures_are_compared_at_the_same_objective_and_seed(tmp_path):
+    same = {"towers": 1, "head": None, "batch_size": 8, "steps": 5.0}
+    objectives = [f"o{i}" for i in range(8)]
+    a = table(T_acc=np.arange(8.0), encoder="static", objective=objectives, retrieval_mrr=0.1).assign(**same)
+    b = table(T_acc=np.arange(8.0) + 3, encoder="rnn", objective=objectives, retrieval_mrr=0.3).assign(**same)
+    more_steps = b.assign(T_acc=50.0, steps=9.0, encoder="rnn:layers=2")
+    (differences,), (sentence,) = at_equal_data(pd.concat([a, b, more_steps], ignore_index=True), ["T"], tmp_path)
+    assert [line[2:4] + line[-1:] for line in differences.lines] == [
+        ["T", "8", "+3.00 [+3.00, +3.00]"],
+        ["held-out MRR", "8", "+0.2000 [+0.2000, +0.2000]"],
+    ]
+    assert sentence.startswith("rnn less static, at equal data and over 8 objectives in common: T +3.00")
+    assert at_equal_data(pd.concat([a, b[:7]], ignore_index=True), ["T"], tmp_path) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("trained", "verdict"), [(np.ones(400), "+50.00 [+4"), (np.tile([0.0, 1], 200), "+0.00 [+0.00, +0.00]")]
+)
+def test_the_best_is_compared_with_its_untrained_twin_on_the_test_rows(tmp_path, trained, verdict):
+    """No corpus and no model: what is left is the comparison of test rows, and nothing is said of retrieval."""
+    frame = table(T_acc=[1.0, 2, 3], encoder=["rnn:a", "rnn:b", "rnn:b"], reference=[False, False, True]).assign(
+        towers=1, head="none", trained=[True, True, False]
+    )
+    for name, right in (("e1", trained), ("e2", np.tile([0.0, 1], 200))):
+        (tmp_path / "encoders" / name).mkdir(parents=True)
+        np.savez(tmp_path / "encoders" / name / "measured.npz", T_test_right=right.astype(bool))
+    (compared,), (sentence,) = against_twins(frame, ["T"], tmp_path)
+    assert compared.lines[0][:4] == ["T", "f", "e1", "T"] and compared.lines[0][4].startswith(verdict)
+    assert sentence.startswith("The best of recurrent by cross-validation on T, e1, against its untrained twin e2: T ")
+    assert against_twins(frame.assign(trained=True), ["T"], tmp_path) == ([], [])
 
 
 def test_diverged_and_reference_rows_are_told_and_left_out(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from eval import Table
-from recipes.study.analysis.groups import Values, groups
+from recipes.study.analysis.groups import ONE, Values, groups
 from recipes.study.analysis.mixture import cross_fitted
 from recipes.study.analysis.rank_correlation import draws, kendall, spearman
 
@@ -61,7 +61,7 @@ def correlations(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[
         label = f"mixture, alignment's weight {middle:.2f} ({low:.2f} to {high:.2f})"
         cells[label] = [_with_bounds(mixed.estimate, mixed.low, mixed.high), ""]
         lines += [[task, name, str(len(means)), str(len(rows)), what, *values] for what, values in cells.items()]
-        if name in ("all", "one architecture"):
+        if name == "all" or name.startswith(ONE):
             bounds = {"the alignment loss": measured["alignment"][0], "the uniformity loss": measured["uniformity"][0]}
             bounds["a mixture of both, its weight chosen on other settings"] = mixed.estimate, mixed.low, mixed.high
             bounds |= {MRR: measured[MRR][0]} if has_mrr else {}

@@ -8,8 +8,11 @@ import numpy as np
 import pandas as pd
 
 from eval import Table
-from recipes.study.analysis.groups import ARCHITECTURE
+from recipes.study.analysis.groups import ARCHITECTURE, commonest
+from recipes.study.results import kinds_of
 from sentemb.geometry import uniformity_optimum
+
+INSIDE = "inside"
 
 
 def over_seeds(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Table], list[str]]:
@@ -42,27 +45,38 @@ def over_weights(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[
     rows = mine[mine["align"].notna() & mine["uniform"].notna() & mine["contrastive"].isna()]
     if not len(rows):
         return [], []
-    rows = max((group for _, group in rows.groupby([c for c in ARCHITECTURE if c in rows], dropna=False)), key=len)
-    rows = rows.assign(ratio=rows["align"] / (rows["align"] + rows["uniform"]))
-    lines, inside, n_curves = [], 0, 0
+    lines: list[list[str]] = []
+    sentences: list[str] = []
+    kinds = [(str(kind), commonest(kind_rows)) for kind, kind_rows in rows.groupby(kinds_of(rows), sort=False)]
+    for kind, alike in kinds:
+        n_curves = len(lines)
+        lines += _curves(alike.assign(ratio=alike["align"] / (alike["align"] + alike["uniform"])), tasks, kind)
+        inside = sum(line[-1] == INSIDE for line in lines[n_curves:])
+        of = f" ({kind})" if len(kinds) > 1 else ""
+        sentences += [
+            f"Over the weight of alignment{of} the best accuracy lies inside, not at an end, in {inside} of "
+            f"{len(lines) - n_curves} curves."
+        ] * (len(lines) > n_curves)
+    if not lines:
+        return [], []
+    head = ["encoders", "task", "alpha", "t", "lowest ratio", "best ratio", "highest ratio", "the best lies"]
+    note = "Accuracy (nested) and the share of alignment's weight, align / (align + uniform)."
+    return [Table("Accuracy over the weight ratio", head, lines, (note,))], sentences
+
+
+def _curves(rows: pd.DataFrame, tasks: list[str], kind: str) -> list[list[str]]:
+    """A line for each task, alpha and t: accuracy at the ends of ``ratio`` and at the best."""
+    lines = []
     for (alpha, t), group in rows.groupby(["alpha", "t"]):
         for task in tasks:
             means = group.groupby("ratio")[f"{task}_acc"].mean().dropna()
             if len(means) < 4:
                 continue
             best = float(means.idxmax())
-            inner = means.index.min() < best < means.index.max()
-            inside, n_curves = inside + inner, n_curves + 1
-            ends = [f"{means.iloc[i]:.2f} at {means.index[i]:.2f}" for i in (0, -1)]
-            lines.append([task, f"{alpha:g}", f"{t:g}", ends[0], f"{means.max():.2f} at {best:.2f}", ends[1]])
-    if not lines:
-        return [], []
-    head = ["task", "alpha", "t", "lowest ratio", "best ratio", "highest ratio"]
-    note = "Accuracy (nested) and the share of alignment's weight, align / (align + uniform)."
-    sentences = [
-        f"Over the weight of alignment the best accuracy lies inside, not at an end, in {inside} of {n_curves} curves."
-    ]
-    return [Table("Accuracy over the weight ratio", head, lines, (note,))], sentences
+            where = INSIDE if means.index.min() < best < means.index.max() else "at an end"
+            low, high = (f"{means.iloc[i]:.2f} at {means.index[i]:.2f}" for i in (0, -1))
+            lines.append([kind, task, f"{alpha:g}", f"{t:g}", low, f"{means.max():.2f} at {best:.2f}", high, where])
+    return lines
 
 
 def over_temperatures(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Table], list[str]]:

@@ -1,4 +1,4 @@
-"""Statistics of a study: the best of each family, rank correlations with intervals, seeds, tests, curves.
+"""Statistics of a study: what training did, the best of each family, correlations with intervals, seeds, curves.
 
 Every table is ``{"title", "note", "head", "rows"}`` with cells as text; ``said`` are plain sentences, made from the
 numbers. Encoders of ``reference`` rows, and those that diverged, are left out.
@@ -13,7 +13,18 @@ from eval import Table, as_text
 from recipes.study.analysis.best import best_of_each_family
 from recipes.study.analysis.correlations import correlations
 from recipes.study.analysis.curves import on_the_circle, over_seeds, over_temperatures, over_weights
+from recipes.study.analysis.equal_data import at_equal_data
+from recipes.study.analysis.twins import against_twins
 
+PARTS = (
+    best_of_each_family,
+    at_equal_data,
+    correlations,
+    over_seeds,
+    over_weights,
+    over_temperatures,
+    on_the_circle,
+)
 SHOWN = 8  # encoders that did not end well and are told one by one
 
 
@@ -28,7 +39,8 @@ def statistics(table: pd.DataFrame, tasks: list[str], out: Path) -> dict[str, An
     parts: list[tuple[list[Table], list[str]]] = [_progress(table)]
     if len(mine):
         tasks = [task for task in tasks if f"{task}_acc" in mine]
-        for part in (best_of_each_family, correlations, over_seeds, over_weights, over_temperatures, on_the_circle):
+        parts.append(against_twins(table, tasks, out))
+        for part in PARTS:
             parts.append(part(mine, tasks, out))
     tables = [t for part_tables, _ in parts for t in part_tables]
     return {

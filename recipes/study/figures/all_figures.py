@@ -21,7 +21,7 @@ from recipes.study.figures.curves import families_figure, temperature_figure, we
 from recipes.study.figures.planes import family_marks, label, paths_figure, plane_figure, with_tooltips
 from recipes.study.figures.shapes import similarities_figure, spectrum_figure
 from recipes.study.figures.spheres import circle_figure, potential, potentials_figure, sphere_figure
-from recipes.study.results import Results, best_with_repeats, chosen, read_results, usable
+from recipes.study.results import Results, best_with_repeats, by_kind, chosen, read_results, usable
 from sentemb.report import LOOK, image
 from sentemb.runs import Series, number, show
 
@@ -104,13 +104,7 @@ def _plans(results: Results) -> list[_Plan]:
     bars = [(label(row["name"], 22), points) for row, points in flat]
     return [
         *([_plane(table, task) for task in tasks] or [_plane(table, None)]),
-        _Plan(
-            "weights",
-            "The weights of alignment and uniformity",
-            partial(weights_figure, table, tasks),
-            partial(captions.weights, table),
-            "encoders trained for alignment and uniformity alone, with two weights at least",
-        ),
+        *(_weights(part, kind, tasks) for kind, part in by_kind(table)),
         _Plan(
             "temperature",
             "What the temperature does",
@@ -156,6 +150,16 @@ def _plans(results: Results) -> list[_Plan]:
         ),
         _Plan("sphere", "Embeddings on the sphere", partial(sphere_figure, sphere), captions.SPHERE, THREE),
     ]
+
+
+def _weights(table: pd.DataFrame, kind: str, tasks: list[str]) -> _Plan:
+    return _Plan(
+        f"weights_{kind}" if kind else "weights",
+        f"The weights of alignment and uniformity{f': {kind}' if kind else ''}",
+        partial(weights_figure, table, tasks),
+        partial(captions.weights, table),
+        "encoders trained for alignment and uniformity alone, with two weights at least",
+    )
 
 
 def _plane(table: pd.DataFrame, task: str | None) -> _Plan:

@@ -104,6 +104,7 @@ def similarities(table: pd.DataFrame) -> str:
         which = "the lowest, the highest and a middle temperature of each family"
     return (
         f"Cosines of held-out positives, of each sentence's hardest negative and of random pairs, for {which}, "
-        "at most six. Positives should be right of the hardest negatives: where those two overlap, a sentence does not "
-        "find its positive. The random pairs' width says how much of the sphere is used."
+        "at most six, or the best of each of at most eight families. Positives should be right of the hardest "
+        "negatives: where those two overlap, a sentence does not find its positive. The random pairs' width says how "
+        "much of the sphere is used."
     )

@@ -91,12 +91,12 @@ def temperature_figure(table: pd.DataFrame, tasks: list[str]) -> Figure | None:
                     "temperature",
                     column,
                     marks[family],
-                    f"{label(family, 20)}{task_suffix}",
+                    f"{label(family, 24)}{task_suffix}",
                     LINES[i],
                 )
             for family in flat:
                 values = cold.loc[cold["family"] == family, column].dropna()
-                _level(axes, values, marks[family], f"{label(family, 20)}{task_suffix}", LINES[i])
+                _level(axes, values, marks[family], f"{label(family, 24)}{task_suffix}", LINES[i])
     _temperature_axis(grid[-1], hot[hot["family"].isin(families)]["temperature"], bool(flat))
     if len(panels) > 1:  # the first panel's labels have no task, so that the others' say all of it
         for artist in [*grid[0].lines, *grid[0].containers]:

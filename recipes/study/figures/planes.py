@@ -16,7 +16,7 @@ from recipes.study.results import compared, usable
 from sentemb.report import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
 from sentemb.runs import Series, safe, show
 
-MARKERS = "osD^vPX*<>"
+MARKERS = "osD^vPX*<>hd"
 COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "#000000", GREY)  # Okabe & Ito 2008
 ACROSS, UP = "← better · uniformity loss (nats)", "← better · alignment loss (distance²)"
 # viridis without its palest end, which is lost on white
@@ -85,12 +85,12 @@ def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
     common = rows["dimension"].mode()
     same_dimension = rows[rows["dimension"].isin(common[:1])]
     if 2 * len(same_dimension) > len(rows) and same_dimension["uniformity_optimum"].notna().any():  # of most encoders
-        where = f"lowest uniformity in {common[0]:.0f} dimensions"
+        where = f"lowest uniformity (d = {common[0]:.0f})"
         axes.axvline(same_dimension["uniformity_optimum"].median(), linestyle="--", color=VERMILLION, label=where)
     for family, family_rows in rows.groupby("family", sort=False):
         grey: dict[str, Any] = {"color": GREY, "linestyle": "none", "ms": 7}
         axes.add_line(
-            Line2D([], [], marker=marks[family][1], label=f"{label(family, 16)} ({len(family_rows)})", **grey)
+            Line2D([], [], marker=marks[family][1], label=f"{label(family, 24)} ({len(family_rows)})", **grey)
         )
     axes.margins(0.07)
     legend_below(figure)
