@@ -1,10 +1,9 @@
 """The scores at a recipe's end encode the sentences that their tables are of, and no others."""
 
-from sentence_transformers import SentenceTransformer
-
 import sentemb
 from eval import read, stsb_dev_score
 from recipes.runner import print_scores
+from sentemb.validation import CachedEncoder
 from tests.helpers import SMALL
 from tests.senteval_tasks import TINY_STSB, write_lines
 
@@ -18,13 +17,13 @@ def test_a_run_encodes_stsb_dev_while_it_trains_and_stsb_test_at_its_end(folder,
     data = read(TINY_STSB, folder)
     dev, test = (sorted({*data.parts[name].first, *data.parts[name].second}) for name in ("dev", "test"))
     encoded: list[str] = []
-    original = SentenceTransformer.encode
+    original = CachedEncoder._encode
 
-    def encode(self, sentences, *arguments, **options):
-        encoded.extend(sentences)
-        return original(self, sentences, *arguments, **options)
+    def encode(self, texts):
+        encoded.extend(texts)
+        return original(self, texts)
 
-    monkeypatch.setattr(SentenceTransformer, "encode", encode)
+    monkeypatch.setattr(CachedEncoder, "_encode", encode)
     run = sentemb.train(
         CORPUS, encoder=SMALL, max_steps=2, batch_size=8, dev=stsb_dev_score(folder), out=tmp_path / "run"
     )
