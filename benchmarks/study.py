@@ -9,8 +9,6 @@ lines: `ratio NAME VALUE`, encoders an hour together over those one by one.
 """
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -23,7 +21,7 @@ from recipes.study.plan import DEFAULTS, EncoderSpec
 from recipes.study.run.training import Job, train_jobs
 from sentemb.corpus import Corpus, absolute_corpus, open_corpus
 from sentemb.encoders import load
-from sentemb.training import tune_malloc, use_threads
+from sentemb.training import processor, tune_malloc, use_threads
 
 CASES = {
     "stacked-static": {"encoder": "static:embeddings=random,dim=128", "batch_size": 512, "lr": 1e-2},
@@ -72,16 +70,6 @@ def difference(specs: list[EncoderSpec], one: Path, other: Path) -> float:
     return largest
 
 
-def processor() -> str:
-    """Its name and the instructions that torch uses."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = lines[0].partition(":")[2].strip() if lines else name
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores"
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,7 +83,7 @@ def main() -> None:
     options.corpus = absolute_corpus(options.corpus)
     use_threads(options.threads)
     tune_malloc()
-    print(f"{processor()}; torch {torch.__version__}, {options.threads} thread(s)")
+    print(f"processor: {processor()}; torch {torch.__version__}")
     corpus = open_corpus(options.corpus, progress=True)
     ratios = {}
     for case in options.cases:

@@ -32,14 +32,13 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers.utils import logging
 
-from benchmarks.machine import processor, product_speed
 from sentemb.corpus import Corpus, Tokens, open_corpus
 from sentemb.encoders import ENCODERS, tokenizer_of
 from sentemb.forward import TrainingEncoder
 from sentemb.objectives import InfoNCE
 from sentemb.pairs import Pairs, drop_unusable_pairs, neighbours, sample
 from sentemb.registry import build
-from sentemb.training import RunTarget, TrainingData, TrainingSettings, fit, tune_malloc, use_threads
+from sentemb.training import RunTarget, TrainingData, TrainingSettings, fit, processor, tune_malloc, use_threads
 
 CASES = {
     "minilm-float32": ("transformer:name=minilm", "no"),
@@ -155,6 +154,17 @@ def operations(model: SentenceTransformer) -> int:
         inputs = [weight for name, weight in model.named_parameters() if "weight_ih_l0" in name]
         count -= 2 * sum(weight.numel() for weight in inputs)
     return count
+
+
+def product_speed(size: int = 2048, rounds: int = 5) -> float:
+    """Float32 operations a second of a square matrix product, the fastest of some rounds; one has 2 size^3."""
+    a = torch.randn(size, size, generator=torch.Generator().manual_seed(0))
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        torch.mm(a, a)
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
 
 
 def forget() -> None:

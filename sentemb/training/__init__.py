@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     from sentemb.training.distributed import Patience, on_main
     from sentemb.training.evaluator import Evaluation
     from sentemb.training.failures import explained
-    from sentemb.training.hardware import bf16_units, threads_of_environment, tune_malloc, usable_cores, use_threads
+    from sentemb.training.hardware import (
+        bf16_units,
+        processor,
+        threads_of_environment,
+        tune_malloc,
+        usable_cores,
+        use_threads,
+    )
     from sentemb.training.log import StepRecord
     from sentemb.training.loop import FitResult, fit
     from sentemb.training.schedule import learning_rate, total_steps
@@ -29,6 +36,7 @@ _HOMES = {
     "Evaluation": "evaluator",
     "explained": "failures",
     "bf16_units": "hardware",
+    "processor": "hardware",
     "tune_malloc": "hardware",
     "threads_of_environment": "hardware",
     "usable_cores": "hardware",
@@ -73,6 +81,7 @@ __all__ = [
     "refuse_misfit",
     "tell",
     "total_steps",
+    "processor",
     "threads_of_environment",
     "tune_malloc",
     "usable_cores",

@@ -2,12 +2,16 @@
 
 import ctypes
 import os
+import platform
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
 from sentemb.errors import InputError
 
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")  # these hold libraries to a kind of processor
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")  # set by accelerate launch, by torchrun
 
 
@@ -47,6 +51,24 @@ def bf16_units() -> bool:
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     cpu = torch.cpu
     return bool(cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported())
+
+
+def processor() -> str:
+    """Name, kind (AMX, AVX-512, AVX2, ...), threads, and what the environment holds the libraries to."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    cpu = torch.cpu
+    kinds = [
+        (cpu._is_amx_tile_supported(), "AMX"),
+        (cpu._is_avx512_bf16_supported(), "AVX-512 with bf16"),
+        (cpu._is_avx512_supported(), "AVX-512"),
+        (cpu._is_avx2_supported(), "AVX2"),
+    ]
+    kind = next((kind for has, kind in kinds if has), "no AVX2")
+    held = ", ".join(f"{limit}={os.environ[limit]}" for limit in LIMITS if limit in os.environ)
+    return f"{name}, {kind}, {torch.get_num_threads()} thread(s)" + (f"; held: {held}" if held else "")
 
 
 def tune_malloc() -> None:
