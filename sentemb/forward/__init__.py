@@ -2,8 +2,9 @@
 
 from sentemb.forward.collate import Features, collate_tokens
 from sentemb.forward.dropout import seed_dropout
-from sentemb.forward.encoder import ATTENTIONS, TrainingEncoder
+from sentemb.forward.encoder import ATTENTIONS, TrainingEncoder, pooled_without_prompts
 from sentemb.forward.masked_lm import MaskedWords
+from sentemb.forward.packed import hidden_states
 
 __all__ = [
     "ATTENTIONS",
@@ -11,5 +12,7 @@ __all__ = [
     "Features",
     "MaskedWords",
     "collate_tokens",
+    "hidden_states",
+    "pooled_without_prompts",
     "seed_dropout",
 ]
