@@ -76,6 +76,7 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
 
     from sentemb.corpus import CLEANINGS, check_corpus
     from sentemb.pairs import PAIRS
+    from sentemb.teacher import parse_teacher
 
     if isinstance(spec := options.get("pairs"), str):
         build(PAIRS, spec, "pairs", ranges=np.array([[0, 2]]))  # of one document of two sentences
@@ -83,6 +84,8 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
         build(CLEANINGS, spec, "clean")
     if isinstance(spec := options.get("corpus"), str):
         check_corpus(spec)
+    if isinstance(spec := options.get("teacher"), str):
+        _check_model(parse_teacher(spec).name, "--teacher")
     if isinstance(init := options.get("init"), str):
         _check_model(init, "--init")
     if isinstance(spec := options.get("encoder"), str) and "name" in (texts := parse(spec)[1]):

@@ -49,10 +49,12 @@ from sentemb.pipeline.settings import (
     PairSettings,
     RunSettings,
 )
+from sentemb.pipeline.teaching import embed_by_teacher
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.registry import build, check
 from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, read_selected, refuse_foreign, write_card
 from sentemb.storage import write_folder
+from sentemb.teacher import sentence_runs
 from sentemb.training import (
     Evaluation,
     FitResult,
@@ -115,6 +117,7 @@ class Experiment:
         if [Path(path).name for path in before] != [Path(path).name for path in run.imports] and self.begun:
             raise InputError(f"{run.out} was begun with --import {' '.join(before) or 'nothing'}; give the same again")
         self.prompts = Prompts()
+        self.teacher: dict[str, Any] | None = None  # what config.json gets of the teacher
         self._context = ExitStack()
 
     def __enter__(self) -> "Experiment":
@@ -190,8 +193,10 @@ class Experiment:
         custom_pairs: Callable[..., Pairs] | None = None,
     ) -> PreparedData:
         """The positive pairs of the training documents, as token ids; by ``custom_pairs``, the caller's function."""
-        seed = self.training.seed
-        prepared = prepare_data(self.data, pairs, corpus, self.train_rows, model, self.prompts, seed, custom_pairs)
+        seed, ranges = self.training.seed, self.train_rows
+        if self.data.teacher_sentences is not None:
+            ranges = sentence_runs(ranges, self.data.teacher_sentences)
+        prepared = prepare_data(self.data, pairs, corpus, ranges, model, self.prompts, seed, custom_pairs)
         if prepared.training.pairs.are_contiguous and len(towers_of(model)) == 1 and not self.prompts.alike:
             raise InputError(
                 "prompts of two kinds need pairs of two sides, and a sentence of --pairs contiguous is on both; give "
@@ -199,7 +204,12 @@ class Experiment:
             )
         refuse_no_noise(model, prepared.training.pairs, pairs.force)
         self.stored |= asdict(pairs)
-        return prepared
+        if self.data.teacher is None:
+            return prepared
+        embeddings, self.teacher = embed_by_teacher(
+            self.data, self.compute, corpus, ranges, self.accelerator.device, self.begun
+        )
+        return replace(prepared, training=replace(prepared.training, teacher=embeddings))
 
     def make_objective(
         self,
@@ -324,6 +334,7 @@ class Experiment:
             cleaned=data.cleaned,
             prompts=self.prompts,
             retrieval={"score": sides.score, "sides": sides.names},
+            teacher=self.teacher,
         )
         notes = [str(data.cleaned)] if data.cleaned else []
         if self.prompts != Prompts():

@@ -12,9 +12,17 @@ if TYPE_CHECKING:
     from sentemb.teacher.embeddings import TeacherEmbeddings, embed_corpus
     from sentemb.teacher.model import TeacherFolder
     from sentemb.teacher.selection import sentence_runs
-    from sentemb.teacher.spec import TeacherSpec, parse_teacher
+    from sentemb.teacher.spec import TeacherSpec, absolute_teacher, parse_teacher
 
-__all__ = ["TeacherEmbeddings", "TeacherFolder", "TeacherSpec", "embed_corpus", "parse_teacher", "sentence_runs"]
+__all__ = [
+    "TeacherEmbeddings",
+    "TeacherFolder",
+    "TeacherSpec",
+    "absolute_teacher",
+    "embed_corpus",
+    "parse_teacher",
+    "sentence_runs",
+]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -22,6 +30,7 @@ __getattr__, __dir__ = lazy_exports(
         "TeacherEmbeddings": "sentemb.teacher.embeddings",
         "TeacherFolder": "sentemb.teacher.model",
         "TeacherSpec": "sentemb.teacher.spec",
+        "absolute_teacher": "sentemb.teacher.spec",
         "embed_corpus": "sentemb.teacher.embeddings",
         "parse_teacher": "sentemb.teacher.spec",
         "sentence_runs": "sentemb.teacher.selection",

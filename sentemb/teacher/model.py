@@ -67,6 +67,12 @@ class TeacherFolder:
         return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
 
     @property
+    def is_transformer(self) -> bool:
+        """Whether its first module is a transformer."""
+        modules = read_json(self.path / MODULES) if (self.path / MODULES).exists() else []
+        return not modules or str(modules[0].get("type")).endswith(".Transformer")
+
+    @property
     def fingerprint_of_output(self) -> str:
         """Hex digest of the teacher and of what is asked of it: layers, pooling, prompt."""
         spec = self.spec
