@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError
-from sentemb.registry import build, check, parse, path_exists
+from sentemb.registry import build, check, parse, path_exists, weighted_parts
 
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "int | None": int | None}
 _EMBEDDINGS = {"embeddings": "str", "vocabulary": "int | None", "dim": "int | None"}
@@ -58,6 +58,8 @@ OPTIONS: dict[str, dict[str, dict[str, str]]] = {  # what: name: option: type
         "byol": {"hidden": "int", "momentum": "float"},
         "barlow_twins": {"off_diagonal": "float"},
         "vicreg": {"invariance": "float", "variance": "float", "covariance": "float"},
+        "distill": {"loss": "str", "map": "str"},
+        "distill_similarity": {**_TEMPERATURE, "teacher_temperature": "float"},
     },
 }
 FORMER_OPTIONS = {"own_side": "same_side"}  # renamed ones
@@ -71,7 +73,8 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
     """
     for what, rows in OPTIONS.items():
         if isinstance(spec := options.get(what), str):
-            check({name: _factory(row) for name, row in rows.items()}, spec, what)
+            for part in [part for part, _ in weighted_parts(spec)] if what == "objective" else [spec]:
+                check({name: _factory(row) for name, row in rows.items()}, part, what)
     import numpy as np
 
     from sentemb.corpus import CLEANINGS, check_corpus

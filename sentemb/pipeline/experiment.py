@@ -22,7 +22,7 @@ from sentemb.corpus import CLEANINGS, Corpus, open_corpus, with_lines, word_piec
 from sentemb.encoders import HEADS, Prompts, load, prompts_of, tokenizer_of, towers_of
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
-from sentemb.objectives import OBJECTIVES, Objective
+from sentemb.objectives import Objective, build_objective
 from sentemb.pairs import Pairs
 from sentemb.pipeline.claim import claimed
 from sentemb.pipeline.config_file import RunDescription, write_config
@@ -66,6 +66,7 @@ from sentemb.training import (
     fit,
     on_main,
     refuse_misfit,
+    refuse_other_dimension,
     tell,
     total_steps,
     tune_malloc,
@@ -221,9 +222,7 @@ class Experiment:
         self.objective, self.custom_head = objective, custom_head
         if custom_head is None:
             check(HEADS, objective.head, "head", ("dimension",))
-        made: Objective = (
-            build(OBJECTIVES, objective.objective, "objective") if custom_objective is None else custom_objective
-        )
+        made: Objective = build_objective(objective.objective) if custom_objective is None else custom_objective
         self.stored |= asdict(objective)
         return made
 
@@ -309,7 +308,8 @@ class Experiment:
         self, model: SentenceTransformer, objective: Objective, data: PreparedData
     ) -> TrainingEncoder:
         """The training forward of the model, with its head and side task; InputError where something does not fit."""
-        refuse_misfit(objective, data.training.pairs, len(towers_of(model)))
+        teacher = data.training.teacher
+        refuse_misfit(objective, data.training.pairs, len(towers_of(model)), teacher)
         attention, training = self.encoder.attention, self.training
         if training.compile and attention == "packed":
             raise InputError("--compile and --attention packed exclude each other; leave one of them out")
@@ -318,7 +318,9 @@ class Experiment:
         if head is None:
             head = build(HEADS, self.objective.head, "head", dimension=tower_dimension(model))
         packable = attention != "auto" or not training.compile  # a packed forward does not compile
-        return TrainingEncoder(model, head, mlm, attention if packable else "padded")
+        encoder = TrainingEncoder(model, head, mlm, attention if packable else "padded")
+        refuse_other_dimension(objective, encoder, teacher)
+        return encoder
 
     def _describe(
         self, encoder: TrainingEncoder, objective: Objective, data: PreparedData

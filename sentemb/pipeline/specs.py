@@ -2,7 +2,7 @@
 
 from sentemb.corpus import CLEANINGS
 from sentemb.encoders import HEADS
-from sentemb.objectives import OBJECTIVES
+from sentemb.objectives import build_objective
 from sentemb.pairs import PAIRS
 from sentemb.pipeline.model import check_encoder
 from sentemb.pipeline.settings import DataSettings, EncoderSettings, ObjectiveSettings, PairSettings
@@ -20,4 +20,4 @@ def check_specs(
         parse_teacher(data.teacher)
     check(PAIRS, pairs.pairs, "pairs", ("ranges",))
     check(HEADS, objective.head, "head", ("dimension",))
-    build(OBJECTIVES, objective.objective, "objective")
+    build_objective(objective.objective)
