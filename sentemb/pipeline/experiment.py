@@ -49,7 +49,7 @@ from sentemb.pipeline.settings import (
     PairSettings,
     RunSettings,
 )
-from sentemb.pipeline.teaching import embed_by_teacher
+from sentemb.pipeline.teaching import embed_by_teacher, refuse_no_use_of_teacher
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.registry import build, check
 from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, read_selected, refuse_foreign, write_card
@@ -119,6 +119,7 @@ class Experiment:
             raise InputError(f"{run.out} was begun with --import {' '.join(before) or 'nothing'}; give the same again")
         self.prompts = Prompts()
         self.teacher: dict[str, Any] | None = None  # what config.json gets of the teacher
+        self.made_objective: Objective | None = None
         self._context = ExitStack()
 
     def __enter__(self) -> "Experiment":
@@ -193,7 +194,14 @@ class Experiment:
         model: SentenceTransformer,
         custom_pairs: Callable[..., Pairs] | None = None,
     ) -> PreparedData:
-        """The positive pairs of the training documents, as token ids; by ``custom_pairs``, the caller's function."""
+        """The positive pairs of the training documents, as token ids, and the teacher's embeddings of their sentences.
+
+        Args:
+            pairs: which sentences belong together.
+            corpus: the text.
+            model: its tokenizer makes the token ids.
+            custom_pairs: the caller's function, in place of ``pairs.pairs``.
+        """
         seed, ranges = self.training.seed, self.train_rows
         if self.data.teacher_sentences is not None:
             ranges = sentence_runs(ranges, self.data.teacher_sentences)
@@ -207,6 +215,8 @@ class Experiment:
         self.stored |= asdict(pairs)
         if self.data.teacher is None:
             return prepared
+        if self.made_objective is not None:  # (before hours of work)
+            refuse_no_use_of_teacher(self.made_objective)
         embeddings, self.teacher = embed_by_teacher(
             self.data, self.compute, corpus, ranges, self.accelerator.device, self.begun
         )
@@ -224,6 +234,7 @@ class Experiment:
             check(HEADS, objective.head, "head", ("dimension",))
         made: Objective = build_objective(objective.objective) if custom_objective is None else custom_objective
         self.stored |= asdict(objective)
+        self.made_objective = made
         return made
 
     def train(

@@ -111,9 +111,9 @@ def train(
     run, training, compute = RunSettings(folder, resume), pick(TrainingSettings, chosen), pick(ComputeSettings, chosen)
     with Experiment("train", run, training, compute, transformer) as experiment:
         text = experiment.open_corpus(data, objects.corpus)
+        loss = experiment.make_objective(objective_settings, objects.objective, objects.head)
         model = experiment.make_encoder(encoder_settings, text, objects.encoder)
         positives = experiment.make_pairs(pair_settings, text, model, objects.pairs)
-        loss = experiment.make_objective(objective_settings, objects.objective, objects.head)
         return experiment.train(text, model, positives, loss, evaluation, objects.dev)
 
 

@@ -8,10 +8,20 @@ from numpy.typing import NDArray
 
 from sentemb.corpus import Corpus
 from sentemb.errors import InputError
+from sentemb.objectives import Objective
 from sentemb.pipeline.processes import precision_of
 from sentemb.pipeline.settings import ComputeSettings, DataSettings
 from sentemb.runs import as_dict
 from sentemb.teacher import TeacherEmbeddings, TeacherFolder, embed_corpus, parse_teacher
+
+
+def refuse_no_use_of_teacher(objective: Objective) -> None:
+    """InputError if an objective does not learn from a teacher."""
+    if "teacher" not in objective.needs | objective.takes:
+        raise InputError(
+            "--teacher is for objectives that learn from one, and this one does not; choose distill or "
+            "distill_similarity, or leave --teacher out"
+        )
 
 
 def embed_by_teacher(
