@@ -28,7 +28,7 @@ from sentemb.teacher.estimate import Estimate, batches_of, seconds_left, size_in
 from sentemb.teacher.model import TeacherFolder, TeacherModel
 from sentemb.teacher.selection import distinct_sentences
 
-CHUNK = 4096  # sentences that are put into batches of like length, and then onto the disk, together
+CHUNK = 2048  # sentences that are put into batches of like length, and then onto the disk, together
 BATCH = {"cpu": 4096}  # tokens of a batch, by kind of device
 BATCH_ELSEWHERE = 32_768
 ROWS, NUMBERS, META, DONE = "embeddings.f16", "numbers.npy", "meta.json", "done"

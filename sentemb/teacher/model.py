@@ -13,7 +13,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from sentemb.encoders import (
     FETCHED,
@@ -147,6 +147,7 @@ class TeacherModel:
             modes: Any = POOLINGS[spec.pooling or "mean"]
             width = int(_transformer(model).get_embedding_dimension())
             self.pooling = Pooling(width, modes, include_prompt=includes_prompt)
+            _drop_unused_layers(_transformer(model), self.layers, self.encoder.offsets[0])
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -196,6 +197,35 @@ class TeacherModel:
 
 def _transformer(model: SentenceTransformer) -> Any:
     return model[0]
+
+
+@torch.no_grad()
+def _drop_unused_layers(module: Transformer, layers: range, offset: int | None) -> None:
+    """Take out the layers above the last one of ``layers``, which cost time and change nothing below them.
+
+    They stay where the states are not the same without them: some models end the last layer with a normalisation.
+    """
+    model: Any = module.auto_model
+    stacks = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == model.config.num_hidden_layers
+    ]
+    if len(stacks) != 1 or layers[-1] == model.config.num_hidden_layers:
+        return
+    ids = torch.full((2, 5), int(getattr(model.config, "pad_token_id", None) or 0) + 2, device=model.device)
+    features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    parent, name, stack = stacks[0]
+    expected = hidden_states(module, features, offset)
+    setattr(parent, name, stack[: layers[-1]])
+    try:
+        states = hidden_states(module, features, offset)
+        same = all(torch.equal(states[layer], expected[layer]) for layer in layers)
+    except Exception:  # each architecture has its own way to miss a layer
+        same = False
+    if not same:
+        setattr(parent, name, stack)
 
 
 def _layers_of(spec: TeacherSpec, model: SentenceTransformer) -> range:

@@ -134,6 +134,25 @@ def test_layers_are_pooled_hidden_states_side_by_side(options, layers, pooling, 
     assert_close(made.rows(np.arange(len(corpus))), expected)
 
 
+def layers_of(model: TeacherModel) -> int:
+    return len(model.encoder.model[0].auto_model.encoder.layer)
+
+
+def test_layers_above_those_asked_for_are_not_computed_unless_they_matter(bert):
+    counts = [layers_of(TeacherFolder(parse_teacher(f"{bert}:layers={n}")).read()) for n in ("1", "0-2", "3")]
+    assert counts == [1, 2, 3] and layers_of(TeacherFolder(TeacherSpec(bert)).read()) == 3
+
+    def halve_last(module, arguments, out):  # as models do that end the last layer with a normalisation
+        if out.hidden_states:
+            out.hidden_states = (*out.hidden_states[:-1], out.hidden_states[-1] / 2)
+        return out
+
+    plain = Transformer(bert)
+    plain.auto_model.register_forward_hook(halve_last)
+    model = SentenceTransformer(modules=[plain, Pooling(8, "mean")], device="cpu")
+    assert layers_of(TeacherModel(TeacherSpec(bert, layers="2"), model)) == 3
+
+
 def test_layers_leave_a_prompt_out_where_the_teachers_pooling_does(bert, tmp_path, corpus):
     pooling = Pooling(8, "mean", include_prompt=False)
     model = SentenceTransformer(modules=[Transformer(bert, max_seq_length=LENGTH), pooling], device="cpu")
