@@ -304,9 +304,12 @@ def test_batches_hold_each_sentence_once_and_are_of_like_length():
 
 def test_distinct_sentences_by_hand(monkeypatch):
     monkeypatch.setattr("sentemb.teacher.selection.BLOCK", 2)
-    rows, numbers = distinct_sentences(np.array([7, 5, 7, 9, 5, 1, 9]), np.array([[0, 3], [4, 7]]))
-    assert rows.tolist() == [5, 1, 0, 6]  # of the keys 1, 5, 7, 9
+    rows, numbers = distinct_sentences(np.array([7, 5, 7, 9, 5, -(2**62), 2**62]), np.array([[0, 3], [4, 7]]))
+    assert rows.tolist() == [5, 1, 0, 6]  # of the keys -2^62, 5, 7, 2^62
     assert numbers.tolist() == [2, 1, 2, -1, 1, 0, 3]
+    keys = np.random.default_rng(0).integers(-(2**63), 2**63, size=50)[np.arange(90) % 50]
+    rows, numbers = distinct_sentences(keys, np.array([[0, 90]]))
+    assert (np.diff(keys[rows]) > 0).all() and (keys[rows[numbers]] == keys).all() and rows.max() < 50
 
 
 @pytest.mark.parametrize("documents", [[1000, 400, 30, 3, 5000], [3] * 500, [2, 1, 40] * 50])
