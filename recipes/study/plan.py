@@ -12,7 +12,7 @@ import yaml
 from sentemb.errors import InputError, in_a_line
 from sentemb.languages import DEFAULT, check_language
 from sentemb.pipeline import default_settings
-from sentemb.registry import check, choose, options_of, weighted_parts
+from sentemb.registry import check, choose, options_of, terms_of_sum
 
 STUDY, LOGS, ENCODERS, PLANNED = "study.json", "logs", "encoders", "planned"  # in a study's folder
 ROW, ARRAYS = "row.json", "measured.npz"  # in an encoder's
@@ -304,7 +304,7 @@ def described(planned: EncoderSpec) -> dict[str, Any]:
     from sentemb.objectives import OBJECTIVES  # torch, seconds
 
     settings = planned.settings
-    parts = [part for part, _ in weighted_parts(settings["objective"])]
+    parts = [part for part, _ in terms_of_sum(settings["objective"], "objective")]
     options: dict[str, Any] = {}  # of a sum of objectives none: each part has some of its own
     for part in parts:
         factory, spec_options = check(OBJECTIVES, part, "objective")

@@ -70,6 +70,7 @@ def test_what_may_be_right_is_not_refused(right, tmp_path, monkeypatch):
     [
         ({"objective": "infonc"}, "did you mean 'infonce'"),
         ({"objective": "infonce:temprature=1"}, "did you mean 'temperature'"),
+        ({"objective": "infonce + "}, "a part of objective .* is empty; write A"),
         ({"objective": "distill*2 + infonce:temprature=1"}, "did you mean 'temperature'"),
         ({"objective": "infonce:temperature=warm"}, "is a number, got 'warm'"),
         ({"encoder": "rnn:hiden=3"}, "did you mean 'hidden'"),
