@@ -136,6 +136,18 @@ def weighted_parts(spec: str, single: bool = False) -> list[tuple[str, str]]:
     return parts
 
 
+def terms_of_sum(spec: str, what: str) -> list[tuple[str, str]]:
+    """As :func:`weighted_parts`, of a sum ``A + B*0.5`` of things of a table.
+
+    Raises:
+        InputError: a part of the sum is empty.
+    """
+    parts = weighted_parts(spec)
+    if len(parts) > 1 and not all(part for part, _ in parts):
+        raise InputError(f"a part of {what} {spec!r} is empty; write A + B*0.5, each with its options")
+    return parts
+
+
 def options_of(factory: Callable[..., Any], supplied: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
     """The parameters of ``factory`` that a user sets in a spec: all but ``supplied``, which the program passes.
 

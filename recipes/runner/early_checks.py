@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError
-from sentemb.registry import build, check, parse, path_exists, weighted_parts
+from sentemb.registry import build, check, parse, path_exists, terms_of_sum
 
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "int | None": int | None}
 _EMBEDDINGS = {"embeddings": "str", "vocabulary": "int | None", "dim": "int | None"}
@@ -73,7 +73,7 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
     """
     for what, rows in OPTIONS.items():
         if isinstance(spec := options.get(what), str):
-            for part in [part for part, _ in weighted_parts(spec)] if what == "objective" else [spec]:
+            for part in [part for part, _ in terms_of_sum(spec, what)] if what == "objective" else [spec]:
                 check({name: _factory(row) for name, row in rows.items()}, part, what)
     import numpy as np
 

@@ -76,12 +76,15 @@ def sum_above(a: Tensor, b: Tensor, floor: Tensor, edit: ScoreTransform | None =
 def expected_scores(
     a: Tensor, b: Tensor, target_a: Tensor, target_b: Tensor, edit: ScoreTransform | None = None
 ) -> Tensor:
-    """sum_j p_ij a_i . b_j, where p_i is the softmax over j of the scores target_a_i . target_b_j; ``[n]``.
+    """sum_j p_ij a_i . b_j, where p_i is the softmax over j of the scores target_a_i . target_b_j.
 
     Args:
         a: ``[n, d]``. b: ``[m, d]``.
         target_a: ``[n, D]``. target_b: ``[m, D]``; no gradient reaches these two.
-        edit: what is done to a tile of the targets' scores, as for :func:`log_sum_exp`; one in each row must count.
+        edit: what is done to a tile of the targets' scores, as for :func:`log_sum_exp`.
+
+    Returns:
+        ``[n]``; 0, with gradient 0, where nothing counts.
     """
     return _ExpectedScores.apply(a, b, target_a, target_b, edit)
 
@@ -358,7 +361,8 @@ def _softmax_rows(a: Tensor, b: Tensor, edit: ScoreTransform | None) -> Iterator
         scores = a[rows] @ b.T
         if edit:
             edit(scores, rows, slice(0, len(b)))
-        yield rows, scores.softmax(dim=1)
+        nothing = scores.amax(dim=1, keepdim=True).isneginf()
+        yield rows, scores.masked_fill_(nothing, 0).softmax(dim=1).masked_fill_(nothing, 0)
 
 
 def _counted(a: Tensor, b: Tensor, floor: Tensor, edit: ScoreTransform | None) -> Iterator[tuple[slice, slice, Tensor]]:

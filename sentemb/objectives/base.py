@@ -67,7 +67,7 @@ class Objective(nn.Module):
     )
     normalise = True  # whether rows get unit length first
     similarity = "cosine"  # or dot: how its scores compare embeddings, and so the saved model
-    teacher_dimension = 0  # of the teacher's embeddings, set before ``prepare``; 0: there is no teacher
+    _teacher_dimension = 0
 
     def forward(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> Tensor:
         """Scalar loss of positive pairs ``x``, ``y`` ``[n, d]``, at least float32.
@@ -96,6 +96,15 @@ class Objective(nn.Module):
 
     def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Change what is remembered, given what ``loss`` was given."""
+
+    @property
+    def teacher_dimension(self) -> int:
+        """Of the teacher's embeddings; 0: there is no teacher. The loop sets it before it calls ``prepare``."""
+        return self._teacher_dimension
+
+    @teacher_dimension.setter
+    def teacher_dimension(self, dimension: int) -> None:
+        self._teacher_dimension = dimension
 
     def terms(self) -> "list[Objective]":
         """The objectives that this is a weighted sum of: itself, where it is none."""

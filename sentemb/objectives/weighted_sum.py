@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sentemb.errors import InputError
 from sentemb.objectives.base import Extras, Objective, positive
 from sentemb.objectives.custom import FunctionObjective, as_objective, name_of
-from sentemb.registry import build, weighted_parts
+from sentemb.registry import build, terms_of_sum
 
 PROGRESS = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of a training at which momenta are compared
 
@@ -156,12 +156,10 @@ def weighted_sum(table: Mapping[str, Callable[..., Objective]], spec: str) -> Ob
     Raises:
         InputError: a part is empty or names nothing, a weight is 0, or the parts cannot be added.
     """
-    parts = weighted_parts(spec)
+    parts = terms_of_sum(spec, "objective")
     if len(parts) == 1 and not parts[0][1]:
         objective: Objective = build(table, spec, "objective")
         return objective
-    if not all(part for part, _ in parts):
-        raise InputError(f"a part of objective {spec!r} is empty; write A + B*0.5, each with its options")
     made = [(build(table, part, "objective"), float(weight or 1)) for part, weight in parts]
     return WeightedSum(made, [part.partition(":")[0].strip() for part, _ in parts])
 

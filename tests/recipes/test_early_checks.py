@@ -52,6 +52,7 @@ def test_the_early_options_are_those_of_the_tables():
             "corpus": "labelled:path=org/set",
         },
         {"encoder": "transformer:name=org/name", "init": "minilm", "corpus": "hub:name=org/set,split=dev + sample"},
+        {"objective": "infonce:own_side=true,temperature=0.1*0.5 + distill:loss=mse"},
         {"pairs": "labelled"},
         {"pairs": "neighbours:window=9,both=true,documents=5,classes=true"},
         {"pairs": "contiguous"},
@@ -69,6 +70,8 @@ def test_what_may_be_right_is_not_refused(right, tmp_path, monkeypatch):
     [
         ({"objective": "infonc"}, "did you mean 'infonce'"),
         ({"objective": "infonce:temprature=1"}, "did you mean 'temperature'"),
+        ({"objective": "infonce + "}, "a part of objective .* is empty; write A"),
+        ({"objective": "distill*2 + infonce:temprature=1"}, "did you mean 'temperature'"),
         ({"objective": "infonce:temperature=warm"}, "is a number, got 'warm'"),
         ({"encoder": "rnn:hiden=3"}, "did you mean 'hidden'"),
         ({"encoder": "transformer:name=./nope"}, "there is no folder ./nope"),
