@@ -22,6 +22,7 @@ from sentemb.errors import InputError
 
 Table = Mapping[str, Callable[..., Any]]
 _QUOTES = "\"'"
+_WEIGHT = re.compile(r"(.+)\*(\d+(?:\.\d*)?|\.\d+)\s*")
 _IN_QUOTES = re.compile(r"""=\s*(?:"(?:[^"]|"")*"|'(?:[^']|'')*')""")
 
 
@@ -117,6 +118,34 @@ def quoted(value: str) -> str:
 def outside_quotes(spec: str) -> str:
     """``spec`` with each value in quotes blanked by as many NUL characters, to look for signs outside of quotes."""
     return _IN_QUOTES.sub(lambda value: "=".ljust(len(value[0]), "\0"), spec)
+
+
+def weighted_parts(spec: str, single: bool = False) -> list[tuple[str, str]]:
+    """The parts of ``A + B*0.5`` with their weights as they are written, "" where there is none.
+
+    Signs in quotes and in paths that are there stand for themselves. ``single``: there is one part only.
+    """
+    separators = [] if single or path_exists(spec) else [*re.finditer(r" \+ ", outside_quotes(spec))]
+    parts, start = [], 0
+    for separator in [*separators, None]:
+        stop = separator.start() if separator else len(spec)
+        part = spec[start:stop]
+        weight = None if path_exists(part.strip()) else _WEIGHT.fullmatch(part)
+        parts.append((weight[1].strip(), weight[2]) if weight else (part.strip(), ""))
+        start = separator.end() if separator else stop
+    return parts
+
+
+def terms_of_sum(spec: str, what: str) -> list[tuple[str, str]]:
+    """As :func:`weighted_parts`, of a sum ``A + B*0.5`` of things of a table.
+
+    Raises:
+        InputError: a part of the sum is empty.
+    """
+    parts = weighted_parts(spec)
+    if len(parts) > 1 and not all(part for part, _ in parts):
+        raise InputError(f"a part of {what} {spec!r} is empty; write A + B*0.5, each with its options")
+    return parts
 
 
 def options_of(factory: Callable[..., Any], supplied: Iterable[str] = ()) -> dict[str, inspect.Parameter]:

@@ -24,10 +24,10 @@ from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
 from sentemb.encoders import ENCODERS, HEADS, tokenizer_of, towers_of, two_towers
 from sentemb.forward import MaskedWords, TrainingEncoder
-from sentemb.objectives import OBJECTIVES
+from sentemb.objectives import build_objective
 from sentemb.pairs import PAIRS, Words, drop_unusable_pairs
 from sentemb.registry import build
-from sentemb.training import Evaluation, RunTarget, TrainingData, TrainingSettings, fit
+from sentemb.training import Evaluation, RunTarget, TeacherArray, TrainingData, TrainingSettings, fit
 from tests.devices import DEVICE, GPU, normal
 from tests.helpers import SMALL
 from tests.senteval_tasks import ROWS, TINY_STS, TINY_TASK, TINY_TASKS, write_lines
@@ -137,6 +137,7 @@ class JobSetup:
     saves: bool = True
     forget_best: bool = False
     positive_prompt: str | None = None
+    teacher: int = 0  # dimensions of random embeddings of a teacher; 0: there is none
 
 
 @pytest.fixture
@@ -159,6 +160,7 @@ def job(book_file, encoder, tmp_path, monkeypatch):
             tokens,
             None if prompt is None else corpus.tokens(tokenizer, 12, prompt),
             Words.of(tokenizer),
+            TeacherArray(normal(len(tokens), setup.teacher).cpu().numpy()) if setup.teacher else None,
         )
         little = {"batch_size": 16, "lr": 1e-2, "warmup": 3, "log_every": 2, "eval_every": 0, "save_every": 0}
         training = TrainingSettings(**little | settings)
@@ -168,7 +170,7 @@ def job(book_file, encoder, tmp_path, monkeypatch):
         top = build(HEADS, setup.head, dimension=towers_of(model)[0].get_embedding_dimension())
         result = fit(
             TrainingEncoder(model, top, MaskedWords(model) if training.mlm else None),
-            build(OBJECTIVES, setup.objective),
+            build_objective(setup.objective),
             data,
             training,
             Accelerator(cpu=True),

@@ -165,3 +165,31 @@ def vicreg(x: Rows, y: Rows, invariance: float, variance: float, covariance: flo
                 else:
                     total += covariance * c**2 / d
     return total
+
+
+def distill(views: list[Rows], teachers: list[Rows], loss: str, weights=None, biases=None) -> float:
+    """Mean distance of each view's rows, seen through a linear map, from the teacher's."""
+    total, counted = 0.0, 0
+    for view, teacher in zip(views, teachers, strict=True):
+        for row, target in zip(view, teacher, strict=True):
+            mapped = [dot(w, row) + b for w, b in zip(weights, biases, strict=True)] if weights else row
+            if loss == "mse":
+                total += sum((p - q) ** 2 for p, q in zip(mapped, target, strict=True)) / len(target)
+            else:
+                total += 1 - dot(mapped, target) / math.sqrt(dot(mapped, mapped) * dot(target, target))
+            counted += 1
+    return total / counted
+
+
+def distill_similarity(views: list[Rows], teachers: list[Rows], tau: float, teacher_tau: float, ids=None) -> float:
+    n, total = len(views[0]), 0.0
+    for a, b in ((0, 1), (1, 0)):
+        for i in range(n):
+            candidates = [j for j in range(n) if j == i or not ids or ids[j][b] not in ids[i][:2]]
+            scores = [
+                [math.exp(dot(rows[a][i], rows[b][j]) / t) for j in candidates]
+                for rows, t in ((teachers, teacher_tau), (views, tau))
+            ]
+            p, q = ([s / sum(of) for s in of] for of in scores)
+            total += sum(u * math.log(u / v) for u, v in zip(p, q, strict=True))
+    return total / (2 * n)

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from sentemb.encoders import ENCODERS
 from sentemb.forward import TrainingEncoder
-from sentemb.objectives import OBJECTIVES
+from sentemb.objectives import build_objective
 from sentemb.registry import build
 from sentemb.training import TrainingSettings
 from sentemb.training.data import Batch
@@ -22,22 +22,29 @@ from sentemb.training.step import BatchEncoder, backward
 GPU = os.environ.get("SENTEMB_TEST_DEVICE", "cpu") != "cpu"  # (a script sees no package of tests)
 SIZES = (8, 8, 7)  # pairs of the three batches; the last one is smaller, and two processes share it unevenly
 SENTENCES = 60
+TEACHER = 7  # dimensions of the teacher's embeddings
 
 
 def batch_of(number: int, objective: str, part: slice, counts: tuple[int, ...] | None = None) -> Batch:
     """The number-th batch's pairs of ``part``, with what the objective needs; the first two of each are copies."""
     rng = np.random.default_rng(number)
     rows = [np.arange(3, 4 + int(length)) + int(shift) for length, shift in rng.integers(0, 9, (SENTENCES, 2))]
-    made = build(OBJECTIVES, objective)
+    made = build_objective(objective)
     runs, k = "runs" in made.needs, 3 if "negatives" in made.needs else 2
     ids = torch.from_numpy(rng.permutation(SENTENCES)[: SIZES[number] * k].reshape(-1, k))
     ids[1] = ids[0]
+    teacher = None
+    if "teacher" in made.needs:
+        sides = ids[part, : 1 if runs else 2]
+        teacher = torch.from_numpy(rng.standard_normal((SENTENCES, TEACHER)))[sides]
     if runs:
         positions = torch.arange(SIZES[number]) + (torch.arange(SIZES[number]) > 2)
-        return Batch([[rows[i] for i in ids[part, 0]]], ids[part, :1], positions[part], pairs_per_rank=counts)
+        column = [rows[i] for i in ids[part, 0]]
+        return Batch([column], ids[part, :1], positions[part], teacher=teacher, pairs_per_rank=counts)
     labels = torch.arange(SIZES[number]) % 3 if "labels" in made.needs else None
     columns = [[rows[i] for i in column] for column in ids[part].T]
-    return Batch(columns, ids[part], labels=None if labels is None else labels[part], pairs_per_rank=counts)
+    labels = None if labels is None else labels[part]
+    return Batch(columns, ids[part], labels=labels, teacher=teacher, pairs_per_rank=counts)
 
 
 def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch: int = 0) -> dict[str, Any]:
@@ -48,7 +55,8 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
         weight.requires_grad_("pooler" not in name)
     model.eval()  # no dropout: its masks differ between processes
     world, rank = accelerator.num_processes, accelerator.process_index
-    embedder, made = TrainingEncoder(model), build(OBJECTIVES, objective, "objective")
+    embedder, made = TrainingEncoder(model), build_objective(objective)
+    made.teacher_dimension = TEACHER if "teacher" in made.needs else 0
     made.prepare(embedder.dimension, SENTENCES)
     made.double()
     momentum_encoder = MomentumEncoder(embedder).to(accelerator.device) if "targets" in made.needs else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError
-from sentemb.registry import build, check, parse, path_exists
+from sentemb.registry import build, check, parse, path_exists, terms_of_sum
 
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "int | None": int | None}
 _EMBEDDINGS = {"embeddings": "str", "vocabulary": "int | None", "dim": "int | None"}
@@ -58,6 +58,8 @@ OPTIONS: dict[str, dict[str, dict[str, str]]] = {  # what: name: option: type
         "byol": {"hidden": "int", "momentum": "float"},
         "barlow_twins": {"off_diagonal": "float"},
         "vicreg": {"invariance": "float", "variance": "float", "covariance": "float"},
+        "distill": {"loss": "str", "map": "str"},
+        "distill_similarity": {**_TEMPERATURE, "teacher_temperature": "float"},
     },
 }
 FORMER_OPTIONS = {"own_side": "same_side"}  # renamed ones
@@ -71,11 +73,13 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
     """
     for what, rows in OPTIONS.items():
         if isinstance(spec := options.get(what), str):
-            check({name: _factory(row) for name, row in rows.items()}, spec, what)
+            for part in [part for part, _ in terms_of_sum(spec, what)] if what == "objective" else [spec]:
+                check({name: _factory(row) for name, row in rows.items()}, part, what)
     import numpy as np
 
     from sentemb.corpus import CLEANINGS, check_corpus
     from sentemb.pairs import PAIRS
+    from sentemb.teacher import parse_teacher
 
     if isinstance(spec := options.get("pairs"), str):
         build(PAIRS, spec, "pairs", ranges=np.array([[0, 2]]))  # of one document of two sentences
@@ -83,6 +87,8 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
         build(CLEANINGS, spec, "clean")
     if isinstance(spec := options.get("corpus"), str):
         check_corpus(spec)
+    if isinstance(spec := options.get("teacher"), str):
+        _check_model(parse_teacher(spec).name, "--teacher")
     if isinstance(init := options.get("init"), str):
         _check_model(init, "--init")
     if isinstance(spec := options.get("encoder"), str) and "name" in (texts := parse(spec)[1]):

@@ -12,7 +12,7 @@ import yaml
 from sentemb.errors import InputError, in_a_line
 from sentemb.languages import DEFAULT, check_language
 from sentemb.pipeline import default_settings
-from sentemb.registry import check, choose, options_of
+from sentemb.registry import check, choose, options_of, terms_of_sum
 
 STUDY, LOGS, ENCODERS, PLANNED = "study.json", "logs", "encoders", "planned"  # in a study's folder
 ROW, ARRAYS = "row.json", "measured.npz"  # in an encoder's
@@ -304,15 +304,19 @@ def described(planned: EncoderSpec) -> dict[str, Any]:
     from sentemb.objectives import OBJECTIVES  # torch, seconds
 
     settings = planned.settings
-    factory, spec_options = check(OBJECTIVES, settings["objective"], "objective")
-    options = {name: option.default for name, option in options_of(factory).items()} | spec_options
-    name = settings["objective"].partition(":")[0].strip()
+    parts = [part for part, _ in terms_of_sum(settings["objective"], "objective")]
+    options: dict[str, Any] = {}  # of a sum of objectives none: each part has some of its own
+    for part in parts:
+        factory, spec_options = check(OBJECTIVES, part, "objective")
+        options = {name: option.default for name, option in options_of(factory).items()} | spec_options
+    options = options if len(parts) == 1 else {}
+    name = " + ".join(part.partition(":")[0].strip() for part in parts)
     weights = dict.fromkeys(TERMS)
     if name == "mix":
         weights = {term: options[term] or None for term in TERMS}
     elif name == "align_uniform":
         weights |= {"align": options["align"], "uniform": options["weight"]}
-    else:
+    elif len(parts) == 1:
         weights["contrastive"] = 1.0
     contrastive = weights["contrastive"] is not None
     return {

@@ -5,7 +5,6 @@ and a line in CORPORA.
 """
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -48,15 +47,14 @@ from sentemb.registry import (
     check,
     choose,
     options_of,
-    outside_quotes,
     path_exists,
     quoted,
     shadowing_note,
+    weighted_parts,
 )
 from sentemb.storage import cache_dir, digests, key_of, shows_progress
 
 FORMS = ["a folder of .txt books", "a book or a file with a sentence a line", "a .parquet, .jsonl, .csv or .tsv file"]
-WEIGHT = re.compile(r"(.+)\*(\d+(?:\.\d*)?|\.\d+)\s*")
 
 
 def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT) -> Corpus:
@@ -120,15 +118,7 @@ def _open(sources: list[TextSource], weights: tuple[float, ...], spec: str, prog
 
 def weighted(spec: str) -> list[tuple[str, str]]:
     """The parts of ``A + B*0.5`` with their weights as they are written, "" where there is none."""
-    single = path_exists(spec) or spec.startswith("labelled:")  # (negatives=a + b)
-    parts, start = [], 0
-    for separator in [*(() if single else re.finditer(r" \+ ", outside_quotes(spec))), None]:
-        stop = separator.start() if separator else len(spec)
-        part = spec[start:stop]
-        weight = None if path_exists(part.strip()) else WEIGHT.fullmatch(part)
-        parts.append((weight[1].strip(), weight[2]) if weight else (part.strip(), ""))
-        start = separator.end() if separator else stop
-    return parts
+    return weighted_parts(spec, single=spec.startswith("labelled:"))  # (negatives=a + b)
 
 
 def absolute_corpus(spec: str) -> str:

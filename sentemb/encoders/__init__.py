@@ -3,11 +3,11 @@
 from sentemb.encoders.factory import ENCODERS, freeze_unused, has_dropout, mean_of_word_embeddings, two_towers
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.heads import HEADS
-from sentemb.encoders.loading import is_folder, load, read_model, refuse_missing_device
+from sentemb.encoders.loading import FETCHED, folder_of_model, is_folder, load, read_model, refuse_missing_device
 from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.tokenizers import tokenizer_of
-from sentemb.encoders.two_tower import Towers, towers_of
+from sentemb.encoders.two_tower import Towers, default_prompt, towers_of
 from sentemb.encoders.word_embeddings import (
     NamedTexts,
     Texts,
@@ -19,13 +19,16 @@ from sentemb.encoders.word_embeddings import (
 
 __all__ = [
     "ENCODERS",
+    "FETCHED",
     "GRU",
     "HEADS",
     "NamedTexts",
     "Prompts",
     "Texts",
     "Towers",
+    "default_prompt",
     "mean_of_word_embeddings",
+    "folder_of_model",
     "freeze_unused",
     "has_dropout",
     "is_folder",

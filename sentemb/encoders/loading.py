@@ -47,13 +47,24 @@ def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
     """
     if device is not None:
         refuse_missing_device(device)
+    return read_model(folder_of_model(path), device)
+
+
+def folder_of_model(path: str | Path, mend: str = OFFLINE) -> Path:
+    """The folder of what :func:`load` takes, compared with its manifest; a hub model is fetched.
+
+    ``mend``: what to do where there is no such model, for the error.
+
+    Raises:
+        InputError: there is no such model, or its folder is damaged.
+    """
     if str(path) == "minilm":
         path = named_minilm()
     if not Path(path).exists():
-        return read_model(_of_hub(str(path)), device)
+        return _of_hub(str(path), mend)
     folder = model_folder(Path(path))
     verify(folder)
-    return read_model(folder, device)
+    return folder
 
 
 def is_folder(name: str) -> bool:
@@ -86,14 +97,14 @@ def _settings(folder: Path) -> dict[str, Any]:
     return {key: content.get(key) for key in ("prompts", "default_prompt_name", "similarity_fn_name")}
 
 
-def _of_hub(name: str) -> Path:
+def _of_hub(name: str, mend: str) -> Path:
     from sentence_transformers.base.model import ORIGINAL_TRANSFORMER_MODELS
 
     plain = "/" in name or name.lower() in ORIGINAL_TRANSFORMER_MODELS
     try:
         return fetched(name if plain else f"sentence-transformers/{name}")
     except Exception as error:  # of the network: each library has its own
-        raise InputError(f"no model {name!r} here or on the hub ({in_a_line(error)}); {OFFLINE}") from error
+        raise InputError(f"no model {name!r} here or on the hub ({in_a_line(error)}); {mend}") from error
 
 
 def fetched(name: str, revision: str = "") -> Path:

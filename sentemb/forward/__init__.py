@@ -2,8 +2,9 @@
 
 from sentemb.forward.collate import Features, collate_tokens
 from sentemb.forward.dropout import seed_dropout
-from sentemb.forward.encoder import ATTENTIONS, TrainingEncoder
+from sentemb.forward.encoder import ATTENTIONS, TrainingEncoder, pooled_without_prompts
 from sentemb.forward.masked_lm import MaskedWords
+from sentemb.forward.packed import hidden_states
 from sentemb.forward.stacked import StackedEncoder, stack_bytes, stacking_shape
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "MaskedWords",
     "StackedEncoder",
     "collate_tokens",
+    "hidden_states",
+    "pooled_without_prompts",
     "seed_dropout",
     "stack_bytes",
     "stacking_shape",

@@ -145,16 +145,38 @@ def packed_forward(module: Transformer, features: Features, offset: int) -> Feat
     Returns:
         The features with ``token_embeddings`` ``[n, L, d]``, zero at padding.
     """
+    packing = Packing.of(features["attention_mask"])
+    tokens = _packed_output(module, features, offset, packing).last_hidden_state[0]  # [tokens, d]
+    return features | {"token_embeddings": packing.padded(tokens)}
+
+
+def hidden_states(module: Transformer, features: Features, offset: int | None) -> list[Tensor]:
+    """The word embeddings and each layer's hidden states ``[n, L, d]``, as many as transformers' ``hidden_states``.
+
+    Args:
+        module: a transformer.
+        features: padded ones.
+        offset: as :func:`offset_of` gives it; the states are zero at padding then. None: the model's own forward.
+    """
+    if offset is None:
+        taken = {name: features[name] for name in ("input_ids", "attention_mask")}
+        return list(module.auto_model(**taken, output_hidden_states=True).hidden_states)
+    packing = Packing.of(features["attention_mask"])
+    states = _packed_output(module, features, offset, packing, output_hidden_states=True).hidden_states
+    return [packing.padded(tokens[0]) for tokens in states]
+
+
+def _packed_output(module: Transformer, features: Features, offset: int, packing: Packing, **more: Any) -> Any:
+    """What the transformer returns of a packed batch, its states ``[1, tokens, d]``."""
     mask = features["attention_mask"]
-    packing = Packing.of(mask)
     where = torch.arange(offset, offset + mask.shape[1], device=mask.device).expand_as(mask)
     with with_attention(module.auto_model, NAME), quick_dropout(module.auto_model):
-        tokens = module.auto_model(
+        return module.auto_model(
             input_ids=features["input_ids"].flatten()[packing.places][None],
             position_ids=where.flatten()[packing.places][None],
             packing=packing,
-        ).last_hidden_state[0]  # [tokens, d]
-    return features | {"token_embeddings": packing.padded(tokens)}
+            **more,
+        )
 
 
 @torch.no_grad()

@@ -20,7 +20,14 @@ from sentemb.geometry.metrics import (
     uniformity,
     uniformity_optimum,
 )
-from sentemb.geometry.tiled_scores import CandidateMask, log_sum_exp, log_sum_exp_both, nearest, sum_above
+from sentemb.geometry.tiled_scores import (
+    CandidateMask,
+    expected_scores,
+    log_sum_exp,
+    log_sum_exp_both,
+    nearest,
+    sum_above,
+)
 
 __all__ = [
     "LEVEL",
@@ -29,6 +36,7 @@ __all__ = [
     "alignment",
     "bootstrap_interval",
     "effective_rank",
+    "expected_scores",
     "log_sum_exp",
     "log_sum_exp_both",
     "mean_cosine",

@@ -73,6 +73,22 @@ def sum_above(a: Tensor, b: Tensor, floor: Tensor, edit: ScoreTransform | None =
     return _SumAbove.apply(a, b, floor, edit)
 
 
+def expected_scores(
+    a: Tensor, b: Tensor, target_a: Tensor, target_b: Tensor, edit: ScoreTransform | None = None
+) -> Tensor:
+    """sum_j p_ij a_i . b_j, where p_i is the softmax over j of the scores target_a_i . target_b_j.
+
+    Args:
+        a: ``[n, d]``. b: ``[m, d]``.
+        target_a: ``[n, D]``. target_b: ``[m, D]``; no gradient reaches these two.
+        edit: what is done to a tile of the targets' scores, as for :func:`log_sum_exp`.
+
+    Returns:
+        ``[n]``; 0, with gradient 0, where nothing counts.
+    """
+    return _ExpectedScores.apply(a, b, target_a, target_b, edit)
+
+
 @torch.no_grad()
 def nearest(a: Tensor, b: Tensor, keep: Callable[[Tensor], Tensor], edit: ScoreTransform | None = None) -> Tensor:
     """For each row of ``a`` its K-th highest score among the rows of ``b``, ``[n]``: the floor of its K nearest.
@@ -311,6 +327,42 @@ class _SumAbove(torch.autograd.Function):
             grad_a[rows].addmm_(shares, b[columns])
             grad_b[columns].addmm_(shares.T, a[rows])
         return grad_a, grad_b, None, None
+
+
+class _ExpectedScores(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, target_a: Tensor, target_b: Tensor, edit: ScoreTransform | None
+    ) -> Tensor:
+        mean_b = torch.empty_like(a)  # [n, d], of b by the shares of each row
+        for rows, shares in _softmax_rows(target_a, target_b, edit):
+            torch.mm(shares, b, out=mean_b[rows])
+        ctx.save_for_backward(a, target_a, target_b, mean_b)
+        ctx.edit = edit
+        return (a * mean_b).sum(dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        a, target_a, target_b, mean_b = ctx.saved_tensors
+        slope, grad_b = slopes[0][:, None], None
+        if ctx.needs_input_grad[1]:
+            grad_b = a.new_zeros(len(target_b), a.shape[1])
+            for rows, shares in _softmax_rows(target_a, target_b, ctx.edit):
+                grad_b.addmm_(shares.T, a[rows] * slope[rows])
+        return mean_b * slope, grad_b, None, None, None
+
+
+def _softmax_rows(a: Tensor, b: Tensor, edit: ScoreTransform | None) -> Iterator[tuple[slice, Tensor]]:
+    """Softmax over the rows of ``b`` of each row's scores, some rows of ``a`` at a time."""
+    step = max(ROWS, TILE_SCORES // max(1, len(b)))
+    for start in range(0, len(a), step):
+        rows = slice(start, min(start + step, len(a)))
+        scores = a[rows] @ b.T
+        if edit:
+            edit(scores, rows, slice(0, len(b)))
+        nothing = scores.amax(dim=1, keepdim=True).isneginf()
+        yield rows, scores.masked_fill_(nothing, 0).softmax(dim=1).masked_fill_(nothing, 0)
 
 
 def _counted(a: Tensor, b: Tensor, floor: Tensor, edit: ScoreTransform | None) -> Iterator[tuple[slice, slice, Tensor]]:

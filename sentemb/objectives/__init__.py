@@ -13,9 +13,11 @@ from sentemb.objectives.contrastive import CMC, DCL, DPR, HardNegatives, InfoNCE
 from sentemb.objectives.cross_entropy import CrossEntropy
 from sentemb.objectives.custom import FunctionObjective, as_objective, name_of
 from sentemb.objectives.decorrelation import BarlowTwins, VICReg
+from sentemb.objectives.distillation import Distill, DistillSimilarity
 from sentemb.objectives.hard_contrastive import Hard, HardSimple, Simple
 from sentemb.objectives.memory_bank import MemoryBank
 from sentemb.objectives.moco import MoCo
+from sentemb.objectives.weighted_sum import WeightedSum, weighted_sum
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "infonce": InfoNCE,
@@ -38,7 +40,19 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "byol": BYOL,
     "barlow_twins": BarlowTwins,
     "vicreg": VICReg,
+    "distill": Distill,
+    "distill_similarity": DistillSimilarity,
 }
+
+
+def build_objective(spec: str) -> Objective:
+    """The objective that ``spec`` names: one of OBJECTIVES, or a sum ``A + B*0.5`` of them, each with its options.
+
+    Raises:
+        InputError: as :func:`sentemb.registry.build`; a weight of 0, or objectives that cannot be added.
+    """
+    return weighted_sum(OBJECTIVES, spec)
+
 
 __all__ = [
     "FunctionObjective",
@@ -54,6 +68,8 @@ __all__ = [
     "AlignUniform",
     "BarlowTwins",
     "CrossEntropy",
+    "Distill",
+    "DistillSimilarity",
     "Extras",
     "Hard",
     "HardNegatives",
@@ -68,5 +84,7 @@ __all__ = [
     "Simple",
     "SupCon",
     "VICReg",
+    "WeightedSum",
+    "build_objective",
     "positive",
 ]

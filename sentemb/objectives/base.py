@@ -15,6 +15,7 @@ NEEDS = {
     "--pairs neighbours:classes=true",
     "negatives": "hard negatives; give a labelled corpus with columns `negative...`",
     "targets": "the momentum encoder's embeddings, which the training loop makes",
+    "teacher": "a teacher's embeddings; give --teacher",
 }
 
 
@@ -27,6 +28,20 @@ class Extras:
     positions: Tensor | None = None  # int64 [n] of runs, one apart where sentences are neighbours; None: rows in order
     labels: Tensor | None = None  # int64 [n], equal where pairs are of one class
     targets: tuple[Tensor, Tensor] | None = None  # [n, d] each: x and y as the momentum encoder sees them
+    teacher: tuple[Tensor, Tensor] | None = (
+        None  # [n, D] each, any D: the sentences of x and y as the teacher sees them
+    )
+
+    def only(self, names: frozenset[str]) -> "Extras":
+        """Ids, and of the rest what is in ``names`` (of NEEDS)."""
+        return Extras(
+            ids=self.ids,
+            negatives=self.negatives if "negatives" in names else None,
+            positions=self.positions if "runs" in names else None,
+            labels=self.labels if "labels" in names else None,
+            targets=self.targets if "targets" in names else None,
+            teacher=self.teacher if "teacher" in names else None,
+        )
 
 
 class Objective(nn.Module):
@@ -52,6 +67,7 @@ class Objective(nn.Module):
     )
     normalise = True  # whether rows get unit length first
     similarity = "cosine"  # or dot: how its scores compare embeddings, and so the saved model
+    _teacher_dimension = 0
 
     def forward(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> Tensor:
         """Scalar loss of positive pairs ``x``, ``y`` ``[n, d]``, at least float32.
@@ -81,6 +97,22 @@ class Objective(nn.Module):
     def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Change what is remembered, given what ``loss`` was given."""
 
+    @property
+    def teacher_dimension(self) -> int:
+        """Of the teacher's embeddings; 0: there is no teacher. The loop sets it before it calls ``prepare``."""
+        return self._teacher_dimension
+
+    @teacher_dimension.setter
+    def teacher_dimension(self, dimension: int) -> None:
+        self._teacher_dimension = dimension
+
+    def terms(self) -> "list[Objective]":
+        """The objectives that this is a weighted sum of: itself, where it is none."""
+        return [self]
+
+    def refuse_dimensions(self, dimension: int, teacher: int) -> None:
+        """InputError where embeddings of ``dimension`` cannot be compared with a teacher's of ``teacher``."""
+
     @torch.no_grad()
     def log_metrics(self, x: Tensor, y: Tensor) -> dict[str, float]:
         """Further numbers for the log; rows i of ``x`` and ``y`` ``[n, d]`` are a positive pair."""
@@ -107,6 +139,10 @@ class Objective(nn.Module):
 
     def _ready(self, x: Tensor, y: Tensor, extras: Extras) -> tuple[Tensor, Tensor, Extras]:
         """As ``loss`` takes them."""
+        if extras.teacher is not None:
+            teacher_x, teacher_y = (rows.detach().to(x.device, wide(x[:0]).dtype) for rows in extras.teacher)
+            extras = replace(extras, teacher=(teacher_x, teacher_y))
+            self.teacher_dimension = teacher_x.shape[1]
         self.prepare(x.shape[1])
         self.to(device=x.device, dtype=wide(x[:0]).dtype)
         if extras.negatives is not None:

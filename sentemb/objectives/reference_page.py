@@ -6,8 +6,9 @@ from sentemb.registry import options_of
 
 HEAD = """# Objectives
 
-`--objective NAME` or `--objective NAME:option=value,option=value` in every recipe; `build(OBJECTIVES, "NAME:...")` in
-Python. This page is printed by `python -m sentemb.objectives`; a test keeps it equal to the code.
+`--objective NAME` or `--objective NAME:option=value,option=value` in every recipe; `build_objective("NAME:...")` in
+Python. `A + B*0.5` is the [sum](#sums) of several. This page is printed by `python -m sentemb.objectives`; a test keeps
+it equal to the code.
 
 x and y are the two views of a batch of n pairs, from all processes; h is the number of hard negatives a pair has.
 Unless a row says otherwise, views are brought to unit length and s_ij = x_i . y_j / temperature. Sums run over all
@@ -22,8 +23,9 @@ model.
 TAIL = """
 Needs: `runs` are batches of consecutive sentences (`--pairs contiguous`); `negatives` are columns of hard negatives and
 `labels` a column of classes of a labelled corpus (`--corpus labelled:path=FILE,label=COLUMN`); `targets` are the
-momentum encoder's embeddings. What an objective needs and does not get is an error before step 1. `infonce` and `dpr`
-take hard negatives where there are some; `cpc` takes runs, and needs them for more than one offset.
+momentum encoder's embeddings; `teacher` are another model's embeddings of the training sentences
+([in Python](python.md#a-teacher) an array). What an objective needs and does not get is an error before step 1.
+`infonce` and `dpr` take hard negatives where there are some; `cpc` takes runs, and needs them for more than one offset.
 
 Beyond 2,048 pairs scores are worked out a tile at a time (`sentemb/geometry/tiled_scores.py`): no objective holds n x n
 numbers, and the exact gradient works them out once more. `benchmarks/objectives.py` measures time and memory.
@@ -33,6 +35,25 @@ refused.
 
 To add one: a class with a `loss` (and `prepare`, `update_state`, `momentum` where it learns or remembers something)
 that says what it is, and a line in `OBJECTIVES`.
+
+## Sums
+
+`--objective "distill*2 + infonce:temperature=0.1*0.5"` is 2 times the first loss plus 0.5 times the second; a part
+without a weight has 1. In Python, `WeightedSum([(objective, 2.0), (function, 0.5)])` adds objects. All parts see the
+same batch, each of it what it needs or takes; a part learns and remembers what it does alone, and one momentum
+encoder serves all that need one. The log has each part's loss before weighting as `loss_NAME`.
+
+Refused are parts of which some need runs of consecutive sentences and others pairs, parts that score by cosine beside
+others by inner product, and two that move the momentum encoder at different rates (`moco` and `byol`). The loss of
+guessing is in the log where all parts have one.
+
+## A teacher
+
+`distill` puts each sentence where the teacher puts it; `distill_similarity` only asks that sentences be as alike as
+the teacher finds them. The student may have any dimension. Where it differs from the teacher's, `distill` learns a
+linear map between them and leaves it out of the model, which then has the student's own dimension. To have the
+teacher's dimension in the saved model, give the encoder that many (`--encoder rnn:out=768`): its last layer is saved
+with it, and no map is needed. `mse` depends on the length of the teacher's embeddings, `cosine` does not.
 """
 
 

@@ -41,6 +41,7 @@ class RunDescription:
     cleaned: CleaningResult | None
     prompts: Prompts
     retrieval: dict[str, str]  # how held-out pairs are ranked
+    teacher: dict[str, Any] | None  # whose embeddings are learned from, and what they are
 
 
 def write_config(
@@ -63,6 +64,7 @@ def write_config(
         "least": description.smallest_batch,
         "prompts": asdict(description.prompts),
         "retrieval": description.retrieval,
+        "teacher": description.teacher,
         "corpus": {
             "name": corpus.name,
             "fingerprint": corpus.fingerprint,

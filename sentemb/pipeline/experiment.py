@@ -22,7 +22,7 @@ from sentemb.corpus import CLEANINGS, Corpus, open_corpus, with_lines, word_piec
 from sentemb.encoders import HEADS, Prompts, load, prompts_of, tokenizer_of, towers_of
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
-from sentemb.objectives import OBJECTIVES, Objective
+from sentemb.objectives import Objective, build_objective
 from sentemb.pairs import Pairs
 from sentemb.pipeline.claim import claimed
 from sentemb.pipeline.config_file import RunDescription, write_config
@@ -49,10 +49,12 @@ from sentemb.pipeline.settings import (
     PairSettings,
     RunSettings,
 )
+from sentemb.pipeline.teaching import embed_by_teacher, refuse_no_use_of_teacher
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.registry import build, check
 from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, read_selected, refuse_foreign, write_card
 from sentemb.storage import write_folder
+from sentemb.teacher import sentence_runs
 from sentemb.training import (
     Evaluation,
     FitResult,
@@ -65,6 +67,7 @@ from sentemb.training import (
     fit,
     on_main,
     refuse_misfit,
+    refuse_other_dimension,
     tell,
     total_steps,
     tune_malloc,
@@ -119,6 +122,8 @@ class Experiment:
         self.prompts = Prompts()
         self.text_tokens = TextTokens()  # of what scores the model, at each evaluation
         self.saves_selected = True  # whether best/ and last/ are written, where they are not needed for model/
+        self.teacher: dict[str, Any] | None = None  # what config.json gets of the teacher
+        self.made_objective: Objective | None = None
         self._context = ExitStack()
 
     def __enter__(self) -> "Experiment":
@@ -194,15 +199,22 @@ class Experiment:
         custom_pairs: Callable[..., Pairs] | None = None,
         prepared: PreparedData | None = None,
     ) -> PreparedData:
-        """The positive pairs of the training documents, as token ids; by ``custom_pairs``, the caller's function.
+        """The positive pairs of the training documents, as token ids, and the teacher's embeddings of their sentences.
 
-        ``prepared``: those of another run with the same corpus, settings of data and pairs, seed, tokenizer and
-        prompts, in place.
+        Args:
+            pairs: which sentences belong together.
+            corpus: the text.
+            model: its tokenizer makes the token ids.
+            custom_pairs: the caller's function, in place of ``pairs.pairs``.
+            prepared: those of another run with the same corpus, settings of data and pairs, seed, tokenizer and
+                prompts, in place.
         """
+        ranges = self.train_rows
+        if self.data.teacher_sentences is not None:
+            ranges = sentence_runs(ranges, self.data.teacher_sentences)
         if prepared is None:
-            prepared = prepare_data(
-                self.data, pairs, corpus, self.train_rows, model, self.prompts, self.training.seed, custom_pairs
-            )
+            seed = self.training.seed
+            prepared = prepare_data(self.data, pairs, corpus, ranges, model, self.prompts, seed, custom_pairs)
         if prepared.training.pairs.are_contiguous and len(towers_of(model)) == 1 and not self.prompts.alike:
             raise InputError(
                 "prompts of two kinds need pairs of two sides, and a sentence of --pairs contiguous is on both; give "
@@ -210,7 +222,14 @@ class Experiment:
             )
         refuse_no_noise(model, prepared.training.pairs, pairs.force)
         self.stored |= asdict(pairs)
-        return prepared
+        if self.data.teacher is None:
+            return prepared
+        if self.made_objective is not None:  # (before hours of work)
+            refuse_no_use_of_teacher(self.made_objective)
+        embeddings, self.teacher = embed_by_teacher(
+            self.data, self.compute, corpus, ranges, self.accelerator.device, self.begun
+        )
+        return replace(prepared, training=replace(prepared.training, teacher=embeddings))
 
     def make_objective(
         self,
@@ -222,10 +241,9 @@ class Experiment:
         self.objective, self.custom_head = objective, custom_head
         if custom_head is None:
             check(HEADS, objective.head, "head", ("dimension",))
-        made: Objective = (
-            build(OBJECTIVES, objective.objective, "objective") if custom_objective is None else custom_objective
-        )
+        made: Objective = build_objective(objective.objective) if custom_objective is None else custom_objective
         self.stored |= asdict(objective)
+        self.made_objective = made
         return made
 
     def train(
@@ -332,7 +350,8 @@ class Experiment:
         self, model: SentenceTransformer, objective: Objective, data: PreparedData
     ) -> TrainingEncoder:
         """The training forward of the model, with its head and side task; InputError where something does not fit."""
-        refuse_misfit(objective, data.training.pairs, len(towers_of(model)))
+        teacher = data.training.teacher
+        refuse_misfit(objective, data.training.pairs, len(towers_of(model)), teacher)
         attention, training = self.encoder.attention, self.training
         if training.compile and attention == "packed":
             raise InputError("--compile and --attention packed exclude each other; leave one of them out")
@@ -341,7 +360,9 @@ class Experiment:
         if head is None:
             head = build(HEADS, self.objective.head, "head", dimension=tower_dimension(model))
         packable = attention != "auto" or not training.compile  # a packed forward does not compile
-        return TrainingEncoder(model, head, mlm, attention if packable else "padded")
+        encoder = TrainingEncoder(model, head, mlm, attention if packable else "padded")
+        refuse_other_dimension(objective, encoder, teacher)
+        return encoder
 
     def _describe(
         self, encoder: TrainingEncoder, objective: Objective, data: PreparedData
@@ -357,6 +378,7 @@ class Experiment:
             cleaned=data.cleaned,
             prompts=self.prompts,
             retrieval={"score": sides.score, "sides": sides.names},
+            teacher=self.teacher,
         )
         notes = [str(data.cleaned)] if data.cleaned else []
         if self.prompts != Prompts():

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Transformer
@@ -14,7 +14,7 @@ from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
 from sentemb.languages import DEFAULT, check_language
-from sentemb.objectives import FunctionObjective, Objective, as_objective, name_of
+from sentemb.objectives import FunctionObjective, Objective, WeightedSum, as_objective, name_of
 from sentemb.pairs import Pairs
 from sentemb.pipeline.experiment import Experiment
 from sentemb.pipeline.model import trains_transformer
@@ -111,9 +111,9 @@ def train(
     run, training, compute = RunSettings(folder, resume), pick(TrainingSettings, chosen), pick(ComputeSettings, chosen)
     with Experiment("train", run, training, compute, transformer) as experiment:
         text = experiment.open_corpus(data, objects.corpus)
+        loss = experiment.make_objective(objective_settings, objects.objective, objects.head)
         model = experiment.make_encoder(encoder_settings, text, objects.encoder)
         positives = experiment.make_pairs(pair_settings, text, model, objects.pairs)
-        loss = experiment.make_objective(objective_settings, objects.objective, objects.head)
         return experiment.train(text, model, positives, loss, evaluation, objects.dev)
 
 
@@ -222,7 +222,11 @@ def _described_encoder(model: SentenceTransformer) -> str:
 
 
 def _described_objective(objective: Objective) -> str:
-    """Its class and its settings: the public attributes that are numbers, texts or truth values."""
+    """Its class and its settings: the public attributes that are numbers, texts or truth values; of a sum its parts."""
+    if isinstance(objective, WeightedSum):
+        parts = zip(objective.parts, objective.weights, strict=True)
+        described = [f"{_described_objective(cast(Objective, part))}*{weight:g}" for part, weight in parts]
+        return f"{OBJECT_PREFIX}sum of {' + '.join(described)}>"
     implementation: Any = objective.function if isinstance(objective, FunctionObjective) else objective
     plain = {
         name: value

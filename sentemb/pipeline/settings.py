@@ -19,7 +19,7 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The text."""
+    """The text and a teacher of it."""
 
     corpus: str | None = setting(
         "sample",
@@ -38,10 +38,21 @@ class DataSettings:
         "sentemb.corpus CORPUS tells what that would do",
     )
     max_length: int = setting(40, "longest sentence in tokens; longer ones are cut", at_least=1)
+    teacher: str | None = setting(
+        None,
+        "a finished model whose embeddings of the training sentences an objective learns from: a folder, a hub name, "
+        "or minilm; NAME:layers=A-B takes the pooled states of these layers; also pooling=mean (max, cls, last), "
+        "prompt=. They are computed once and cached",
+    )
+    teacher_sentences: int | None = setting(
+        None, "let the teacher embed, and train on, N sentences of the training documents; default all", at_least=2
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
         check_language(self.language)
+        if self.teacher_sentences is not None and self.teacher is None:
+            raise InputError("--teacher-sentences is for --teacher; give one, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,8 @@ class ObjectiveSettings:
         "name or name:option=value,...; docs/objectives.md has the table of all: formula, negatives, options. "
         "Contrastive: infonce, ntxent, dcl, dpr, cmc, cpc, joint_infonce (--pairs contiguous), hard_negatives, "
         "supcon and cross_entropy (classes); geometry: align_uniform, mix; Wang & Liu: simple, hard, hard_simple; "
-        "with memory: moco, memory_bank, byol; without negatives: barlow_twins, vicreg",
+        "with memory: moco, memory_bank, byol; without negatives: barlow_twins, vicreg; from a teacher: distill, "
+        "distill_similarity. A sum: 'infonce + vicreg*0.1'",
     )
     head: str = setting(
         "none",

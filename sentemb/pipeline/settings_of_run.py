@@ -8,6 +8,7 @@ from sentemb.errors import InputError
 from sentemb.pipeline.settings import may_change
 from sentemb.registry import absolute, absolute_paths, has_relative_path
 from sentemb.runs import CONFIG, RunFolder
+from sentemb.teacher import absolute_teacher
 
 OBJECT_PREFIX = "<"  # what a setting begins with that describes an object of the caller's
 
@@ -83,4 +84,6 @@ def absolute_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         changed["encoder"] = absolute_paths(ENCODERS, encoder)
     if isinstance(init, str) and init != "minilm":  # (which is built in)
         changed["init"] = absolute(init)
+    if isinstance(teacher := settings.get("teacher"), str):
+        changed["teacher"] = absolute_teacher(teacher)
     return changed

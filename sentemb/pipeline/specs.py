@@ -2,11 +2,12 @@
 
 from sentemb.corpus import CLEANINGS
 from sentemb.encoders import HEADS
-from sentemb.objectives import OBJECTIVES
+from sentemb.objectives import build_objective
 from sentemb.pairs import PAIRS
 from sentemb.pipeline.model import check_encoder
 from sentemb.pipeline.settings import DataSettings, EncoderSettings, ObjectiveSettings, PairSettings
 from sentemb.registry import build, check
+from sentemb.teacher import parse_teacher
 
 
 def check_specs(
@@ -15,6 +16,8 @@ def check_specs(
     """InputError for a spec that names nothing, or an option that it has not."""
     check_encoder(encoder)
     build(CLEANINGS, data.clean, "clean")
+    if data.teacher is not None:
+        parse_teacher(data.teacher)
     check(PAIRS, pairs.pairs, "pairs", ("ranges",))
     check(HEADS, objective.head, "head", ("dimension",))
-    build(OBJECTIVES, objective.objective, "objective")
+    build_objective(objective.objective)

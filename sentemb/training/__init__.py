@@ -6,7 +6,7 @@ from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from sentemb.training.checkpoints import ResumePoint, newest_valid_checkpoint
-    from sentemb.training.data import BatchDataset, EpochLayout, TrainingData
+    from sentemb.training.data import BatchDataset, EpochLayout, Teacher, TeacherArray, TrainingData
     from sentemb.training.distributed import Patience, on_main
     from sentemb.training.evaluator import Evaluation
     from sentemb.training.failures import explained
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from sentemb.training.loop import FitResult, fit
     from sentemb.training.schedule import learning_rate, total_steps
     from sentemb.training.settings import TrainingSettings
-    from sentemb.training.setup import RunTarget, agreed_checkpoint, describe, refuse_misfit
+    from sentemb.training.setup import RunTarget, agreed_checkpoint, describe, refuse_misfit, refuse_other_dimension
     from sentemb.training.signals import tell
     from sentemb.training.stacked import Lane, fit_stacked
 
 _HOMES = {
     "BatchDataset": "data",
+    "Teacher": "data",
+    "TeacherArray": "data",
     "TrainingData": "data",
     "ResumePoint": "checkpoints",
     "newest_valid_checkpoint": "checkpoints",
@@ -52,6 +54,7 @@ _HOMES = {
     "agreed_checkpoint": "setup",
     "describe": "setup",
     "refuse_misfit": "setup",
+    "refuse_other_dimension": "setup",
     "tell": "signals",
     "Lane": "stacked",
     "fit_stacked": "stacked",
@@ -67,6 +70,8 @@ __all__ = [
     "ResumePoint",
     "RunTarget",
     "StepRecord",
+    "Teacher",
+    "TeacherArray",
     "TrainingData",
     "TrainingSettings",
     "agreed_checkpoint",
@@ -79,6 +84,7 @@ __all__ = [
     "newest_valid_checkpoint",
     "on_main",
     "refuse_misfit",
+    "refuse_other_dimension",
     "tell",
     "total_steps",
     "processor",

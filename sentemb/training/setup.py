@@ -26,7 +26,7 @@ from sentemb.training.checkpoints import (
     restore,
     set_aside_damaged,
 )
-from sentemb.training.data import BatchDataset, TrainingData
+from sentemb.training.data import BatchDataset, Teacher, TrainingData
 from sentemb.training.distributed import on_main
 from sentemb.training.evaluator import Evaluation, Evaluator
 from sentemb.training.log import RunLog, rewind
@@ -119,7 +119,8 @@ def set_up(
     Nothing is written.
     """
     towers = len(towers_of(encoder.model))
-    refuse_misfit(objective, data.pairs, towers)
+    refuse_misfit(objective, data.pairs, towers, data.teacher)
+    refuse_other_dimension(objective, encoder, data.teacher)
     if data.pairs.are_contiguous and towers == 1 and data.positive_tokens is not None:
         raise InputError(
             "positive_tokens are of the second side of pairs, and of consecutive sentences one encoder takes each but "
@@ -132,6 +133,7 @@ def set_up(
     encoder.train()  # (with dropout, also where the model was loaded to be scored)
     torch.manual_seed(settings.seed)  # the same predictor on every process
     sentence_ids, sentences = _sentence_ids(objective, data)
+    objective.teacher_dimension = 0 if data.teacher is None else data.teacher.dimension
     objective.prepare(encoder.dimension, sentences)
     objective.to(device)
     momentum_encoder = MomentumEncoder(encoder).to(device) if "targets" in objective.needs else None
@@ -208,18 +210,25 @@ def _refuse_other_settings(checkpoint: Path, content: dict[str, Any], now: dict[
             )
 
 
-def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1) -> None:
-    """InputError where an objective lacks what it needs of the pairs, or would leave out what they have."""
-    name = next((key for key, kind in OBJECTIVES.items() if kind is type(objective)), type(objective).__name__)
+def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1, teacher: Teacher | None = None) -> None:
+    """InputError where an objective lacks what it needs of the data, or would leave out what they have."""
+    terms = objective.terms()
+    name = " + ".join(_name_of(term) for term in terms)
     provided = {
         "runs": pairs.are_contiguous,
         "labels": pairs.labels is not None,
         "negatives": pairs.num_hard_negatives > 0,
         "targets": True,
+        "teacher": teacher is not None,
     }
-    for need in sorted(objective.needs):
-        if not provided[need]:
-            raise InputError(f"objective {name} needs {NEEDS[need]}")
+    for term in terms:
+        for need in sorted(term.needs):
+            if not provided[need]:
+                raise InputError(f"objective {_name_of(term)} needs {NEEDS[need]}")
+    if teacher is not None and "teacher" not in objective.needs | objective.takes:
+        raise InputError(
+            f"objective {name} makes no use of a teacher; choose distill or distill_similarity, or leave --teacher out"
+        )
     if pairs.num_hard_negatives and "negatives" not in objective.needs | objective.takes:
         raise InputError(
             f"objective {name} takes no hard negatives, and the pairs have {pairs.num_hard_negatives} each; choose "
@@ -230,14 +239,28 @@ def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1) -> None:
             f"objective {name} makes no use of classes; choose supcon or cross_entropy, or leave label= "
             "(of neighbours: classes=) out"
         )
-    classes = getattr(objective, "classes", None)
     labels = 0 if pairs.labels is None else int(pairs.labels.max(initial=-1)) + 1
-    if classes is not None and labels > classes:
-        raise InputError(
-            f"objective {name} has {classes} classes and the pairs {labels}; write {name}:classes={labels}"
-        )
+    for term in terms:
+        classes = getattr(term, "classes", None)
+        if classes is not None and labels > classes:
+            term_name = _name_of(term)
+            raise InputError(
+                f"objective {term_name} has {classes} classes and the pairs {labels}; "
+                f"write {term_name}:classes={labels}"
+            )
     if towers > 1 and objective.requires_shared_encoder:
         raise InputError(f"objective {name} keeps what both sides look like in one place; it needs --towers 1")
+
+
+def refuse_other_dimension(objective: Objective, encoder: TrainingEncoder, teacher: Teacher | None) -> None:
+    """InputError where the embeddings that an objective sees cannot be compared with the teacher's."""
+    if teacher is not None:
+        objective.refuse_dimensions(encoder.dimension, teacher.dimension)
+
+
+def _name_of(objective: Objective) -> str:
+    """Its name in the table, else its class's."""
+    return next((key for key, kind in OBJECTIVES.items() if kind is type(objective)), type(objective).__name__)
 
 
 def describe(

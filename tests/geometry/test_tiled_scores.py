@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from sentemb.geometry import CandidateMask, log_sum_exp, log_sum_exp_both, nearest, sum_above, tiled_scores
+from sentemb.geometry import (
+    CandidateMask,
+    expected_scores,
+    log_sum_exp,
+    log_sum_exp_both,
+    nearest,
+    sum_above,
+    tiled_scores,
+)
 from tests.devices import DOUBLE, arange, eye, normal, numbers, ones, zeros
 
 pytestmark = numbers
@@ -73,6 +81,15 @@ def test_by_whole_rows_with_slopes_of_any_kind(n, m, edited):
     assert slope.isfinite().all()
     with torch.no_grad():
         assert torch.allclose(log_sum_exp(a, b, edit), dense, atol=DOUBLE)
+
+
+@pytest.mark.parametrize(("n", "m"), SHAPES)
+@pytest.mark.parametrize("edited", [False, True])
+def test_scores_expected_by_the_softmax_of_others(n, m, edited):
+    a, b, target_a, target_b = rows(n, 0), rows(m, 1), normal(n, 5, seed=2), normal(m, 5, seed=3)
+    edit, mask = left_out(n, m) if edited else (None, zeros(n, m, dtype=torch.bool))
+    shares = (target_a @ target_b.T).masked_fill(mask, -math.inf).softmax(dim=1).nan_to_num()
+    compare(expected_scores(a, b, target_a, target_b, edit), (shares * (a @ b.T)).sum(dim=1), (a, b))
 
 
 @pytest.mark.parametrize(("n", "m"), SHAPES)

@@ -1,5 +1,6 @@
 """Objectives equal their papers' formulas written as loops, keep the symmetries they should, and stay finite."""
 
+import copy
 import math
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ import torch
 from sentemb.errors import InputError
 from sentemb.geometry import l2_normalize, tiled_scores
 from sentemb.geometry.metrics import relative_penalty
-from sentemb.objectives import OBJECTIVES, Extras
+from sentemb.objectives import OBJECTIVES, Extras, WeightedSum, build_objective
 from sentemb.objectives.base import copied
 from sentemb.objectives.contiguous import follower
 from sentemb.pairs import contiguous
@@ -48,7 +49,9 @@ class Case:
 
     def made(self):
         torch.manual_seed(0)
-        objective = build(OBJECTIVES, self.spec, "objective")
+        objective = build_objective(self.spec)
+        teacher = self.extras.teacher if self.extras else None
+        objective.teacher_dimension = 0 if teacher is None else teacher[0].shape[1]
         objective.prepare(4, 32)
         return objective.double().to(DEVICE)
 
@@ -60,6 +63,7 @@ def rows(x):
 ids = tensor(IDS)
 HARD = normal(6, 2, 4, seed=3)
 TARGETS = (normal(6, 4, seed=4), normal(6, 4, seed=5))
+TEACHER = (normal(6, 7, seed=8), normal(6, 7, seed=9))
 U = slow.unit
 
 
@@ -108,6 +112,22 @@ def first_bank(x, y, tau=0.07):
     return slow.contrast(U(x), U(y), tau=tau, symmetric=True)
 
 
+def distilled(spec, teacher=TEACHER):
+    """Of the map that the objective begins with."""
+
+    def value(x, y):
+        made = Case(spec, None, Extras(teacher=teacher)).made()
+        linear = (rows(made.linear.weight), rows(made.linear.bias)) if made.linear is not None else (None, None)
+        return slow.distill([rows(x), rows(y)], [rows(t) for t in teacher], made.distance, *linear)
+
+    return value
+
+
+def similar(tau, teacher_tau, ids=None):
+    return lambda x, y: slow.distill_similarity([U(x), U(y)], [U(t) for t in TEACHER], tau, teacher_tau, ids)
+
+
+with_teacher = Extras(teacher=TEACHER)
 with_ids, with_hard = Extras(ids[:, :2]), Extras(ids, HARD)
 runs = Extras(tensor([[0], [1], [2], [0], [4], [5]]), positions=tensor(POSITIONS))
 run_ids = [0, 1, 2, 0, 4, 5]
@@ -158,6 +178,12 @@ CASES = {
         Case("byol:hidden=8", byol, Extras(targets=TARGETS)),
         Case("barlow_twins:off_diagonal=0.3", lambda x, y: slow.barlow(rows(x), rows(y), 0.3)),
         Case("vicreg", lambda x, y: slow.vicreg(rows(x), rows(y), 25, 25, 1)),
+        *[Case(spec, distilled(spec), with_teacher) for spec in ("distill", "distill:loss=mse")],
+        *[Case(spec, distilled(spec, TARGETS), Extras(teacher=TARGETS))
+          for spec in ("distill:map=none", "distill:loss=mse,map=linear", "distill:loss=mse,map=auto")],
+        Case("distill_similarity", similar(0.05, 0.05), with_teacher),
+        Case("distill_similarity:temperature=0.5,teacher_temperature=0.2", similar(0.5, 0.2, IDS),
+             replace(with_teacher, ids=ids[:, :2])),
     ]
 }  # fmt: skip
 
@@ -166,8 +192,15 @@ def permuted(extras: Extras | None, order: torch.Tensor) -> Extras:
     extras = extras or Extras()
     at = {name: None if (value := getattr(extras, name)) is None else value[order]
           for name in ("ids", "negatives", "positions", "labels")}  # fmt: skip
-    targets = None if extras.targets is None else tuple(t[order] for t in extras.targets)
-    return Extras(**at, targets=targets)
+    pairs = {name: None if (value := getattr(extras, name)) is None else tuple(rows[order] for rows in value)
+             for name in ("targets", "teacher")}  # fmt: skip
+    return Extras(**at, **pairs)
+
+
+def taught(objective, count: int = 6, swapped: bool = False) -> Extras:
+    """A teacher's embeddings of ``count`` pairs, for objectives that need them."""
+    teacher = tuple(rows[:count] for rows in TEACHER[:: -1 if swapped else 1])
+    return Extras(teacher=teacher if "teacher" in objective.needs else None)
 
 
 def test_every_objective_has_a_reference():
@@ -211,7 +244,8 @@ def test_order_of_pairs_is_irrelevant_and_every_view_learns(case, views, tiles):
 @pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in ("moco", "byol")])  # (they need a momentum encoder)
 def test_both_ways_is_what_it_says(name, views):
     objective, (x, y) = Case(name, None).made(), views
-    same = objective(y, x).item() == pytest.approx(objective(x, y).item(), abs=DOUBLE)
+    forth, back = objective(x, y, taught(objective)), objective(y, x, taught(objective, swapped=True))
+    same = back.item() == pytest.approx(forth.item(), abs=DOUBLE)
     assert same == (objective.interchangeable_views == "yes")
 
 
@@ -219,7 +253,8 @@ def test_both_ways_is_what_it_says(name, views):
 def test_length_of_rows_is_irrelevant(name, views):
     x, y = views
     objective = Case(name, None).made()
-    assert objective(7 * x, 0.1 * y).item() == pytest.approx(objective(x, y).item(), abs=DOUBLE)
+    extras = taught(objective)
+    assert objective(7 * x, 0.1 * y, extras).item() == pytest.approx(objective(x, y, extras).item(), abs=DOUBLE)
 
 
 @pytest.mark.parametrize("name", [n for n in OBJECTIVES if Case(n, None).made().contrastive and n != "hard"])
@@ -275,7 +310,10 @@ SPECS = [
     "dcl:temperature=0.001", "supcon:temperature=1000",
     "align_uniform:alpha=0.5", "align_uniform:t=50", "mix:align=1,uniform=1,alpha=1", "hard:temperature=0.001,top=1",
     "joint_infonce:diagonal=in,temperature=0.001", "cpc:offsets=3", "moco:in_batch=yes,symmetric=yes",
-    "hard:quantile=1",
+    "hard:quantile=1", "distill:loss=mse", "distill:map=linear", "distill:loss=mse,map=none",
+    "distill_similarity:temperature=0.001,teacher_temperature=0.001",
+    "distill_similarity:temperature=1000,teacher_temperature=0.001",
+    "distill + infonce:learn=yes*0.5 + memory_bank", "moco:in_batch=yes*2 + distill:loss=mse + distill_similarity",
 ]  # fmt: skip
 
 
@@ -296,7 +334,9 @@ def test_losses_and_gradients_are_finite(spec, kind, dtype):
     for all_alike in (False, True):
         a, b = x.to(dtype).requires_grad_(), y.to(dtype).requires_grad_()
         extras = Extras(zeros(len(a), 2, dtype=torch.long) if all_alike else None)  # every sentence a copy of one
-        objective = build(OBJECTIVES, spec)
+        objective = build_objective(spec)
+        if "teacher" in objective.needs and "map=none" not in spec:  # (each of them also without a teacher)
+            extras = replace(extras, teacher=(10 * TEACHER[0][:1].expand(len(a), 7), zeros(len(a), 7)))
         for _ in range(2):  # with nothing remembered, and with something
             loss = objective(a, b, extras)
             loss.backward()
@@ -326,11 +366,13 @@ def test_autocast_changes_nothing(name):
      "moco:queue=0", "moco:momentum=1.5", "memory_bank:negatives=-1", "memory_bank:momentum=nan", "byol:hidden=0",
      "barlow_twins:off_diagonal=-1", "vicreg:variance=inf", "simple:weight=0", "supcon:temperature=0",
      "cross_entropy:classes=1",
+     "distill:loss=l1", "distill:map=kept", "distill_similarity:temperature=0",
+     "distill_similarity:teacher_temperature=-1", "infonce*0", "infonce + ", "infonce + nope", "infonce*2 + simple*0",
      "dcl:temperature=0", "cmc:temperature=0", "dpr:temperature=0", "hard_negatives:weight=inf"],
 )  # fmt: skip
 def test_impossible_options_are_refused_at_construction(spec):
     with pytest.raises(InputError):
-        build(OBJECTIVES, spec, "objective")
+        build_objective(spec)
 
 
 def test_no_offset_leads_from_one_document_to_the_next():
@@ -416,3 +458,127 @@ def test_copies_are_told_by_sentences_of_two_rows():
             assert copied(ids) == expected
             answers.add(expected)
     assert answers == {True, False} and not copied(None) and not copied(torch.zeros(0, 2, dtype=torch.long))
+
+
+def test_a_map_is_learned_only_where_the_dimensions_differ_or_it_is_asked_for(views):
+    sizes = {
+        spec: Case(spec, None, Extras(teacher=TARGETS)).made().linear for spec in ("distill", "distill:map=linear")
+    }
+    assert sizes["distill"] is None and sizes["distill:map=linear"].weight.shape == (4, 4)
+    assert Case("distill", None, with_teacher).made().linear.weight.shape == (7, 4)
+    with pytest.raises(InputError, match="the model's have 4 dimensions and the teacher's 7; give the encoder out=7"):
+        build(OBJECTIVES, "distill:map=none")(*views, with_teacher)
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(views):
+    x, y = views
+    for spec in ("distill", "distill:loss=mse", "distill_similarity:temperature=0.05"):
+        loss = build_objective(spec)(x, y, Extras(teacher=(x, y)))
+        assert loss.item() == pytest.approx(0, abs=DOUBLE)
+    turned = torch.linalg.qr(normal(4, 4, seed=2)).Q  # similarities stay, and the map undoes the turn
+    assert build_objective("distill_similarity")(x @ turned, y @ turned, Extras(teacher=(x, y))).item() < DOUBLE
+    mapped = build_objective("distill:map=linear").double()
+    mapped.prepare(4)
+    with torch.no_grad():
+        mapped.linear.weight.copy_(turned)
+        mapped.linear.bias.zero_()
+    assert mapped.double()(x @ turned, y @ turned, Extras(teacher=(x, y))).item() == pytest.approx(0, abs=DOUBLE)
+
+
+def test_no_gradient_reaches_the_teacher(views):
+    for spec in ("distill", "distill_similarity"):
+        teacher = tuple(rows.clone().requires_grad_() for rows in TEACHER)
+        build_objective(spec)(*views, Extras(teacher=teacher)).backward()
+        assert all(rows.grad is None for rows in teacher)
+
+
+ALL = Extras(ids, HARD, labels=tensor(LABELS), targets=TARGETS, teacher=TEACHER)
+SUMS = {  # of which extras; a part that takes no hard negatives does not see them
+    "infonce:temperature=0.3*2 + align_uniform:t=3*0.25": ALL,
+    "distill:loss=mse + infonce:hard_weight=1,learn=yes*0.5": ALL,
+    "hard_negatives + ntxent + supcon*0.1 + cross_entropy:classes=3": ALL,
+    "moco:queue=9*0.5 + distill_similarity*3 + memory_bank:negatives=0": ALL,
+    "byol:hidden=8 + byol:hidden=8*0.5": ALL,
+    "joint_infonce:temperature=0.4*2 + cpc:offsets=2*0.5 + distill": replace(runs, teacher=TEACHER),
+    "infonce*3": ALL,
+}
+
+
+@pytest.mark.parametrize("spec", SUMS)
+def test_a_sum_is_the_weighted_sum_of_its_parts_whatever_they_remember(spec, views, tiles):
+    extras, (x, y) = SUMS[spec], views
+    total = Case(spec, None, extras).made()
+    made = [(copy.deepcopy(part), weight) for part, weight in zip(total.parts, total.weights, strict=True)]
+    for _ in range(2):  # with nothing remembered, and with something
+        loss = total(x, y, extras)
+        slopes = torch.autograd.grad(loss, (x, y), allow_unused=True)
+        expected, parts = 0.0, []
+        for part, weight in made:
+            alone = part(x, y, extras.only(part.needs | part.takes))
+            parts.append(alone.item())
+            expected = expected + weight * alone
+        assert loss.item() == pytest.approx(expected.item(), abs=DOUBLE)
+        assert [value.item() for value in total.part_losses] == pytest.approx(parts)
+        expected_slopes = torch.autograd.grad(expected, (x, y), allow_unused=True)
+        for slope, expected_slope in zip(slopes, expected_slopes, strict=True):
+            assert torch.allclose(slope, expected_slope, atol=DOUBLE)
+        total.update(x, y, extras)
+        for part, _ in made:
+            part.update(x, y, extras)
+    for part, (alone, _) in zip(total.parts, made, strict=True):
+        for name, value in alone.state_dict().items():
+            assert torch.allclose(part.state_dict()[name], value), name
+
+
+def test_a_sum_says_what_its_parts_are_of(views):
+    total = build_objective("infonce:learn=yes,temperature=0.5 + infonce*0.5 + hard_negatives:weight=1 + distill*2")
+    assert total.needs == {"negatives", "teacher"} and total.takes == set() and not total.requires_shared_encoder
+    total(*views, ALL)
+    metrics = total.log_metrics(*views)
+    names = ["infonce", "infonce_2", "hard_negatives", "distill"]
+    assert list(metrics)[:4] == [f"loss_{name}" for name in names]
+    assert {"temperature", "penalty_entropy", "penalty_entropy_infonce_2"} <= metrics.keys()
+    described = total.describe_negatives(8, 1)
+    assert described.startswith("1 * infonce (15 in-batch negatives") and "2 * distill (no negatives" in described
+    assert total.chance_loss(8) is None
+    both = build_objective("ntxent + infonce:symmetric=yes*0.5")
+    assert both.chance_loss(6, 1) == pytest.approx(
+        math.log(11) + 0.5 * build_objective("infonce:symmetric=yes").chance_loss(6, 1)
+    )
+    assert build_objective("memory_bank + simple").needs_sentence_ids
+    assert build_objective("moco:symmetric=yes + simple").requires_shared_encoder
+    assert (
+        build_objective("dpr + distill").similarity == "dot"
+        and build_objective("simple + distill").similarity == "cosine"
+    )
+    assert build_objective("cpc + distill").takes == {"runs"} and build_objective("cpc + simple").takes == set()
+    assert build_objective("byol + distill").momentum(0.5) == build_objective("byol").momentum(0.5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [("joint_infonce + infonce", "joint_infonce needs runs .* and infonce pairs"),
+     ("dpr + infonce", "dpr scores by inner product and infonce by cosine"),
+     ("moco:momentum=0.9 + byol", "moco and byol move the momentum encoder at different rates"),
+     ("infonce +  + simple", "a part of objective 'infonce \\+  \\+ simple' is empty"),
+     ("infonce + *2", "unknown objective '\\*2'"),
+     ("infonce*0 + simple", "weight of an objective must be a positive number"),
+     ("infonce:tau=1 + simple", "unknown option of objective 'infonce' 'tau'")],
+)  # fmt: skip
+def test_objectives_that_cannot_be_added_are_refused(spec, message):
+    with pytest.raises(InputError, match=message):
+        build_objective(spec)
+
+
+def test_a_sum_of_objects_and_functions(views):
+    x, y = views
+
+    def far(x, y):
+        return (x - y).square().sum(dim=1).mean()
+
+    total = WeightedSum([(build_objective("infonce"), 1), (far, 0.5)])
+    assert total.names == ["InfoNCE", "test_a_sum_of_objects_and_functions.<locals>.far".rpartition(".")[2]]
+    expected = build_objective("infonce")(x, y) + 0.5 * far(x, y)
+    assert total(x, y).item() == pytest.approx(expected.item(), abs=DOUBLE)
+    with pytest.raises(InputError, match="no part"):
+        WeightedSum([])

@@ -25,6 +25,7 @@ from eval.score_checkpoints import pairs_for
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
+from sentemb.objectives import WeightedSum, build_objective
 from sentemb.pairs import Pairs
 from sentemb.pipeline.experiment import long_warmup
 from sentemb.registry import quoted
@@ -317,6 +318,19 @@ def test_a_resumed_run_wants_the_same_objects():
     assert resumed().step == 6
     longer = sentemb.train(TEXTS, encoder=STATIC, objective=Squared(3.0), out="run", resume=True, max_steps=8)
     assert longer.complete and longer.step == 8
+
+
+def test_a_run_by_a_sum_of_objects_goes_on_with_the_same_sum_only():
+    def total(power: float = 3.0, weight: float = 0.5) -> WeightedSum:
+        return WeightedSum([(Squared(power), 1), (build_objective("infonce:temperature=0.1"), weight)])
+
+    made = total()
+    sentemb.train(TEXTS, encoder=STATIC, objective=made, out="run", **LITTLE)
+    for changed, message in (({"power": 2.0}, "power=3.0"), ({"weight": 0.25}, "temperature=0.1>*0.5")):
+        with pytest.raises(InputError, match=re.escape(message)):
+            sentemb.train(TEXTS, encoder=STATIC, objective=total(**changed), out="run", resume=True)
+    longer = sentemb.train(TEXTS, encoder=STATIC, objective=made, out="run", resume=True, max_steps=8)
+    assert longer.complete and longer.step == 8 and {"loss_Squared", "loss_InfoNCE"} <= set(longer.log)
 
 
 def test_evaluations_show_themselves_and_the_bar_leaves_their_time_out(capsys):

@@ -292,6 +292,8 @@ def test_other_input_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatc
         ("mix:contrastive=0,align=1,uniform=0.5", {"temperature": None, "contrastive": None, "align": 1.0}),
         ("mix:contrastive=2", {"temperature": 0.05, "contrastive": 2.0, "align": None, "uniform": None, "alpha": None}),
         ("simple", {"temperature": None, "contrastive": 1.0}),
+        ("infonce:temperature=0.1*2 + distill", {"objective_name": "infonce + distill", "temperature": None,
+                                                 "contrastive": None, "align": None}),
     ],
 )  # fmt: skip
 def test_a_row_says_what_its_objective_weighs(tmp_path, objective, expected):

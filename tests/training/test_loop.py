@@ -46,6 +46,10 @@ CASES = [
     f"{STATIC}|infonce:symmetric=yes,same_side=yes,learn=yes",
     f"{STATIC}|cpc:offsets=2",
     f"{STATIC}|moco:queue=10,symmetric=yes,in_batch=yes",
+    f"{STATIC}|distill:loss=mse,map=linear",
+    f"{STATIC}|infonce:learn=yes + moco:queue=10*0.5 + distill_similarity*2",
+    f"{STATIC}|hard_negatives + memory_bank*0.5 + align_uniform",
+    f"{STATIC}|joint_infonce + distill*0.5",
 ]
 
 
@@ -114,6 +118,28 @@ RESUMED = {
     "byol": {"spec": SMALL, "objective": "byol:hidden=8", "head": "projection:out=5"},
     "cpc": {"spec": SMALL, "objective": "cpc:offsets=2", "pairs": "contiguous"},
     "learned temperature": {"spec": SMALL, "objective": "infonce:learn=yes"},
+    "distill": {"spec": SMALL, "objective": "distill", "teacher": 7},
+    "distill, runs as pairs": {"spec": SMALL, "objective": "distill_similarity", "teacher": 3, "pairs": "contiguous"},
+    "distill, two towers, head": {
+        "spec": SMALL,
+        "objective": "distill:loss=mse",
+        "teacher": 9,
+        "two": True,
+        "head": "projection:out=5",
+    },
+    "sum": {
+        "spec": SMALL + ",layers=2,dropout=0.3",
+        "objective": "distill*2 + moco:queue=24,momentum=0.9*0.5 + infonce:learn=yes + memory_bank:negatives=20",
+        "teacher": 7,
+        "pairs": "dropout",
+    },
+    "sum of runs": {
+        "spec": SMALL,
+        "objective": "joint_infonce + distill:loss=mse*0.5",
+        "teacher": 7,
+        "pairs": "contiguous",
+        "two": True,
+    },
     "moco of runs, two towers": {"spec": SMALL, "objective": "moco", "pairs": "contiguous", "two": True},
     "runs, two towers": {"spec": SMALL, "pairs": "contiguous", "objective": "joint_infonce", "two": True},
 }

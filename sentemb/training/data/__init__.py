@@ -8,6 +8,7 @@ from sentemb.training.data.samplers import (
     pairs_per_rank,
     rank_share,
 )
+from sentemb.training.data.teacher import Teacher, TeacherArray
 
 __all__ = [
     "Batch",
@@ -15,6 +16,8 @@ __all__ = [
     "ContiguousSampler",
     "EpochLayout",
     "LengthBucketedSampler",
+    "Teacher",
+    "TeacherArray",
     "TrainingData",
     "pairs_per_rank",
     "rank_share",

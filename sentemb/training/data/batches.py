@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sentemb.corpus import Tokens
 from sentemb.encoders import towers_of
+from sentemb.errors import InputError
 from sentemb.forward import Features, collate_tokens
 from sentemb.pairs import Noise, Numbers, Pairs, Words
 from sentemb.training.data.samplers import (
@@ -22,6 +23,7 @@ from sentemb.training.data.samplers import (
     pairs_per_rank,
     rank_share,
 )
+from sentemb.training.data.teacher import Teacher, TeacherArray
 from sentemb.training.signals import ignore_signals
 
 CHUNK = 1_000_000  # sentences whose lengths are looked at together
@@ -35,6 +37,7 @@ class Batch:
     ids: Tensor  # int64 [n, columns], equal where sentences are the same
     positions: Tensor | None = None  # int64 [n] of runs: one apart where sentences are neighbours
     labels: Tensor | None = None  # int64 [n], equal where pairs are of one class
+    teacher: Tensor | None = None  # float32 [n, sides, D], the teacher's; one side where both are one sentence
     pairs_per_rank: tuple[int, ...] | None = None  # pairs of each process; None: as many as here
     pair_indices: np.ndarray | None = None  # int64 [pairs of all processes], the update's pairs
     prompt_lengths: tuple[int, ...] = ()  # tokens at the start of each column's rows that are its prompt's; (): none
@@ -64,6 +67,14 @@ class TrainingData:
     tokens: Tokens  # of the first side of each pair
     positive_tokens: Tokens | None = None  # of the other sides, where they have another prompt; None: the same
     words: Words | None = None  # how token ids make words, where the pairs' noise changes some
+    teacher: Teacher | None = None  # a teacher's embeddings of the sentences, for objectives that need one
+
+    def __post_init__(self) -> None:
+        if isinstance(self.teacher, TeacherArray) and len(self.teacher) != len(self.tokens):
+            raise InputError(
+                f"the teacher's array has {len(self.teacher)} rows and the corpus {len(self.tokens)} sentences; give a "
+                "row for each sentence, in the order of the corpus"
+            )
 
 
 @dataclass(frozen=True)
@@ -154,10 +165,19 @@ class BatchDataset:
             ids,
             positions,
             labels,
+            self._teacher_rows(rows),
             pairs_per_rank(len(pair_indices), self.world),
             pair_indices,
             prompt_lengths=tuple(tokens.prompt_length for tokens in of_columns),
         )
+
+    def _teacher_rows(self, rows: Numbers) -> Tensor | None:
+        """The teacher's embeddings of both sides of pairs ``rows``, float32 ``[n, sides, D]``; None without one."""
+        if self.data.teacher is None:
+            return None
+        sides = rows[:, : 1 if self.pairs.self_pairs else 2]
+        embeddings = np.asarray(self.data.teacher.rows(sides.flatten()), dtype=np.float32)
+        return torch.from_numpy(embeddings.reshape(*sides.shape, -1))
 
     def _augmented(self, rows: list[np.ndarray], step: int, words: Words, noise: Noise) -> list[np.ndarray]:
         """Token rows with words deleted, repeated or moved; a prompt before them stays as it is."""

@@ -1,0 +1,55 @@
+"""The teacher of a run: its embeddings of the training sentences, and what config.json says of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from sentemb.corpus import Corpus
+from sentemb.errors import InputError
+from sentemb.objectives import Objective
+from sentemb.pipeline.processes import precision_of
+from sentemb.pipeline.settings import ComputeSettings, DataSettings
+from sentemb.runs import as_dict
+from sentemb.teacher import TeacherEmbeddings, TeacherFolder, embed_corpus, parse_teacher
+
+
+def refuse_no_use_of_teacher(objective: Objective) -> None:
+    """InputError if an objective does not learn from a teacher."""
+    if "teacher" not in objective.needs | objective.takes:
+        raise InputError(
+            "--teacher is for objectives that learn from one, and this one does not; choose distill or "
+            "distill_similarity, or leave --teacher out"
+        )
+
+
+def embed_by_teacher(
+    data: DataSettings,
+    compute: ComputeSettings,
+    corpus: Corpus,
+    ranges: NDArray[Any],
+    device: torch.device,
+    begun: Mapping[str, Any],
+) -> tuple[TeacherEmbeddings, dict[str, Any]]:
+    """The teacher's embeddings of the sentences of these ranges of rows, and what config.json gets of them.
+
+    They are computed in the precision of the settings; where that is "auto", in bfloat16 if the teacher is a
+    transformer and the processor has it, and in a continued run as they were when it was begun (``begun``: what its
+    config.json holds).
+
+    Raises:
+        InputError: the teacher cannot be used, or is not the one that the run was begun with.
+    """
+    folder = TeacherFolder(parse_teacher(str(data.teacher)))
+    before = as_dict(begun.get("teacher"))
+    fingerprint = folder.fingerprint_of_output
+    if before.get("fingerprint", fingerprint) != fingerprint:
+        raise InputError(
+            f"the run was begun with another teacher of the name {data.teacher} (fingerprint {before['fingerprint']}, "
+            f"now {fingerprint}); put the former model back, or begin a new run"
+        )
+    precision = str(before.get("precision") or precision_of(compute, folder.is_transformer))
+    embeddings = embed_corpus(folder, corpus, ranges, data.max_length, device, precision == "bf16")
+    about = {"fingerprint": fingerprint, "precision": precision, "dimension": embeddings.dimension}
+    return embeddings, about | {"sentences": len(embeddings)}

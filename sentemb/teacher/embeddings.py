@@ -1,0 +1,222 @@
+"""Embeddings of a corpus by a teacher: memory-mapped float16 in the cache, computed in chunks that a killed pass keeps.
+
+``embeddings.f16`` holds a row for each distinct sentence, ``numbers.npy`` the number of each corpus row's among them,
+``meta.json`` their shape. While they are computed, the file ``done`` says how many rows are on the disk.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sentemb.corpus import Corpus, Tokens
+from sentemb.errors import InputError
+from sentemb.storage import build_once, key_of, write_text
+from sentemb.teacher.estimate import Estimate, batches_of, seconds_left, size_in_words
+from sentemb.teacher.model import TeacherFolder, TeacherModel
+from sentemb.teacher.selection import distinct_sentences
+
+CHUNK = 2048  # sentences that are put into batches of like length, and then onto the disk, together
+BATCH = {"cpu": 4096}  # tokens of a batch, by kind of device
+BATCH_ELSEWHERE = 32_768
+ROWS, NUMBERS, META, DONE = "embeddings.f16", "numbers.npy", "meta.json", "done"
+
+
+class TeacherEmbeddings:
+    """A teacher's embeddings by sentence row of the corpus, memory-mapped.
+
+    Args:
+        folder: where they are.
+        fingerprint: of the teacher and of what was asked of it.
+
+    Raises:
+        OSError, ValueError: they are not there, or not complete.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder, self.fingerprint = folder, fingerprint
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        shape = int(meta["sentences"]), int(meta["dimension"])
+        if (folder / ROWS).stat().st_size != 2 * shape[0] * shape[1]:
+            raise ValueError(f"{folder / ROWS} has not the size of {shape[0]} x {shape[1]} numbers")
+        self._rows = np.asarray(np.memmap(folder / ROWS, dtype="<f2", mode="r", shape=shape))
+        self._numbers = np.asarray(np.load(folder / NUMBERS, mmap_mode="r"))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # another process maps the same files
+        return TeacherEmbeddings, (self.folder, self.fingerprint)
+
+    def __len__(self) -> int:
+        """Distinct sentences."""
+        return len(self._rows)
+
+    @property
+    def dimension(self) -> int:
+        """Numbers of an embedding."""
+        return int(self._rows.shape[1])
+
+    def has(self, numbers: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether the sentences of these rows have an embedding, an array of the shape of ``numbers``."""
+        return self._numbers[np.asarray(numbers, dtype=np.int64)] >= 0
+
+    def rows(self, numbers: NDArray[Any]) -> NDArray[np.float16]:
+        """Embeddings float16 ``[n, dimension]`` of the sentences of these rows of the corpus, ``[n]``.
+
+        Raises:
+            ValueError: a sentence has none, as it is none of those that were chosen for the teacher.
+        """
+        places = self._numbers[np.asarray(numbers, dtype=np.int64)]
+        if (places < 0).any():
+            missing = int(np.asarray(numbers)[places < 0][0])
+            raise ValueError(f"sentence {missing} of the corpus has no embedding of the teacher")
+        return self._rows[places]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What one teacher embeds: the distinct sentences, in chunks."""
+
+    model: TeacherModel
+    tokens: Tokens
+    distinct: NDArray[np.int32]  # rows of the corpus
+
+    @property
+    def batch_tokens(self) -> int:
+        """Of a batch."""
+        return BATCH.get(self.model.device.type, BATCH_ELSEWHERE)
+
+    def embed(self, rows: NDArray[np.int32]) -> NDArray[np.float16]:
+        """Embeddings of the sentences of these corpus rows, in one batch."""
+        return self.model.embed(self.tokens.rows(rows.astype(np.int64)), self.tokens.prompt_length)
+
+    def chunk(self, first: int, bar: Any) -> NDArray[np.float16]:
+        """Embeddings of the distinct sentences from number ``first`` on, CHUNK of them."""
+        rows = self.distinct[first : first + CHUNK]
+        out = np.empty((len(rows), self.model.dimension), dtype="<f2")
+        for places in batches_of(self.tokens.lengths(rows.astype(np.int64)), self.batch_tokens):
+            out[places] = self.embed(rows[places])
+            bar.update(len(places))
+        if not np.isfinite(out).all():
+            raise InputError(
+                "the teacher's embeddings have numbers that float16 cannot hold (infinite, or beyond 65,504); choose "
+                "other layers or another teacher"
+            )
+        return out
+
+
+def embed_corpus(
+    folder: TeacherFolder,
+    corpus: Corpus,
+    ranges: NDArray[np.int64],
+    max_length: int,
+    device: str | torch.device = "cpu",
+    bf16: bool = False,
+) -> TeacherEmbeddings:
+    """The teacher's embeddings of some sentences of a corpus: from the cache, or computed and put there.
+
+    Each distinct sentence is embedded once. What a killed pass has finished stays, and the next one goes on behind it;
+    the bytes are those of a pass in one go.
+
+    Args:
+        folder: the teacher.
+        corpus: the text.
+        ranges: int64 ``[n, 2]``, first and one-past-last row of the sentences.
+        max_length: tokens of the teacher's that are read of a sentence, at most; never more than it takes.
+        device: where it is computed.
+        bf16: matrix products in bfloat16.
+
+    Raises:
+        InputError: the teacher cannot be used, there are fewer sentences than dimensions, or the disk is full.
+    """
+    ranges = np.asarray(ranges, dtype=np.int64)
+    fingerprint = folder.fingerprint_of_output
+    chosen = hashlib.blake2b(ranges.tobytes(), digest_size=16).hexdigest()
+    computed = "bf16" if bf16 else "float32", str(CHUNK)
+    target = corpus.folder / f"teacher-{key_of(fingerprint, corpus.fingerprint, chosen, str(max_length), *computed)}"
+    if (embeddings := _opened(target, fingerprint)) is not None:
+        return embeddings
+    model = folder.read(device, bf16)
+    length = min(max_length, model.max_length or max_length)
+    tokens = corpus.tokens(model.tokenizer, length, model.prompt)
+    distinct, numbers = distinct_sentences(tokens.distinct(), ranges)
+    if len(distinct) < model.dimension:
+        raise InputError(
+            f"the teacher's embeddings have {model.dimension:,} dimensions, and there are only {len(distinct):,} "
+            "distinct sentences to learn them from; give more text, more --teacher-sentences, or fewer layers"
+        )
+    size = size_in_words(2 * len(distinct) * model.dimension)
+    what = f"the embedding of {corpus.name} by the teacher ({size})"
+    with build_once(target, lambda made: _opened(made, fingerprint) is not None, what, corpus.progress) as work:
+        if work is not None and _opened(work, fingerprint) is None:
+            with _all_threads():
+                _write_rows(_Pass(model, tokens, distinct), work, corpus.progress)
+            with (work / NUMBERS).open("wb") as file:
+                np.save(file, numbers)
+            write_text(work / META, json.dumps({"sentences": len(distinct), "dimension": model.dimension}))
+            (work / DONE).unlink()
+    return TeacherEmbeddings(target, fingerprint)
+
+
+def _opened(folder: Path, fingerprint: str) -> TeacherEmbeddings | None:
+    """The embeddings in a folder; None if they are not there or not complete."""
+    try:
+        return TeacherEmbeddings(folder, fingerprint)
+    except (OSError, ValueError, LookupError, TypeError, EOFError):
+        return None
+
+
+def _write_rows(work: _Pass, folder: Path, progress: bool) -> None:
+    """Append the chunks that are not on the disk yet; after each one the file DONE counts what is."""
+    path, row_bytes, total = folder / ROWS, 2 * work.model.dimension, len(work.distinct)
+    done = _rows_done(folder, row_bytes)
+    _refuse_small_disk(folder, (total - done) * row_bytes)
+    if done < total and progress:
+        seconds = seconds_left(work.tokens, work.distinct[done:], work.batch_tokens, work.embed)
+        tqdm.write(str(Estimate(total - done, total, work.model.dimension, seconds)), file=sys.stderr)
+    bar = tqdm(total=total, initial=done, desc="teacher", unit=" sentences", unit_scale=True, disable=not progress)
+    with bar, path.open("r+b" if done else "wb") as file:
+        file.truncate(done * row_bytes)
+        file.seek(0, os.SEEK_END)
+        for first in range(done, total, CHUNK):
+            rows = work.chunk(first, bar)
+            file.write(rows.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            write_text(folder / DONE, str(first + len(rows)))
+
+
+def _rows_done(folder: Path, row_bytes: int) -> int:
+    """Rows that a pass which was killed has left on the disk: chunks that are complete."""
+    try:
+        done = int((folder / DONE).read_text(encoding="utf-8"))
+        return done if (folder / ROWS).stat().st_size >= done * row_bytes else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _refuse_small_disk(folder: Path, size: int) -> None:
+    """An OSError as that of a full disk, which ends the preparation and leaves what there is, before work in vain."""
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def _all_threads() -> Iterator[None]:
+    """The threads of all processes of this machine for this one, as the others wait for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before * int(os.environ.get("LOCAL_WORLD_SIZE", 1)), os.cpu_count() or before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

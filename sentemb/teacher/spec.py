@@ -1,0 +1,74 @@
+"""``--teacher NAME:layers=,pooling=,prompt=``, read without anything heavy."""
+
+import re
+from dataclasses import dataclass
+from functools import partial
+
+from sentemb.errors import InputError
+from sentemb.registry import absolute, build, choose, parse, quoted
+
+POOLINGS = {"mean": "mean", "max": "max", "cls": "cls", "last": "lasttoken"}  # and their names in the stock Pooling
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """What is asked of a teacher.
+
+    Args:
+        name: a folder, a name of the hub, or minilm.
+        layers: ``A-B`` or ``A``, numbered as transformers' hidden_states: 0 are the word embeddings, 1 the first layer.
+            The pooled states of these layers stand side by side, A's first. Left out: the last layer where a pooling
+            is named, else the teacher's output as ``encode`` gives it.
+        pooling: of the layers' states: mean, max, cls or last. Left out: mean.
+        prompt: text before each sentence. Left out: the teacher's default prompt, as ``encode`` takes it.
+
+    Raises:
+        ValueError: layers that are no such range. InputError: another pooling.
+    """
+
+    name: str
+    layers: str = ""
+    pooling: str = ""
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pooling:
+            choose("pooling", self.pooling, POOLINGS)
+        if self.layers and self.layer_range is None:
+            raise ValueError(f"layers are A-B or A, whole numbers with A not above B, got {self.layers!r}")
+
+    @property
+    def layer_range(self) -> range | None:
+        """The layers' numbers; None where none are named."""
+        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", self.layers)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            return None
+        return range(int(match[1]), int(match[2] or match[1]) + 1)
+
+    @property
+    def uses_hidden_states(self) -> bool:
+        """Whether it is layers' hidden states that are wanted, and not the teacher's output."""
+        return bool(self.layers or self.pooling)
+
+
+def parse_teacher(spec: str) -> TeacherSpec:
+    """A teacher from its spec; nothing is opened.
+
+    Raises:
+        InputError: it names no teacher, or an option that there is not.
+    """
+    name = parse(spec)[0]
+    if not name:
+        raise InputError(f"--teacher {spec!r} names no teacher; write NAME or NAME:layers=3-6")
+    made = build({name: partial(TeacherSpec, name)}, spec, "teacher")
+    assert isinstance(made, TeacherSpec)
+    return made
+
+
+def absolute_teacher(spec: str) -> str:
+    """``spec`` with the teacher's folder, where it is one, by its absolute path."""
+    name, options = parse(spec)
+    if name == "minilm":  # which is built in
+        return spec
+    listed = ",".join(f"{key}={quoted(text)}" for key, text in options.items())
+    return absolute(name) + (f":{listed}" if listed else "")
