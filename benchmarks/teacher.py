@@ -25,11 +25,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging
 
-from benchmarks.machine import processor
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.teacher import TeacherFolder, embed_corpus, parse_teacher
-from sentemb.training import bf16_units, tune_malloc, use_threads
+from sentemb.training import bf16_units, processor, tune_malloc, use_threads
 
 UNITS = {"second": 1, "seconds": 1, "minutes": 60, "hours": 3600}
 

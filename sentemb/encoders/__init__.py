@@ -1,6 +1,7 @@
 """Encoders as SentenceTransformers: made from a spec (table ENCODERS), or loaded from a checkpoint, checked before."""
 
 from sentemb.encoders.factory import ENCODERS, freeze_unused, has_dropout, mean_of_word_embeddings, two_towers
+from sentemb.encoders.final_states import FinalStates
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.heads import HEADS
 from sentemb.encoders.loading import FETCHED, folder_of_model, is_folder, load, read_model, refuse_missing_device
@@ -20,6 +21,7 @@ from sentemb.encoders.word_embeddings import (
 __all__ = [
     "ENCODERS",
     "FETCHED",
+    "FinalStates",
     "GRU",
     "HEADS",
     "NamedTexts",

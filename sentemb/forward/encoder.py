@@ -22,7 +22,7 @@ from sentemb.errors import InputError
 from sentemb.forward.collate import Features
 from sentemb.forward.masked_lm import MaskedWords
 from sentemb.forward.packed import offset_of, packed_forward, with_attention
-from sentemb.forward.recurrent import packed_recurrence, padded_recurrence, recurrence_form
+from sentemb.forward.recurrent import packed_recurrence, padded_recurrence, readout_of, recurrence_form
 from sentemb.registry import choose
 
 ATTENTIONS = ("auto", "packed", "padded", "sdpa", "eager")
@@ -99,8 +99,7 @@ class TrainingEncoder(nn.Module):
             lengths = ()
         modules = list(tower)
         if len(modules) > 1 and isinstance(modules[0], WordEmbeddings) and isinstance(modules[1], LSTM | GRU):
-            tokens = self._recurrent(modules[0].emb_layer, modules[1].encoder, features)
-            features, modules = features | {"token_embeddings": tokens}, modules[2:]
+            features, modules = self._recurrent(modules, features)
         for module in modules:
             if isinstance(module, LSTM | GRU):
                 tokens = padded_recurrence(module.encoder, features["token_embeddings"], features["sentence_lengths"])
@@ -113,14 +112,19 @@ class TrainingEncoder(nn.Module):
                 features = module(dict(features))
         return features["sentence_embedding"]
 
-    def _recurrent(self, embeddings: nn.Embedding, encoder: nn.LSTM | nn.GRU, features: Features) -> Tensor:
-        """Hidden states ``[n, L, directions * hidden]`` of a recurrent stack over word embeddings."""
+    def _recurrent(self, modules: list[Any], features: Features) -> tuple[Features, list[Any]]:
+        """Features behind word embeddings and a recurrent stack, with its pooling where both are one; what is left."""
+        embeddings, encoder = modules[0].emb_layer, modules[1].encoder
         ids, lengths = features["input_ids"], features["sentence_lengths"]
         self.recurrence = recurrence_form(encoder, ids.device)
         if self.recurrence == "padded":
-            return padded_recurrence(encoder, embeddings(ids), lengths)
+            return features | {"token_embeddings": padded_recurrence(encoder, embeddings(ids), lengths)}, modules[2:]
+        readout = readout_of(modules[2] if len(modules) > 2 else None, encoder.bidirectional)
         distinct, words = torch.unique(ids, return_inverse=True)
-        return packed_recurrence(encoder, embeddings(distinct), words, lengths)
+        states = packed_recurrence(encoder, embeddings(distinct), words, lengths, readout)
+        if readout == "tokens":
+            return features | {"token_embeddings": states}, modules[2:]
+        return features | {"sentence_embedding": states}, modules[3:]
 
     def _transformed(self, module: Transformer, features: Features, offset: int | None) -> Features:
         if offset is not None:

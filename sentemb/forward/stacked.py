@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sentemb.encoders import GRU, has_dropout, towers_of
 from sentemb.forward.collate import Features
 from sentemb.forward.encoder import TrainingEncoder
-from sentemb.forward.recurrent import padded_recurrence, recurrence_form, stacked_recurrence
+from sentemb.forward.recurrent import padded_recurrence, readout_of, recurrence_form, stacked_recurrence
 
 
 class StackedEncoder:
@@ -50,27 +50,31 @@ class StackedEncoder:
         states: list[Features] = [features for _ in tower]
         levels = list(zip(*tower, strict=True))
         if len(levels) > 1 and isinstance(levels[0][0], WordEmbeddings) and isinstance(levels[1][0], LSTM | GRU):
-            hidden = self._recurrent(levels[0], levels[1], shares_words, features)
-            states, levels = [features | {"token_embeddings": tokens} for tokens in hidden], levels[2:]
+            states, levels = self._recurrent(levels, shares_words, features)
         for modules in levels:
             states = [module(dict(state)) for module, state in zip(modules, states, strict=True)]
         return [state["sentence_embedding"] for state in states]
 
     def _recurrent(
-        self, words: Sequence[Any], recurrent: Sequence[Any], shares_words: bool, features: Features
-    ) -> list[Tensor]:
-        """Hidden states ``[n, T, directions * hidden]`` of each encoder's recurrent stack over its word embeddings."""
-        ids, lengths, modules = features["input_ids"], features["sentence_lengths"], [m.encoder for m in recurrent]
+        self, levels: list[tuple[Any, ...]], shares_words: bool, features: Features
+    ) -> tuple[list[Features], list[tuple[Any, ...]]]:
+        """Each encoder's features behind its word embeddings and recurrent stack, and the modules that are left."""
+        words, modules = levels[0], [module.encoder for module in levels[1]]
+        ids, lengths = features["input_ids"], features["sentence_lengths"]
         form = recurrence_form(modules[0], ids.device)
         for encoder in self.encoders:
             encoder.recurrence = form
         if form == "padded":
             inputs = [module.emb_layer(ids) for module in (words[:1] if shares_words else words)]
             inputs = inputs * len(modules) if shares_words else inputs
-            return [padded_recurrence(module, x, lengths) for module, x in zip(modules, inputs, strict=True)]
+            hidden = [padded_recurrence(module, x, lengths) for module, x in zip(modules, inputs, strict=True)]
+            return [features | {"token_embeddings": tokens} for tokens in hidden], levels[2:]
+        readout = readout_of(levels[2][0] if len(levels) > 2 else None, modules[0].bidirectional)
         distinct, rows = torch.unique(ids, return_inverse=True)
         tables = torch.stack([module.emb_layer(distinct) for module in (words[:1] if shares_words else words)])
-        return stacked_recurrence(modules, tables, rows, lengths)
+        states = stacked_recurrence(modules, tables, rows, lengths, readout)
+        name, rest = ("token_embeddings", levels[2:]) if readout == "tokens" else ("sentence_embedding", levels[3:])
+        return [features | {name: of_encoder} for of_encoder in states], rest
 
 
 def stacking_shape(encoder: TrainingEncoder) -> Hashable | None:

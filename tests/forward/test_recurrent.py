@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from sentemb.forward import TrainingEncoder, recurrent
+from sentemb.forward import StackedEncoder, TrainingEncoder, recurrent
 from sentemb.forward.recurrent import (
     TimeSteps,
     choice,
     packed,
     packed_recurrence,
     padded_recurrence,
+    readout_of,
     recurrence_form,
     stacked_recurrence,
 )
@@ -120,6 +121,51 @@ def test_a_stack_gives_each_encoder_what_it_gets_alone(kind, layers, bidirection
 
 
 @KINDS
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("tables", [1, 2])
+def test_means_and_final_states_are_those_of_the_tokens(kind, bidirectional, tables):
+    encoders = [network(kind, 2, bidirectional, seed=seed) for seed in range(2)]
+    words, table = words_and_table(tables)
+    lengths = LENGTHS.clone()
+    lengths[2] = 0
+    variables = [table, *(weight for encoder in encoders for weight in encoder.parameters())]
+    is_token = torch.arange(8) < lengths[:, None]
+
+    def mean(states):
+        return (states * is_token[:, :, None]).sum(1) / lengths.clamp(min=1)[:, None]
+
+    def final(states):
+        last = states[torch.arange(len(lengths)), lengths.clamp(min=1) - 1]
+        return torch.cat([last[:, :5], states[:, 0, 5:]], dim=1) * (lengths > 0)[:, None]
+
+    for readout, pool in (("mean", mean), ("final", final)):
+        got = values_and_gradients(stacked_recurrence(encoders, table, words, lengths, readout), variables)
+        states = [stock(e, table[k % tables][words], lengths.clamp(min=1)) for k, e in enumerate(encoders)]
+        assert_equal(got, values_and_gradients([pool(each) for each in states], variables))
+
+
+@pytest.mark.parametrize(
+    ("spec", "readout"),
+    [
+        ("rnn:hidden=4", "mean"),
+        ("rnn:hidden=4,pooling=max", "tokens"),
+        ("rnn:hidden=4,pooling=mean+max", "tokens"),
+        ("rnn:hidden=4,cell=gru,pooling=final", "final"),
+        ("rnn:hidden=4,bidirectional=no,pooling=last", "final"),
+    ],
+)
+def test_poolings_that_read_out_by_themselves_are_not_run_again(spec, readout, encoder):
+    model = encoder(spec).cpu()
+    assert readout_of(model[2], model[1].encoder.bidirectional) == readout
+    assert readout_of(None, True) == "tokens"
+    features = {name: value.cpu() for name, value in features_of(model, ["", "a b c", "d"]).items()}
+    got = TrainingEncoder(model)(features)
+    for stacked in StackedEncoder([TrainingEncoder(model)] * 2)(features):
+        assert torch.equal(stacked, got)
+    assert torch.allclose(got, torch.from_numpy(model.encode(["", "a b c", "d"])), rtol=0, atol=1e-6)
+
+
+@KINDS
 def test_gradients_pass_gradcheck(kind):
     encoder = network(kind)
     words, tables = words_and_table()
@@ -165,6 +211,7 @@ def test_time_steps_hold_each_token_once_in_the_order_of_its_direction():
     assert steps.tokens.tolist() == [[4, 0, 8, 5, 1, 6], [6, 1, 8, 5, 0, 4]]
     assert steps.tokens[0][steps.mirrored].tolist() == steps.tokens[1].tolist()
     assert steps.previous.tolist() == [0, 1, 3]
+    assert steps.order.tolist() == [1, 0, 2] and steps.counts.tolist() == [3, 2, 1] and steps.last.tolist() == [5, 4, 2]
     assert steps.blocks(torch.arange(12).view(2, 6)).tolist() == [0, 1, 2, 6, 7, 8, 3, 4, 9, 10, 5, 11]
 
 

@@ -42,7 +42,7 @@ class LstmCell:
         lanes, width, size = weight.shape
         hidden, cells, squashed = inputs.new_empty(3, lanes, steps.count, size)
         weight, before = weight.transpose(1, 2), slice(0)
-        for step, now in enumerate(_slices(steps)):
+        for step, now in enumerate(steps.slices):
             gates = _block(inputs, now, lanes)
             c, q = cells[:, now], squashed[:, now]
             before = _before(before, now)
@@ -73,7 +73,7 @@ class LstmCell:
         lanes, count, size = slopes.shape
         of_gates = slopes.new_empty(lanes, count, 4 * size)
         of_cells = slopes.new_zeros(lanes, steps.alive[0], size)
-        slices = list(_slices(steps))
+        slices = steps.slices
         for step in reversed(range(len(slices))):
             now = slices[step]
             gates, out = _block(inputs, now, lanes), of_gates[:, now]
@@ -112,25 +112,24 @@ class GruCell:
     def forward(self, inputs: Tensor, weight: Tensor, bias: Tensor, steps: TimeSteps) -> tuple[Tensor, ...]:
         """As for :class:`LstmCell`. ``bias``: ``[L, 3h]`` of the hidden states' part."""
         lanes, width, size = weight.shape
-        hidden, candidates = inputs.new_empty(2, lanes, steps.count, size)
-        scratch = inputs.new_empty(lanes, steps.alive[0], size)
+        hidden, products, candidates = inputs.new_empty(3, lanes, steps.count, size)
         weight, bias, before = weight.transpose(1, 2), bias[:, None], slice(0)
-        for step, now in enumerate(_slices(steps)):
+        for step, now in enumerate(steps.slices):
             gates = _block(inputs, now, lanes)
             before = _before(before, now)
             rows = now.stop - now.start
             recurrent = torch.baddbmm(bias, hidden[:, before], weight) if step else bias.expand(-1, rows, -1)
-            m = candidates[:, now].copy_(recurrent[:, :, 2 * size :])
+            m = products[:, now].copy_(recurrent[:, :, 2 * size :])  # -2 (U h + b')
             gates[:, :, : 2 * size].add_(recurrent[:, :, : 2 * size]).sigmoid_()
             r, z, s = gates.split(size, dim=2)
             s.addcmul_(r, m).sigmoid_()
-            n = torch.mul(s, -2, out=scratch[:, :rows]).add_(1)
+            n = torch.mul(s, -2, out=candidates[:, now]).add_(1)
             if step:
                 torch.lerp(n, hidden[:, before], z, out=hidden[:, now])
             else:
                 torch.addcmul(n, n, z, value=-1, out=hidden[:, now])
             before = now
-        return hidden, inputs, candidates
+        return hidden, inputs, products, candidates
 
     def backward(
         self, slopes: Tensor, saved: tuple[Tensor, ...], weight: Tensor, steps: TimeSteps
@@ -139,11 +138,11 @@ class GruCell:
 
         Of r and z both parts have the same gradient. Arguments as for :class:`LstmCell`.
         """
-        hidden, inputs, candidates = saved
+        hidden, inputs, products, candidates = saved
         lanes, count, size = slopes.shape
         of_gates = slopes.new_empty(lanes, count, 3 * size)
         of_candidates = slopes.new_empty(lanes, count, size)
-        slices = list(_slices(steps))
+        slices = steps.slices
         for step in reversed(range(len(slices))):
             now = slices[step]
             gates, out = _block(inputs, now, lanes), of_gates[:, now]
@@ -152,12 +151,12 @@ class GruCell:
             h, of_n = slopes[:, now], of_candidates[:, now]
             sigmoid_slope.grad_input(torch.addcmul(h, h, z, value=-1), s, grad_input=of_n)
             torch.mul(of_n, r, out=of_m)
-            torch.mul(of_n, candidates[:, now], out=of_r).mul_(-2)  # 4, the slope's, times -1/2, the candidate's
-            torch.mul(s, 2, out=of_z).sub_(1)  # -n
+            torch.mul(of_n, products[:, now], out=of_r).mul_(-2)  # 4, the slope's, times -1/2, the product's
             if step:
                 before = _before(slices[step - 1], now)
-                of_z.add_(hidden[:, before])
-            of_z.mul_(h)
+                torch.sub(hidden[:, before], candidates[:, now], out=of_z).mul_(h)
+            else:
+                torch.mul(h, candidates[:, now], out=of_z).neg_()
             both = out[:, :, : 2 * size]
             sigmoid_slope.grad_input(both, gates[:, :, : 2 * size], grad_input=both)
             if step:
@@ -180,10 +179,6 @@ def in_module_order(gradients: Tensor, gates: tuple[int, ...]) -> Tensor:
     parts = gradients.unflatten(1, (len(gates), -1))[:, [gates.index(gate) for gate in range(len(gates))]]
     parts[:, gates[-1]] *= 4
     return parts.flatten(1, 2)
-
-
-def _slices(steps: TimeSteps) -> list[slice]:
-    return [slice(start, start + alive) for start, alive in zip(steps.starts, steps.alive, strict=True)]
 
 
 def _before(before: slice, now: slice) -> slice:

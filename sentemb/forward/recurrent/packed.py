@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from sentemb.forward.recurrent.cells import Cell, GruCell, LstmCell, in_module_order, scaled
+from sentemb.forward.recurrent.readout import read_out
 from sentemb.forward.recurrent.time_steps import TimeSteps
 
 CACHED_NUMBERS = 2**16  # of hidden states at a step: more encoders at once than that do not stay in a core's cache
 
 
-def packed_recurrence(encoder: nn.LSTM | nn.GRU, table: Tensor, words: Tensor, lengths: Tensor) -> Tensor:
+def packed_recurrence(
+    encoder: nn.LSTM | nn.GRU, table: Tensor, words: Tensor, lengths: Tensor, readout: str = "tokens"
+) -> Tensor:
     """A recurrent stack over rows of words, equal to the module's packed form on real tokens, with its gradients.
 
     Args:
@@ -26,15 +29,16 @@ def packed_recurrence(encoder: nn.LSTM | nn.GRU, table: Tensor, words: Tensor, l
         table: ``[U, in]`` embeddings of distinct words.
         words: ``[n, T]`` rows of ``table``; anything behind a row's end.
         lengths: ``[n]`` real tokens a row; an empty row reads its first padding, as sentence-transformers has it.
+        readout: tokens, mean or final (:func:`sentemb.forward.recurrent.read_out`).
 
     Returns:
-        ``[n, T, directions * hidden]``, zero behind a row's end.
+        ``[n, T, directions * hidden]``, zero behind a row's end; with mean and final ``[n, directions * hidden]``.
     """
-    return stacked_recurrence([encoder], table[None], words, lengths)[0]
+    return stacked_recurrence([encoder], table[None], words, lengths, readout)[0]
 
 
 def stacked_recurrence(
-    encoders: Sequence[nn.LSTM | nn.GRU], tables: Tensor, words: Tensor, lengths: Tensor
+    encoders: Sequence[nn.LSTM | nn.GRU], tables: Tensor, words: Tensor, lengths: Tensor, readout: str = "tokens"
 ) -> list[Tensor]:
     """As :func:`packed_recurrence`, of several encoders of one shape over the same rows in one batched computation.
 
@@ -42,24 +46,26 @@ def stacked_recurrence(
         encoders: alike in cell, sizes, layers, directions and dropout.
         tables: ``[S, U, in]`` each encoder's embeddings, or ``[1, U, in]`` the same for all.
             Encoders are computed together as far as a step's states stay in the processor's cache.
-        words, lengths: as above.
+        words, lengths, readout: as above.
     """
-    steps = TimeSteps.of(lengths.cpu().clamp(min=1), words.shape[1])
-    state = len(words) * encoders[0].hidden_size * (2 if encoders[0].bidirectional else 1)
+    steps = TimeSteps.of(lengths.cpu(), words.shape[1])
+    directions = 2 if encoders[0].bidirectional else 1
+    state = len(words) * encoders[0].hidden_size * directions
     size = max(1, CACHED_NUMBERS // state)
     embeddings: list[Tensor] = []
     for start in range(0, len(encoders), size):
         part = slice(start, start + size)
-        embeddings += _stack(encoders[part], tables if len(tables) == 1 else tables[part], words, steps)
+        hidden = _hidden_states(encoders[part], tables if len(tables) == 1 else tables[part], words, steps)
+        embeddings += read_out(hidden, steps, directions, readout)
     return embeddings
 
 
-def _stack(encoders: Sequence[nn.LSTM | nn.GRU], tables: Tensor, words: Tensor, steps: TimeSteps) -> list[Tensor]:
+def _hidden_states(encoders: Sequence[nn.LSTM | nn.GRU], tables: Tensor, words: Tensor, steps: TimeSteps) -> Tensor:
+    """Of the last layer: ``[S * directions, N, h]``."""
     first = encoders[0]
     cell: Cell = LstmCell() if isinstance(first, nn.LSTM) else GruCell()
     directions = ("", "_reverse")[: 2 if first.bidirectional else 1]
-    places = steps.tokens[: len(directions)]
-    index = words.flatten()[places]  # [directions, N] rows of the table
+    index = words.flatten()[steps.tokens[: len(directions)]]  # [directions, N] rows of the table
     for layer in range(first.num_layers):
         weights = [
             torch.stack([getattr(e, f"{name}_l{layer}{end}") for e in encoders for end in directions])
@@ -69,8 +75,7 @@ def _stack(encoders: Sequence[nn.LSTM | nn.GRU], tables: Tensor, words: Tensor, 
         if layer + 1 < first.num_layers:
             tables, index = _next_inputs(hidden, steps, len(directions))
             tables = nn.functional.dropout(tables, first.dropout, first.training)
-    lanes = _Unpack.apply(hidden, places, steps)  # [n * T, S * directions, h]
-    return list(lanes.view(steps.rows, steps.length, len(encoders), -1).unbind(2))
+    return hidden
 
 
 def _next_inputs(hidden: Tensor, steps: TimeSteps, directions: int) -> tuple[Tensor, Tensor]:
@@ -136,8 +141,8 @@ class _Layer(torch.autograd.Function):
         of_weight_hh = torch.bmm(
             of_gates[:, steps.alive[0] :].transpose(1, 2), saved[0].index_select(1, steps.previous)
         )
-        of_bias_hh = of_gates.sum(1)
         if of_candidates is not None:
+            of_candidate_bias = of_gates[:, :, -of_candidates.shape[2] :].sum(1)
             of_gates[:, :, -of_candidates.shape[2] :] = of_candidates
         projected = of_gates.new_zeros(size * lanes, width)
         projected.index_add_(0, places.flatten(), of_gates.flatten(0, 1))
@@ -146,7 +151,9 @@ class _Layer(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_tables = torch.bmm(projected, scaled(weight_ih, cell.gates, 4).view(count, projected.shape[2], -1))
         of_weight_ih = torch.bmm(projected.transpose(1, 2), tables).view(lanes, width, -1)
-        of_bias_ih = projected.sum(1).view(lanes, width)
+        of_bias_ih = of_bias_hh = projected.sum(1).view(lanes, width)
+        if of_candidates is not None:
+            of_bias_hh = torch.cat([of_bias_ih[:, : -of_candidates.shape[2]], of_candidate_bias], dim=1)
         gradients = (of_weight_ih, of_weight_hh, of_bias_ih, of_bias_hh)
         return of_tables, *(in_module_order(gradient, cell.gates) for gradient in gradients), None
 
@@ -162,22 +169,3 @@ class _Mirror(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
         return slopes[0].index_select(1, ctx.saved_tensors[0]), None
-
-
-class _Unpack(torch.autograd.Function):
-    """Hidden states ``[L, N, h]`` to padded rows ``[n * T, L, h]``; tokens have distinct places."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, places: Tensor, steps: TimeSteps) -> Tensor:
-        ctx.save_for_backward(places)
-        out = hidden.new_zeros(steps.rows * steps.length, len(hidden), hidden.shape[2])
-        for lane, states in enumerate(hidden):
-            out[:, lane].index_copy_(0, places[lane % len(places)], states)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
-        (places,) = ctx.saved_tensors
-        lanes = slopes[0].unbind(1)
-        states = [lane.index_select(0, places[number % len(places)]) for number, lane in enumerate(lanes)]
-        return torch.stack(states), None, None
