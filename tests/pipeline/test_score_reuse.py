@@ -1,20 +1,19 @@
 """The scores at a run's end reuse what the scores while it trained have encoded with the same weights."""
 
-from sentence_transformers import SentenceTransformer
-
 import sentemb
+from sentemb.validation import CachedEncoder
 
 
 def test_held_out_pairs_are_encoded_once_for_each_state_of_the_weights(tmp_path, monkeypatch):
     corpus = [[f"sentence {i} of document {j} is {i * j} long" for i in range(12)] for j in range(12)]
     encoded: list[int] = []
-    original = SentenceTransformer.encode
+    original = CachedEncoder._encode
 
-    def encode(self, sentences, *arguments, **options):
-        encoded.append(len(sentences))
-        return original(self, sentences, *arguments, **options)
+    def encode(self, texts):
+        encoded.append(len(texts))
+        return original(self, texts)
 
-    monkeypatch.setattr(SentenceTransformer, "encode", encode)
+    monkeypatch.setattr(CachedEncoder, "_encode", encode)
     run = sentemb.train(
         corpus,
         encoder="rnn:embeddings=random,vocabulary=200,dim=8,hidden=8",
