@@ -19,6 +19,7 @@ from transformers import AttentionInterface
 
 from sentemb.forward.collate import Features
 from sentemb.forward.dropout import drop, quick_dropout
+from sentemb.forward.products import quick_linear
 
 NAME = "sentemb_packed"
 
@@ -170,7 +171,7 @@ def _packed_output(module: Transformer, features: Features, offset: int, packing
     """What the transformer returns of a packed batch, its states ``[1, tokens, d]``."""
     mask = features["attention_mask"]
     where = torch.arange(offset, offset + mask.shape[1], device=mask.device).expand_as(mask)
-    with with_attention(module.auto_model, NAME), quick_dropout(module.auto_model):
+    with with_attention(module.auto_model, NAME), quick_dropout(module.auto_model), quick_linear(module.auto_model):
         return module.auto_model(
             input_ids=features["input_ids"].flatten()[packing.places][None],
             position_ids=where.flatten()[packing.places][None],

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sentemb.forward.products import add_product_, batched_product
 from sentemb.forward.recurrent.time_steps import TimeSteps
 
 sigmoid_slope = torch.ops.aten.sigmoid_backward  # (gradient, output) -> gradient * output * (1 - output)
@@ -41,13 +42,13 @@ class LstmCell:
         """
         lanes, width, size = weight.shape
         hidden, cells, squashed = inputs.new_empty(3, lanes, steps.count, size)
-        weight, before = weight.transpose(1, 2), slice(0)
+        before = slice(0)
         for step, now in enumerate(steps.slices):
             gates = _block(inputs, now, lanes)
             c, q = cells[:, now], squashed[:, now]
             before = _before(before, now)
             if step:
-                gates.baddbmm_(hidden[:, before], weight)
+                add_product_(gates, hidden[:, before], weight)
             i, f, o, s = gates.sigmoid_().split(size, dim=2)  # g = 1 - 2 s
             if step:
                 torch.addcmul(i, f, cells[:, before], out=c)
@@ -92,7 +93,7 @@ class LstmCell:
             torch.mul(c, cells[:, before], out=of_f)
             sigmoid_slope.grad_input(out, gates, grad_input=out)
             c.mul_(f)
-            slopes[:, before].add_(torch.bmm(out, weight))
+            add_product_(slopes[:, before], out, weight.transpose(1, 2))
         return of_gates, None
 
 
@@ -113,12 +114,12 @@ class GruCell:
         """As for :class:`LstmCell`. ``bias``: ``[L, 3h]`` of the hidden states' part."""
         lanes, width, size = weight.shape
         hidden, products, candidates = inputs.new_empty(3, lanes, steps.count, size)
-        weight, bias, before = weight.transpose(1, 2), bias[:, None], slice(0)
+        before = slice(0)
         for step, now in enumerate(steps.slices):
             gates = _block(inputs, now, lanes)
             before = _before(before, now)
             rows = now.stop - now.start
-            recurrent = torch.baddbmm(bias, hidden[:, before], weight) if step else bias.expand(-1, rows, -1)
+            recurrent = batched_product(hidden[:, before], weight, bias) if step else bias[:, None].expand(-1, rows, -1)
             m = products[:, now].copy_(recurrent[:, :, 2 * size :])  # -2 (U h + b')
             gates[:, :, : 2 * size].add_(recurrent[:, :, : 2 * size]).sigmoid_()
             r, z, s = gates.split(size, dim=2)
@@ -160,7 +161,8 @@ class GruCell:
             both = out[:, :, : 2 * size]
             sigmoid_slope.grad_input(both, gates[:, :, : 2 * size], grad_input=both)
             if step:
-                slopes[:, before].add_(torch.bmm(out, weight).addcmul_(h, z))
+                slopes[:, before].addcmul_(h, z)
+                add_product_(slopes[:, before], out, weight.transpose(1, 2))
         return of_gates, of_candidates
 
 

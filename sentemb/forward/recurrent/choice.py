@@ -6,20 +6,16 @@ processor has for these (AMX, AVX512-BF16, or nothing). So it is measured there,
 answer stays in the cache folder, since a second run must give the numbers of the first.
 """
 
-import json
-import platform
 import time
-from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sentemb.forward.measured import remembered_choice
 from sentemb.forward.recurrent.packed import packed_recurrence
 from sentemb.forward.recurrent.padded import padded_recurrence
-from sentemb.storage import cache_dir, key_of, write_text
 
 FORMS = ("packed", "padded")
 ROWS, LENGTH, DISTINCT = 128, 24, 1000  # of the batch that is measured
@@ -37,18 +33,7 @@ def recurrence_form(encoder: nn.LSTM | nn.GRU, device: torch.device) -> str:
 
 @cache
 def _remembered(cell: str, sizes: tuple[int, ...], precision: str, threads: int) -> str:
-    """The answer in the cache folder, else a measured one, which is put there."""
-    parts = (cell, str(sizes), precision, str(threads), torch.__version__, _processor())
-    path = cache_dir() / "recurrence" / f"{key_of(*parts)}.json"
-    with suppress(OSError, ValueError, KeyError):
-        if (form := json.loads(path.read_text())["form"]) in FORMS:
-            return str(form)
-    seconds = measured(cell, sizes)
-    form = min(FORMS, key=seconds.__getitem__)
-    with suppress(OSError):  # (a cache that cannot be written: it is measured again next time)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({"form": form, "seconds": seconds, "of": parts}) + "\n")
-    return form
+    return remembered_choice("recurrence", (cell, str(sizes), precision, str(threads)), lambda: measured(cell, sizes))
 
 
 def measured(cell: str, sizes: tuple[int, ...], rounds: int = 3) -> dict[str, float]:
@@ -77,12 +62,3 @@ def recurrence(form: str, encoder: nn.LSTM | nn.GRU, table: Tensor, words: Tenso
     if form == "packed":
         return packed_recurrence(encoder, table, words, lengths)
     return padded_recurrence(encoder, table[words], lengths)
-
-
-def _processor() -> str:
-    """Its name, as the system has it."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip() + torch.backends.cpu.get_cpu_capability()
-    return platform.processor() + platform.machine() + torch.backends.cpu.get_cpu_capability()

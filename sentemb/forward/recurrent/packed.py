@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sentemb.forward.products import batched_product
 from sentemb.forward.recurrent.cells import Cell, GruCell, LstmCell, in_module_order, scaled
 from sentemb.forward.recurrent.readout import read_out
 from sentemb.forward.recurrent.time_steps import TimeSteps
@@ -115,8 +116,8 @@ class _Layer(torch.autograd.Function):
         count, size, _ = tables.shape
         per_table = lanes // count
         inputs = scaled(weight_ih, cell.gates, -2).view(count, per_table * width, -1)
-        bias = scaled(cell.input_bias(bias_ih, bias_hh), cell.gates, -2).view(count, 1, per_table * width)
-        projected = torch.baddbmm(bias, tables, inputs.transpose(1, 2)).view(-1, width)  # [M * U * L/M, gates h]
+        bias = scaled(cell.input_bias(bias_ih, bias_hh), cell.gates, -2).view(count, per_table * width)
+        projected = batched_product(tables, inputs, bias).view(-1, width)  # [M * U * L/M, gates h]
         lane = torch.arange(lanes)[:, None]
         of_lane = index.repeat(lanes // len(index), 1)  # [L, N]
         places = (lane // per_table * size + of_lane) * per_table + lane % per_table
@@ -138,9 +139,8 @@ class _Layer(torch.autograd.Function):
         of_gates, of_candidates = cell.backward(
             slopes[0].clone(), tuple(saved), scaled(weight_hh, cell.gates, 4), steps
         )
-        of_weight_hh = torch.bmm(
-            of_gates[:, steps.alive[0] :].transpose(1, 2), saved[0].index_select(1, steps.previous)
-        )
+        before = saved[0].index_select(1, steps.previous)
+        of_weight_hh = batched_product(of_gates[:, steps.alive[0] :].transpose(1, 2), before.transpose(1, 2))
         if of_candidates is not None:
             of_candidate_bias = of_gates[:, :, -of_candidates.shape[2] :].sum(1)
             of_gates[:, :, -of_candidates.shape[2] :] = of_candidates
@@ -149,8 +149,9 @@ class _Layer(torch.autograd.Function):
         projected = projected.view(count, size, -1)  # [M, U, L/M * gates h]
         of_tables = None
         if ctx.needs_input_grad[0]:
-            of_tables = torch.bmm(projected, scaled(weight_ih, cell.gates, 4).view(count, projected.shape[2], -1))
-        of_weight_ih = torch.bmm(projected.transpose(1, 2), tables).view(lanes, width, -1)
+            inputs = scaled(weight_ih, cell.gates, 4).view(count, projected.shape[2], -1)
+            of_tables = batched_product(projected, inputs.transpose(1, 2))
+        of_weight_ih = batched_product(projected.transpose(1, 2), tables.transpose(1, 2)).view(lanes, width, -1)
         of_bias_ih = of_bias_hh = projected.sum(1).view(lanes, width)
         if of_candidates is not None:
             of_bias_hh = torch.cat([of_bias_ih[:, : -of_candidates.shape[2]], of_candidate_bias], dim=1)

@@ -1,0 +1,98 @@
+"""Products by oneDNN: equal to torch's, in value and gradient, and taken only where it is much faster."""
+
+import pytest
+import torch
+from torch import nn
+
+from sentemb.forward import products
+from sentemb.forward.measured import remembered_choice
+from sentemb.forward.products import add_product_, batched_product, quick_linear, uses_onednn
+
+has_onednn = pytest.mark.skipif(
+    not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")),
+    reason="this build of torch has no oneDNN",
+)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=["blas", "onednn"])
+def library(request, monkeypatch):
+    if request.param == "onednn" and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this build of torch has no oneDNN")
+    monkeypatch.setattr(products, "library", lambda: request.param)
+    return request.param
+
+
+def test_batched_products_are_those_of_float64_also_of_transposed_matrices(library):
+    a, b, bias = normal(3, 20, 11), normal(3, 7, 11, seed=1), normal(3, 7, seed=2)
+    for x, y in ((a, b), (a.transpose(1, 2).contiguous().transpose(1, 2), b), (a[:, 3:9], b[:, ::2])):
+        expected = torch.einsum("lnk,lmk->lnm", x.double(), y.double())
+        assert torch.allclose(batched_product(x, y).double(), expected, atol=1e-5)
+        added = batched_product(x, y, bias[:, : y.shape[1]])
+        assert torch.allclose(added.double(), expected + bias[:, None, : y.shape[1]], atol=1e-5)
+        out = normal(3, 40, y.shape[1], seed=3)
+        other_rows, target = out[:, 30:].clone(), out[:, : x.shape[1]]
+        before = target.clone().double()
+        add_product_(target, x, y)
+        assert torch.allclose(target.double(), before + expected, atol=1e-5)
+        assert torch.equal(out[:, 30:], other_rows)
+    assert batched_product(a[:, :0], b).shape == (3, 0, 7)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5, 6), (1, 9, 6), (0, 6)])
+def test_linear_layers_are_torchs_in_value_and_gradient(library, bias, shape):
+    layer = nn.Sequential(nn.Linear(6, 4, bias=bias), nn.Tanh())
+    x = normal(*shape).requires_grad_()
+    expected = layer(x)
+    variables = [x, *layer.parameters()]
+    slopes = torch.autograd.grad(expected.square().sum(), variables)
+    with quick_linear(layer):
+        assert ("forward" in vars(layer[0])) == (library == "onednn")
+        got = layer(x)
+    assert "forward" not in vars(layer[0])
+    assert got.shape == expected.shape and torch.allclose(got, expected, atol=1e-6)
+    for a, b in zip(torch.autograd.grad(got.square().sum(), variables), slopes, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+@has_onednn
+def test_a_frozen_layer_gets_no_gradient_and_gives_one(monkeypatch):
+    monkeypatch.setattr(products, "library", lambda: "onednn")
+    layer = nn.Linear(6, 4).requires_grad_(False)
+    x = normal(3, 6).requires_grad_()
+    with quick_linear(layer):
+        layer(x).sum().backward()
+    assert layer.weight.grad is None and torch.allclose(x.grad, layer.weight.sum(0).expand(3, 6), atol=1e-6)
+
+
+def test_only_float32_on_a_cpu_without_autocast_is_onednns(monkeypatch):
+    monkeypatch.setattr(products, "library", lambda: "onednn")
+    assert uses_onednn(torch.zeros(1))
+    assert not uses_onednn(torch.zeros(1, dtype=torch.float64))
+    assert not uses_onednn(torch.zeros(1, dtype=torch.bfloat16))
+    assert not uses_onednn(torch.zeros(1, device="meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not uses_onednn(torch.zeros(1))
+
+
+@has_onednn
+def test_both_libraries_can_be_measured():
+    threads = torch.get_num_threads()
+    seconds = products.measured(rounds=1)
+    assert list(seconds) == list(products.LIBRARIES) and all(value >= 0 for value in seconds.values())
+    assert torch.get_num_threads() == threads
+
+
+def test_an_answer_needs_a_margin_and_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path))
+    assert remembered_choice("which", ("close",), lambda: {"first": 1.2, "second": 1.0}, margin=1.3) == "first"
+    assert remembered_choice("which", ("far",), lambda: {"first": 1.4, "second": 1.0}, margin=1.3) == "second"
+    for margin in (1.0, 10.0):  # what is there is not measured again
+        assert remembered_choice("which", ("far",), lambda: {"other": 0.0}, margin=margin) == "second"
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "file"))  # nothing can be written there
+    assert remembered_choice("which", ("far",), lambda: {"first": 2.0, "second": 3.0}) == "first"
