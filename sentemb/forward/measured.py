@@ -1,6 +1,7 @@
 """What is measured once on a machine and stays in its cache folder: a second run must give the first's numbers."""
 
 import json
+import os
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -8,8 +9,11 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from sentemb.storage import cache_dir, key_of, write_text
+
+HELD = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 def remembered_choice(
@@ -24,24 +28,36 @@ def remembered_choice(
     """
     parts = (question, *of, torch.__version__, processor_name())
     path = cache_dir() / question / f"{key_of(*parts)}.json"
-    with suppress(OSError, ValueError, KeyError):
-        return str(json.loads(path.read_text())["choice"])
-    seconds = measure()
+    if (stored := _answer(path)) is not None:
+        return stored
+    with torch.enable_grad():
+        seconds = measure()
     first = next(iter(seconds))
     best = min(seconds, key=seconds.__getitem__)
     choice = best if seconds[best] * margin < seconds[first] else first
     with suppress(OSError):  # (a cache that cannot be written: it is measured again next time)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({"choice": choice, "seconds": dict(seconds), "of": parts}) + "\n")
+        with FileLock(path.with_suffix(".lock")):  # processes that begin together take the answer of the first
+            if (stored := _answer(path)) is not None:
+                return stored
+            write_text(path, json.dumps({"choice": choice, "seconds": dict(seconds), "of": parts}) + "\n")
     return choice
+
+
+def _answer(path: Path) -> str | None:
+    """What is stored there; None for nothing, or for a damaged file."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(path.read_text())["choice"])
+    return None
 
 
 @cache
 def processor_name() -> str:
-    """As the system has it, with the instructions that torch uses."""
-    capability = torch.backends.cpu.get_cpu_capability()
+    """Its name, family, model and instructions, as the system has them, and what libraries are held to."""
+    held = ",".join(f"{name}={os.environ[name]}" for name in HELD if name in os.environ)
+    parts = [platform.processor() or platform.machine(), torch.backends.cpu.get_cpu_capability(), held]
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()} {capability}"
-    return f"{platform.processor() or platform.machine()} {capability}"
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        wanted = ("model name", "cpu family", "model", "stepping", "flags")
+        parts += [line for line in lines if line.partition(":")[0].strip() in wanted]
+    return " ".join(parts)

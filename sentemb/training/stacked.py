@@ -175,7 +175,7 @@ def _train_steps(running: Sequence[_Running], stop: StopRequest) -> bool:
         if any(each.error is not None for each in active):
             active = [each for each in active if each.error is None]
             if not active:
-                return False
+                return stopping
             stacked = StackedEncoder([each.run.encoder for each in active])
         if stopping:
             return True

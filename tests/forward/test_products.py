@@ -79,6 +79,15 @@ def test_only_float32_on_a_cpu_without_autocast_is_onednns(monkeypatch):
         assert not uses_onednn(torch.zeros(1))
 
 
+def test_a_bias_that_is_not_contiguous_is_read_as_it_is(library):
+    layer = nn.Linear(4, 6)
+    layer.bias = nn.Parameter(normal(12)[::2])
+    x = normal(3, 4)
+    expected = layer(x)
+    with quick_linear(layer):
+        assert torch.allclose(layer(x), expected, atol=1e-6)
+
+
 @has_onednn
 def test_both_libraries_can_be_measured():
     threads = torch.get_num_threads()

@@ -254,7 +254,7 @@ def test_float32_is_always_packed_and_lower_precisions_are_measured_once(tmp_pat
     assert measured == [("LSTM", (7, 5, 1, 1))]
     (path,) = (tmp_path / "recurrence").glob("*.json")
     assert json.loads(path.read_text())["choice"] == "padded"
-    path.write_text("{")  # damaged: it is measured again
+    path.write_text("null")  # damaged: it is measured again
     choice._remembered.cache_clear()
     seconds["padded"] = 3.0
     with torch.autocast("cpu", torch.bfloat16):
@@ -264,7 +264,7 @@ def test_float32_is_always_packed_and_lower_precisions_are_measured_once(tmp_pat
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
 def test_both_forms_can_be_measured(precision):
-    with torch.autocast("cpu", precision or torch.bfloat16, enabled=precision is not None):
+    with torch.no_grad(), torch.autocast("cpu", precision or torch.bfloat16, enabled=precision is not None):
         seconds = choice.measured("GRU", (6, 4, 1, 1), rounds=1)
     assert set(seconds) == set(recurrent.FORMS) and all(value > 0 for value in seconds.values())
 

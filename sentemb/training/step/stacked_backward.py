@@ -46,7 +46,7 @@ def stacked_backward(
         except Exception as error:
             updates.append(error)
             continue
-        if leaf.grad is not None:
+        if leaf.grad is not None and rows.requires_grad:  # (of a frozen encoder only the objective learns)
             ends.append(rows)
             slopes.append(leaf.grad.to(rows.dtype))
     torch.autograd.backward(ends, slopes)
