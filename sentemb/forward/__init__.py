@@ -5,6 +5,7 @@ from sentemb.forward.dropout import seed_dropout
 from sentemb.forward.encoder import ATTENTIONS, TrainingEncoder, pooled_without_prompts
 from sentemb.forward.masked_lm import MaskedWords
 from sentemb.forward.packed import hidden_states
+from sentemb.forward.products import product_library
 from sentemb.forward.stacked import StackedEncoder, stack_bytes, stacking_shape
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "collate_tokens",
     "hidden_states",
     "pooled_without_prompts",
+    "product_library",
     "seed_dropout",
     "stack_bytes",
     "stacking_shape",

@@ -44,11 +44,11 @@ def uses_onednn(x: Tensor) -> bool:
     """Whether products with ``x`` are oneDNN's: float32 on a CPU where it is much faster, without autocast."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    return library() == "onednn"
+    return product_library() == "onednn"
 
 
 @cache
-def library() -> str:
+def product_library() -> str:
     """``blas`` or ``onednn``: what is faster on this machine."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return "blas"

@@ -13,8 +13,7 @@ from torch import nn
 
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
-from sentemb.forward import TrainingEncoder
-from sentemb.forward.products import library
+from sentemb.forward import TrainingEncoder, product_library
 from sentemb.objectives import NEEDS, OBJECTIVES, Objective
 from sentemb.pairs import Pairs
 from sentemb.registry import build
@@ -83,7 +82,7 @@ class TrainingRun:
             "attention": self.encoder.attention,
             "compile": self.settings.compile,
             "precision": self.accelerator.mixed_precision,
-            "products": library() if self.accelerator.device.type == "cpu" else "gpu",
+            "products": product_library() if self.accelerator.device.type == "cpu" else "gpu",
             "recurrence": self.encoder.recurrence,
             "threads": torch.get_num_threads(),
             **({"stacked": self.stacked} if self.stacked > 1 else {}),

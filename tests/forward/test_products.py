@@ -22,7 +22,7 @@ def normal(*shape, seed=0):
 def library(request, monkeypatch):
     if request.param == "onednn" and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this build of torch has no oneDNN")
-    monkeypatch.setattr(products, "library", lambda: request.param)
+    monkeypatch.setattr(products, "product_library", lambda: request.param)
     return request.param
 
 
@@ -61,7 +61,7 @@ def test_linear_layers_are_torchs_in_value_and_gradient(library, bias, shape):
 
 @has_onednn
 def test_a_frozen_layer_gets_no_gradient_and_gives_one(monkeypatch):
-    monkeypatch.setattr(products, "library", lambda: "onednn")
+    monkeypatch.setattr(products, "product_library", lambda: "onednn")
     layer = nn.Linear(6, 4).requires_grad_(False)
     x = normal(3, 6).requires_grad_()
     with quick_linear(layer):
@@ -70,7 +70,7 @@ def test_a_frozen_layer_gets_no_gradient_and_gives_one(monkeypatch):
 
 
 def test_only_float32_on_a_cpu_without_autocast_is_onednns(monkeypatch):
-    monkeypatch.setattr(products, "library", lambda: "onednn")
+    monkeypatch.setattr(products, "product_library", lambda: "onednn")
     assert uses_onednn(torch.zeros(1))
     assert not uses_onednn(torch.zeros(1, dtype=torch.float64))
     assert not uses_onednn(torch.zeros(1, dtype=torch.bfloat16))
