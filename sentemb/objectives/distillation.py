@@ -60,12 +60,12 @@ class Distill(Objective):
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Mean distance of both views from the teacher's."""
-        teacher_x, teacher_y = extras.teacher or (x.detach(), y.detach())
-        return (self._distances(x, teacher_x).mean() + self._distances(y, teacher_y).mean()) / 2
+        mapped_x, mapped_y = (x, y) if self.linear is None else (self.linear(x), self.linear(y))  # [n, D]
+        teacher_x, teacher_y = extras.teacher or (mapped_x.detach(), mapped_y.detach())
+        return (self._distances(mapped_x, teacher_x).mean() + self._distances(mapped_y, teacher_y).mean()) / 2
 
-    def _distances(self, x: Tensor, teacher: Tensor) -> Tensor:
+    def _distances(self, mapped: Tensor, teacher: Tensor) -> Tensor:
         """Of each row from the teacher's, ``[n]``."""
-        mapped = x if self.linear is None else self.linear(x)  # [n, D]
         if self.distance == "mse":
             return (mapped - teacher).square().mean(dim=1)
         return 1 - (l2_normalize(mapped) * l2_normalize(teacher)).sum(dim=1)

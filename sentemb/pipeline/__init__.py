@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
+    from sentemb.pipeline.begun_run import BegunRun
     from sentemb.pipeline.data import PreparedData
-    from sentemb.pipeline.experiment import BegunRun, Experiment, save_trained_model, selected
+    from sentemb.pipeline.experiment import Experiment
     from sentemb.pipeline.initial_encoder import averaged_name, initial_model, initial_name
     from sentemb.pipeline.model import make_model, trains_transformer
     from sentemb.pipeline.processes import end_with_launcher
     from sentemb.pipeline.python_api import train
+    from sentemb.pipeline.saved_model import save_trained_model, selected
     from sentemb.pipeline.settings import (
         STORED,
         ComputeSettings,
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from sentemb.pipeline.trained_run import TrainedRun
 
 _HOMES = {
+    "begun_run": ("BegunRun",),
     "data": ("PreparedData",),
-    "experiment": ("BegunRun", "Experiment", "save_trained_model", "selected"),
+    "experiment": ("Experiment",),
+    "saved_model": ("save_trained_model", "selected"),
     "initial_encoder": ("averaged_name", "initial_model", "initial_name"),
     "model": ("make_model", "trains_transformer"),
     "processes": ("end_with_launcher",),

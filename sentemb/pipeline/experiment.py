@@ -8,7 +8,7 @@ import copy
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.objectives import Objective, build_objective
 from sentemb.pairs import Pairs
+from sentemb.pipeline.begun_run import BegunRun
 from sentemb.pipeline.claim import claimed
 from sentemb.pipeline.config_file import RunDescription, write_config
 from sentemb.pipeline.data import PreparedData, prepare_data
 from sentemb.pipeline.model import check_encoder, make_model, refuse_no_noise, tower_dimension
+from sentemb.pipeline.notes import corpus_notes, long_warmup, prompt_notes
 from sentemb.pipeline.processes import make_accelerator, preserved_caller_state
 from sentemb.pipeline.resume import (
     changed_meanings,
@@ -40,6 +42,7 @@ from sentemb.pipeline.resume import (
     refuse_another_run,
     retrieval_before,
 )
+from sentemb.pipeline.saved_model import save_trained_model, selected
 from sentemb.pipeline.settings import (
     ComputeSettings,
     DataSettings,
@@ -52,7 +55,7 @@ from sentemb.pipeline.settings import (
 from sentemb.pipeline.teaching import embed_by_teacher, refuse_no_use_of_teacher
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.registry import build, check
-from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, read_selected, refuse_foreign, write_card
+from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, refuse_foreign
 from sentemb.storage import write_folder
 from sentemb.teacher import sentence_runs
 from sentemb.training import (
@@ -84,8 +87,6 @@ from sentemb.validation import (
     held_out_scores,
     sides_of,
 )
-
-NOTES = 5  # on the corpus that are printed
 
 
 class Experiment:
@@ -286,7 +287,7 @@ class Experiment:
         objective: Objective,
         evaluation: EvaluationSettings,
         dev: DevScore | None = None,
-    ) -> "BegunRun | TrainedRun":
+    ) -> BegunRun | TrainedRun:
         """What :meth:`train` does before the first update, with its arguments; the run itself if it is finished."""
         for part in (model, *towers_of(model)):
             part.similarity_fn_name = objective.similarity  # type: ignore[assignment]
@@ -333,7 +334,7 @@ class Experiment:
         )
         return BegunRun(lane, corpus, untrained, pairs, evaluation, memory)
 
-    def end(self, begun: "BegunRun", result: FitResult) -> TrainedRun:
+    def end(self, begun: BegunRun, result: FitResult) -> TrainedRun:
         """What :meth:`train` does after the last update: save the model, or say how to go on."""
         out, model = begun.lane.target.folder, begun.lane.encoder.model
         run = self._end(out, begun.corpus, model, begun.untrained, begun.pairs, result, begun.evaluation)
@@ -381,10 +382,7 @@ class Experiment:
             teacher=self.teacher,
         )
         notes = [str(data.cleaned)] if data.cleaned else []
-        if self.prompts != Prompts():
-            anchor, positive = repr(self.prompts.anchor), repr(self.prompts.positive)
-            texts = anchor if self.prompts.alike else f"{anchor} (anchor), {positive} (positive)"
-            notes.append(f"prompts before the texts: {texts}")
+        notes += prompt_notes(self.prompts)
         if encoder.mlm is not None and encoder.mlm.new:
             notes.append("the checkpoint has no masked-language-model head; a new one is trained along")
         notes += long_warmup(self.training, description.steps)
@@ -407,11 +405,7 @@ class Experiment:
         accelerator.project_configuration.project_dir = accelerator.project_configuration.logging_dir = str(out)
         accelerator.print(f"run folder: {out}")
         accelerator.print(description.text)
-        more = len(corpus.notes) - NOTES
-        of_corpus = list(corpus.notes[:NOTES])
-        if more > 0:
-            of_corpus.append(f"{more} more of this kind; python -m sentemb.corpus tells them all")
-        for note in (*of_corpus, *notes):
+        for note in (*corpus_notes(corpus), *notes):
             accelerator.print(f"note: {note}")
         if accelerator.is_main_process:
             RunFolder(out).report.unlink(missing_ok=True)  # the mark of a finished run, which this is not yet
@@ -454,44 +448,3 @@ class Experiment:
                 model, trained = load(folder.best, device="cpu"), selected(folder.best)
             write_folder(folder.model, lambda partial: save_trained_model(partial, model, self.stored, corpus, trained))
         return TrainedRun(out, model, untrained, pairs, result.step, result.steps, trained, result.interrupted, main)
-
-
-@dataclass(frozen=True)
-class BegunRun:
-    """A run before its first update: all is checked, its folder is claimed and has a config.json."""
-
-    lane: Lane  # what is trained, how and where
-    corpus: Corpus
-    untrained: SentenceTransformer  # a copy of the model
-    pairs: HeldOutPairs
-    evaluation: EvaluationSettings
-    memory: EmbeddingMemory  # of the scores during training
-
-
-def long_warmup(training: TrainingSettings, steps: int) -> list[str]:
-    """A note where the learning rate rises for more than half of the run; else none."""
-    warmup = training.warmup_updates(steps)
-    if 2 * warmup <= steps:
-        return []
-    many, lowest = f"{warmup} of {steps}", "more than half"
-    if warmup > steps:
-        many = f"all {steps}"
-        lowest = f"and the learning rate ends at {training.lr * steps / warmup:.2g}, below --lr {training.lr:g}"
-    return [
-        f"{many} updates are warm-up (--warmup {training.warmup:g}), {lowest}; give a shorter warm-up (0.1: a tenth of "
-        "the run) or more updates"
-    ]
-
-
-def selected(folder: Path) -> str:
-    """Which step a best/ folder is of, in words."""
-    return f"{read_selected(folder)['step']} steps (the best by the dev score)"
-
-
-def save_trained_model(
-    folder: Path, model: SentenceTransformer, settings: dict[str, Any], corpus: Corpus, trained: str
-) -> None:
-    """The model and its card, which has no scores yet."""
-    model.save(str(folder), create_model_card=False)
-    about = {"settings": settings, "corpus": {"name": corpus.name}}
-    write_card(folder, about | {"encoder": {"dimension": model.get_embedding_dimension()}}, trained)

@@ -142,7 +142,8 @@ def embed_corpus(
     ranges = np.asarray(ranges, dtype=np.int64)
     fingerprint = folder.fingerprint_of_output
     chosen = hashlib.blake2b(ranges.tobytes(), digest_size=16).hexdigest()
-    computed = "bf16" if bf16 else "float32", str(CHUNK)
+    # Each kind of device rounds otherwise: what is computed on one is not continued on another.
+    computed = torch.device(device).type, "bf16" if bf16 else "float32", str(CHUNK)
     target = corpus.folder / f"teacher-{key_of(fingerprint, corpus.fingerprint, chosen, str(max_length), *computed)}"
     if (embeddings := _opened(target, fingerprint)) is not None:
         return embeddings

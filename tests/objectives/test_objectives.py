@@ -485,6 +485,14 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(views):
     assert mapped.double()(x @ turned, y @ turned, Extras(teacher=(x, y))).item() == pytest.approx(0, abs=DOUBLE)
 
 
+def test_without_a_teacher_the_mapped_views_stand_in_also_after_one_of_another_dimension(views):
+    objective = build_objective("distill").double()
+    objective.teacher_dimension = 7
+    objective.prepare(4)
+    assert objective(*views, with_teacher).item() > 0
+    assert objective(*views).item() == pytest.approx(0, abs=DOUBLE)
+
+
 def test_no_gradient_reaches_the_teacher(views):
     for spec in ("distill", "distill_similarity"):
         teacher = tuple(rows.clone().requires_grad_() for rows in TEACHER)

@@ -27,7 +27,7 @@ from sentemb.encoders import load
 from sentemb.errors import InputError
 from sentemb.objectives import WeightedSum, build_objective
 from sentemb.pairs import Pairs
-from sentemb.pipeline.experiment import long_warmup
+from sentemb.pipeline.notes import long_warmup
 from sentemb.registry import quoted
 from sentemb.training import TrainingSettings
 from sentemb.validation import DevScore

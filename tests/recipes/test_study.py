@@ -862,3 +862,23 @@ def test_a_killed_group_goes_on_from_its_checkpoints_together_where_these_are_of
         (before,) = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()][-1:]
         assert before["step"] == 6
     assert (tmp_path / "log.txt").read_text().count("run folder:") == 9
+
+
+def test_what_goes_wrong_for_a_whole_group_fails_its_encoders_and_no_other(tmp_path, book_file, monkeypatch):
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    settings = {"encoder": SMALL, "max_steps": 2, "save_every": 0, "batch_size": 16, "eval_every": 0, "dev": "heldout"}
+    study = plan(tmp_path, base=settings, encoders=[{"vary": {"lr": [0.1, 0.2]}}, {"name": "alone", "seed": 1}])
+    encoders = prepare(read_study(str(study)), str(book_file), None, "CR").encoders
+
+    def broken(*arguments):
+        raise RuntimeError("DataLoader worker is gone")
+
+    monkeypatch.setattr("recipes.study.run.training.fit_stacked", broken)
+    with (tmp_path / "log.txt").open("a") as log:
+        jobs = [Job(each, tmp_path / "runs" / each.name, log) for each in encoders]
+        assert not train_jobs(jobs, open_corpus(str(book_file)), 1)
+    *together, alone = jobs
+    assert alone.row is None and (alone.out / "model" / "modules.json").is_file()
+    for job in together:
+        assert job.row is not None and job.row["status"] == "failed" and "worker is gone" in job.row["reason"]

@@ -356,6 +356,14 @@ def test_a_teacher_that_needs_code_is_refused(bert, tmp_path, corpus):
         embeddings_of(str(tmp_path / "coded"), corpus)
 
 
+@pytest.mark.parametrize("content", ['{"a": 1}', '["Transformer"]'])
+def test_modules_that_are_no_list_of_modules_are_refused(content, sentence_bert, tmp_path):
+    shutil.copytree(sentence_bert, tmp_path / "odd")
+    (tmp_path / "odd" / "modules.json").write_text(content)
+    with pytest.raises(InputError, match="is no list of modules"):
+        TeacherFolder(parse_teacher(str(tmp_path / "odd")))
+
+
 def test_a_pickle_is_refused(bert, tmp_path, corpus):
     shutil.copytree(bert, tmp_path / "pickled")
     (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")

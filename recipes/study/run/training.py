@@ -122,8 +122,13 @@ def train_jobs(
         for job in jobs:
             with job.attempt():
                 begun += _begin(job, shared)
-        for together in _stacks(begun, processes):
-            if _train(together):
+        stacks = list(_stacks(begun, processes))
+        begun.clear()
+        while stacks:
+            together = stacks.pop(0)
+            interrupted = _train(together)
+            together[0].experiment.accelerator.free_memory()  # (it holds all that it has prepared)
+            if interrupted:
                 return True
     return False
 
@@ -148,7 +153,10 @@ def _train(together: Sequence[_Begun]) -> bool:
     results: list[Any] = []
     if len(together) > 1:
         lanes = [replace(each.run.lane, output=each.job.log) for each in together]
-        results = fit_stacked(lanes, first.data.training, first.experiment.accelerator)
+        try:
+            results = fit_stacked(lanes, first.data.training, first.experiment.accelerator)
+        except Exception as error:  # of what all share: their batches, for one
+            results = [error] * len(together)
     else:
         lane = first.run.lane
         with first.job.attempt():

@@ -1,0 +1,38 @@
+"""What a run says about its settings before it begins."""
+
+from sentemb.corpus import Corpus
+from sentemb.encoders import Prompts
+from sentemb.training import TrainingSettings
+
+NOTES = 5  # on the corpus that are printed
+
+
+def corpus_notes(corpus: Corpus) -> list[str]:
+    """What reading the corpus has found: the first notes, and where the others are to be had."""
+    more = len(corpus.notes) - NOTES
+    rest = [f"{more} more of this kind; python -m sentemb.corpus tells them all"] if more > 0 else []
+    return [*corpus.notes[:NOTES], *rest]
+
+
+def prompt_notes(prompts: Prompts) -> list[str]:
+    """A note of the prompts before the texts; none where there are none."""
+    if prompts == Prompts():
+        return []
+    anchor, positive = repr(prompts.anchor), repr(prompts.positive)
+    texts = anchor if prompts.alike else f"{anchor} (anchor), {positive} (positive)"
+    return [f"prompts before the texts: {texts}"]
+
+
+def long_warmup(training: TrainingSettings, steps: int) -> list[str]:
+    """A note where the learning rate rises for more than half of the run; else none."""
+    warmup = training.warmup_updates(steps)
+    if 2 * warmup <= steps:
+        return []
+    many, lowest = f"{warmup} of {steps}", "more than half"
+    if warmup > steps:
+        many = f"all {steps}"
+        lowest = f"and the learning rate ends at {training.lr * steps / warmup:.2g}, below --lr {training.lr:g}"
+    return [
+        f"{many} updates are warm-up (--warmup {training.warmup:g}), {lowest}; give a shorter warm-up (0.1: a tenth of "
+        "the run) or more updates"
+    ]
