@@ -63,7 +63,7 @@ def comparison_table(run: Run) -> str:
         cells = [safe(text) for text in (score.before, score.after, score.difference, score.interval)]
         cells += [verdict, safe(score.over)]
         body += f"<tr><th scope='row'>{safe(score.title)}</th><td>{'</td><td>'.join(cells)}</td></tr>\n"
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+    table = f"<table class='comparison'><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
     resamples = max(number(as_dict(entry).get("resamples")) for entry in as_list(run.scores.get("differences")))
     caption = safe(CAPTION.format(resamples=show(resamples, 0)))
     return f"<div class='wide' tabindex='0'>{table}</div>\n<p class='caption'>{caption}</p>"
