@@ -42,7 +42,8 @@ class DataSettings:
         None,
         "a finished model whose embeddings of the training sentences an objective learns from: a folder, a hub name, "
         "or minilm; NAME:layers=A-B takes the pooled states of these layers; also pooling=mean (max, cls, last), "
-        "prompt=. They are computed once and cached",
+        "prompt=, scale=standard (each dimension with variance 1), dim=N (principal components). They are "
+        "computed once and cached",
     )
     teacher_sentences: int | None = setting(
         None, "let the teacher embed, and train on, N sentences of the training documents; default all", at_least=2

@@ -12,7 +12,7 @@ from sentemb.objectives import Objective
 from sentemb.pipeline.processes import precision_of
 from sentemb.pipeline.settings import ComputeSettings, DataSettings
 from sentemb.runs import as_dict
-from sentemb.teacher import TeacherEmbeddings, TeacherFolder, embed_corpus, parse_teacher
+from sentemb.teacher import ProjectedTeacher, TeacherEmbeddings, TeacherFolder, embed_corpus, parse_teacher, projected
 
 
 def refuse_no_use_of_teacher(objective: Objective) -> None:
@@ -31,7 +31,7 @@ def embed_by_teacher(
     ranges: NDArray[Any],
     device: torch.device,
     begun: Mapping[str, Any],
-) -> tuple[TeacherEmbeddings, dict[str, Any]]:
+) -> tuple[TeacherEmbeddings | ProjectedTeacher, dict[str, Any]]:
     """The teacher's embeddings of the sentences of these ranges of rows, and what config.json gets of them.
 
     They are computed in the precision of the settings; where that is "auto", in bfloat16 if the teacher is a
@@ -50,6 +50,8 @@ def embed_by_teacher(
             f"now {fingerprint}); put the former model back, or begin a new run"
         )
     precision = str(before.get("precision") or precision_of(compute, folder.is_transformer))
-    embeddings = embed_corpus(folder, corpus, ranges, data.max_length, device, precision == "bf16")
+    embeddings = projected(
+        embed_corpus(folder, corpus, ranges, data.max_length, device, precision == "bf16"), folder.spec
+    )
     about = {"fingerprint": fingerprint, "precision": precision, "dimension": embeddings.dimension}
     return embeddings, about | {"sentences": len(embeddings)}

@@ -66,6 +66,10 @@ class TeacherEmbeddings:
         """Numbers of an embedding."""
         return int(self._rows.shape[1])
 
+    def distinct(self, numbers: slice) -> NDArray[np.float16]:
+        """Embeddings float16 ``[n, dimension]`` of distinct sentences by their numbers, in the order of the file."""
+        return self._rows[numbers]
+
     def has(self, numbers: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether the sentences of these rows have an embedding, an array of the shape of ``numbers``."""
         return self._numbers[np.asarray(numbers, dtype=np.int64)] >= 0

@@ -1,4 +1,4 @@
-"""``--teacher NAME:layers=,pooling=,prompt=``, read without anything heavy."""
+"""``--teacher NAME:layers=,pooling=,prompt=,scale=,dim=``, read without anything heavy."""
 
 import re
 from dataclasses import dataclass
@@ -21,21 +21,29 @@ class TeacherSpec:
             is named, else the teacher's output as ``encode`` gives it.
         pooling: of the layers' states: mean, max, cls or last. Left out: mean.
         prompt: text before each sentence. Left out: the teacher's default prompt, as ``encode`` takes it.
+        scale: none, or standard: each dimension gets mean 0 and variance 1 over the sentences, so that all weigh alike
+            (a transformer's layers have a few dimensions with large numbers).
+        dim: the embeddings' first principal components, so many; 0: the embeddings as they are.
 
     Raises:
-        ValueError: layers that are no such range. InputError: another pooling.
+        ValueError: layers that are no such range, a negative dim. InputError: another pooling or scale.
     """
 
     name: str
     layers: str = ""
     pooling: str = ""
     prompt: str | None = None
+    scale: str = "none"
+    dim: int = 0
 
     def __post_init__(self) -> None:
         if self.pooling:
             choose("pooling", self.pooling, POOLINGS)
         if self.layers and self.layer_range is None:
             raise ValueError(f"layers are A-B or A, whole numbers with A not above B, got {self.layers!r}")
+        choose("scale", self.scale, ("none", "standard"))
+        if self.dim < 0:
+            raise ValueError(f"dim must be at least 1, or 0 for all dimensions, got {self.dim}")
 
     @property
     def layer_range(self) -> range | None:
@@ -49,6 +57,11 @@ class TeacherSpec:
     def uses_hidden_states(self) -> bool:
         """Whether it is layers' hidden states that are wanted, and not the teacher's output."""
         return bool(self.layers or self.pooling)
+
+    @property
+    def projects(self) -> bool:
+        """Whether the targets are another scale or fewer dimensions than the embeddings."""
+        return self.scale != "none" or self.dim > 0
 
 
 def parse_teacher(spec: str) -> TeacherSpec:

@@ -53,6 +53,14 @@ def test_a_student_comes_nearer_to_its_teacher(teacher, tmp_path):
     assert stored["teacher"].items() >= about.items()
 
 
+def test_a_student_learns_standardised_components(teacher):
+    run = train(f"{teacher}:layers=1-2,scale=standard,dim=8", out="run", max_steps=60, lr=5e-2)
+    losses = run.log["loss"].dropna().to_numpy()
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5]) and config(run)["teacher"]["dimension"] == 8
+    with pytest.raises(InputError, match="dim=65 is more than the 64 dimensions"):
+        train(f"{teacher}:layers=1-2,dim=65")
+
+
 def test_a_resumed_run_ends_as_one_in_one_go_and_another_teacher_is_refused(teacher, monkeypatch):
     straight = train(teacher, out="straight")
     train(teacher, out="resumed", max_steps=2)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from transformers import AutoModel, BertConfig, BertModel
+from transformers import AutoModel
 
 from benchmarks.shapes import bert_tokenizer
 from sentemb.corpus import open_corpus
@@ -26,17 +26,6 @@ LENGTH = 12  # tokens
 HALF = 2**-10  # relative rounding of float16, with room for sums in another order
 TEXTS = [f"{word}: {sentence or 'Yes?'}" for word in ("one", "two", "three", "four") for sentence in SENTENCES]
 TEXTS += TEXTS[3:9]  # copies
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory) -> str:
-    """The folder of a plain transformer of three layers, eight dimensions, random weights."""
-    folder = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
-    BertModel(BertConfig(max_position_embeddings=40, **sizes), add_pooling_layer=False).save_pretrained(folder)
-    bert_tokenizer(SENTENCES).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
