@@ -28,7 +28,8 @@ OPTIONS: dict[str, dict[str, dict[str, str]]] = {  # what: name: option: type
         },
         "static": {**_EMBEDDINGS, "dropout": "float", "out": "int", **_DISTILLED},
         "transformer": {
-            **{"name": "str", "revision": "str", "pooling": "str", "dropout": "float", "mlp": "bool", "out": "int"}
+            **{"name": "str", "revision": "str", "pooling": "str", "dropout": "float", "mlp": "bool", "out": "int"},
+            "keep_layers": "str",
         },
     },
     "head": {"none": {}, "mlp": {}, "projection": {"hidden": "int", "out": "int", "layers": "int"}},

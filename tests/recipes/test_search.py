@@ -205,6 +205,11 @@ def test_help_takes_no_time():
         ),
         ({"encoder": "rnn:distill=/a/e5,dim=9"}, "random rnn", "averaged distilled e5 embeddings"),
         ({"encoder": "transformer:pooling=cls"}, "minilm", "averaged embeddings of minilm"),
+        (
+            {"encoder": "transformer:keep_layers=1-3"},
+            "minilm layers 1-3",
+            "averaged embeddings of minilm layers 1-3",
+        ),
         ({"init": "minilm", "encoder": None}, "minilm", "averaged embeddings of minilm"),
         ({"init": "intfloat/e5-small"}, "intfloat/e5-small", "averaged embeddings of intfloat/e5-small"),
         ({"init": "/runs/first"}, "first", "averaged embeddings of first"),
