@@ -35,7 +35,8 @@ def _initial_name(settings: Mapping[str, Any]) -> str:
         return "initial encoder"
     kind, options = parse(spec)
     if kind == "transformer":
-        return model_name(options.get("name", "minilm"))
+        layers = options.get("keep_layers")
+        return model_name(options.get("name", "minilm")) + (f" layers {layers}" if layers else "")
     if kind == "static" and (source := _embeddings(options)) != "random":
         return f"static {source} embeddings"
     return f"random {kind}"
@@ -50,6 +51,8 @@ def averaged_name(settings: Mapping[str, Any]) -> str:
 
 
 def _embeddings(options: Mapping[str, str]) -> str:
+    if teacher := options.get("distill"):
+        return f"distilled {model_name(teacher)}"
     source = resolve_embeddings(options.get("embeddings", "auto"))
     return source if source in ("minilm", "random") else Path(source).name
 

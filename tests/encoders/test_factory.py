@@ -35,6 +35,7 @@ STOCK = [
     "rnn:hidden=8,out=3",
     "static:embeddings=random,vocabulary=300,dim=10,out=2",
     "transformer:out=5",
+    "transformer:keep_layers=2+3+6,pooling=cls",
 ]
 GRU = [
     "rnn:cell=gru,hidden=8,out=3",
@@ -185,6 +186,12 @@ def test_word_embeddings_of_another_model(encoder):
         ("rnn:train_embeddings=maybe", "unknown train_embeddings"),
         ("static:embeddings=random,dim=0", "dim must be at least 1"),
         ("transformer:name=no-such-org/no-such-model", "without a network choose"),
+        ("transformer:name=TINY,keep_layers=2", "keep_layers is A-B or A.B.C, .*got '2'; write keep_layers=1-3"),
+        ("transformer:name=TINY,keep_layers=2-1", "keep_layers is A-B"),
+        ("transformer:name=TINY,keep_layers=0-1", "keep_layers=0-1 names layer 0, and the layers are 1 to 2"),
+        ("transformer:name=TINY,keep_layers=1+3", "names layer 3, and the layers are 1 to 2"),
+        ("transformer:name=TINY,keep_layers=1+1", "a layer twice or out of order"),
+        ("transformer:name=TINY,keep_layers=2+1", "a layer twice or out of order"),
         ("lstm", "unknown encoder 'lstm'.*valid: rnn, static, transformer"),
     ],
 )
@@ -237,6 +244,36 @@ class TestLoad:
             copy.write_bytes(copy.read_bytes()[:100]) if damage == "cut" else copy.unlink()
             with pytest.raises(InputError):
                 load(model.parent / "copy")
+
+
+def test_layers_that_are_left_are_those_of_the_model(encoder):
+    full, cut = encoder("transformer:dropout=0.2"), encoder("transformer:keep_layers=1-3,dropout=0.2")
+    features = full[0].preprocess(SENTENCES)
+    states = full[0].auto_model.eval()(**features, output_hidden_states=True).hidden_states
+    assert torch.allclose(cut[0].auto_model.eval()(**features).last_hidden_state, states[3], atol=1e-6)
+    assert cut[0].auto_model.config.num_hidden_layers == 3
+    weights = [encoder(spec)[0].auto_model.state_dict() for spec in ("transformer", "transformer:keep_layers=2+6")]
+    for mine, source in ((0, 1), (1, 5)):
+        place = "encoder.layer.{}.output.dense.weight"
+        assert torch.equal(weights[1][place.format(mine)], weights[0][place.format(source)])
+
+
+def test_layers_that_depend_on_their_places_are_not_taken_apart(tmp_path, tiny):
+    """T5's first layer alone has the biases of relative positions; Albert's layers are one."""
+    from transformers import AlbertConfig, AlbertModel, AutoTokenizer, T5Config, T5EncoderModel
+
+    sizes = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 16, "num_layers": 3}
+    little = {"embedding_size": 8, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
+    models = {
+        "t5": T5EncoderModel(T5Config(vocab_size=30_522, **sizes)),
+        "albert": AlbertModel(AlbertConfig(vocab_size=30_522, num_hidden_layers=3, **little)),
+    }
+    for (name, model), message in zip(models.items(), ("depend on their places", "has no list of layers"), strict=True):
+        model.save_pretrained(tmp_path / name)
+        AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / name)
+        with pytest.raises(InputError, match=f"{message}.*leave keep_layers out"):
+            build(ENCODERS, f"transformer:name={tmp_path / name},keep_layers=2-3", "encoder", max_length=12)
+    assert build(ENCODERS, f"transformer:name={tmp_path / 't5'},keep_layers=1-2", "encoder", max_length=12)
 
 
 def test_an_option_of_every_encoder_is_documented():
