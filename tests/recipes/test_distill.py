@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 from sentence_transformers import SentenceTransformer
@@ -41,6 +42,38 @@ def test_a_teacher_becomes_a_student(tiny, book_file, tmp_path, capsys):
     assert log[-1]["loss"] < log[0]["loss"]
     assert SentenceTransformer(str(run / "model")).encode("hello").shape == (5,)
     assert f"run folder: {run.relative_to(tmp_path)}" in capsys.readouterr().out and (run / "report.html").is_file()
+
+
+def test_the_table_has_teacher_students_and_what_they_cost(tiny, book_file, folder, tmp_path, capsys):
+    start = ["--corpus", str(book_file), "--teacher", f"{tiny}:layers=1-2", *FEW, "--data", str(folder), "--out", "run"]
+    train_distill.main([*start, "--dev", "heldout", "--tasks", "TINY,TINY-STS"])
+    rows = {row["encoder"]: row for row in json.loads((tmp_path / "run" / "scores.json").read_text())["rows"]}
+    teacher = f"teacher {Path(tiny).name}"
+    assert list(rows)[:3] == [teacher, "random static", "trained"]
+    assert rows[teacher]["role"] == "teacher" and rows[teacher]["dimension"] == 32  # its output, not its layers
+    for row in rows.values():
+        assert row["cost"]["sentences_per_second"] > 0 and "thread(s)" in row["cost"]["measured"]
+    files = (tmp_path / "run" / "model").rglob("*")
+    size = sum(path.stat().st_size for path in files if path.name not in ("README.md", "manifest.json"))
+    assert rows["trained"]["cost"]["megabytes"] == pytest.approx(size / 1e6, abs=1e-3)
+
+    printed = capsys.readouterr().out
+    mean = {
+        name: (row["tasks"]["TINY"]["acc"] + row["tasks"]["TINY-STS"]["spearman"]) / 2 for name, row in rows.items()
+    }
+    line = next(line for line in printed.partition("scores and cost")[2].splitlines() if line.startswith("trained"))
+    assert line.split()[1:3] == [f"{mean['trained']:.2f}", f"{100 * mean['trained'] / mean[teacher]:.1f}"]
+    compared = [line.removeprefix("trained against ") for line in printed.splitlines() if "trained against" in line]
+    assert set(compared) == set(rows) - {"trained"} and compared[0] == "random static"
+    page = (tmp_path / "run" / "report.html").read_text()
+    for shown in (
+        "% of the teacher",
+        "sentences/s",
+        "MB on disk",
+        f"<th scope='col'>{teacher}</th>",
+        "before: random static",
+    ):
+        assert shown in page
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(tiny, book_file, tmp_path, capsys):
