@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from eval import GROUPS, TASKS, senteval
-from recipes import search, train_bookcorpus, train_simcse, train_supervised
+from recipes import search, train_bookcorpus, train_distill, train_simcse, train_supervised
 from recipes.runner import parser
 from recipes.runner.presets import presets
 from sentemb.pipeline import default_settings
@@ -28,7 +28,7 @@ FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.
 BLOCKS = [(name, *block) for name, page in PAGES.items() for block in FENCE.findall(page)]  # page, run, kind, text
 RECIPES = {
     f"recipes/{module.__name__.rpartition('.')[2]}.py": default_settings() | getattr(module, "DEFAULTS", {})
-    for module in (train_bookcorpus, train_simcse, train_supervised)
+    for module in (train_bookcorpus, train_simcse, train_supervised, train_distill)
 }
 STUDIES = ROOT / "recipes" / "studies"
 
@@ -270,12 +270,14 @@ def specs(settings: dict[str, object]) -> None:
     from sentemb.encoders import ENCODERS, HEADS
     from sentemb.objectives import OBJECTIVES
     from sentemb.pairs import PAIRS
-    from sentemb.registry import check, choose
+    from sentemb.registry import check, choose, terms_of_sum
 
     tables = {"encoder": ENCODERS, "objective": OBJECTIVES, "pairs": PAIRS, "head": HEADS, "clean": CLEANINGS}
     for key, table in (tables | {"probe": PROBES}).items():
         if key in settings:
-            check(table, settings[key], key, ("texts", "max_length", "ranges", "dimension"))
+            parts = [part for part, _ in terms_of_sum(settings[key], key)] if key == "objective" else [settings[key]]
+            for part in parts:
+                check(table, part, key, ("texts", "max_length", "ranges", "dimension"))
     if "preset" in settings:
         choose("preset", settings["preset"], presets())
     if settings.get("tasks"):

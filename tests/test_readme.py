@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from eval import senteval
-from recipes import sweep, train_bookcorpus, train_simcse, train_supervised
+from recipes import sweep, train_bookcorpus, train_distill, train_simcse, train_supervised
 from recipes.study import read_study, shipped
 from sentemb.objectives import OBJECTIVES, reference_page
 
 README_FOLDER = Path(__file__).parents[1]
 README = (README_FOLDER / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-RECIPES = {f"recipes/{m.__name__.rpartition('.')[2]}.py": m for m in (train_bookcorpus, train_simcse, train_supervised)}
+MODULES = (train_bookcorpus, train_distill, train_simcse, train_supervised)
+RECIPES = {f"recipes/{m.__name__.rpartition('.')[2]}.py": m for m in MODULES}
 TINY = ["--max-steps", "2", "--batch-size", "8", "--no-score", "--threads", "1"]
 SMALL = "rnn:hidden=4,embeddings=random,dim=5,vocabulary=270"  # (MiniLM's embeddings are 47 MB a file)
 
@@ -87,6 +88,8 @@ def test_a_training_command_runs(command, place, tiny):
         arguments += ["--encoder", "rnn:hidden=8,gain=15"]
     if not {"--encoder", "--init", "--preset"} & set(arguments) and "bookcorpus" in command:
         arguments += ["--encoder", SMALL]
+    if "distill" in command:
+        arguments += ["--teacher", tiny, "--encoder", SMALL, "--corpus", "FILE"]  # which has few sentences
     RECIPES[words[at]].main([*arguments, "--out", "run"])
     assert (place / "run" / "model" / "modules.json").is_file() and (place / "run" / "report.html").is_file()
 

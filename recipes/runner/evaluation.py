@@ -25,8 +25,8 @@ from eval import (
 )
 from sentemb.errors import InputError
 from sentemb.pipeline import EvaluationSettings, TrainedRun
-from sentemb.report import comparison_of
-from sentemb.runs import Run, RunFolder, read_run
+from sentemb.report import COSTS, SHARE, columns_of, comparison_of, mean_scores, tasks_of
+from sentemb.runs import TRAINED, Run, RunFolder, read_run, show
 from sentemb.validation import DevScore, HeldOutPairs, ItemScores
 
 NOTE = "better, worse: the interval of the paired bootstrap leaves out 0; cannot tell: it holds 0"
@@ -72,7 +72,7 @@ def read_tasks(evaluation: EvaluationSettings, default: str) -> list[Data]:
 
 
 def print_scores(run: TrainedRun, tasks: Sequence[Data]) -> None:
-    """Score the encoder before and after training and the average of its word embeddings; tables, files and a page."""
+    """Score the encoder before and after training, averaged word embeddings and a teacher; tables, files and a page."""
 
     # Only test parts are in the tables. (Where STS-B dev chooses best/, log.jsonl has it before and after training.)
     settings = ScoringSettings(geometry_part="none", dev=False)
@@ -87,7 +87,8 @@ def print_scores(run: TrainedRun, tasks: Sequence[Data]) -> None:
     if results:
         print(format_table(results))
         print(f"alignment, uniformity, MRR: of {run.pairs.source}")
-        for table in comparison_tables(read_run(run.folder)):
+        files = read_run(run.folder)
+        for table in (*cost_tables(files), *comparison_tables(files)):
             print(f"\n{table.title}\n{as_text([table])}\n")
         print(f"model: {RunFolder(run.folder).model}   report: {report}")
         print(f"run folder: {run.folder}")
@@ -106,11 +107,33 @@ def items_of(scored: Mapping[str, Scored]) -> dict[str, ItemScores]:
 
 
 def comparison_tables(run: Run) -> list[Table]:
-    """Before and after: each score of the trained encoder against the one that training began with."""
-    comparison = comparison_of(run)
-    if not comparison:
+    """Each score of the trained encoder against the one that training began with; with a teacher, against all."""
+    compared = [(against, comparison_of(run, against)) for against in run.compared()]
+    tables: list[Table] = []
+    for against, scores in compared:
+        if not scores:
+            continue
+        sides = ["before", "after"] if against == run.initial() else [against, TRAINED]
+        head = ["score", *sides, "difference", f"{scores[0].level:.0%} interval", "verdict"]
+        lines = [[row.title, row.before, row.after, row.difference, row.interval, row.verdict] for row in scores]
+        over = dict.fromkeys(f"{row.title}: {row.over}" for row in scores)
+        tables.append(Table(f"trained against {against}", head, lines, () if tables else (NOTE, *over)))
+    return tables
+
+
+def cost_tables(run: Run) -> list[Table]:
+    """What each encoder of a run with a teacher keeps of the teacher's scores, and what it costs; else none."""
+    rows = run.rows()
+    costs = {column.key: column for column in columns_of(rows) if column.key in (SHARE, *COSTS)}
+    if not costs:
         return []
-    head = ["score", "before", "after", "difference", f"{comparison[0].level:.0%} interval", "verdict"]
-    lines = [[row.title, row.before, row.after, row.difference, row.interval, row.verdict] for row in comparison]
-    over = dict.fromkeys(f"{row.title}: {row.over}" for row in comparison)
-    return [Table(f"trained against {run.initial()}", head, lines, (NOTE, *over))]
+    lines = [[str(row.get("encoder"))] for row in rows]
+    head, notes = ["encoder"], [f"sentences/s: {row['cost']['measured']}" for row in rows if row.get("cost")]
+    if SHARE in costs:
+        head.append("mean score")
+        lines = [[*line, show(mean, 2)] for line, mean in zip(lines, mean_scores(rows), strict=True)]
+        notes.insert(0, f"mean score: of {', '.join(tasks_of(rows))}")
+    for column in costs.values():
+        head.append(column.title)
+        lines = [[*line, show(value, column.digits)] for line, value in zip(lines, column.values, strict=True)]
+    return [Table("scores and cost", head, lines, tuple(dict.fromkeys(notes)))]

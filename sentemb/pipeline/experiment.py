@@ -52,7 +52,7 @@ from sentemb.pipeline.settings import (
     PairSettings,
     RunSettings,
 )
-from sentemb.pipeline.teaching import embed_by_teacher, refuse_no_use_of_teacher
+from sentemb.pipeline.teaching import embed_by_teacher, refuse_no_use_of_teacher, refuse_teacher_as_student
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.registry import build, check
 from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, refuse_foreign
@@ -227,6 +227,7 @@ class Experiment:
             return prepared
         if self.made_objective is not None:  # (before hours of work)
             refuse_no_use_of_teacher(self.made_objective)
+            refuse_teacher_as_student(self.data.teacher, self.encoder.init, self.made_objective)
         embeddings, self.teacher = embed_by_teacher(
             self.data, self.compute, corpus, ranges, self.accelerator.device, self.begun
         )

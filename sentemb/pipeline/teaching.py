@@ -12,7 +12,15 @@ from sentemb.objectives import Objective
 from sentemb.pipeline.processes import precision_of
 from sentemb.pipeline.settings import ComputeSettings, DataSettings
 from sentemb.runs import as_dict
-from sentemb.teacher import ProjectedTeacher, TeacherEmbeddings, TeacherFolder, embed_corpus, parse_teacher, projected
+from sentemb.teacher import (
+    ProjectedTeacher,
+    TeacherEmbeddings,
+    TeacherFolder,
+    TeacherSpec,
+    embed_corpus,
+    parse_teacher,
+    projected,
+)
 
 
 def refuse_no_use_of_teacher(objective: Objective) -> None:
@@ -21,6 +29,23 @@ def refuse_no_use_of_teacher(objective: Objective) -> None:
         raise InputError(
             "--teacher is for objectives that learn from one, and this one does not; choose distill or "
             "distill_similarity, or leave --teacher out"
+        )
+
+
+def refuse_teacher_as_student(teacher: str, student: str | None, objective: Objective) -> None:
+    """InputError if training begins from the teacher, and the objective asks for nothing but its output.
+
+    Args:
+        teacher: its spec. student: the model to begin from (``--init``); None: none.
+        objective: what is learned.
+    """
+    spec = parse_teacher(teacher)
+    if student is None or spec.uses_hidden_states or not all("teacher" in each.needs for each in objective.terms()):
+        return
+    if TeacherFolder(TeacherSpec(student)).fingerprint == TeacherFolder(spec).fingerprint:
+        raise InputError(
+            f"--init {student} is the teacher itself, so there is nothing to learn from it; begin from a smaller "
+            "--encoder, add another objective (distill + infonce), or name layers of the teacher"
         )
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from sentemb.encoders import mean_of_word_embeddings, towers_of
-from sentemb.pipeline.initial_encoder import averaged_name, initial_name
+from sentemb.pipeline.compared_encoders import compared_encoders
+from sentemb.pipeline.encoding_cost import encoding_cost
 from sentemb.report import write_report
-from sentemb.runs import TRAINED, RunFolder, as_dict, read_run, write_card
+from sentemb.runs import TEACHER, TRAINED, RunFolder, as_dict, read_run, write_card
 from sentemb.storage import write_text
 from sentemb.validation import (
     CachedEncoder,
@@ -88,7 +87,7 @@ class TrainedRun:
         return {"geometry": held_out_geometry(sides_of(model, self.encoder(model)), pairs)}
 
     def score(self, measure: Measure | None = None) -> dict[str, dict[str, Any]]:
-        """Measure the encoder before and after training and the average of its word embeddings, and compare them.
+        """Measure the encoder before and after training, the average of its word embeddings and any teacher; compare.
 
         Writes scores.json, with the interval of each difference (:func:`sentemb.validation.compare_encoders`) and
         held-out sentences with their nearest neighbours, and the results in the model's card. On processes other than
@@ -101,18 +100,23 @@ class TrainedRun:
 
         Returns:
             Results by the name of the encoder: "trained"; the name of the one that training began with ("minilm",
-            "random rnn"); that of the averaged embeddings ("averaged minilm embeddings").
+            "random rnn"); that of the averaged embeddings ("averaged minilm embeddings"); "teacher NAME". In a run with
+            a teacher they have ``cost`` (:func:`sentemb.pipeline.encoding_cost.encoding_cost`).
         """
         if not self.is_main_process:
             return {}
         run = RunFolder(self.folder)
-        encoders, roles = self._encoders(as_dict(run.read_config().get("settings")))
+        encoders = compared_encoders(self.model, self.initial, as_dict(run.read_config().get("settings")))
+        roles = {each.name: each.role for each in encoders}
         results, items, sides = {}, {}, {}
-        for name, encoder in encoders.items():
+        for name, encoder in ((each.name, each.model) for each in encoders):
             print(f"measuring: {name}", file=sys.stderr)
             results[name] = dict((measure or self._geometry)(encoder, self.pairs))
             sides[name] = sides_of(encoder, self.encoder(encoder))
             items[name] = {**results[name].pop("items", {}), **held_out_items(sides[name], self.pairs)}
+        if TEACHER in roles.values():
+            for each in encoders:  # one right after the other, as the machine's load changes
+                results[each.name]["cost"] = encoding_cost(each.model, self.pairs)
         rows = [
             {
                 "encoder": name,
@@ -135,17 +139,6 @@ class TrainedRun:
         if run.model.is_dir():
             write_card(run.model, run.read_config(), self.trained, results[TRAINED], from_initial)
         return results
-
-    def _encoders(self, settings: dict[str, Any]) -> tuple[dict[str, SentenceTransformer], dict[str, str]]:
-        """Those that are scored and the role of each, by name: initial, trained, averaged."""
-        encoders, roles = {TRAINED: self.model}, {TRAINED: "trained"}
-        if self.initial is not None:
-            name = initial_name(settings)
-            encoders, roles = {name: self.initial, **encoders}, roles | {name: "initial"}
-            if not isinstance(towers_of(self.model)[0][0], StaticEmbedding):  # before training it is that average
-                name = averaged_name(settings)
-                encoders[name], roles[name] = mean_of_word_embeddings(self.initial), "averaged"
-        return encoders, roles
 
     def report(self) -> Path:
         """Write report.html, a page of the whole run, and return its path."""

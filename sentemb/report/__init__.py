@@ -3,20 +3,26 @@
 from sentemb.report.comparison import ComparedScore, comparison_of
 from sentemb.report.drawing import BLUE, GREEN, GREY, LOOK, ORANGE, VERMILLION, image, labelled_axes, legend_below
 from sentemb.report.page import write_report
+from sentemb.report.score_columns import COSTS, SHARE, columns_of, mean_scores, tasks_of
 from sentemb.report.template import html_page
 
 __all__ = [
     "BLUE",
+    "COSTS",
     "GREEN",
     "GREY",
     "LOOK",
     "ORANGE",
+    "SHARE",
     "VERMILLION",
     "ComparedScore",
+    "columns_of",
     "comparison_of",
     "html_page",
     "image",
     "labelled_axes",
     "legend_below",
+    "mean_scores",
+    "tasks_of",
     "write_report",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sentemb.report.score_columns import BETTER, CANNOT_TELL, WORSE, columns_of, difference_of
 from sentemb.runs import TRAINED, Run, as_dict, as_list, number, plain, safe, show
 
-CAPTION = """The difference is that of the trained encoder from the one that training began with, with the interval
+CAPTION = """The difference is that of the trained encoder from the other one, with the interval
 of a paired bootstrap (both on the same items, {resamples} draws). Better or worse: the interval leaves out 0; cannot
 tell: it holds 0. Of twenty differences that are chance, one will be called better or worse."""
 
@@ -49,13 +49,23 @@ def comparison_of(run: Run, against: str | None = None) -> list[ComparedScore]:
     return scores
 
 
-def comparison_table(run: Run) -> str:
-    """The comparison with the encoder that training began with, as HTML; empty where there is none."""
-    scores = comparison_of(run)
+def comparison_tables(run: Run) -> str:
+    """The comparisons (:meth:`sentemb.runs.Run.compared`) as HTML tables with a caption; empty where there are none."""
+    tables = "\n".join(filter(None, (_table(run, against) for against in run.compared())))
+    if not tables:
+        return ""
+    resamples = max(number(as_dict(entry).get("resamples")) for entry in as_list(run.scores.get("differences")))
+    return f"{tables}\n<p class='caption'>{safe(CAPTION.format(resamples=show(resamples, 0)))}</p>"
+
+
+def _table(run: Run, against: str) -> str:
+    """The trained encoder against another one; empty where scores.json has no interval of theirs."""
+    scores = comparison_of(run, against)
     if not scores:
         return ""
     level = f"{scores[0].level:.0%}"
-    titles = ["score", f"before: {run.initial()}", "after: trained", "difference", f"{level} interval", "verdict", "of"]
+    sides = [f"before: {against}", "after: trained"] if against == run.initial() else [against, TRAINED]
+    titles = ["score", *sides, "difference", f"{level} interval", "verdict", "of"]
     head = "".join(f"<th scope='col'>{safe(title)}</th>" for title in titles)
     body = ""
     for score in scores:
@@ -64,9 +74,7 @@ def comparison_table(run: Run) -> str:
         cells += [verdict, safe(score.over)]
         body += f"<tr><th scope='row'>{safe(score.title)}</th><td>{'</td><td>'.join(cells)}</td></tr>\n"
     table = f"<table class='comparison'><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
-    resamples = max(number(as_dict(entry).get("resamples")) for entry in as_list(run.scores.get("differences")))
-    caption = safe(CAPTION.format(resamples=show(resamples, 0)))
-    return f"<div class='wide' tabindex='0'>{table}</div>\n<p class='caption'>{caption}</p>"
+    return f"<div class='wide' tabindex='0'>{table}</div>"
 
 
 def verdict(run: Run) -> list[str]:

@@ -18,7 +18,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from sentemb.errors import InputError
-from sentemb.report.comparison import comparison_table, verdict
+from sentemb.report.comparison import comparison_tables, verdict
 from sentemb.report.drawing import LOOK, image
 from sentemb.report.examples import examples_section
 from sentemb.report.figures import (
@@ -100,7 +100,7 @@ def _page(run: Run) -> str:
     title, made = safe(run.corpus()), f"{encoder}, objective {run.setting('objective')}"
     rows = run.rows()
     scores = (
-        comparison_table(run) + score_table(run)
+        comparison_tables(run) + score_table(run)
         if rows
         else "<p>No scores yet: this run has no scores.json with rows.</p>"
     )

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from sentemb.runs import Record, Run, as_dict, as_list, number, plain
+from sentemb.runs import TEACHER, Record, Run, as_dict, as_list, number, plain
 
 RETRIEVAL = {"retrieval_mrr": "MRR", "retrieval_recall_at_1": "recall at 1"}  # held-out scores, and their titles
 MEAN = "mean accuracy"
+SHARE = "teacher_share"  # of a row's scores in the teacher's
+COSTS = {"sentences_per_second": ("sentences/s", 0), "megabytes": ("MB on disk", 1)}
 BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
 REVERSED = {BETTER: WORSE, WORSE: BETTER}
 
@@ -62,7 +64,25 @@ def columns_of(rows: list[Record]) -> list[Column]:
         columns.append(column(key, f"{key} loss", f"{key} loss", 3, values))
     for key, title in RETRIEVAL.items():
         columns.append(column(key, title, title, 3, [row.get(key) for row in rows]))
+    columns.append(column(SHARE, "% of the teacher", "share of the teacher's scores", 1, shares_of_teacher(rows)))
+    for key, (title, digits) in COSTS.items():
+        columns.append(column(key, title, title, digits, [as_dict(row.get("cost")).get(key) for row in rows]))
     return [c for c in columns if np.isfinite(c.values).any()]
+
+
+def mean_scores(rows: list[Record]) -> list[float]:
+    """The mean over all tasks (accuracy, Spearman, x 100) of each row; NaN of a row that misses one, or without any."""
+    tasks = tasks_of(rows)
+    scores = [[as_dict(as_dict(row.get("tasks")).get(task)) for task in tasks] for row in rows]
+    values = [[number(score.get("acc", score.get("spearman"))) for score in of_row] for of_row in scores]
+    return [float(np.mean(of_row)) if of_row else math.nan for of_row in values]
+
+
+def shares_of_teacher(rows: list[Record]) -> list[float]:
+    """Each row's mean score in per cent of the teacher's; NaN where there is no teacher, or no such mean."""
+    means = mean_scores(rows)
+    teacher = next((mean for row, mean in zip(rows, means, strict=True) if row.get("role") == TEACHER), math.nan)
+    return [100 * mean / teacher if teacher else math.nan for mean in means]
 
 
 def tasks_of(rows: list[Record]) -> list[str]:

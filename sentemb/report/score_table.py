@@ -3,7 +3,7 @@
 import math
 
 from sentemb.report.score_columns import BETTER, Column, columns_of, difference_of, tasks_of
-from sentemb.runs import Record, Run, as_dict, number, plain, safe, show
+from sentemb.runs import TEACHER, Record, Run, as_dict, number, plain, safe, show
 
 RANKED = {"sides": "one encoder", "score": "cosine"}  # how held-out pairs are ranked, of most models
 
@@ -55,6 +55,11 @@ def _score_caption(rows: list[Record]) -> str:
         parts.append(f"Alignment and uniformity on {plain(geometry.get('source', 'a source not given'))}{counts}.")
     if any("retrieval_mrr" in row for row in rows):
         parts.append("MRR: mean of 1 / rank of a held-out sentence's positive; recall at 1: how often it ranks first.")
+    for row in rows:
+        if measured := as_dict(row.get("cost")).get("measured"):
+            parts.append(f"sentences/s: {plain(measured)}.")
+    if any(row.get("role") == TEACHER for row in rows) and tasks_of(rows):
+        parts.append(f"% of the teacher: the mean of {', '.join(tasks_of(rows))} over the teacher's.")
     for row in rows:
         geometry = as_dict(row.get("geometry"))
         sides, by = (plain(geometry.get(f"retrieval_{key}", usual)) for key, usual in RANKED.items())

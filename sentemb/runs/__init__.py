@@ -16,6 +16,7 @@ from sentemb.runs.folder import (
 from sentemb.runs.model_card import is_stock, write_card
 from sentemb.runs.records import (
     FORMER_INITIAL,
+    TEACHER,
     TRAINED,
     Record,
     Run,
@@ -38,6 +39,7 @@ __all__ = [
     "MODEL",
     "MODULES",
     "SELECTED",
+    "TEACHER",
     "TRAINED",
     "TRAINED_FOLDERS",
     "Record",

@@ -17,6 +17,7 @@ from sentemb.runs.folder import RunFolder
 Record = dict[str, Any]
 Series = NDArray[np.float64]
 TRAINED, FORMER_INITIAL = "trained", "untrained"  # rows of scores.json; the latter up to version 0.2
+TEACHER = "teacher"  # the role of a row
 FORMER_HISTOGRAMS = {"partners": "positives", "strangers": "negatives", "hardest": "hardest_negatives"}  # of 0.1.0
 
 
@@ -69,6 +70,17 @@ class Run:
             if isinstance(name, str) and (row.get("role") == "initial" or name == FORMER_INITIAL):
                 return name
         return None
+
+    def compared(self) -> list[str]:
+        """The rows that the trained encoder is compared with in a table of their own, the initial encoder's first.
+
+        They are all other rows in a run with a teacher, else the initial encoder's alone.
+        """
+        initial = self.initial()
+        names = [plain(row.get("encoder", "unnamed")) for row in self.rows()]
+        others = [name for name in names if name not in (TRAINED, initial)]
+        has_teacher = any(row.get("role") == TEACHER for row in self.rows())
+        return ([initial] if initial is not None else []) + (others if has_teacher else [])
 
 
 def read_run(run: Path) -> Run:

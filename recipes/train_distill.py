@@ -1,0 +1,71 @@
+"""Distill a teacher into a student that encodes far faster: learn where the teacher puts each sentence.
+
+    python recipes/train_distill.py                                       # MiniLM, the built-in sample, a word table
+    python recipes/train_distill.py --corpus BOOKS --teacher-sentences 100000 \\
+        --encoder rnn:hidden=256 --lr 1e-3                                # your text, an LSTM
+    python recipes/train_distill.py --corpus BOOKS --teacher minilm:layers=3-6 --teacher-sentences 100000 \\
+        --encoder rnn:hidden=1024,layers=2 --lr 3e-4                      # a wide LSTM of four layers of the teacher
+
+The teacher embeds --teacher-sentences of the training sentences once; the run says before how long that takes. At the
+end a table has the teacher, the student before and after training, and what each costs. Writes what the other recipes
+write: OUT/config.json, log.jsonl, best/, last/, model/, scores.json, report.html. A run is never overwritten.
+Sources: Reimers & Gurevych 2020 (arXiv 2004.09813), Romero et al. 2015 (1412.6550).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from recipes.runner import Options, RecipeSettings, command
+
+if TYPE_CHECKING:
+    from sentemb.pipeline import TrainedRun
+
+DEFAULTS = {
+    "teacher": "minilm",
+    "teacher_sentences": 8000,
+    "encoder": "static",
+    "pairs": "contiguous",
+    "objective": "distill",
+    "epochs": 10,
+    "lr": 1e-2,
+}
+
+
+def default_teacher(options: Options) -> None:
+    """The recipe's teacher where none is named, so that it is looked at before torch is imported."""
+    if not options.get("resume"):
+        options.setdefault("teacher", DEFAULTS["teacher"])
+
+
+def train(settings: RecipeSettings) -> "TrainedRun":
+    """Train a student on a teacher's embeddings, and score it."""
+    from recipes.runner import print_scores, read_tasks, with_available_data  # torch and the rest: they take seconds
+    from sentemb.pipeline import Experiment, trains_transformer
+
+    transformer = trains_transformer(settings.encoder)
+    with Experiment("distill", settings.run, settings.training, settings.compute, transformer) as experiment:
+        # The student's embeddings [n, d] of a batch and the teacher's [n, D] to a loss: how far are they apart?
+        objective = experiment.make_objective(settings.objective)
+        # Sentences. A tenth of the documents is held out, and scores the student.
+        corpus = experiment.open_corpus(settings.data)
+        # The student: averaged word embeddings, an LSTM, or a smaller transformer.
+        encoder = experiment.make_encoder(settings.encoder, corpus)
+        # Runs of consecutive sentences, each once, as token ids, and the teacher's embedding of each.
+        pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
+        # What best/ is chosen by: STS-B dev where its data is, else retrieval of held-out neighbours.
+        evaluation, dev = with_available_data(settings.evaluation)
+        tasks = read_tasks(settings.evaluation, default="MR,CR,STS-B")
+        run = experiment.train(corpus, encoder, pairs, objective, evaluation, dev)
+        if run.complete:
+            print_scores(run, tasks)
+    return run
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    with command("train_distill", __doc__, DEFAULTS, arguments, default_teacher) as settings:
+        train(settings)
+
+
+if __name__ == "__main__":
+    main()
