@@ -5,6 +5,7 @@ from sentemb.encoders.final_states import FinalStates
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.heads import HEADS
 from sentemb.encoders.loading import FETCHED, folder_of_model, is_folder, load, read_model, refuse_missing_device
+from sentemb.encoders.model2vec import PRECISIONS, Precision, refuse_existing, save_model2vec
 from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.tokenizers import tokenizer_of
@@ -25,6 +26,8 @@ __all__ = [
     "GRU",
     "HEADS",
     "NamedTexts",
+    "PRECISIONS",
+    "Precision",
     "Prompts",
     "Texts",
     "Towers",
@@ -43,7 +46,9 @@ __all__ = [
     "read_model",
     "refuse_missing_device",
     "refuse_unsafe",
+    "refuse_existing",
     "resolve_embeddings",
+    "save_model2vec",
     "set_prompts",
     "embedding_table",
     "tokenizer_of",
