@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sentemb.encoders import ENCODERS, load
+from sentemb.encoders.model2vec import PRECISIONS
 from sentemb.export import main
 from sentemb.registry import build
 from tests.helpers import SMALL, STATIC
@@ -64,4 +65,4 @@ def test_unknown_words_are_noted_where_there_can_be_some(tmp_path, capsys):
 def test_help_imports_nothing_heavy():
     code = "from sentemb.export import parser; import sys; parser().print_help(); print('torch' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "--precision" in printed and printed.endswith("False\n")
+    assert "{" + ",".join(PRECISIONS) + "}" in printed and printed.endswith("False\n")

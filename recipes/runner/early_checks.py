@@ -14,6 +14,7 @@ from sentemb.registry import build, check, parse, path_exists, terms_of_sum
 
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "int | None": int | None}
 _EMBEDDINGS = {"embeddings": "str", "vocabulary": "int | None", "dim": "int | None"}
+_DISTILLED = {"distill": "str", "weighting": "str"}
 _TEMPERATURE = {"temperature": "float"}
 _MEMORY = {"momentum": "float", "in_batch": "bool"}
 
@@ -23,8 +24,9 @@ OPTIONS: dict[str, dict[str, dict[str, str]]] = {  # what: name: option: type
             **{"cell": "str", "hidden": "int", "layers": "int", "bidirectional": "bool", "pooling": "str"},
             **_EMBEDDINGS,
             **{"train_embeddings": "str", "gain": "float", "init_range": "float", "dropout": "float", "out": "int"},
+            **_DISTILLED,
         },
-        "static": {**_EMBEDDINGS, "dropout": "float", "out": "int"},
+        "static": {**_EMBEDDINGS, "dropout": "float", "out": "int", **_DISTILLED},
         "transformer": {
             **{"name": "str", "revision": "str", "pooling": "str", "dropout": "float", "mlp": "bool", "out": "int"}
         },
@@ -91,8 +93,9 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
         _check_model(parse_teacher(spec).name, "--teacher")
     if isinstance(init := options.get("init"), str):
         _check_model(init, "--init")
-    if isinstance(spec := options.get("encoder"), str) and "name" in (texts := parse(spec)[1]):
-        _check_model(texts["name"], f"--encoder {spec}")
+    if isinstance(spec := options.get("encoder"), str):
+        for name in [text for key, text in parse(spec)[1].items() if key in ("name", "distill")]:
+            _check_model(name, f"--encoder {spec}")
 
 
 def _factory(options: Mapping[str, str]) -> Callable[..., None]:

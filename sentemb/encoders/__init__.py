@@ -2,12 +2,21 @@
 
 from sentemb.encoders.factory import ENCODERS, freeze_unused, has_dropout, mean_of_word_embeddings, two_towers
 from sentemb.encoders.final_states import FinalStates
+from sentemb.encoders.fingerprint import fingerprint_of
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.heads import HEADS
-from sentemb.encoders.loading import FETCHED, folder_of_model, is_folder, load, read_model, refuse_missing_device
-from sentemb.encoders.model2vec import PRECISIONS, Precision, refuse_existing, save_model2vec
+from sentemb.encoders.loading import (
+    folder_of_model,
+    folder_of_pretrained,
+    is_folder,
+    load,
+    read_model,
+    refuse_missing_device,
+)
+from sentemb.encoders.model2vec import Precision, refuse_existing, save_model2vec
 from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.encoders.safety import read_json, refuse_unsafe
+from sentemb.encoders.threads import all_threads
 from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.two_tower import Towers, default_prompt, towers_of
 from sentemb.encoders.word_embeddings import (
@@ -21,19 +30,20 @@ from sentemb.encoders.word_embeddings import (
 
 __all__ = [
     "ENCODERS",
-    "FETCHED",
     "FinalStates",
     "GRU",
     "HEADS",
     "NamedTexts",
-    "PRECISIONS",
     "Precision",
     "Prompts",
     "Texts",
     "Towers",
+    "all_threads",
     "default_prompt",
     "mean_of_word_embeddings",
+    "fingerprint_of",
     "folder_of_model",
+    "folder_of_pretrained",
     "freeze_unused",
     "has_dropout",
     "is_folder",

@@ -21,9 +21,10 @@ from sentence_transformers.sentence_transformer.modules import (
     WordEmbeddings,
 )
 from tokenizers import Tokenizer, processors
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from sentemb.encoders.distilled_table import DistillSettings, distilled_table
 from sentemb.encoders.final_states import FinalStates
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.loading import OFFLINE, fetched, refuse_missing_weights
@@ -43,6 +44,7 @@ from sentemb.registry import PathUnless, choose
 
 ModelName = Annotated[str, PathUnless(("minilm",))]
 EmbeddingsName = Annotated[str, PathUnless(("auto", "minilm", "random"))]
+DISTILLED_DIM = 256  # dimensions of a table distilled from a teacher
 # Of the stock Pooling. (One direction's final state is that of the last token.)
 POOLINGS = {"mean": "mean", "max": "max", "last": "lasttoken", "final": "lasttoken", "cls": "cls"}
 
@@ -73,11 +75,11 @@ class RnnSettings:
             side with + between them, as in mean+max.
         embeddings: minilm (MiniLM's 30,522 x 384 input table), random, a GloVe-style text file, or a model folder
             whose input table to take; auto is minilm where the ``minilm`` extra is installed, else random.
-        train_embeddings: true, false, or auto: random ones are trained, pretrained ones are not.
+        train_embeddings: true, false, or auto: random ones are trained, pretrained and distilled ones are not.
         gain: the input weights' first values are multiplied by this. Pretrained tables have small numbers (MiniLM's a
             standard deviation of 0.056), which leave the gates all but linear; 10 to 20 brings them into their range.
         vocabulary: subwords to learn, with random embeddings (16,000); pretrained ones have their own.
-        dim: dimensions of random embeddings (300).
+        dim: dimensions of random embeddings (300), or of distilled ones (256).
         init_range: random embeddings begin uniform between -init_range and init_range; 0: normal, of variance 1 / dim.
         dropout: probability, of the embedding's numbers and between layers, in training.
         out: dimensions of the embedding, by a linear layer after pooling that is kept in the model; 0: none.
@@ -117,21 +119,27 @@ class RnnSettings:
             raise ValueError(f"init_range must be a number that is not negative, got {self.init_range}")
 
 
-def rnn(texts: Texts, max_length: int, settings: RnnSettings = RnnSettings()) -> SentenceTransformer:
+def rnn(
+    texts: Texts,
+    max_length: int,
+    settings: RnnSettings = RnnSettings(),
+    distillation: DistillSettings = DistillSettings(),
+) -> SentenceTransformer:
     """A recurrent encoder: word embeddings, LSTM or GRU, pooling.
 
     Args:
         texts: gives the sentences a random-embedding encoder learns its subword vocabulary from.
         max_length: longest input in tokens; longer ones are cut.
         settings: a spec's options.
+        distillation: more of them, for a table distilled from a teacher.
 
     Raises:
         ValueError, InputError: a value out of range or embeddings that cannot be read.
     """
-    sizes = sizes_of(settings.embeddings, settings.vocabulary, settings.dim)
-    words = word_embeddings(texts, max_length, settings.embeddings, settings.train_embeddings, *sizes)
+    table = _word_table(texts, settings.embeddings, settings.vocabulary, settings.dim, distillation)
+    words = _word_embeddings(table, max_length, settings.train_embeddings)
     if settings.init_range:
-        if resolve_embeddings(settings.embeddings) != "random":
+        if not table.is_random:
             raise ValueError("init_range is for embeddings=random; leave it out")
         nn.init.uniform_(words.emb_layer.weight, -settings.init_range, settings.init_range)
     modes = pooling_modes(settings.pooling)
@@ -160,15 +168,16 @@ def static(
     dim: int | None = None,
     dropout: float = 0.0,
     out: int = 0,
+    distillation: DistillSettings = DistillSettings(),
 ) -> SentenceTransformer:
     """Averaged embeddings: one vector a token, their mean a sentence. Always trained.
 
-    Options as for :class:`RnnSettings`.
+    Options as for :class:`RnnSettings` and :class:`sentemb.encoders.distilled_table.DistillSettings`.
     """
-    tokenizer, weights = embedding_table(texts, embeddings, *sizes_of(embeddings, vocabulary, dim))
-    tokenizer.enable_truncation(max_length)  # kept in tokenizer.json, so that encode() cuts as training does
-    layer = _linear(weights.shape[1], out)
-    return _assemble(StaticEmbedding(tokenizer, embedding_weights=weights), *layer, *_dropout(dropout))
+    table = _word_table(texts, embeddings, vocabulary, dim, distillation)
+    table.tokenizer.enable_truncation(max_length)  # kept in tokenizer.json, so that encode() cuts as training does
+    layer = _linear(table.weights.shape[1], out)
+    return _assemble(StaticEmbedding(table.tokenizer, embedding_weights=table.weights), *layer, *_dropout(dropout))
 
 
 def transformer(
@@ -300,15 +309,48 @@ def _linear(width: int, out: int) -> list[nn.Module]:
     return [Dense(width, out, activation_function=nn.Identity())] if out else []
 
 
-def word_embeddings(
-    texts: Texts, max_length: int, embeddings: str, train: str = "auto", vocabulary: int = 16_000, dim: int = 300
-) -> WordEmbeddings:
-    """The stock WordEmbeddings module with a Rust tokenizer. Arguments as for :func:`rnn`."""
-    tokenizer, weights = embedding_table(texts, embeddings, vocabulary, dim)
+@dataclass(frozen=True)
+class _WordTable:
+    """A tokenizer without special tokens and its table ``[vocabulary, dim]``; whether these are random numbers."""
+
+    tokenizer: Tokenizer
+    weights: Tensor
+    is_random: bool
+
+
+def _word_table(
+    texts: Texts, embeddings: str, vocabulary: int | None, dim: int | None, distillation: DistillSettings
+) -> _WordTable:
+    """The table that a spec's options ask for.
+
+    Raises:
+        ValueError, InputError: options that exclude each other, a value out of range, or a table that cannot be had.
+    """
+    if not distillation.distill:
+        sizes = sizes_of(embeddings, vocabulary, dim)
+        return _WordTable(*embedding_table(texts, embeddings, *sizes), resolve_embeddings(embeddings) == "random")
+    if embeddings != "auto":
+        raise ValueError(
+            f"distill={distillation.distill} makes the table of word embeddings, and so does embeddings={embeddings}; "
+            "keep one of them"
+        )
+    if vocabulary is not None:
+        raise ValueError(f"vocabulary={vocabulary} is for embeddings=random, and a distilled table has its teacher's")
+    return _WordTable(*distilled_table(texts, distillation, DISTILLED_DIM if dim is None else dim), is_random=False)
+
+
+def _word_embeddings(table: _WordTable, max_length: int, train: str) -> WordEmbeddings:
+    """The stock WordEmbeddings module with a Rust tokenizer; ``train`` as ``train_embeddings`` of :func:`rnn`."""
     choose("train_embeddings", train, ("auto", "true", "false"))
-    trained = train == "true" or (train == "auto" and resolve_embeddings(embeddings) == "random")
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]")
-    return WordEmbeddings(wrapped, weights, update_embeddings=trained, max_seq_length=max_length)
+    trained = train == "true" or (train == "auto" and table.is_random)
+    vocabulary = table.tokenizer.get_vocab()
+    names = {
+        kind: next(name for name in names if name in vocabulary)
+        for kind, names in {"unk_token": ("[UNK]", "<unk>"), "pad_token": ("[PAD]", "<pad>")}.items()
+        if vocabulary.keys() & names  # (one that is not there would get an id behind the table)
+    }
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=table.tokenizer, **names)
+    return WordEmbeddings(wrapped, table.weights, update_embeddings=trained, max_seq_length=max_length)
 
 
 def mean_of_word_embeddings(model: SentenceTransformer) -> SentenceTransformer:

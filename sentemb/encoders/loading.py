@@ -68,6 +68,16 @@ def folder_of_model(path: str | Path, mend: str = OFFLINE) -> Path:
     return folder
 
 
+def folder_of_pretrained(name: str, mend: str = OFFLINE) -> Path:
+    """As :func:`folder_of_model`, and also a folder that transformers has saved, which is no SentenceTransformer."""
+    folder = Path(name).expanduser()
+    if is_folder(str(folder)) and not (folder / MODULES).exists() and (folder / "config.json").is_file():
+        content = read_json(folder / "config.json")  # (of a run folder it holds settings)
+        if isinstance(content, dict) and "model_type" in content:
+            return folder
+    return folder_of_model(name, mend)
+
+
 def is_folder(name: str) -> bool:
     """Whether a model's name is a path that is there: not ``minilm``, which is built in, nor a name of the hub."""
     return name != "minilm" and Path(name).exists()

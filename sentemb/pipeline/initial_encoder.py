@@ -50,6 +50,8 @@ def averaged_name(settings: Mapping[str, Any]) -> str:
 
 
 def _embeddings(options: Mapping[str, str]) -> str:
+    if teacher := options.get("distill"):
+        return f"distilled {model_name(teacher)}"
     source = resolve_embeddings(options.get("embeddings", "auto"))
     return source if source in ("minilm", "random") else Path(source).name
 

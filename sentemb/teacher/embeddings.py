@@ -10,8 +10,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sentemb.corpus import Corpus, Tokens
+from sentemb.encoders import all_threads
 from sentemb.errors import InputError
 from sentemb.storage import build_once, key_of, write_text
 from sentemb.teacher.estimate import Estimate, batches_of, seconds_left, size_in_words
@@ -160,7 +159,7 @@ def embed_corpus(
     what = f"the embedding of {corpus.name} by the teacher ({size})"
     with build_once(target, lambda made: _opened(made, fingerprint) is not None, what, corpus.progress) as work:
         if work is not None and _opened(work, fingerprint) is None:
-            with _all_threads():
+            with all_threads():
                 _write_rows(_Pass(model, tokens, distinct), work, corpus.progress)
             with (work / NUMBERS).open("wb") as file:
                 np.save(file, numbers)
@@ -210,14 +209,3 @@ def _refuse_small_disk(folder: Path, size: int) -> None:
     """An OSError as that of a full disk, which ends the preparation and leaves what there is, before work in vain."""
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@contextmanager
-def _all_threads() -> Iterator[None]:
-    """The threads of all processes of this machine for this one, as the others wait for it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before * int(os.environ.get("LOCAL_WORLD_SIZE", 1)), os.cpu_count() or before))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

