@@ -80,7 +80,7 @@ def environment() -> Path:
     if not complete.is_file():
         print(f"installing {REQUIREMENTS.name} into {folder}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]
+        install = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]
         subprocess.run([*install, str(REQUIREMENTS)], check=True)
         complete.touch()
     return python
@@ -88,14 +88,8 @@ def environment() -> Path:
 
 def theirs(python: Path, teacher: Path, out: Path, dimensions: int, sentences: Path | None = None) -> None:
     """A student by model2vec, or by tokenlearn where there are sentences, in the folder ``out``."""
-    command = [
-        str(python),
-        str(SCRIPT),
-        str(teacher),
-        str(out),
-        str(dimensions),
-        *([str(sentences)] if sentences else []),
-    ]
+    arguments = [teacher, out, dimensions, *([sentences] if sentences else [])]
+    command = [str(python), "-I", str(SCRIPT), *map(str, arguments)]
     subprocess.run(command, check=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, stdout=sys.stderr)
 
 
@@ -233,6 +227,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             report(students, rates)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"error: model2vec's side failed (exit code {error.returncode}); its own words are above")
 
 
 if __name__ == "__main__":
