@@ -214,7 +214,8 @@ def parsers() -> dict[str, object]:
     }
     parse_by_command["eval.senteval"] = lambda arguments: senteval.parser().parse_args(arguments)
     parse_by_command["recipes/search.py"] = lambda arguments: search.parser().parse_args(arguments)
-    for command, module in (("eval.download", "eval.download"), ("sentemb.corpus", "sentemb.inspection.cli")):
+    modules = {"eval.download": "eval.download", "sentemb.corpus": "sentemb.inspection.cli"}
+    for command, module in (modules | {"sentemb.export": "sentemb.export"}).items():
         parse_by_command[command] = importlib.import_module(module).main
     return parse_by_command | {"recipes/doctor.py": doctor.main}
 

@@ -14,6 +14,7 @@ from sentemb.encoders.loading import (
     read_model,
     refuse_missing_device,
 )
+from sentemb.encoders.model2vec import Precision, refuse_existing, save_model2vec
 from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.threads import all_threads
@@ -34,6 +35,7 @@ __all__ = [
     "GRU",
     "HEADS",
     "NamedTexts",
+    "Precision",
     "Prompts",
     "Texts",
     "Towers",
@@ -57,7 +59,9 @@ __all__ = [
     "read_model",
     "refuse_missing_device",
     "refuse_unsafe",
+    "refuse_existing",
     "resolve_embeddings",
+    "save_model2vec",
     "set_prompts",
     "embedding_table",
     "tokenizer_of",

@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.modules import LSTM, Dropout, Po
 from sentence_transformers.util import import_from_string
 from torch import nn
 
+from sentemb.encoders.model2vec import is_model2vec, model2vec_modules
 from sentemb.encoders.safety import SENTEMB_MODULES, TWO_TOWERS, read_json, refuse_unsafe
 from sentemb.encoders.word_embeddings import named_minilm
 from sentemb.errors import InputError, in_a_line
@@ -89,6 +90,8 @@ def read_model(folder: Path, device: str | None = "cpu") -> SentenceTransformer:
     try:
         if any(row["type"].startswith("sentemb.") for row in rows):
             return SentenceTransformer(modules=_modules(folder, rows), device=device, **_settings(folder))
+        if is_model2vec(folder, rows):  # (stock, float16 stays float16, and model2vec's int8 cannot be read)
+            return SentenceTransformer(modules=model2vec_modules(folder), device=device, **_settings(folder))
         model = SentenceTransformer(str(folder), device=device, model_kwargs={"use_safetensors": True})
     except InputError:
         raise
