@@ -221,7 +221,8 @@ def hidden_states(module: Transformer, features: Features, offset: int | None) -
     """
     if offset is None:
         taken = {name: features[name] for name in ("input_ids", "attention_mask")}
-        return list(module.auto_model(**taken, output_hidden_states=True).hidden_states)
+        with quick_linear(module.auto_model):
+            return list(module.auto_model(**taken, output_hidden_states=True).hidden_states)
     packing = Packing.of(features["attention_mask"])
     states = _packed_output(module, features, offset, packing, output_hidden_states=True).hidden_states
     return [packing.padded(tokens[0]) for tokens in states]
