@@ -5,7 +5,7 @@ from sentemb.forward.dropout import seed_dropout
 from sentemb.forward.encoder import ATTENTIONS, TrainingEncoder, pooled_without_prompts
 from sentemb.forward.masked_lm import MaskedWords
 from sentemb.forward.packed import hidden_states
-from sentemb.forward.products import product_library
+from sentemb.forward.products import product_library, quick_linear
 from sentemb.forward.stacked import StackedEncoder, stack_bytes, stacking_shape
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "hidden_states",
     "pooled_without_prompts",
     "product_library",
+    "quick_linear",
     "seed_dropout",
     "stack_bytes",
     "stacking_shape",

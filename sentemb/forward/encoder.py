@@ -5,6 +5,7 @@ Both recurrent encoders and transformers work on real tokens only (:mod:`sentemb
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,7 @@ from sentemb.errors import InputError
 from sentemb.forward.collate import Features
 from sentemb.forward.masked_lm import MaskedWords
 from sentemb.forward.packed import offset_of, packed_forward, with_attention
+from sentemb.forward.products import quick_linear
 from sentemb.forward.recurrent import packed_recurrence, padded_recurrence, readout_of, recurrence_form
 from sentemb.registry import choose
 
@@ -129,10 +131,9 @@ class TrainingEncoder(nn.Module):
     def _transformed(self, module: Transformer, features: Features, offset: int | None) -> Features:
         if offset is not None:
             return packed_forward(module, features, offset)
-        if self.chosen:
-            with with_attention(module.auto_model, self.chosen):
-                return module(dict(features))
-        return module(dict(features))
+        attention = with_attention(module.auto_model, self.chosen) if self.chosen else nullcontext()
+        with attention, quick_linear(module):
+            return module(dict(features))
 
 
 def pooled_without_prompts(module: Pooling, features: Features, lengths: Sequence[int]) -> Tensor:

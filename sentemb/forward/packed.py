@@ -6,6 +6,7 @@ for every model of transformers that takes its attention from their table of imp
 as ``position_ids``; :func:`offset_of` tries it against the padded forward, and says no where the two differ.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from sentemb.forward.collate import Features
-from sentemb.forward.dropout import drop, quick_dropout
+from sentemb.forward.dropout import drop, dropped, quick_dropout, random_numbers
 from sentemb.forward.products import quick_linear
 
 NAME = "sentemb_packed"
+softmax_slope = torch.ops.aten._softmax_backward_data  # (gradient, output, dimension, type of the input)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Packing:
         flat = x.reshape(self.rows * self.length, *x.shape[2:])
         return flat if self.bias is None else _Collect.apply(flat, self.places)
 
+    def places_of_heads(self, heads: int) -> Tensor:
+        """Where each head's part of each token lies in a padded ``[n, heads, L]``: int64 ``[tokens * heads]``."""
+        first = (self.places // self.length * heads)[:, None] + torch.arange(heads, device=self.places.device)
+        return (first * self.length + (self.places % self.length)[:, None]).flatten()
+
 
 class _Spread(torch.autograd.Function):
     """Rows to their places among zeros. Places are distinct, so that its gradient is a plain selection."""
@@ -60,7 +67,7 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, places: Tensor, size: int) -> Tensor:
         ctx.save_for_backward(places)
-        return x.new_zeros(size, *x.shape[1:]).index_copy_(0, places, x)
+        return _spread(x, places, size)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
@@ -80,7 +87,7 @@ class _Collect(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
-        return slopes[0].new_zeros(ctx.size, *slopes[0].shape[1:]).index_copy_(0, places, slopes[0]), None
+        return _spread(slopes[0], places, ctx.size), None
 
 
 def attend(
@@ -105,6 +112,12 @@ def attend(
     special = any(more.get(name) is not None for name in ("sliding_window", "softcap", "position_bias"))
     if special or packing is None or attention_mask is not None or key.shape[1] != query.shape[1]:
         raise ValueError("this model's attention cannot be packed")
+    if dropout and query.device.type == "cpu":
+        q, k, v = (x[0].transpose(0, 1).reshape(-1, x.shape[3]) for x in (query, key, value))  # [tokens * heads, e]
+        shape = (packing.rows, query.shape[1], packing.length, packing.length)
+        scale = scaling if scaling is not None else query.shape[3] ** -0.5
+        out = _DroppedAttention.apply(q, k, v, packing, random_numbers(shape), dropout, scale)
+        return out.view(1, query.shape[2], query.shape[1], -1), None
     q, k, v = (packing.padded(x[0].transpose(0, 1)).transpose(1, 2) for x in (query, key, value))  # [n, heads, L, e]
     bias = None if packing.bias is None else packing.bias.to(q.dtype)
     if dropout:
@@ -120,6 +133,53 @@ def _attend_with_dropout(
     scores = q @ k.transpose(2, 3) * (scaling if scaling is not None else q.shape[3] ** -0.5)  # [n, heads, L, L]
     weights = torch.softmax(scores if bias is None else scores + bias, dim=-1)
     return drop(weights, p) @ v
+
+
+class _DroppedAttention(torch.autograd.Function):
+    """Attention with dropout of packed rows ``[tokens * heads, e]``, on a CPU.
+
+    Each row is copied once, from where a linear layer left it to where batched products read it, and once back.
+    Autograd's own way to the same numbers copies again before each product.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        packing: Packing,
+        numbers: Tensor,
+        p: float,
+        scale: float,
+    ) -> Tensor:
+        places = packing.places_of_heads(numbers.shape[1])
+        batch = numbers.shape[:2].numel(), numbers.shape[3]  # n * heads, L
+        q, k, v = (_spread(x, places, math.prod(batch)).view(*batch, -1) for x in (query, key, value))
+        scores = torch.bmm(q, k.transpose(1, 2)).mul_(scale).view(numbers.shape)  # [n, heads, L, L]
+        weights = torch.softmax(scores if packing.bias is None else scores.add_(packing.bias), dim=-1)
+        dropped_weights = dropped(weights, numbers, p).flatten(0, 1)
+        ctx.save_for_backward(q, k, v, places, weights, numbers, dropped_weights)
+        ctx.p, ctx.scale = p, scale
+        return torch.bmm(dropped_weights, v).flatten(0, 1).index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, places, weights, numbers, dropped_weights = ctx.saved_tensors
+        slope = _spread(slopes[0], places, v.shape[:2].numel()).view(v.shape)
+        of_weights = dropped(torch.bmm(slope, v.transpose(1, 2)).view(weights.shape), numbers, ctx.p)
+        of_scores = softmax_slope(of_weights, weights, -1, weights.dtype).mul_(ctx.scale).flatten(0, 1)
+        of_inputs = (
+            torch.bmm(of_scores, k),
+            torch.bmm(of_scores.transpose(1, 2), q),
+            torch.bmm(dropped_weights.transpose(1, 2), slope),
+        )
+        return *(x.flatten(0, 1).index_select(0, places) for x in of_inputs), None, None, None, None
+
+
+def _spread(x: Tensor, places: Tensor, size: int) -> Tensor:
+    """Rows at their places among ``size`` rows of zeros."""
+    return x.new_zeros(size, *x.shape[1:]).index_copy_(0, places, x)
 
 
 AttentionInterface.register(NAME, attend)
@@ -161,7 +221,8 @@ def hidden_states(module: Transformer, features: Features, offset: int | None) -
     """
     if offset is None:
         taken = {name: features[name] for name in ("input_ids", "attention_mask")}
-        return list(module.auto_model(**taken, output_hidden_states=True).hidden_states)
+        with quick_linear(module.auto_model):
+            return list(module.auto_model(**taken, output_hidden_states=True).hidden_states)
     packing = Packing.of(features["attention_mask"])
     states = _packed_output(module, features, offset, packing, output_hidden_states=True).hidden_states
     return [packing.padded(tokens[0]) for tokens in states]

@@ -1,18 +1,23 @@
 """Embeddings of sentences: each distinct one encoded once in a run, and once for all with a cache folder."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
+from torch import nn
 
 from sentemb.errors import InputError
+from sentemb.forward import quick_linear
 from sentemb.validation.embedding_memory import Embeddings
 from sentemb.validation.text_tokens import TextTokens, reads_token_ids, rules_of
 
 
 class CachedEncoder:
-    """A model's ``encode`` that meets each distinct sentence once, whatever the tasks.
+    """A model's ``encode``, to rounding, that meets each distinct sentence once, whatever the tasks.
+
+    Linear layers multiply by the library that training takes (:func:`sentemb.forward.quick_linear`).
 
     ``encoded`` and ``reused`` count the distinct sentences that the model met and that came from the cache. ``prompt``
     goes before each sentence; None: the model's default one. ``tokens``: of sentences that other encoders or other
@@ -70,6 +75,10 @@ class CachedEncoder:
         self.rows = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
     def _encode(self, texts: list[str]) -> np.ndarray:
+        with quick_linear(self.model) if isinstance(self.model, nn.Module) else nullcontext():
+            return self._embedded(texts)
+
+    def _embedded(self, texts: list[str]) -> np.ndarray:
         if self.tokens is not None and reads_token_ids(self.model):
             self._rules = self._rules or rules_of(self.model, self.prompt)
             return self.tokens.encode(self.model, texts, self.batch_size, self.prompt, self._rules)

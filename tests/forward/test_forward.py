@@ -249,6 +249,28 @@ def test_attention_of_a_window_is_not_packed():
     assert torch.allclose(out[0].transpose(0, 1), torch.cat(slow, dim=1), atol=SINGLE)
 
 
+@pytest.mark.parametrize("mask", [[[1, 1, 0], [1, 1, 1]], [[1, 1, 1], [1, 1, 1]]])
+@pytest.mark.parametrize("scaling", [None, 0.7])
+def test_packed_attention_with_dropout_is_the_formula_in_values_and_gradients(mask, scaling):
+    lengths = torch.tensor(mask).sum(dim=1).tolist()
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(1, 2, sum(lengths), 4, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(3)
+    )
+    seed_dropout(0)
+    out, _ = attend(torch.nn.Identity(), q, k, v, None, 0.4, scaling, Packing.of(torch.tensor(mask)))
+    seed_dropout(0)
+    factors = drop(torch.ones(2, 2, 3, 3, dtype=torch.float64), 0.4)
+    slow = []
+    for row, (a, b, c) in enumerate(zip(*(x[0].split(lengths, dim=1) for x in (q, k, v)), strict=True)):
+        weights = torch.softmax(a @ b.transpose(1, 2) * (scaling or 0.5), dim=2)
+        slow.append((weights * factors[row, :, : lengths[row], : lengths[row]]) @ c)
+    expected = torch.cat(slow, dim=1).transpose(0, 1)[None]
+    assert torch.allclose(out, expected, atol=1e-12)
+    gradients, slopes = (torch.autograd.grad(x.square().sum(), (q, k, v)) for x in (out, expected))
+    assert all(torch.allclose(x, y, atol=1e-12) for x, y in zip(gradients, slopes, strict=True))
+
+
 def test_no_masked_word_gives_a_zero_with_a_gradient_for_each_weight(encoder):
     task = MaskedWords(encoder("transformer"))
     loss = task(torch.randn(1, 3, 384, requires_grad=True), torch.full((1, 3), -100))

@@ -1,12 +1,15 @@
 """Products by oneDNN: equal to torch's, in value and gradient, and taken only where it is much faster."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from sentemb.forward import products
+from sentemb.forward import TrainingEncoder, collate_tokens, hidden_states, products
 from sentemb.forward.measured import remembered_choice
 from sentemb.forward.products import add_product_, batched_product, quick_linear, uses_onednn
+from sentemb.validation import CachedEncoder
+from tests.conftest import SENTENCES
 
 has_onednn = pytest.mark.skipif(
     not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")),
@@ -86,6 +89,43 @@ def test_a_bias_that_is_not_contiguous_is_read_as_it_is(library):
     expected = layer(x)
     with quick_linear(layer):
         assert torch.allclose(layer(x), expected, atol=1e-6)
+
+
+@pytest.fixture
+def onednn_calls(monkeypatch):
+    """One entry for each product of oneDNN, which is the library that all choose."""
+    calls = []
+    product = products._onednn
+    monkeypatch.setattr(products, "product_library", lambda: "onednn")
+    monkeypatch.setattr(products, "_onednn", lambda *matrices: calls.append(1) or product(*matrices))
+    return calls
+
+
+@has_onednn
+@pytest.mark.parametrize("attention", ["padded", "eager"])
+def test_transformers_that_are_not_packed_use_the_faster_library_too(attention, encoder, onednn_calls):
+    model = encoder("transformer:name=TINY").eval()
+    ids = [np.array(model.tokenizer(text)["input_ids"]) for text in SENTENCES]
+    features = collate_tokens(model, ids)
+    expected = model(dict(features))["sentence_embedding"]
+    states = model[0].auto_model(**features, output_hidden_states=True).hidden_states
+    assert not onednn_calls
+    assert torch.allclose(TrainingEncoder(model, attention=attention)(features), expected, atol=1e-5)
+    linear = [module for module in model.modules() if type(module) is nn.Linear]
+    assert len(linear) == len(onednn_calls) > 0
+    for state, other in zip(hidden_states(model[0], features, None), states, strict=True):
+        assert torch.allclose(state, other, atol=1e-5)
+    assert len(onednn_calls) == 2 * len(linear)
+
+
+@has_onednn
+def test_evaluation_uses_the_faster_library_too(encoder, onednn_calls):
+    model = encoder("transformer:name=TINY")
+    expected = model.encode(SENTENCES)
+    assert not onednn_calls
+    rows = CachedEncoder(model)(SENTENCES)
+    assert onednn_calls and np.allclose(rows, expected, atol=1e-5)
+    assert np.array_equal(CachedEncoder(model)(SENTENCES), rows)
 
 
 @has_onednn
