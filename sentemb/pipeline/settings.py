@@ -62,8 +62,9 @@ class EncoderSettings:
 
     encoder: str | None = setting(
         "rnn",
-        "rnn:cell=,hidden=,layers=,bidirectional=,pooling=,embeddings=,dropout= | static:... | "
-        "transformer:name=,pooling=,dropout=,mlp= (name: a hub id, a folder, minilm)",
+        "rnn:cell=,hidden=,layers=,bidirectional=,pooling=,embeddings=,dropout= | static:... | either with "
+        "distill=,dim=,words=,phrases= (a word table from a teacher) | "
+        "transformer:name=,pooling=,dropout=,mlp=,keep_layers= (name: a hub id, a folder, minilm)",
     )
     init: str | None = setting(
         None, "begin from this finished model instead of --encoder: a folder, a run, a hub name, or minilm"
