@@ -30,6 +30,7 @@ from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.two_tower import towers_of
 from sentemb.encoders.word_embeddings import NamedTexts, Texts, at_least_one
 from sentemb.errors import InputError
+from sentemb.geometry import principal_directions
 from sentemb.registry import PathUnless, choose
 from sentemb.storage import build_once, cache_dir, key_of, shows_progress, write_text
 
@@ -210,19 +211,14 @@ def _read_additions(folder: Path) -> Additions | None:
 
 
 def principal_components(rows: NDArray[np.float32], dim: int) -> NDArray[np.float64]:
-    """Rows ``[n, d]`` in the ``dim`` directions of largest variance, centred: ``[n, dim]``.
-
-    A direction's sign is that with which its largest number is positive, so that the same rows give the same result.
-    """
+    """Rows ``[n, d]`` in the ``dim`` directions of largest variance, centred: ``[n, dim]``."""
     mean = rows.mean(axis=0, dtype=np.float64)
     covariance = np.zeros((rows.shape[1], rows.shape[1]))
     blocks = [slice(start, start + BATCH) for start in range(0, len(rows), BATCH)]
     for block in blocks:
         centred = rows[block] - mean
         covariance += centred.T @ centred
-    directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :dim]
-    largest = directions[np.abs(directions).argmax(axis=0), np.arange(dim)]
-    directions = directions * np.where(largest < 0, -1.0, 1.0)
+    directions = principal_directions(covariance, dim)
     return np.concatenate([(rows[block] - mean) @ directions for block in blocks])
 
 

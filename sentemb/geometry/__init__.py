@@ -20,6 +20,7 @@ from sentemb.geometry.metrics import (
     uniformity,
     uniformity_optimum,
 )
+from sentemb.geometry.principal_components import principal_directions
 from sentemb.geometry.tiled_scores import (
     CandidateMask,
     expected_scores,
@@ -42,6 +43,7 @@ __all__ = [
     "mean_cosine",
     "nearest",
     "penalty_entropy",
+    "principal_directions",
     "ranks_of_positives",
     "resampled_mean_differences",
     "resampled_spearman_differences",

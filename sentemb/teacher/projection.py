@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentemb.errors import InputError
+from sentemb.geometry import principal_directions
 from sentemb.storage import build_once, key_of
 from sentemb.teacher.embeddings import TeacherEmbeddings
 from sentemb.teacher.spec import TeacherSpec
@@ -51,7 +52,11 @@ class ProjectedTeacher:
         Raises:
             ValueError: a sentence has none, as it is none of those that were chosen for the teacher.
         """
-        centred = self.embeddings.rows(numbers).astype(np.float32) - self.mean
+        return self.transform(self.embeddings.rows(numbers))
+
+    def transform(self, embeddings: NDArray[Any]) -> NDArray[np.float32]:
+        """Targets float32 ``[n, dimension]`` of any embeddings of the teacher, ``[n, D]``."""
+        centred = np.asarray(embeddings, dtype=np.float32) - self.mean
         targets = centred * self.matrix if self.matrix.ndim == 1 else centred @ self.matrix
         return targets.astype(np.float32, copy=False)
 
@@ -113,8 +118,5 @@ def projection(embeddings: TeacherEmbeddings, scale: str, dim: int) -> tuple[NDA
         factors = np.ones(width)
     matrix = factors
     if dim:
-        _, vectors = np.linalg.eigh(covariance * np.outer(factors, factors))
-        components = vectors[:, ::-1][:, :dim]
-        largest = components[np.abs(components).argmax(axis=0), np.arange(dim)]
-        matrix = factors[:, None] * components * np.where(largest < 0, -1, 1)
+        matrix = factors[:, None] * principal_directions(covariance * np.outer(factors, factors), dim)
     return (shift + mean).astype(np.float32), matrix.astype(np.float32)
