@@ -18,7 +18,7 @@ KILLS = 10
 
 
 def embed(teacher: str, cache: Path, batches: int | None, before_sync: bool) -> None:
-    """Embed the texts in chunks of five; killed in the batch after ``batches`` of them, or where its rows are synced."""
+    """Embed the texts in chunks of five; killed in the batch after ``batches`` of them, or where rows are synced."""
     os.environ["SENTEMB_CACHE"] = str(cache)
     embeddings_module.CHUNK = 5
     plain, count = TeacherModel.embed, 0
