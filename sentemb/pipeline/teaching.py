@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -13,6 +14,7 @@ from sentemb.pipeline.processes import precision_of
 from sentemb.pipeline.settings import ComputeSettings, DataSettings
 from sentemb.runs import as_dict
 from sentemb.teacher import TeacherEmbeddings, TeacherFolder, TeacherSpec, embed_corpus, parse_teacher
+from sentemb.validation import HeldOutPairs, TeacherReference
 
 
 def refuse_no_use_of_teacher(objective: Objective) -> None:
@@ -39,6 +41,33 @@ def refuse_teacher_as_student(teacher: str, student: str | None, objective: Obje
             f"--init {student} is the teacher itself, so there is nothing to learn from it; begin from a smaller "
             "--encoder, add another objective (distill + infonce), or name layers of the teacher"
         )
+
+
+def reference_of(
+    data: DataSettings,
+    corpus: Corpus,
+    pairs: HeldOutPairs,
+    device: torch.device,
+    about: Mapping[str, Any],
+) -> TeacherReference | None:
+    """The teacher's embeddings of the distinct first sentences of held-out pairs; None where their rows are unknown.
+
+    ``about``: what config.json gets of the teacher.
+    """
+    if pairs.rows is None:
+        return None
+    _, places = np.unique(pairs.first, return_index=True)
+    rows = pairs.rows[places]
+    embeddings = embed_corpus(
+        TeacherFolder(parse_teacher(str(data.teacher))),
+        corpus,
+        np.stack([rows, rows + 1], axis=1),
+        data.max_length,
+        device,
+        about["precision"] == "bf16",
+        learned_from=False,
+    )
+    return TeacherReference([pairs.first[place] for place in places], embeddings.rows(rows))
 
 
 def embed_by_teacher(
