@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from recipes.runner import Options, RecipeSettings, command
+from sentemb.registry import quoted
+from sentemb.runs import RunFolder
+from sentemb.teacher import parse_teacher
 
 if TYPE_CHECKING:
     from sentemb.pipeline import TrainedRun
@@ -23,18 +26,22 @@ if TYPE_CHECKING:
 DEFAULTS = {
     "teacher": "minilm",
     "teacher_sentences": 8000,
-    "encoder": "static",
+    "encoder": "static:distill=minilm,dim=256",
     "pairs": "contiguous",
     "objective": "distill",
     "epochs": 10,
     "lr": 1e-2,
+    "dev": "teacher",
 }
 
 
 def default_teacher(options: Options) -> None:
-    """The recipe's teacher where none is named, so that it is looked at before torch is imported."""
-    if not options.get("resume"):
-        options.setdefault("teacher", DEFAULTS["teacher"])
+    """The recipe's teacher where none is named, and a table of the teacher's words where no student is."""
+    if options.get("resume") and "out" in options and RunFolder(options["out"]).config.is_file():
+        return
+    teacher = options.setdefault("teacher", DEFAULTS["teacher"])
+    if not {"encoder", "init"} & options.keys():
+        options["encoder"] = f"static:distill={quoted(parse_teacher(teacher).name)},dim=256"
 
 
 def train(settings: RecipeSettings) -> "TrainedRun":
@@ -48,11 +55,11 @@ def train(settings: RecipeSettings) -> "TrainedRun":
         objective = experiment.make_objective(settings.objective)
         # Sentences. A tenth of the documents is held out, and scores the student.
         corpus = experiment.open_corpus(settings.data)
-        # The student: averaged word embeddings, an LSTM, or a smaller transformer.
+        # The student: a word table that begins as what the teacher makes of each word, an LSTM, a smaller transformer.
         encoder = experiment.make_encoder(settings.encoder, corpus)
         # Runs of consecutive sentences, each once, as token ids, and the teacher's embedding of each.
         pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
-        # What best/ is chosen by: STS-B dev where its data is, else retrieval of held-out neighbours.
+        # What best/ is chosen by: whether student and teacher find held-out sentences alike.
         evaluation, dev = with_available_data(settings.evaluation)
         tasks = read_tasks(settings.evaluation, default="MR,CR,STS-B")
         run = experiment.train(corpus, encoder, pairs, objective, evaluation, dev)

@@ -25,7 +25,7 @@ from eval import (
 )
 from sentemb.errors import InputError
 from sentemb.pipeline import EvaluationSettings, TrainedRun
-from sentemb.report import COSTS, SHARE, columns_of, comparison_of, mean_scores, tasks_of
+from sentemb.report import COSTS, SHARE, TEACHER_SIMILARITY, columns_of, comparison_of, mean_scores, tasks_of
 from sentemb.runs import TRAINED, Run, RunFolder, read_run, show
 from sentemb.validation import DevScore, HeldOutPairs, ItemScores
 
@@ -33,14 +33,14 @@ NOTE = "better, worse: the interval of the paired bootstrap leaves out 0; cannot
 
 
 def with_available_data(evaluation: EvaluationSettings) -> tuple[EvaluationSettings, DevScore | None]:
-    """The settings with what there is: the data's absolute folder, and a dev score; None is that of held-out pairs.
+    """The settings with what there is: the data's absolute folder, and a dev score; None: of held-out sentences.
 
     Raises:
         InputError: STS-B is asked for and is not there.
     """
     folder = data_folder(Path(evaluation.data) if evaluation.data else None)
     dev = None
-    if evaluation.dev != "heldout":
+    if evaluation.dev in ("auto", "stsb"):
         try:
             dev = stsb_dev_score(folder)
         except InputError:
@@ -48,7 +48,8 @@ def with_available_data(evaluation: EvaluationSettings) -> tuple[EvaluationSetti
                 raise
     # so that a resumed run is selected by the same score, wherever it is resumed
     data = str(folder.resolve()) if folder else None
-    return replace(evaluation, dev="stsb" if dev else "heldout", data=data), dev
+    chosen = "teacher" if evaluation.dev == "teacher" else "stsb" if dev else "heldout"
+    return replace(evaluation, dev=chosen, data=data), dev
 
 
 def read_tasks(evaluation: EvaluationSettings, default: str) -> list[Data]:
@@ -124,7 +125,7 @@ def comparison_tables(run: Run) -> list[Table]:
 def cost_tables(run: Run) -> list[Table]:
     """What each encoder of a run with a teacher keeps of the teacher's scores, and what it costs; else none."""
     rows = run.rows()
-    costs = {column.key: column for column in columns_of(rows) if column.key in (SHARE, *COSTS)}
+    costs = {column.key: column for column in columns_of(rows) if column.key in (SHARE, TEACHER_SIMILARITY, *COSTS)}
     if not costs:
         return []
     lines = [[str(row.get("encoder"))] for row in rows]

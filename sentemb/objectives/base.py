@@ -113,6 +113,10 @@ class Objective(nn.Module):
     def refuse_dimensions(self, dimension: int, teacher: int) -> None:
         """InputError where embeddings of ``dimension`` cannot be compared with a teacher's of ``teacher``."""
 
+    def to_teacher(self, x: Tensor) -> Tensor | None:
+        """Rows ``[n, d]`` where the loss compares them with a teacher's, ``[n, D]``; None: it does not compare rows."""
+        return None
+
     @torch.no_grad()
     def log_metrics(self, x: Tensor, y: Tensor) -> dict[str, float]:
         """Further numbers for the log; rows i of ``x`` and ``y`` ``[n, d]`` are a positive pair."""

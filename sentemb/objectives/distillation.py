@@ -58,9 +58,13 @@ class Distill(Objective):
         if self.linear is None and (self.map == "linear" or dimension != teacher):
             self.linear = nn.Linear(dimension, teacher)
 
+    def to_teacher(self, x: Tensor) -> Tensor:
+        """Rows ``[n, d]`` through the map, where there is one: ``[n, D]``."""
+        return x if self.linear is None else self.linear(x)
+
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Mean distance of both views from the teacher's."""
-        mapped_x, mapped_y = (x, y) if self.linear is None else (self.linear(x), self.linear(y))  # [n, D]
+        mapped_x, mapped_y = self.to_teacher(x), self.to_teacher(y)
         teacher_x, teacher_y = extras.teacher or (mapped_x.detach(), mapped_y.detach())
         return (self._distances(mapped_x, teacher_x).mean() + self._distances(mapped_y, teacher_y).mean()) / 2
 

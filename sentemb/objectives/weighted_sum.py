@@ -97,6 +97,11 @@ class WeightedSum(Objective):
         for part in self._objectives():
             part.refuse_dimensions(dimension, teacher)
 
+    def to_teacher(self, x: Tensor) -> Tensor | None:
+        """As the first part that compares rows with a teacher's."""
+        mapped = (part.to_teacher(x) for part in self._objectives())
+        return next((rows for rows in mapped if rows is not None), None)
+
     def prepare(self, dimension: int, sentences: int = 0) -> None:
         """Of each part."""
         for part in self._objectives():

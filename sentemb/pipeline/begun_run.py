@@ -7,7 +7,7 @@ from sentence_transformers import SentenceTransformer
 from sentemb.corpus import Corpus
 from sentemb.pipeline.settings import EvaluationSettings
 from sentemb.training import Lane
-from sentemb.validation import EmbeddingMemory, HeldOutPairs
+from sentemb.validation import EmbeddingMemory, HeldOutPairs, TeacherReference
 
 
 @dataclass(frozen=True)
@@ -20,3 +20,4 @@ class BegunRun:
     pairs: HeldOutPairs
     evaluation: EvaluationSettings
     memory: EmbeddingMemory  # of the scores during training
+    reference: TeacherReference | None = None  # of its teacher

@@ -8,9 +8,10 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from sentemb.encoders import Prompts, mean_of_word_embeddings, read_model, set_prompts, towers_of
+from sentemb.encoders import ENCODERS, Prompts, mean_of_word_embeddings, read_model, set_prompts, towers_of
 from sentemb.errors import InputError
 from sentemb.pipeline.initial_encoder import averaged_name, initial_name
+from sentemb.registry import build, parse, quoted
 from sentemb.runs import TEACHER, TRAINED, model_name
 from sentemb.teacher import TeacherFolder, parse_teacher
 
@@ -20,7 +21,7 @@ class ComparedEncoder:
     """An encoder that is scored at the end of a run."""
 
     name: str  # of its row
-    role: str  # trained, initial, averaged, teacher
+    role: str  # trained, initial, averaged, teacher, words
     model: SentenceTransformer
 
 
@@ -45,10 +46,32 @@ def compared_encoders(
     if settings.get("teacher") is None:
         return encoders
     try:
-        return [teacher_encoder(str(settings["teacher"]), str(trained.device)), *encoders]
+        teacher = teacher_encoder(str(settings["teacher"]), str(trained.device))
     except InputError as error:
         print(f"note: the teacher is not scored: {error}", file=sys.stderr)
         return encoders
+    return [teacher, *encoders, *_words_of(teacher, trained, settings)]
+
+
+def _words_of(
+    teacher: ComparedEncoder, trained: SentenceTransformer, settings: Mapping[str, Any]
+) -> list[ComparedEncoder]:
+    """What the teacher makes of single words, averaged: a student that was not trained.
+
+    Where the student began as that, the average of the teacher's own word embeddings.
+    """
+    name = teacher.name.removeprefix("teacher ")
+    if "distill" in parse(str(settings.get("encoder") or ""))[1]:
+        averaged = mean_of_word_embeddings(teacher.model)
+        return [ComparedEncoder(f"averaged embeddings of {name}", "averaged", averaged)]
+    dimension = min(int(model.get_embedding_dimension() or 1) for model in (trained, teacher.model))
+    spec = f"static:distill={quoted(parse_teacher(str(settings['teacher'])).name)},dim={dimension}"
+    try:
+        words = build(ENCODERS, spec, "encoder", texts=lambda: (), max_length=int(settings.get("max_length", 40)))
+    except InputError as error:  # it is no transformer
+        print(f"note: the teacher's single words are not scored: {error}", file=sys.stderr)
+        return []
+    return [ComparedEncoder(f"static distilled {name} embeddings", "words", words.to(trained.device))]
 
 
 def teacher_encoder(spec: str, device: str) -> ComparedEncoder:

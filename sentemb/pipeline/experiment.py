@@ -8,14 +8,15 @@ import copy
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import set_seed
 from sentence_transformers import SentenceTransformer
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import logging
 
 from sentemb.corpus import CLEANINGS, Corpus, open_corpus, with_lines, word_pieces
@@ -52,7 +53,12 @@ from sentemb.pipeline.settings import (
     PairSettings,
     RunSettings,
 )
-from sentemb.pipeline.teaching import embed_by_teacher, refuse_no_use_of_teacher, refuse_teacher_as_student
+from sentemb.pipeline.teaching import (
+    embed_by_teacher,
+    reference_of,
+    refuse_no_use_of_teacher,
+    refuse_teacher_as_student,
+)
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.registry import build, check
 from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, refuse_foreign
@@ -78,15 +84,35 @@ from sentemb.training import (
 )
 from sentemb.validation import (
     RETRIEVAL,
+    TEACHER_SIMILARITY,
     CachedEncoder,
     DevScore,
     EmbeddingMemory,
     HeldOutPairs,
+    TeacherReference,
     TextTokens,
     held_out_pairs,
     held_out_scores,
     sides_of,
 )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What a model is scored on while it trains."""
+
+    pairs: HeldOutPairs
+    dev: DevScore | None
+    memory: EmbeddingMemory
+    reference: TeacherReference | None
+    to_teacher: Callable[[Tensor], Tensor | None]
+
+
+@torch.no_grad()
+def _to_teacher(encoder: TrainingEncoder, objective: Objective, rows: Tensor) -> Tensor | None:
+    """Embeddings ``[n, d]`` of the model as the objective compares them with a teacher's; None: it does not."""
+    rows = rows.to(next(encoder.parameters()).device)
+    return objective.to_teacher(rows if encoder.head is None else encoder.head(rows))
 
 
 class Experiment:
@@ -293,8 +319,14 @@ class Experiment:
         for part in (model, *towers_of(model)):
             part.similarity_fn_name = objective.similarity  # type: ignore[assignment]
         training_encoder = self._training_encoder(model, objective, data)
-        pairs = held_out_pairs(corpus)
-        self.stored |= asdict(evaluation) | {"dev": "heldout" if dev is None else dev.spec}
+        pairs, reference = held_out_pairs(corpus), None
+        by_teacher = dev is None and evaluation.dev == "teacher"
+        if self.teacher is not None:
+            targets = data.training.teacher
+            reference = reference_of(self.data, corpus, pairs, self.accelerator.device, self.teacher, targets)
+        elif by_teacher:
+            raise InputError("--dev teacher is for runs with --teacher; give one, or choose stsb or heldout")
+        self.stored |= asdict(evaluation) | {"dev": dev.spec if dev else "teacher" if by_teacher else "heldout"}
         description, notes = self._describe(training_encoder, objective, data)
         notes.append(f"held out: {pairs.source}")
         steps, new, reported = description.steps, not self.begun, self.run.command
@@ -321,32 +353,34 @@ class Experiment:
         if note := word_pieces(corpus, tokenizer_of(model)).note:
             notes.append(note)
         target = self._begin(out, corpus, model, description, notes)
-        forget_best = dev is None and description.retrieval != self._retrieval_before(data, model)
-        name = RETRIEVAL if dev is None else dev.name
+        forget_best = dev is None and not by_teacher and description.retrieval != self._retrieval_before(data, model)
+        name = dev.name if dev else TEACHER_SIMILARITY if by_teacher else RETRIEVAL
 
         untrained, memory = copy.deepcopy(model), EmbeddingMemory()
         memory.of(untrained, "untrained")
+        scored = _Scored(pairs, dev, memory, reference, partial(_to_teacher, training_encoder, objective))
         lane = Lane(
             training_encoder,
             objective,
             self.training,
             replace(target, forget_best=forget_best),
-            Evaluation(partial(self._scores, pairs, dev, memory), name, self.saves_selected),
+            Evaluation(partial(self._scores, scored), name, self.saves_selected),
         )
-        return BegunRun(lane, corpus, untrained, pairs, evaluation, memory)
+        return BegunRun(lane, corpus, untrained, pairs, evaluation, memory, reference)
 
     def end(self, begun: BegunRun, result: FitResult) -> TrainedRun:
         """What :meth:`train` does after the last update: save the model, or say how to go on."""
         out, model = begun.lane.target.folder, begun.lane.encoder.model
         run = self._end(out, begun.corpus, model, begun.untrained, begun.pairs, result, begun.evaluation)
-        return replace(run, embeddings=begun.memory)
+        return replace(run, embeddings=begun.memory, reference=begun.reference)
 
-    def _scores(
-        self, pairs: HeldOutPairs, dev: DevScore | None, memory: EmbeddingMemory, model: SentenceTransformer
-    ) -> dict[str, float]:
-        """Scores of the model while it trains; its embeddings are in ``memory`` afterwards."""
-        encode = CachedEncoder(model, cache=memory.of(model, "last"), tokens=self.text_tokens)
-        return held_out_scores(model, pairs, encode) | (dev.measure(encode) if dev is not None else {})
+    def _scores(self, scored: "_Scored", model: SentenceTransformer) -> dict[str, float]:
+        """Scores of the model while it trains; its embeddings are in the memory afterwards."""
+        encode = CachedEncoder(model, cache=scored.memory.of(model, "last"), tokens=self.text_tokens)
+        scores = held_out_scores(model, scored.pairs, encode)
+        if scored.reference is not None:
+            scores |= scored.reference.scores(sides_of(model, encode).first, scored.to_teacher)
+        return scores | (scored.dev.measure(encode) if scored.dev is not None else {})
 
     def _training_encoder(
         self, model: SentenceTransformer, objective: Objective, data: PreparedData

@@ -46,7 +46,7 @@ def train(
     pairs: str | Callable[..., Pairs] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
-    dev: Callable[[SentenceTransformer], float] | DevScore | None = None,
+    dev: Callable[[SentenceTransformer], float] | DevScore | str | None = None,
     **settings: Any,
 ) -> TrainedRun:
     """Train an encoder of sentences.
@@ -71,8 +71,8 @@ def train(
         out: the run folder, new; None: a temporary one, which ``folder`` of the result names.
         resume: continue the run in ``out``, if there is one. Objects are given again; their classes and settings are
             compared with those that the run was begun with.
-        dev: the score by which the best model is chosen (``select="best"``): a function of the model, higher is better.
-            Default: MRR of held-out pairs.
+        dev: the score by which the best model is chosen (``select="best"``): a function of the model, higher is better;
+            or "teacher", how alike the ``teacher`` finds held-out sentences. Default: MRR of held-out pairs.
         **settings: by the names of the recipes' flags: ``max_steps``, ``batch_size``, ``lr``, ``init``,
             ``max_length``, ``language``, ``clean``, ... (:mod:`sentemb.pipeline.settings`). ``head`` takes a module.
 
@@ -99,7 +99,8 @@ def train(
 
     data, encoder_settings = pick(DataSettings, chosen), pick(EncoderSettings, chosen)
     pair_settings, objective_settings = pick(PairSettings, chosen), pick(ObjectiveSettings, chosen)
-    evaluation = pick(EvaluationSettings, chosen | {"dev": "heldout"})  # (which dev is in its place says objects.dev)
+    by_teacher = objects.dev is None and chosen["dev"] == "teacher"
+    evaluation = pick(EvaluationSettings, chosen | {"dev": "teacher" if by_teacher else "heldout"})
     specs = {name: value for name, value in chosen.items() if not str(value).startswith(OBJECT_PREFIX)}
     check_specs(
         pick(DataSettings, specs),
@@ -148,7 +149,8 @@ class _Objects:
         if pairs is None and opened is not None and opened.labelled:
             pairs = "labelled"
         loss = None if objective is None or isinstance(objective, str) else as_objective(objective)
-        score = dev if dev is None or isinstance(dev, DevScore) else DevScore.of(dev)
+        by_name = dev is None or dev == "teacher"
+        score = None if by_name else dev if isinstance(dev, DevScore) else DevScore.of(dev)
         described: dict[str, Any] = {
             "corpus": _described_corpus(opened) if opened else None if corpus is None else str(corpus),
             "encoder": encoder if isinstance(encoder, str | None) else _described_encoder(encoder),
@@ -156,7 +158,7 @@ class _Objects:
             "pairs": pairs if isinstance(pairs, str | None) else f"{OBJECT_PREFIX}{name_of(pairs)}>",
             "head": head if isinstance(head, str | None) else _described_head(head),
             "language": opened.language if opened else None,
-            "dev": score.spec if score else None,
+            "dev": score.spec if score else dev,
         }
         return cls(
             opened,

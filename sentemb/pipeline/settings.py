@@ -128,8 +128,9 @@ class EvaluationSettings:
 
     dev: str = setting(
         "auto",
-        "what best/ is chosen by: stsb (STS-B dev), heldout (MRR of held-out pairs), or auto: stsb where its data is",
-        choices=("auto", "stsb", "heldout"),
+        "what best/ is chosen by: stsb (STS-B dev), heldout (MRR of held-out pairs), teacher (how alike it "
+        "finds held-out sentences), or auto: stsb where its data is, else heldout",
+        choices=("auto", "stsb", "heldout", "teacher"),
     )
     select: str = setting("last", "which one becomes model/: last or best", choices=("last", "best"), may_change=True)
     data: str | None = setting(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ from sentemb.teacher import (
     parse_teacher,
     projected,
 )
+from sentemb.validation import HeldOutPairs, TeacherReference
 
 
 def refuse_no_use_of_teacher(objective: Objective) -> None:
@@ -47,6 +49,37 @@ def refuse_teacher_as_student(teacher: str, student: str | None, objective: Obje
             f"--init {student} is the teacher itself, so there is nothing to learn from it; begin from a smaller "
             "--encoder, add another objective (distill + infonce), or name layers of the teacher"
         )
+
+
+def reference_of(
+    data: DataSettings,
+    corpus: Corpus,
+    pairs: HeldOutPairs,
+    device: torch.device,
+    about: Mapping[str, Any],
+    targets: object,
+) -> TeacherReference | None:
+    """The teacher's embeddings of the distinct first sentences of held-out pairs; None where their rows are unknown.
+
+    ``about``: what config.json gets of the teacher. ``targets``: what is learned from; a projection holds here, too.
+    """
+    if pairs.rows is None:
+        return None
+    _, places = np.unique(pairs.first, return_index=True)
+    rows = pairs.rows[places]
+    embeddings = embed_corpus(
+        TeacherFolder(parse_teacher(str(data.teacher))),
+        corpus,
+        np.stack([rows, rows + 1], axis=1),
+        data.max_length,
+        device,
+        about["precision"] == "bf16",
+        learned_from=False,
+    )
+    learned: NDArray[Any] = embeddings.rows(rows)
+    if isinstance(targets, ProjectedTeacher):
+        learned = targets.transform(learned)
+    return TeacherReference([pairs.first[place] for place in places], learned)
 
 
 def embed_by_teacher(

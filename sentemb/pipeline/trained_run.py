@@ -18,6 +18,7 @@ from sentemb.validation import (
     CachedEncoder,
     EmbeddingMemory,
     HeldOutPairs,
+    TeacherReference,
     compare_encoders,
     held_out_geometry,
     held_out_items,
@@ -49,6 +50,7 @@ class TrainedRun:
     trained: str  # how much the model was trained, in words
     interrupted: bool = False  # a signal or KeyboardInterrupt ended it; train(..., resume=True) goes on
     is_main_process: bool = True  # the others of a launch have no scores and write nothing
+    reference: TeacherReference | None = field(default=None, repr=False)  # of its teacher
     embeddings: EmbeddingMemory = field(default_factory=EmbeddingMemory, repr=False)  # of the scores during training
 
     @property
@@ -114,6 +116,8 @@ class TrainedRun:
             results[name] = dict((measure or self._geometry)(encoder, self.pairs))
             sides[name] = sides_of(encoder, self.encoder(encoder))
             items[name] = {**results[name].pop("items", {}), **held_out_items(sides[name], self.pairs)}
+            if self.reference is not None:
+                results[name] |= self.reference.scores(sides[name].first)
         if TEACHER in roles.values():
             for each in encoders:  # one right after the other, as the machine's load changes
                 results[each.name]["cost"] = encoding_cost(each.model, self.pairs)

@@ -3,7 +3,7 @@
 from sentemb.report.comparison import ComparedScore, comparison_of
 from sentemb.report.drawing import BLUE, GREEN, GREY, LOOK, ORANGE, VERMILLION, image, labelled_axes, legend_below
 from sentemb.report.page import write_report
-from sentemb.report.score_columns import COSTS, SHARE, columns_of, mean_scores, tasks_of
+from sentemb.report.score_columns import COSTS, SHARE, TEACHER_SIMILARITY, columns_of, mean_scores, tasks_of
 from sentemb.report.template import html_page
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "LOOK",
     "ORANGE",
     "SHARE",
+    "TEACHER_SIMILARITY",
     "VERMILLION",
     "ComparedScore",
     "columns_of",

@@ -9,7 +9,19 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from sentemb.report.drawing import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
-from sentemb.runs import FORMER_INITIAL, TRAINED, Record, Run, Series, as_dict, as_list, number, renamed_histograms
+from sentemb.report.score_columns import TEACHER_SIMILARITY
+from sentemb.runs import (
+    FORMER_INITIAL,
+    TEACHER,
+    TRAINED,
+    Record,
+    Run,
+    Series,
+    as_dict,
+    as_list,
+    number,
+    renamed_histograms,
+)
 
 HELDOUT_MRR, STSB_DEV = "retrieval_mrr", "stsb_dev_spearman"  # columns of the log that may choose best/
 
@@ -154,7 +166,7 @@ def retrieval_figure(run: Run) -> Figure | None:
         if np.isfinite(y).any():
             axes.plot(step[np.isfinite(y)], y[np.isfinite(y)], line, markersize=4, color=color, label=label)
     if dev_column(run) == HELDOUT_MRR and np.isfinite(mrr).any():
-        _mark_highest(axes, step, mrr, 3)
+        mark_highest(axes, step, mrr, 3)
     axes.set_ylim(0, max(axes.get_ylim()[1], LEAST_RETRIEVAL))
     legend_below(figure)
     return figure
@@ -163,6 +175,8 @@ def retrieval_figure(run: Run) -> Figure | None:
 def dev_column(run: Run) -> str:
     """The column of the log by which best/ is chosen; where config.json does not say, STS-B dev if it was logged."""
     dev = run.setting("dev")
+    if dev == TEACHER:
+        return TEACHER_SIMILARITY
     if dev.startswith("<"):  # a function of a Python program
         return dev.strip("<>")
     is_logged = bool(np.isfinite(run.series(STSB_DEV)).any())
@@ -172,7 +186,12 @@ def dev_column(run: Run) -> str:
 def dev_name(run: Run) -> str:
     """What the dev score is called."""
     column = dev_column(run)
-    return {STSB_DEV: "STS-B dev, Spearman x 100", HELDOUT_MRR: "MRR of held-out pairs"}.get(column, column)
+    names = {
+        STSB_DEV: "STS-B dev, Spearman x 100",
+        HELDOUT_MRR: "MRR of held-out pairs",
+        TEACHER_SIMILARITY: "similarity to the teacher",
+    }
+    return names.get(column, column)
 
 
 def dev_figure(run: Run) -> Figure | None:
@@ -184,14 +203,14 @@ def dev_figure(run: Run) -> Figure | None:
     name = dev_name(run).replace("$", r"\$")
     axes = labelled_axes(figure.subplots(), "training step", name)
     axes.plot(step[np.isfinite(score)], score[np.isfinite(score)], "o-", markersize=4, color=BLUE, label="dev score")
-    _mark_highest(axes, step, score, 1 if dev_column(run) == STSB_DEV else 3)
+    mark_highest(axes, step, score, 1 if dev_column(run) == STSB_DEV else 3)
     if dev_column(run) == STSB_DEV:
         span_at_least(axes, LEAST_SPEARMAN)
     legend_below(figure)
     return figure
 
 
-def _mark_highest(axes: Axes, step: Series, score: Series, digits: int) -> None:
+def mark_highest(axes: Axes, step: Series, score: Series, digits: int) -> None:
     """A ring about the highest score, the first one of equal ones: the state in best/."""
     best = int(np.nanargmax(score))
     label = f"highest, {score[best]:.{digits}f} at step {step[best]:,.0f}: best/"

@@ -33,7 +33,9 @@ from sentemb.report.figures import (
     retrieval_figure,
     stsb_figure,
 )
+from sentemb.report.score_columns import TEACHER_SIMILARITY
 from sentemb.report.score_table import score_table
+from sentemb.report.teacher_figures import speed_figure, teacher_figure
 from sentemb.report.template import html_page
 from sentemb.runs import Record, Run, RunFolder, as_dict, duration, number, read_run, safe, show
 from sentemb.storage import write_text
@@ -56,6 +58,12 @@ after training on the same axes. The less the two shapes overlap, the better the
 RETRIEVAL = """How well a held-out sentence finds its positive among the held-out candidates: recall at 1 is how often
 the positive is nearest of all, MRR the mean of 1 / its rank. 1 is perfect. The axis spans at least 0.15. A ring marks
 the MRR of best/ where the run chooses by it."""
+
+TEACHER = """How near the student comes to its teacher on held-out sentences. Similarity: Spearman's correlation of
+the cosines of 20,000 random pairs of sentences, the student's with the teacher's. Cosine: of each sentence's embedding,
+seen through the map of the objective where it has one, with the teacher's. The axis spans at least 0.2."""
+SPEED = """Each encoder's mean score against the speed of its encode on this machine, both measured at the end of the
+run: up and to the right is better. The caption of the table says how the speed was measured."""
 
 
 def write_report(run: Path) -> Path:
@@ -88,6 +96,10 @@ FIGURES: list[tuple[str, str, Drawing, str, str]] = [  # id, title, figure, expl
     ("histogram", "Positive and random pairs", histogram_figure, HISTOGRAM, "histograms in scores.json"),
     ("retrieval", "Retrieval over training", retrieval_figure, RETRIEVAL, "two held-out scores in log.jsonl"),
 ]
+TEACHER_FIGURES: list[tuple[str, str, Drawing, str, str]] = [
+    ("speed", "Scores against speed", speed_figure, SPEED, "two encoders with a score and a speed in scores.json"),
+    ("teacher", "Nearness to the teacher", teacher_figure, TEACHER, "two scores by the teacher in log.jsonl"),
+]
 STSB_FIGURE = ("stsb", "Alignment and uniformity on STS-B", stsb_figure, STSB, "two scores of STS-B in log.jsonl")
 
 
@@ -105,7 +117,7 @@ def _page(run: Run) -> str:
         else "<p>No scores yet: this run has no scores.json with rows.</p>"
     )
     with style.context(["default", LOOK]):
-        figures = "\n".join(_card(run, *figure) for figure in [*FIGURES, *_dev_figures(run)])
+        figures = "\n".join(_card(run, *figure) for figure in _figures(run))
     body = f"""<h1>{title}</h1>
 <p class="soft">{safe(made)}</p>
 <section><h2>Summary</h2>
@@ -124,11 +136,17 @@ def _page(run: Run) -> str:
     return html_page(f"{title}: {safe(made)}", body)
 
 
+def _figures(run: Run) -> list[tuple[str, str, Drawing, str, str]]:
+    """Those of all runs, those of a run with a teacher, and those of the dev score."""
+    has_teacher = bool(as_dict(run.config.get("teacher")))
+    return [*(TEACHER_FIGURES if has_teacher else []), *FIGURES, *_dev_figures(run)]
+
+
 def _dev_figures(run: Run) -> list[tuple[str, str, Drawing, str, str]]:
-    """Of the dev score, where it is not the MRR that is drawn anyway, and of STS-B's geometry where it was logged."""
+    """Of the dev score, where it is not drawn anyway, and of STS-B's geometry where it was logged."""
     cards: list[tuple[str, str, Drawing, str, str]] = []
     column = dev_column(run)
-    if column != HELDOUT_MRR and np.isfinite(run.series(column)).any():
+    if column not in (HELDOUT_MRR, TEACHER_SIMILARITY) and np.isfinite(run.series(column)).any():
         title = f"Dev score over training: {dev_name(run)}"
         text = f"{DEV_STSB} {CHOSEN}" if column == STSB_DEV else CHOSEN
         if run.setting("select") == "best":

@@ -10,6 +10,7 @@ from sentemb.runs import TEACHER, Record, Run, as_dict, as_list, number, plain
 
 RETRIEVAL = {"retrieval_mrr": "MRR", "retrieval_recall_at_1": "recall at 1"}  # held-out scores, and their titles
 MEAN = "mean accuracy"
+TEACHER_SIMILARITY = "teacher_similarity"
 SHARE = "teacher_share"  # of a row's scores in the teacher's
 COSTS = {"sentences_per_second": ("sentences/s", 0), "megabytes": ("MB on disk", 1)}
 BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
@@ -65,6 +66,8 @@ def columns_of(rows: list[Record]) -> list[Column]:
     for key, title in RETRIEVAL.items():
         columns.append(column(key, title, title, 3, [row.get(key) for row in rows]))
     columns.append(column(SHARE, "% of the teacher", "share of the teacher's scores", 1, shares_of_teacher(rows)))
+    alike = [row.get(TEACHER_SIMILARITY) for row in rows]
+    columns.append(column(TEACHER_SIMILARITY, "similarity to the teacher", "similarity to the teacher", 3, alike))
     for key, (title, digits) in COSTS.items():
         columns.append(column(key, title, title, digits, [as_dict(row.get("cost")).get(key) for row in rows]))
     return [c for c in columns if np.isfinite(c.values).any()]

@@ -2,7 +2,7 @@
 
 import math
 
-from sentemb.report.score_columns import BETTER, Column, columns_of, difference_of, tasks_of
+from sentemb.report.score_columns import BETTER, TEACHER_SIMILARITY, Column, columns_of, difference_of, tasks_of
 from sentemb.runs import TEACHER, Record, Run, as_dict, number, plain, safe, show
 
 RANKED = {"sides": "one encoder", "score": "cosine"}  # how held-out pairs are ranked, of most models
@@ -58,6 +58,11 @@ def _score_caption(rows: list[Record]) -> str:
     for row in rows:
         if measured := as_dict(row.get("cost")).get("measured"):
             parts.append(f"sentences/s: {plain(measured)}.")
+    if any(TEACHER_SIMILARITY in row for row in rows):
+        parts.append(
+            "Similarity to the teacher: Spearman's correlation of the cosines of random pairs of held-out sentences, "
+            "by an encoder and by the teacher."
+        )
     if any(row.get("role") == TEACHER for row in rows) and tasks_of(rows):
         parts.append(f"% of the teacher: the mean of {', '.join(tasks_of(rows))} over the teacher's.")
     for row in rows:

@@ -125,6 +125,7 @@ def embed_corpus(
     max_length: int,
     device: str | torch.device = "cpu",
     bf16: bool = False,
+    learned_from: bool = True,
 ) -> TeacherEmbeddings:
     """The teacher's embeddings of some sentences of a corpus: from the cache, or computed and put there.
 
@@ -138,9 +139,10 @@ def embed_corpus(
         max_length: tokens of the teacher's that are read of a sentence, at most; never more than it takes.
         device: where it is computed.
         bf16: matrix products in bfloat16.
+        learned_from: whether a student learns from them, and there must be as many sentences as dimensions.
 
     Raises:
-        InputError: the teacher cannot be used, there are fewer sentences than dimensions, or the disk is full.
+        InputError: the teacher cannot be used, there are too few sentences to learn from, or the disk is full.
     """
     ranges = np.asarray(ranges, dtype=np.int64)
     fingerprint = folder.fingerprint_of_output
@@ -154,7 +156,7 @@ def embed_corpus(
     length = min(max_length, model.max_length or max_length)
     tokens = corpus.tokens(model.tokenizer, length, model.prompt)
     distinct, numbers = distinct_sentences(tokens.distinct(), ranges)
-    if len(distinct) < model.dimension:
+    if learned_from and len(distinct) < model.dimension:
         raise InputError(
             f"the teacher's embeddings have {model.dimension:,} dimensions, and there are only {len(distinct):,} "
             "distinct sentences to learn them from; give more text, more --teacher-sentences, or fewer layers"

@@ -20,7 +20,13 @@ class Evaluation:
     saves: bool = True  # whether they are, with a dev score
 
 
-SHOWN = {"retrieval_mrr": "MRR", "heldout_alignment": "alignment", "heldout_uniformity": "uniformity"}
+SHOWN = {
+    "teacher_similarity": "similarity to the teacher",
+    "teacher_cosine": "cosine to the teacher",
+    "retrieval_mrr": "MRR",
+    "heldout_alignment": "alignment",
+    "heldout_uniformity": "uniformity",
+}
 NO_EVALUATION = Evaluation()
 
 

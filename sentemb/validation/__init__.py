@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         sides_of,
         similarity_histograms,
     )
+    from sentemb.validation.teacher_scores import TEACHER_SIMILARITY, TeacherReference
     from sentemb.validation.text_tokens import TextTokens
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "HeldOutPairs",
     "ItemScores",
     "Sides",
+    "TEACHER_SIMILARITY",
+    "TeacherReference",
     "TextTokens",
     "compare_encoders",
     "fingerprint",
@@ -79,6 +82,7 @@ __getattr__, __dir__ = lazy_exports(
             ),
             "sentemb.validation.held_out",
         ),
+        **dict.fromkeys(("TEACHER_SIMILARITY", "TeacherReference"), "sentemb.validation.teacher_scores"),
         "TextTokens": "sentemb.validation.text_tokens",
     },
 )

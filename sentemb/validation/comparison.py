@@ -97,12 +97,13 @@ def _differences(a: ItemScores, b: ItemScores, seed: int) -> tuple[float, NDArra
             resampled_mean_differences(a.values, b.values, groups, RESAMPLES, seed),
         )
     else:
-        value = _spearman(a.values, a.gold) - _spearman(b.values, a.gold)
+        value = spearman(a.values, a.gold) - spearman(b.values, a.gold)
         resampled = resampled_spearman_differences(a.values, b.values, a.gold, RESAMPLES, seed)
     return a.scale * value, a.scale * resampled
 
 
-def _spearman(values: NDArray[np.float64], gold: NDArray[np.float64]) -> float:
+def spearman(values: NDArray[np.float64], gold: NDArray[np.float64]) -> float:
+    """Rank correlation of two arrays ``[n]``; 0 where one of them is constant."""
     from scipy.stats import spearmanr
 
     return 0.0 if np.ptp(values) == 0 or np.ptp(gold) == 0 else float(spearmanr(values, gold).statistic)

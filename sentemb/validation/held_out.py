@@ -39,6 +39,7 @@ class HeldOutPairs:
     second: list[str]
     source: str  # what and how many they are, for outputs
     documents: NDArray[np.int64] | None = field(default=None, compare=False)  # [n] of each pair; None: unknown
+    rows: NDArray[np.int64] | None = field(default=None, compare=False)  # [n] of ``first`` in the corpus; None: unknown
 
     @property
     def num_documents(self) -> int:
@@ -71,7 +72,7 @@ def held_out_pairs(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> Held
     if not np.isin(ranges[:, 0], corpus.documents).all():  # a source of one document
         of += " (of one, its end)"
     source = f"{len(chosen):,} {kind} pairs from {of} of {corpus.name}"
-    return HeldOutPairs([first[i] for i in chosen], [second[i] for i in chosen], source, documents)
+    return HeldOutPairs([first[i] for i in chosen], [second[i] for i in chosen], source, documents, drawn[chosen, 0])
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,27 @@ def test_a_resumed_run_ends_as_one_in_one_go_and_another_teacher_is_refused(teac
         train(f"{teacher}:layers=1", out="resumed", resume=True)
 
 
+def test_the_best_model_may_be_the_one_nearest_to_the_teacher(teacher, tmp_path):
+    more = {"max_steps": 30, "eval_every": 5, "dev": "teacher", "select": "best", "objective": "infonce + distill*5"}
+    run = train(f"{teacher}:layers=1-2", out="run", **more)
+    assert config(run)["settings"]["dev"] == "teacher"
+    similarity = run.log["teacher_similarity"].dropna()
+    assert list(similarity.index) == list(range(0, 31, 5)) and similarity.nunique() > 1
+    selected = json.loads((run.folder / "best" / "selected.json").read_text())
+    assert (selected["step"], selected["teacher_similarity"]) == (similarity.idxmax(), similarity.max())
+    assert run.log["teacher_cosine"][30] > run.log["teacher_cosine"][0]  # through the map of the sum's part
+    rows = run.scores
+    assert rows["alignment"].notna().all() and list(rows.index)[0] == "teacher teacher"
+
+
+def test_similarity_needs_no_map_and_a_head_is_seen_through(teacher):
+    alike = train(teacher, objective="distill_similarity", eval_every=2).log
+    assert "teacher_cosine" not in alike and alike["teacher_similarity"].dropna().size == 3
+    seen = train(teacher, head="projection:out=32", objective="distill:map=none", max_steps=60, lr=5e-2).log
+    cosine = seen["teacher_cosine"].dropna()
+    assert cosine[60] > cosine[0] + 0.1
+
+
 def test_a_resumed_run_computes_in_the_precision_that_it_was_begun_with(teacher, monkeypatch):
     asked = []
     plain = experiment.embed_by_teacher
@@ -113,6 +134,8 @@ def test_what_does_not_go_together_is_refused_and_nothing_is_written(teacher, tm
         train(None, out="run")
     with pytest.raises(InputError, match="--teacher-sentences is for --teacher"):
         train(None, teacher_sentences=50, out="run")
+    with pytest.raises(InputError, match="--dev teacher is for runs with --teacher"):
+        train(None, objective="infonce", dev="teacher", out="run")
     with pytest.raises(InputError, match="only 20 distinct sentences"):
         train(teacher, teacher_sentences=20, out="run")
     assert not (tmp_path / "run").exists()

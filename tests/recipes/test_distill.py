@@ -40,16 +40,22 @@ def test_a_teacher_becomes_a_student(tiny, book_file, tmp_path, capsys):
     assert settings["teacher"]["dimension"] == 32
     log = records(run)
     assert log[-1]["loss"] < log[0]["loss"]
+    assert log[-1]["teacher_cosine"] > log[0]["teacher_cosine"]
+    best = max((log[0], log[-1]), key=lambda record: record["teacher_similarity"])
+    selected = json.loads((run / "best" / "selected.json").read_text())
+    assert selected.items() >= {"step": best["step"], "teacher_similarity": best["teacher_similarity"]}.items()
     assert SentenceTransformer(str(run / "model")).encode("hello").shape == (5,)
     assert f"run folder: {run.relative_to(tmp_path)}" in capsys.readouterr().out and (run / "report.html").is_file()
 
 
 def test_the_table_has_teacher_students_and_what_they_cost(tiny, book_file, folder, tmp_path, capsys):
     start = ["--corpus", str(book_file), "--teacher", f"{tiny}:layers=1-2", *FEW, "--data", str(folder), "--out", "run"]
-    train_distill.main([*start, "--dev", "heldout", "--tasks", "TINY,TINY-STS"])
+    train_distill.main([*start, "--tasks", "TINY,TINY-STS"])
     rows = {row["encoder"]: row for row in json.loads((tmp_path / "run" / "scores.json").read_text())["rows"]}
     teacher = f"teacher {Path(tiny).name}"
-    assert list(rows)[:3] == [teacher, "random static", "trained"]
+    words = f"static distilled {Path(tiny).name} embeddings"
+    assert list(rows) == [teacher, "random static", "trained", words]
+    assert rows["trained"]["teacher_similarity"] == records(tmp_path / "run")[-1]["teacher_similarity"]
     assert rows[teacher]["role"] == "teacher" and rows[teacher]["dimension"] == 32  # its output, not its layers
     for row in rows.values():
         assert row["cost"]["sentences_per_second"] > 0 and "thread(s)" in row["cost"]["measured"]
@@ -74,6 +80,31 @@ def test_the_table_has_teacher_students_and_what_they_cost(tiny, book_file, fold
         "before: random static",
     ):
         assert shown in page
+
+
+def test_without_a_named_student_it_is_a_table_of_the_named_teacher(tmp_path):
+    options = {"teacher": "some/teacher:layers=1"}
+    train_distill.default_teacher(options)
+    assert options["encoder"] == "static:distill=some/teacher,dim=256"
+    for named in ({"init": "minilm"}, {"encoder": "rnn"}):
+        options = dict(named)
+        train_distill.default_teacher(options)
+        assert options == {"teacher": "minilm", **named}
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.json").write_text("{}")
+    options = {"resume": True, "out": tmp_path / "begun"}  # its settings are its own
+    train_distill.default_teacher(options)
+    assert options == {"resume": True, "out": tmp_path / "begun"}
+
+
+def test_a_table_of_the_teachers_words_has_its_averaged_embeddings_beside_it(tiny, book_file, tmp_path):
+    more = ["--encoder", f"static:distill={tiny},dim=8", "--no-score", "--out", "run"]
+    train_distill.main(["--corpus", str(book_file), "--teacher", tiny, *FEW, *more])
+    rows = {row["encoder"]: row for row in json.loads((tmp_path / "run" / "scores.json").read_text())["rows"]}
+    name = Path(tiny).name
+    names = [f"teacher {name}", f"static distilled {name} embeddings", "trained", f"averaged embeddings of {name}"]
+    assert list(rows) == names and [row["dimension"] for row in rows.values()] == [32, 8, 8, 32]
+    assert rows[names[0]]["teacher_similarity"] == pytest.approx(1, abs=1e-3)
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(tiny, book_file, tmp_path, capsys):
