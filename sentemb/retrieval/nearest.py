@@ -56,7 +56,7 @@ def top_k(
     Raises:
         InputError: a row is not finite. ValueError: shapes, k or score that cannot be used.
 
-    Beside the passages it holds about 8 tiles of scores and 24 (k + 16) bytes a query.
+    Beside the passages it holds about 8 tiles of scores and 40 (k + 16) bytes a query.
     """
     _refuse_shapes(queries, passages.shape, k, score)
     left_out = _LeftOut(leave_out, len(queries))
@@ -70,7 +70,9 @@ def top_k(
                 scores = np.asarray(queries[rows], dtype=np.float32) @ block.T
             left_out.mask(scores, rows, start)
             best.offer(rows, scores, start)
-    ids, floor = best.ids(), best.floors()
+    candidates = best.keys()
+    ids, floor = _ids_of(candidates), _scores_of(candidates.min(axis=1))
+    del best, candidates  # (as large as all that follows)
     keys = _exact_keys(queries, passages, ids, score)
     keys.sort(axis=1)
     keys = np.ascontiguousarray(keys[:, ::-1][:, :k])
@@ -170,16 +172,14 @@ class _Best:
         self._floor[rows] = _scores_of(best.min(axis=1))
 
     def keys(self) -> Ids:
-        """The best ``[q, width]``, in any order."""
-        return np.partition(self._keys, -self.width, axis=1)[:, -self.width :]
+        """The best ``[q, width]``, in any order: NOTHING where there are fewer.
 
-    def ids(self) -> Ids:
-        """The numbers of the best ``[q, width]``; -1 where there are fewer."""
-        return _ids_of(self.keys())
-
-    def floors(self) -> NDArray[np.float32]:
-        """The score ``[q]`` that no passage exceeds which is not among the best; -inf where all are."""
-        return _scores_of(self.keys().min(axis=1))
+        No passage that is not among them has a score above the least of them.
+        """
+        out = np.empty((len(self._keys), self.width), dtype=np.int64)
+        for rows in _slices(len(out), PAIRS):
+            out[rows] = np.partition(self._keys[rows], -self.width, axis=1)[:, -self.width :]
+        return out
 
 
 class _LeftOut:
