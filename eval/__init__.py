@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from eval.probes import PROBES, SEED, Fold, Logistic, Result, kfold, nested, split, stratified
     from eval.python_api import evaluate
     from eval.scorer import Scored, ScoringSettings, measure, score, score_model, stsb_dev, stsb_dev_score
+    from eval.search import SearchScores, SearchTask, compare_search, held_out_task, measure_search, read_search_task
     from eval.senteval_api import SE
     from eval.significance import compare
     from eval.tables import PACKAGES, Table, as_text, format_table
@@ -25,6 +26,8 @@ __all__ = [
     "Fold",
     "Logistic",
     "Result",
+    "SearchScores",
+    "SearchTask",
     "SentEvalEvaluator",
     "Scored",
     "ScoringSettings",
@@ -33,15 +36,19 @@ __all__ = [
     "as_text",
     "choose_tasks",
     "compare",
+    "compare_search",
     "data_folder",
     "evaluate",
     "score_model",
     "format_table",
+    "held_out_task",
     "kfold",
     "measure",
+    "measure_search",
     "named",
     "nested",
     "read",
+    "read_search_task",
     "refuse_missing",
     "score",
     "split",
@@ -71,6 +78,10 @@ __getattr__, __dir__ = lazy_exports(
         "score": "eval.scorer",
         "stsb_dev": "eval.scorer",
         "stsb_dev_score": "eval.scorer",
+        **dict.fromkeys(
+            ("SearchScores", "SearchTask", "compare_search", "held_out_task", "measure_search", "read_search_task"),
+            "eval.search",
+        ),
         "SE": "eval.senteval_api",
         "compare": "eval.significance",
         "PACKAGES": "eval.tables",

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+PERMUTATIONS = 10_000
+AT_ONCE = 2**22  # signs of a block of permutations
+
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
     """Exact McNemar test of two classifiers on the same rows.
@@ -21,6 +24,37 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     discordant = only_a + only_b
     return only_a, only_b, float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
+
+
+def randomisation_test(
+    a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = None, permutations: int = PERMUTATIONS, seed: int = 0
+) -> float:
+    """Paired randomisation test: two-sided p of the difference of the means of two encoders on the same queries.
+
+    Under the null hypothesis each query's two scores could be exchanged: each difference has a random sign.
+
+    Args:
+        a, b: ``[n]``, scores of query i by each.
+        groups: ``[n]``, the document of each query. The queries of one document are exchanged together, as they are not
+            independent. None: each by itself.
+        permutations: that are drawn. seed: of the draws.
+
+    Returns:
+        The share of permutations whose mean difference is at least as large as the one observed, which counts as one
+        of them. Source: Smucker, Allan & Carterette 2007, A comparison of statistical significance tests for
+        information retrieval evaluation (CIKM).
+    """
+    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    if groups is not None:
+        differences = np.bincount(np.unique(groups, return_inverse=True)[1], differences).astype(np.float64)
+    differences = differences[differences != 0]
+    observed = abs(differences.sum()) - 1e-9 * np.abs(differences).sum()  # (sums come in another order)
+    generator, as_large = np.random.default_rng(seed), 1
+    step = max(1, AT_ONCE // max(1, len(differences)))
+    for start in range(0, permutations, step):
+        signs = generator.integers(0, 2, (min(step, permutations - start), len(differences)), dtype=np.int8) * 2 - 1
+        as_large += int((np.abs(signs @ differences) >= observed).sum())
+    return as_large / (permutations + 1)
 
 
 def compare(

@@ -2,6 +2,7 @@
 
     python recipes/search.py runs/first --queries questions.txt                # over the run's corpus
     python recipes/search.py runs/first --queries questions.txt --before       # the encoder before training
+    python recipes/search.py runs/first --queries questions.txt --compare      # both, side by side
     echo "It was a dark night." | python recipes/search.py runs/first --queries - --corpus BOOKS --k 5
 
 A query a line. Below each query stand the k nearest distinct sentences, nearest first, with their cosine (the inner
@@ -11,8 +12,11 @@ the second; prompts are those of training. Exit code 0: done; 2: something given
 
 import argparse
 import os
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +28,8 @@ if TYPE_CHECKING:
 
     from sentemb.corpus import Corpus
 
-BLOCK = 2048  # sentences that are encoded at a time; of others only the k nearest are kept
+BLOCK = 2048  # sentences that are encoded at a time; of others only the k nearest are held
+LEAST_COLUMN = 30  # characters
 Nearest = list[tuple[float, str]]  # similarity and sentence, the nearest first
 
 
@@ -34,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("run", type=Path, metavar="RUN", help="the folder of a training run")
     add("--queries", required=True, metavar="FILE", help="a text file with a query a line; - is standard input")
-    add("--before", action="store_true", help="search with the encoder that training began with")
+    which = made.add_mutually_exclusive_group()
+    which.add_argument("--before", action="store_true", help="search with the encoder that training began with")
+    which.add_argument("--compare", action="store_true", help="search with both, and print them side by side")
     add("--corpus", help="the text that is searched, as of the recipes (default: the run's own)")
     add("--k", type=int, default=3, help="sentences shown for each query (default 3)")
     add("--max-sentences", type=int, metavar="N", help="search N sentences, evenly spread over the corpus, not all")
@@ -116,22 +123,40 @@ def search(options: argparse.Namespace, queries: list[str], spec: str) -> None:
         refuse_missing_device(options.device)
     settings = RunFolder(options.run).read_settings()["settings"]
     corpus = open_corpus(spec)
-    if options.before:
+    rows = rows_of(corpus, options.max_sentences)
+    if len(rows) < len(corpus):
+        print(f"note: {len(rows):,} of the {len(corpus):,} sentences are searched", file=sys.stderr)
+    rows = distinct(corpus, rows)
+    results: dict[str, list[Nearest]] = {}
+    if options.before or options.compare:
         model = initial_model(options.run)
         if options.device is not None:
             model.to(options.device)
         name = initial_name(settings)
-    else:
-        model, name = load(options.run, device=options.device), "trained"
-    rows = rows_of(corpus, options.max_sentences)
-    if len(rows) < len(corpus):
-        print(f"note: {len(rows):,} of the {len(corpus):,} sentences are searched", file=sys.stderr)
-    results = nearest_sentences(model, queries, corpus, rows, options.k, options.batch_size)
-    print(f"model: {name}   corpus: {corpus.name}")
-    for query, nearest in zip(queries, results, strict=True):
+        results[name] = nearest_sentences(model, queries, corpus, rows, options.k, options.batch_size)
+    if not options.before:
+        model = load(options.run, device=options.device)
+        results["trained"] = nearest_sentences(model, queries, corpus, rows, options.k, options.batch_size)
+    print(f"model: {' | '.join(results)}   corpus: {corpus.name}")
+    for query, *nearest in zip(queries, *results.values(), strict=True):
         print(f"\n{query}")
-        for place, (similarity, sentence) in enumerate(nearest, 1):
-            print(f"  {place}  {similarity:.3f}  {' '.join(sentence.split())}")
+        print("\n".join(lines_of(nearest[0]) if len(nearest) == 1 else side_by_side(*nearest)))
+
+
+def lines_of(nearest: Nearest) -> list[str]:
+    """A line a sentence."""
+    return [f"  {place}  {score:.3f}  {' '.join(text.split())}" for place, (score, text) in enumerate(nearest, 1)]
+
+
+def side_by_side(first: Nearest, second: Nearest) -> list[str]:
+    """Two rankings in two columns, whose sentences are wrapped."""
+    width = max(LEAST_COLUMN, (shutil.get_terminal_size((120, 24)).columns - 3) // 2)
+    lines = []
+    for cells in zip_longest(lines_of(first), lines_of(second), fillvalue=""):
+        indent = " " * (len(cells[0]) - len(cells[0].split(None, 2)[-1])) if cells[0] else ""
+        left, right = (textwrap.wrap(cell, width, subsequent_indent=indent) for cell in cells)
+        lines += [f"{a:<{width}} | {b}".rstrip() for a, b in zip_longest(left, right, fillvalue="")]
+    return lines
 
 
 def rows_of(corpus: "Corpus", most: int | None) -> "np.ndarray":
@@ -146,48 +171,41 @@ def rows_of(corpus: "Corpus", most: int | None) -> "np.ndarray":
     return rows
 
 
+def distinct(corpus: "Corpus", rows: "np.ndarray") -> "np.ndarray":
+    """The rows of the first of equal sentences, by 64-bit hashes of them all."""
+    import numpy as np
+
+    parts = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+    hashes = [np.array([hash(text) for text in corpus.sentences(part)], dtype=np.int64) for part in parts]
+    return rows[np.sort(np.unique(np.concatenate(hashes), return_index=True)[1])]
+
+
 def nearest_sentences(
     model: "SentenceTransformer", queries: list[str], corpus: "Corpus", rows: "np.ndarray", k: int, batch_size: int
 ) -> list[Nearest]:
-    """The ``k`` nearest distinct sentences of each query, in the memory of one block of embeddings.
+    """The ``k`` nearest sentences of each query, in the memory of one block of embeddings.
 
     Sentences are encoded and compared as held-out pairs are scored (:func:`sentemb.validation.sides_of`), a query in
     the place of a pair's first sentence.
     """
     from tqdm import tqdm
 
-    from sentemb.validation import CachedEncoder, sides_of, similarities
+    from sentemb.retrieval import NearestPassages
+    from sentemb.validation import CachedEncoder, sides_of
 
-    best: list[Nearest] = [[] for _ in queries]
-    bar = tqdm(total=len(rows), desc="searching", unit=" sentences", file=sys.stderr)
-    query_rows = sides_of(model, CachedEncoder(model, batch_size)).first(queries)
-    for start in range(0, len(rows), BLOCK):
-        block = rows[start : start + BLOCK]
-        texts = list(dict.fromkeys(corpus.sentences(block)))
-        sides = sides_of(model, CachedEncoder(model, batch_size))  # (it keeps what it has encoded)
-        scores = similarities(query_rows, (sides.second or sides.first)(texts), sides.score)
-        for number, row in enumerate(scores):
-            best[number] = merged(best[number], candidates_of(row, texts, k), k)
-        bar.update(len(block))
-    bar.close()
-    return best
-
-
-def candidates_of(scores: "np.ndarray", texts: list[str], k: int) -> Iterator[tuple[float, str]]:
-    """The ``k`` highest of a block, the first of equal ones first."""
-    import numpy as np
-
-    chosen = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
-    for i in chosen[np.lexsort((chosen, -scores[chosen]))]:
-        yield float(scores[i]), texts[i]
-
-
-def merged(before: Nearest, block: Iterator[tuple[float, str]], k: int) -> Nearest:
-    """The ``k`` highest of two lists, each sentence once."""
-    sentences: dict[str, float] = {}
-    for similarity, text in (*before, *block):
-        sentences.setdefault(text, similarity)
-    return sorted(((s, text) for text, s in sentences.items()), key=lambda each: -each[0])[:k]
+    sides = sides_of(model, CachedEncoder(model, batch_size))
+    nearest = NearestPassages(sides.first(queries), k, sides.score)
+    with tqdm(total=len(rows), desc="searching", unit=" sentences", file=sys.stderr) as bar:
+        for start in range(0, len(rows), BLOCK):
+            texts = corpus.sentences(rows[start : start + BLOCK])
+            sides = sides_of(model, CachedEncoder(model, batch_size))  # (it holds what it has encoded)
+            nearest.add((sides.second or sides.first)(texts))
+            bar.update(len(texts))
+    numbers, scores = nearest.result()
+    return [
+        list(zip(line[numbers_of >= 0].tolist(), corpus.sentences(rows[numbers_of[numbers_of >= 0]]), strict=True))
+        for numbers_of, line in zip(numbers, scores, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from eval import GROUPS, TASKS, senteval
+from eval.search import command as search_command
 from recipes import search, train_bookcorpus, train_distill, train_simcse, train_supervised
 from recipes.runner import parser
 from recipes.runner.presets import presets
@@ -213,6 +214,7 @@ def parsers() -> dict[str, object]:
         for recipe, defaults in RECIPES.items()
     }
     parse_by_command["eval.senteval"] = lambda arguments: senteval.parser().parse_args(arguments)
+    parse_by_command["eval.search"] = lambda arguments: search_command.parser().parse_args(arguments)
     parse_by_command["recipes/search.py"] = lambda arguments: search.parser().parse_args(arguments)
     modules = {"eval.download": "eval.download", "sentemb.corpus": "sentemb.inspection.cli"}
     for command, module in (modules | {"sentemb.export": "sentemb.export"}).items():
@@ -248,7 +250,7 @@ def test_a_command_has_flags_that_exist(command, monkeypatch):
         return
     parse_by_command = parsers()
     assert program in parse_by_command, command
-    if program in RECIPES or program in ("eval.senteval", "recipes/search.py"):
+    if program in RECIPES or program in ("eval.senteval", "eval.search", "recipes/search.py"):
         parsed = parse_by_command[program](arguments)  # an unknown flag exits
         if "--import" not in arguments:  # (which adds names to the tables)
             specs(vars(parsed))
@@ -287,7 +289,8 @@ def specs(settings: dict[str, object]) -> None:
 
 def test_the_flags_that_pages_name_exist():
     flags = {flag for defaults in RECIPES.values() for flag in parser("", defaults)._option_string_actions}
-    flags |= set(senteval.parser()._option_string_actions) | set(search.parser()._option_string_actions)
+    for command in (senteval, search_command, search):
+        flags |= set(command.parser()._option_string_actions)
     launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet"}
     others = {
         "--list",

@@ -9,7 +9,7 @@ from sentemb.corpus.cleaning import CLEANINGS, SORTED, Cleaning, CleaningResult,
 from sentemb.corpus.corpus import Corpus
 from sentemb.corpus.hashing import splitmix64
 from sentemb.corpus.prepare import CHECKED, WordwiseTokenizer
-from sentemb.corpus.readers import FORMATS, cut
+from sentemb.corpus.readers import FORMATS, cut, table_rows
 from sentemb.corpus.sample import sample_files
 from sentemb.corpus.sources import CORPORA, absolute_corpus, check_corpus, open_corpus, source_of, with_lines
 from sentemb.corpus.text_source import Reader, Skip, TextSource
@@ -42,6 +42,7 @@ __all__ = [
     "open_corpus",
     "sample_files",
     "source_of",
+    "table_rows",
     "with_lines",
     "word_pieces",
 ]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sentemb.validation.dev_score import RETRIEVAL, DevScore, held_out_scores
     from sentemb.validation.embedding_cache import EmbeddingCache, fingerprint
     from sentemb.validation.embedding_memory import EmbeddingMemory, Embeddings
-    from sentemb.validation.examples import nearest_examples, similarities
+    from sentemb.validation.examples import nearest_examples
     from sentemb.validation.held_out import (
         ONE_SIDE,
         TWO_TOWERS,
@@ -52,7 +52,6 @@ __all__ = [
     "pair_geometry",
     "refuse_broken",
     "sides_of",
-    "similarities",
     "similarity_histograms",
 ]
 
@@ -62,7 +61,7 @@ __getattr__, __dir__ = lazy_exports(
         "CachedEncoder": "sentemb.validation.cached_encoder",
         "refuse_broken": "sentemb.validation.cached_encoder",
         **dict.fromkeys(("ItemScores", "compare_encoders", "held_out_items"), "sentemb.validation.comparison"),
-        **dict.fromkeys(("nearest_examples", "similarities"), "sentemb.validation.examples"),
+        "nearest_examples": "sentemb.validation.examples",
         **dict.fromkeys(("RETRIEVAL", "DevScore", "held_out_scores"), "sentemb.validation.dev_score"),
         "EmbeddingCache": "sentemb.validation.embedding_cache",
         "fingerprint": "sentemb.validation.embedding_cache",

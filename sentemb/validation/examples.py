@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sentemb.retrieval import top_k
 from sentemb.validation.held_out import HeldOutPairs, Sides
 
 COUNT, NEAREST, SEED = 10, 3, 0  # sentences, neighbours of each, and what chooses the sentences
@@ -35,25 +35,16 @@ def nearest_examples(
         for i, text in zip(chosen, queries, strict=True)
     ]
     for name, side in sides.items():
-        scores = similarities(side.first(queries), (side.second or side.first)(candidates), side.score)
-        for row, similarity in zip(rows, scores, strict=True):
-            if row["sentence"] in number:
-                similarity[number[row["sentence"]]] = -np.inf
+        itself = [[number.get(text, -1)] for text in queries]
+        ids, scores = top_k(
+            side.first(queries), (side.second or side.first)(candidates), len(candidates), side.score, itself
+        )
+        for row, ranking, similarity in zip(rows, ids, scores, strict=True):
             positive = number[row["positive"]]
-            best = np.argsort(-similarity, kind="stable")[:nearest]
             row["neighbours"][name] = [
-                [candidates[i], round(float(similarity[i]), 4), bool(i == positive)]
-                for i in best
-                if np.isfinite(similarity[i])
+                [candidates[i], round(float(value), 4), bool(i == positive)]
+                for i, value in zip(ranking[:nearest], similarity[:nearest], strict=True)
+                if i >= 0
             ]
-            row["ranks"][name] = 1 + int((similarity > similarity[positive]).sum())
+            row["ranks"][name] = 1 + int((similarity > similarity[ranking == positive]).sum())
     return {"seed": seed, "candidates": len(candidates), "sentences": rows}
-
-
-def similarities(x: NDArray[Any], y: NDArray[Any], score: str) -> NDArray[np.float64]:
-    """Cosines ``[n, m]`` of the rows of ``x`` ``[n, d]`` and ``y`` ``[m, d]``; inner products if ``score`` is dot."""
-    x, y = (np.array(rows, dtype=np.float64) for rows in (x, y))
-    if score != "dot":
-        for side in (x, y):
-            side /= np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-12)
-    return np.asarray(x @ y.T)

@@ -72,6 +72,32 @@ def test_the_nearest_are_those_of_a_loop(block, trained, book_file, tmp_path, mo
     same(results_before, [by_loop(before.encode(query), texts, before.encode(texts), 4) for query in QUERIES])
 
 
+@pytest.mark.parametrize("columns", [200, 60])
+def test_both_rankings_stand_side_by_side(columns, trained, monkeypatch, capsys):
+    ask = trained("--encoder", STATIC)
+    rankings = [ask("--before", "--k", "4")[1], ask("--k", "4")[1]]
+    monkeypatch.setenv("COLUMNS", str(columns))
+    search.main(["run", "--queries", "queries.txt", "--compare", "--k", "4"])
+    head, *blocks = capsys.readouterr().out.strip().split("\n\n")
+    assert head.startswith("model: random static") and " | trained" in head
+    for number, block in enumerate(blocks):
+        cells = [line.partition(" |") for line in block.splitlines()[1:]]
+        for ranking, lines in zip(rankings, zip(*[(a, b) for a, _, b in cells], strict=True), strict=True):
+            shown = " ".join(" ".join(lines).split())
+            lines_alone = search.lines_of(ranking[number])
+            assert shown == " ".join(" ".join(lines_alone).split())
+        assert max(map(len, block.splitlines())) <= max(columns, 2 * search.LEAST_COLUMN + 3)
+
+
+def test_each_distinct_sentence_is_searched_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(search, "BLOCK", 2)
+    (tmp_path / "twice.txt").write_text("a cat.\na dog.\na cat.\na ship.\na dog.\na cat.\n")
+    corpus = open_corpus("twice.txt", progress=False)
+    assert search.distinct(corpus, np.arange(6)).tolist() == [0, 1, 3]
+    assert search.distinct(corpus, np.array([2, 4, 5])).tolist() == [2, 4]
+
+
 @pytest.mark.parametrize("flags", [("--towers", "2"), ("--prompts", 'anchor="query ",positive="passage "')])
 def test_a_query_goes_through_the_first_side_and_the_corpus_through_the_second(flags, trained, book_file, tmp_path):
     ask = trained("--encoder", STATIC, *flags)

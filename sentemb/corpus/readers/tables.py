@@ -72,6 +72,16 @@ def file_rows(path: Path, layout: RowLayout, language: str, skip: Skip) -> Itera
         yield from rows(stream(path, layout.column, layout.document), layout, language, 0, skip)
 
 
+def table_rows(path: Path) -> Iterator[dict[str, list[Any]]]:
+    """Some rows at a time of a file of FORMATS, as lists of each column.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    with complaining(path):
+        yield from stream(path).iter(1000)
+
+
 @contextmanager
 def complaining(path: Path) -> Iterator[None]:
     """The errors of reading a file of FORMATS, as an InputError."""
@@ -85,7 +95,10 @@ def complaining(path: Path) -> Iterator[None]:
 
 
 class _Parquet:
-    """As a data set of ``datasets``, whose own reader holds large parts of such a file in memory."""
+    """As a data set of ``datasets``, whose own reader holds large parts of such a file in memory.
+
+    ``columns``: those to read; none: all.
+    """
 
     features = None
 
@@ -98,7 +111,7 @@ class _Parquet:
 
         with ParquetFile(self._path, pre_buffer=False) as file:
             complete = set(self._columns) <= set(file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=size, columns=self._columns if complete else None):
+            for batch in file.iter_batches(batch_size=size, columns=(self._columns if complete else None) or None):
                 yield batch.to_pydict()
 
 

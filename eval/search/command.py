@@ -1,0 +1,132 @@
+"""Score how well encoders find the passages that answer queries: nDCG, MRR, MAP and recall, with intervals.
+
+    python -m eval.search runs/first --data DIR                  # BEIR's layout: corpus.jsonl, queries.jsonl, qrels/
+    python -m eval.search minilm runs/first --data pairs.csv     # columns query, passage and perhaps score
+    python -m eval.search minilm runs/first --corpus BOOKS       # no judgements: a sentence finds its passage
+
+Several checkpoints give one table, with the paired difference of each from the first: a bootstrap interval over queries
+and a randomisation test. All passages are ranked, exactly. Nothing is trained. Exit code 0: done; 2: something given
+cannot be used.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sentemb.errors import InputError
+
+if TYPE_CHECKING:
+    from eval.search.task import SearchTask
+
+LEAST_DEPTH = 10  # ranks that nDCG and MRR are of
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    made = argparse.ArgumentParser(
+        prog="python -m eval.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add("checkpoint", nargs="+", help="a run folder, a model folder, a hub name, or minilm; several are compared")
+    what = made.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--data", type=Path, metavar="DIR", help="a folder in BEIR's layout, or a table of queries and passages"
+    )
+    what.add_argument("--corpus", metavar="SPEC", help="text without judgements, as of the recipes: held-out passages")
+    add("--task", default="", metavar="NAME", help="of the folders in DIR, where it holds several")
+    add("--split", default="test", help="of the judgements in DIR/qrels (default test)")
+    add("--k", type=int, default=100, help="ranks of MAP and recall, at least 10 (default 100)")
+    add("--sentences", type=int, default=5, help="with --corpus: sentences of a passage (default 5)")
+    add("--max-queries", type=int, default=10_000, help="with --corpus: queries, drawn by a fixed seed (default 10000)")
+    add("--cache", type=Path, metavar="DIR", help="keep passages' embeddings there; a second run encodes none")
+    add("--json", action="store_true", help="print JSON in the place of tables")
+    add("--batch-size", type=int, default=128, help="texts a forward pass (default 128)")
+    add("--device", help="cpu, cuda, mps, ...; default: the best there is")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    options = parser().parse_args(arguments)
+    try:
+        refuse(options)
+        sys.exit(score_checkpoints(options, task_of(options)))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def refuse(options: argparse.Namespace) -> None:
+    """What can be seen to be wrong before anything is read.
+
+    Raises:
+        InputError: an option is out of range or of the other kind of data, or there is no such checkpoint.
+    """
+    from eval.senteval import refuse_no_checkpoint
+
+    for name, least in (("k", LEAST_DEPTH), ("sentences", 2), ("max_queries", 1), ("batch_size", 1)):
+        if (value := getattr(options, name)) < least:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    if options.corpus is not None and (options.task or options.split != "test"):
+        raise InputError("--task and --split are of judged queries in --data; leave them out with --corpus")
+    for checkpoint in options.checkpoint:
+        if len(options.checkpoint) == 1 or Path(checkpoint).exists():  # (one of several is left out later)
+            refuse_no_checkpoint(checkpoint)
+
+
+def task_of(options: argparse.Namespace) -> "SearchTask":
+    """What is searched, read before torch is imported where that can be.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if options.corpus is None:
+        from eval.search.readers import read_search_task
+
+        return read_search_task(options.data, options.split, options.task)
+    from sentemb.corpus import check_corpus
+
+    check_corpus(options.corpus)
+    from dataclasses import replace
+
+    from eval.score_checkpoints import config_of
+    from eval.search.held_out_passages import held_out_task
+    from sentemb.corpus import open_corpus
+    from sentemb.languages import DEFAULT
+    from sentemb.runs import as_dict, least_held_out
+
+    configs = [config for checkpoint in options.checkpoint if (config := config_of(Path(checkpoint)))]
+    languages = [str(as_dict(config.get("settings")).get("language", DEFAULT)) for config in configs]
+    corpus = open_corpus(options.corpus, language=(languages or [DEFAULT])[0])
+    for config in configs:  # (runs of version 0.1 held out fewer documents)
+        if as_dict(config.get("corpus")).get("fingerprint") == corpus.fingerprint:
+            corpus = replace(corpus, least_held_out=min(corpus.least_held_out, least_held_out(config)))
+    return held_out_task(corpus, options.sentences, options.max_queries)
+
+
+def score_checkpoints(options: argparse.Namespace, task: "SearchTask") -> int:
+    """Encode, search, print; returns the exit code.
+
+    Raises:
+        InputError: the only checkpoint cannot be used. One of several is left out, with its reason on stderr.
+    """
+    from eval.search.report import search_json, search_text
+    from eval.search.scorer import SearchScores, measure_search
+    from sentemb.encoders import load
+
+    scores: dict[str, SearchScores] = {}
+    lost = False
+    for checkpoint in dict.fromkeys(options.checkpoint):
+        try:
+            model = load(checkpoint, device=options.device)
+            scores[checkpoint] = measure_search(model, task, options.k, options.batch_size, True, options.cache)
+        except InputError as error:
+            if len(options.checkpoint) == 1:
+                raise
+            print(f"error: {checkpoint}: {error}", file=sys.stderr)
+            lost = True
+    if scores:
+        print((search_json if options.json else search_text)(task, scores))
+    return 2 if lost else 0

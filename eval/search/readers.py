@@ -1,0 +1,233 @@
+"""Judged queries from files: a folder in BEIR's layout, or a table with a column of queries and one of passages.
+
+BEIR's layout (Thakur et al. 2021, arXiv 2104.08663): ``corpus.jsonl`` with ``_id``, ``title`` and ``text``;
+``queries.jsonl`` with ``_id`` and ``text``; ``qrels/SPLIT.tsv`` with a head and the columns query, passage, grade.
+"""
+
+import json
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.search.task import ListedPassages, SearchTask, StoredPassages
+from sentemb.corpus import FORMATS, table_rows
+from sentemb.errors import InputError
+from sentemb.registry import choose
+from sentemb.storage import digest
+
+CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
+Judgements = dict[str, dict[str, float]]  # of a query's id: of a passage's id: the grade
+
+
+def read_search_task(path: Path, split: str = "test", name: str = "") -> SearchTask:
+    """The judged queries of a folder or file.
+
+    Args:
+        path: a folder in BEIR's layout or one that holds several such folders; or a file of ``corpus.FORMATS`` with
+            columns ``query``, ``passage`` and perhaps ``score``, the grade (1 where there is none).
+        split: of ``qrels/``, for folders.
+        name: of the folder, where ``path`` holds several.
+
+    Raises:
+        InputError: a file is missing or cannot be read, a line lacks what it needs, an id is unknown or there twice, a
+            query is empty, or no query has a relevant passage.
+    """
+    if path.is_file():
+        if name or split != "test":
+            option = f"--task {name}" if name else f"--split {split}"
+            raise InputError(f"{option} is of a folder, and {path} is a file; leave it out")
+        return _read_table(path)
+    if not path.is_dir():
+        raise InputError(f"there is no file or folder {path}; give a folder with {CORPUS}, or a table of pairs")
+    return _read_folder(_folder_of(path, name), split)
+
+
+def _folder_of(path: Path, name: str) -> Path:
+    """The folder of BEIR's layout that is meant."""
+    names = sorted(each.parent.name for each in path.glob(f"*/{CORPUS}"))
+    if name:
+        choose("task", name, names)
+        return path / name
+    if not (path / CORPUS).is_file():
+        if names:
+            raise InputError(f"{path} holds several tasks; choose one with --task: {', '.join(names)}")
+        raise InputError(f"{path} has no {CORPUS}; give a folder in BEIR's layout, or a table of pairs")
+    return path
+
+
+def _read_folder(folder: Path, split: str) -> SearchTask:
+    texts = _read_queries(folder / QUERIES)
+    judged = _read_qrels(folder, split, texts)
+    relevant = {query: grades for query, grades in judged.items() if any(grade > 0 for grade in grades.values())}
+    if not relevant:
+        raise InputError(f"{folder / QRELS / split}.tsv judges no passage relevant (a grade above 0); check the file")
+    wanted = {passage for grades in judged.values() for passage in grades} | relevant.keys()
+    passages, number = _read_corpus(folder / CORPUS, wanted)
+    for query, grades in judged.items():
+        for passage in grades:
+            if passage not in number:
+                raise InputError(
+                    f"{folder / QRELS / split}.tsv judges the passage {passage!r} for the query {query!r}, and "
+                    f"{CORPUS} has no such passage; take both files from one place"
+                )
+    ids = [query for query in texts if query in relevant]
+    # Two collections may have an id in common by chance: a passage that was judged relevant is not the query itself.
+    itself = [[number[query]] if query in number and relevant[query].get(query, 0) <= 0 else [] for query in ids]
+    return SearchTask(
+        f"{folder.name}, {split}",
+        [texts[query] for query in ids],
+        passages,
+        [{number[passage]: grade for passage, grade in relevant[query].items()} for query in ids],
+        itself,
+        notes=_notes(itself, "their id", len(judged) - len(ids)),
+    )
+
+
+def _notes(itself: list[list[int]], by: str, irrelevant: int) -> tuple[str, ...]:
+    notes = []
+    if count := sum(map(len, itself)):
+        notes.append(f"{count:,} queries are passages, too (by {by}), and do not find themselves")
+    if irrelevant:
+        notes.append(f"{irrelevant:,} queries without a relevant passage are left out")
+    return tuple(notes)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Number, place and bytes of each line that is not blank."""
+    try:
+        with path.open("rb") as file:
+            place = 0
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, place, line
+                place += len(line)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); a task in BEIR's layout needs it") from None
+
+
+def _rows(path: Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
+    """Number of the line, its place, ``_id`` and object of each line of a .jsonl file."""
+    for number, place, line in _lines(path):
+        try:
+            row = json.loads(line)
+        except ValueError:  # (half a file, another encoding)
+            raise InputError(f"line {number} of {path} is not JSON; copy the file anew") from None
+        if not isinstance(row, dict) or not isinstance(row.get("_id"), str | int) or not _is_text(row):
+            raise InputError(f'line {number} of {path} is no object with "_id" and "text"; mend or remove the line')
+        yield number, place, str(row["_id"]), row
+
+
+def _is_text(row: dict[str, Any]) -> bool:
+    return isinstance(row.get("text"), str) and isinstance(row.get("title") or "", str)
+
+
+def _read_queries(path: Path) -> dict[str, str]:
+    """Texts by id."""
+    texts: dict[str, str] = {}
+    for number, _, query, row in _rows(path):
+        if query in texts:
+            raise InputError(f"line {number} of {path} has the id {query!r} again; each query needs one of its own")
+        if not row["text"].strip():
+            raise InputError(f"the query {query!r} in line {number} of {path} is empty; fill it or remove the line")
+        texts[query] = row["text"]
+    return texts
+
+
+def _read_qrels(folder: Path, split: str, texts: dict[str, str]) -> Judgements:
+    path = folder / QRELS / f"{split}.tsv"
+    if not path.is_file():
+        splits = ", ".join(sorted(each.stem for each in (folder / QRELS).glob("*.tsv"))) or "none"
+        raise InputError(f"there is no {path}; splits that are there: {splits}")
+    judged: Judgements = {}
+    for number, _, line in _lines(path):
+        cells = line.decode("utf-8-sig", errors="replace").strip("\r\n").split("\t")
+        grade = _number(cells[2]) if len(cells) == 3 else None
+        if grade is None and number == 1:  # the head
+            continue
+        if grade is None:
+            raise InputError(f"line {number} of {path} is no query, passage and grade, with tabs between; mend it")
+        if cells[0] not in texts:
+            raise InputError(
+                f"line {number} of {path} names the query {cells[0]!r}, and {QUERIES} has no such query; take both "
+                "files from one place"
+            )
+        if judged.setdefault(cells[0], {}).setdefault(cells[1], grade) != grade:
+            raise InputError(f"line {number} of {path} judges a passage again, with another grade; leave one of both")
+    return judged
+
+
+def _number(text: Any) -> float | None:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if np.isfinite(value) else None
+
+
+def _read_corpus(path: Path, wanted: set[str]) -> tuple[StoredPassages, dict[str, int]]:
+    """The passages, and the numbers of those whose ids are wanted; memory holds two numbers a passage."""
+    offsets, hashes, number = array("q"), array("q"), dict[str, int]()
+    for _, place, passage, _ in _rows(path):
+        if passage in wanted:
+            number.setdefault(passage, len(offsets))
+        offsets.append(place)
+        hashes.append(hash(passage))
+    if not offsets:
+        raise InputError(f"{path} holds no passage; copy the file anew")
+    offsets.append(path.stat().st_size)
+    _refuse_repeats(path, np.array(hashes, dtype=np.int64))
+    return StoredPassages(path, np.array(offsets, dtype=np.int64), digest(path)), number
+
+
+def _refuse_repeats(path: Path, hashes: np.ndarray) -> None:
+    """InputError that names the first id that is there twice; equal hashes alone prove none."""
+    distinct, counts = np.unique(hashes, return_counts=True)
+    doubtful, seen = set(distinct[counts > 1].tolist()), set[str]()
+    if not doubtful:
+        return
+    for line, _, passage, _ in _rows(path):
+        if hash(passage) in doubtful:
+            if passage in seen:
+                raise InputError(
+                    f"line {line} of {path} has the id {passage!r} again; each passage needs one of its own"
+                )
+            seen.add(passage)
+
+
+def _read_table(path: Path) -> SearchTask:
+    """Pairs in a table; queries and passages are told apart by their text."""
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path} is none of {', '.join(FORMATS)}; give a table of pairs, or a folder in BEIR's layout")
+    passages: dict[str, int] = {}
+    judged: dict[str, dict[int, float]] = {}
+    row = 0
+    for batch in table_rows(path):
+        count = len(next(iter(batch.values()), []))
+        for column in ("query", "passage"):
+            if column not in batch:
+                raise InputError(f"{path} has no column {column!r}; its columns: {', '.join(batch)}; name one so")
+        for query, passage, score in zip(
+            batch["query"], batch["passage"], batch.get("score", [1.0] * count), strict=True
+        ):
+            row += 1
+            grade = _number(score)
+            for column, cell in (("query", query), ("passage", passage)):
+                if cell is None or not str(cell).strip():
+                    raise InputError(f"row {row} of {path} has nothing in {column!r}; fill it or remove the row")
+            if grade is None:
+                raise InputError(f"row {row} of {path} has the score {score!r}, which is no number; mend it")
+            number = passages.setdefault(str(passage), len(passages))
+            if judged.setdefault(str(query), {}).setdefault(number, grade) != grade:
+                raise InputError(f"row {row} of {path} judges a pair again, with another score; leave one of both")
+    relevant = {query: grades for query, grades in judged.items() if any(grade > 0 for grade in grades.values())}
+    if not relevant:
+        raise InputError(f"{path} judges no passage relevant (a score above 0), or has no row; check the file")
+    itself = [
+        [passages[query]] if query in passages and grades.get(passages[query], 0) <= 0 else []
+        for query, grades in relevant.items()
+    ]
+    notes = _notes(itself, "their text", len(judged) - len(relevant))
+    return SearchTask(path.name, [*relevant], ListedPassages([*passages]), [*relevant.values()], itself, notes=notes)

@@ -1,0 +1,125 @@
+"""Scores of an encoder's search: passages are encoded once, into a file, and ranked exactly."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from tqdm import tqdm
+
+from eval.search.task import Passages, SearchTask
+from sentemb.errors import InputError, disk_full
+from sentemb.retrieval import ranking_scores, top_k
+from sentemb.storage import key_of, replacing
+from sentemb.validation import CachedEncoder, ItemScores, Sides, fingerprint, sides_of
+
+BLOCK = 4096  # passages that are read and encoded at a time
+DEPTH = 100  # ranks of MAP and recall
+Rows = NDArray[np.float32]
+TITLES = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP", "recall": "recall"}
+
+
+@dataclass(frozen=True)
+class SearchScores:
+    """What an encoder made of each query of a task."""
+
+    items: dict[str, ItemScores]  # by metric: "nDCG@10", "MRR@10", "MAP@100", "recall@100"
+    max_tokens: int | None  # of a text that the encoder reads; longer ones are cut
+    score: str  # by which passages are ranked: cosine or dot
+    sides: str  # what encodes queries and passages
+
+
+def measure_search(
+    model: SentenceTransformer,
+    task: SearchTask,
+    k: int = DEPTH,
+    batch_size: int = 128,
+    progress: bool = False,
+    cache: Path | None = None,
+) -> SearchScores:
+    """Rank all passages for each query, and score the rankings.
+
+    Queries are encoded as the first sentences of held-out pairs are and passages as the second ones
+    (:func:`sentemb.validation.sides_of`): with their own prompts, or by the two towers.
+
+    Args:
+        model: any SentenceTransformer. task: what is searched.
+        k: ranks of MAP and recall, at least 10.
+        batch_size: texts a forward pass. progress: show a bar.
+        cache: a folder where passages' embeddings stay for the next time; None: they are in a temporary file.
+
+    Raises:
+        InputError: an embedding is not finite, or the disk is full.
+    """
+    sides = sides_of(model, CachedEncoder(model, batch_size))
+    queries = sides.first(task.queries)
+    name = f"passages-{key_of(fingerprint(model), task.passages.fingerprint)}" if cache else ""
+    write = partial(_write_rows, model, task.passages, batch_size, progress)
+    shape = len(task.passages), queries.shape[1]
+    with stored_rows(write, shape, cache / name if cache else None) as rows:
+        ranking, _ = top_k(queries, rows, k, sides.score, task.leave_out or None)
+    values = ranking_scores(ranking, task.judgements)
+    items = {_title(name): ItemScores(each, documents=task.documents, items="queries") for name, each in values.items()}
+    return SearchScores(items, getattr(model, "max_seq_length", None), sides.score, sides.names)
+
+
+def _title(metric: str) -> str:
+    name, _, rank = metric.partition("@")
+    return f"{TITLES[name]}@{rank}"
+
+
+@contextmanager
+def stored_rows(write: Callable[[Path], None], shape: tuple[int, int], cached: Path | None) -> Iterator[Rows]:
+    """Rows ``shape`` that ``write`` puts into a file, memory-mapped.
+
+    The file is ``cached``, which is written if it is not there yet; None: a temporary one.
+
+    Raises:
+        InputError: the disk is full, a folder cannot be used, or the file has another size.
+    """
+    with ExitStack() as stack:
+        try:
+            if cached is None:
+                path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentemb-search-"))) / "rows"
+                write(path)
+            else:
+                path = cached
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if not path.is_file():
+                    with replacing(path, sync=False) as unfinished:
+                        write(unfinished)
+            rows = _opened(path, shape)
+        except OSError as error:
+            if disk_full(error):
+                mend = (
+                    f"make room in {cached.parent}"
+                    if cached
+                    else "make room, or set TMPDIR to a folder on another disk"
+                )
+                raise InputError(f"the disk is full, so the passages could not be encoded to the end; {mend}") from None
+            where = f"--cache {cached.parent}" if cached else "the folder for temporary files"
+            raise InputError(f"{where} cannot be used ({error.strerror}); name another folder") from None
+        yield rows
+
+
+def _write_rows(model: SentenceTransformer, passages: Passages, batch_size: int, progress: bool, path: Path) -> None:
+    """float32, row after row."""
+    bar = tqdm(total=len(passages), desc="passages", unit=" passages", file=sys.stderr, disable=not progress)
+    with path.open("wb") as file, bar:
+        for start in range(0, len(passages), BLOCK):
+            texts = passages.texts(slice(start, min(start + BLOCK, len(passages))))
+            sides: Sides = sides_of(model, CachedEncoder(model, batch_size))  # (it holds what it has encoded)
+            file.write(np.ascontiguousarray((sides.second or sides.first)(texts), dtype=np.float32).tobytes())
+            bar.update(len(texts))
+
+
+def _opened(path: Path, shape: tuple[int, int]) -> Rows:
+    if path.stat().st_size != 4 * shape[0] * shape[1]:
+        raise InputError(f"{path} is damaged, or the encoder gives passages another dimension than queries; delete it")
+    return np.memmap(path, dtype=np.float32, mode="r", shape=shape)

@@ -1,0 +1,63 @@
+"""Scores of rankings equal their definitions written as loops, and a case worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sentemb.retrieval import ranking_scores
+
+
+def by_loop(ids: list[int], judged: dict[int, float], cut: int) -> dict[str, float]:
+    relevant = {number for number, grade in judged.items() if grade > 0}
+    gain = sum(max(0, judged.get(number, 0)) / math.log2(1 + rank) for rank, number in enumerate(ids[:cut], 1))
+    grades = sorted((judged[number] for number in relevant), reverse=True)[:cut]
+    best = sum(grade / math.log2(1 + rank) for rank, grade in enumerate(grades, 1))
+    reciprocal = next((1 / rank for rank, number in enumerate(ids[:cut], 1) if number in relevant), 0.0)
+    precisions = []
+    for rank, number in enumerate(ids, 1):
+        if number in relevant:
+            precisions.append(len(relevant & set(ids[:rank])) / rank)
+    return {
+        f"ndcg@{cut}": gain / best,
+        f"mrr@{cut}": reciprocal,
+        f"map@{len(ids)}": sum(precisions) / len(relevant),
+        f"recall@{len(ids)}": len(precisions) / len(relevant),
+    }
+
+
+@pytest.mark.parametrize(("q", "n", "k", "cut"), [(1, 1, 1, 1), (40, 30, 12, 10), (25, 200, 100, 10), (9, 8, 20, 3)])
+def test_scores_are_those_of_loops(q, n, k, cut):
+    random = np.random.default_rng(k)
+    ranking = np.stack([np.pad(random.permutation(n)[:k], (0, max(0, k - n)), constant_values=-1) for _ in range(q)])
+    judgements = []
+    for _ in range(q):
+        numbers = random.permutation(n)[: 1 + random.integers(0, n)]
+        grades = random.choice([-1.0, 0.0, 1.0, 2.0, 3.0], len(numbers))
+        grades[0] = 1
+        judgements.append(dict(zip(numbers.tolist(), grades.tolist(), strict=True)))
+    scores = ranking_scores(ranking, judgements, cut)
+    for row in range(q):
+        for name, value in by_loop(ranking[row].tolist(), judgements[row], cut).items():
+            assert scores[name][row] == pytest.approx(value, abs=1e-9), name
+
+
+def test_a_ranking_worked_by_hand():
+    """Passages 5 and 2 are relevant; 5 comes second, 2 fourth, and 9 was judged not to be."""
+    scores = ranking_scores(np.array([[9, 5, 7, 2]]), [{5: 3, 2: 1, 9: 0}], cut=3)
+    best = 3 + 1 / math.log2(3)
+    assert scores["ndcg@3"][0] == pytest.approx((3 / math.log2(3)) / best)
+    assert scores["mrr@3"][0] == 0.5 and scores["map@4"][0] == (1 / 2 + 2 / 4) / 2 and scores["recall@4"][0] == 1
+
+
+def test_the_best_ranking_has_all_scores_1_and_one_without_a_hit_0():
+    judged = {4: 2, 1: 1}
+    assert {
+        name: value.tolist() for name, value in ranking_scores(np.array([[4, 1], [3, 2]]), [judged] * 2, 2).items()
+    } == {name: [1, 0] for name in ("ndcg@2", "mrr@2", "map@2", "recall@2")}
+
+
+@pytest.mark.parametrize(("judged", "cut"), [([{3: 0}], 1), ([{1: 1}], 3), ([{1: 1}] * 2, 1)])
+def test_what_has_no_score_is_refused(judged, cut):
+    with pytest.raises(ValueError):
+        ranking_scores(np.array([[0, 1]]), judged, cut)
