@@ -89,9 +89,9 @@ def _read_folder(folder: Path, split: str) -> SearchTask:
 def _notes(itself: list[list[int]], by: str, irrelevant: int) -> tuple[str, ...]:
     notes = []
     if count := sum(map(len, itself)):
-        notes.append(f"{count:,} queries are passages, too (by {by}), and do not find themselves")
+        notes.append(f"queries that are passages, too (by {by}), and do not find themselves: {count:,}")
     if irrelevant:
-        notes.append(f"{irrelevant:,} queries without a relevant passage are left out")
+        notes.append(f"queries without a relevant passage, which are left out: {irrelevant:,}")
     return tuple(notes)
 
 

@@ -45,10 +45,8 @@ def interval(items: ItemScores, seed: int = 0) -> tuple[float, float] | None:
 
 def search_text(task: SearchTask, scores: Mapping[str, SearchScores]) -> str:
     """For a terminal: what was searched, the scores, each encoder against the first."""
-    lines = [described(task)]
-    lines += [f"{note}" for note in task.notes]
-    for names, how in _how_ranked(scores).items():
-        lines.append(f"{', '.join(how)}: {names}")
+    lines = [described(task), *task.notes]
+    lines += [f"{', '.join(names)}: {how}" for how, names in _how_ranked(scores).items()]
     return "\n".join([*lines, "", as_text(_tables(scores, compare_search(scores)))])
 
 

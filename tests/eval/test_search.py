@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
@@ -12,7 +13,7 @@ import pytest
 from eval.search import SearchScores, SearchTask, compare_search, held_out_task, measure_search, read_search_task
 from eval.search import scorer as scorer_module
 from eval.search.command import main
-from eval.search.report import interval
+from eval.search.report import interval, search_text
 from eval.search.task import ListedPassages
 from eval.significance import randomisation_test
 from sentemb.corpus import open_corpus
@@ -66,8 +67,10 @@ def test_a_folder_in_beirs_layout(tmp_path):
     assert task.passages.texts(slice(4, 7)) == list(PASSAGES.values())[4:7] and len(task.passages) == 15
     assert task.judgements == [{0: 2, 3: 1, 7: 0}, {0: 1}, {9: 1}]
     assert task.leave_out == [[], [], [3]]
-    assert task.notes[0].startswith("1 queries are passages, too (by their id)")
-    assert task.notes[1] == "1 queries without a relevant passage are left out"
+    assert task.notes == (
+        "queries that are passages, too (by their id), and do not find themselves: 1",
+        "queries without a relevant passage, which are left out: 1",
+    )
 
 
 def test_one_of_several_folders_and_splits(tmp_path):
@@ -323,6 +326,15 @@ def test_each_encoder_is_compared_with_the_first():
     error = base.std(ddof=1) / np.sqrt(300)
     assert (low, high) == pytest.approx((base.mean() - 1.96 * error, base.mean() + 1.96 * error), abs=0.005)
     assert interval(scored(base[:1]).items["MRR@10"]) is None
+
+
+def test_the_text_says_how_an_encoder_with_two_sides_ranks():
+    values = np.random.default_rng(0).random(3)
+    task = SearchTask("numbers", ["a", "b", "c"], ListedPassages(["x"]), [{0: 1.0}] * 3)
+    text = search_text(
+        task, {"plain": scored(values), "two": replace(scored(values), score="dot", sides="f against g")}
+    )
+    assert "\ntwo: f against g, by inner product\n" in text and "\nplain:" not in text
 
 
 def test_queries_of_one_document_are_drawn_together():
