@@ -6,9 +6,9 @@
 
 Theirs is made with model2vec's defaults, in a virtual environment that is installed from distill-requirements.txt into
 the cache the first time (minutes, and more than a gigabyte). Ours is the encoder ``static:distill=TEACHER,dim=DIM``,
-written in float16 and in int8. --tokenlearn adds tokenlearn 0.2.1, which trains model2vec's student on so many
-sentences of the corpus, with its defaults (a vocabulary of 56,000 words). Students that were trained are given as run
-folders, and compared with tokenlearn where it is asked for.
+whose weights count the words of --corpus (theirs take the rank in the vocabulary), written in float16 and in int8.
+--tokenlearn adds tokenlearn 0.2.1, which trains model2vec's student on so many sentences of the corpus, with its
+defaults (a vocabulary of 56,000 words). Students that were trained are given as run folders.
 
 The score is the mean of Spearman x 100 over STS12 to STS16, STS-B and SICK-R (test). The interval of a difference is a
 paired bootstrap: pairs of each task are drawn again, the same ones for both. Sentences per second are those of
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -35,7 +35,7 @@ from transformers.utils import logging
 from eval import ScoringSettings, choose_tasks, data_folder, measure, read
 from eval.sts import correlate
 from eval.tasks import Data
-from sentemb.corpus import open_corpus
+from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import ENCODERS, folder_of_model, load, save_model2vec
 from sentemb.errors import InputError
 from sentemb.geometry import LEVEL, bootstrap_interval, resampled_spearman_differences
@@ -47,6 +47,7 @@ from sentemb.training import processor, tune_malloc, use_threads
 BENCHMARKS = Path(__file__).parent
 REQUIREMENTS, SCRIPT = BENCHMARKS / "distill-requirements.txt", BENCHMARKS / "model2vec_student.py"
 TASKS = "sts"
+BLOCK = 50_000  # sentences of the corpus that are read together
 MAX_LENGTH = 512  # tokens, as model2vec cuts
 OURS, OURS_INT8, DISTILL, TOKENLEARN, TEACHER = "ours", "ours int8", "model2vec", "tokenlearn", "teacher"
 Predictions = dict[str, tuple[np.ndarray, np.ndarray]]  # of a task's pairs: cosines, human scores
@@ -129,6 +130,12 @@ def speeds(students: Sequence[Student], texts: list[str], batch_size: int, round
     return {name: len(texts) / statistics.median(times) for name, times in seconds.items()}
 
 
+def texts_of(corpus: Corpus) -> Iterator[str]:
+    """All sentences of a corpus."""
+    for start in range(0, len(corpus), BLOCK):
+        yield from corpus.sentences(slice(start, start + BLOCK))
+
+
 def folders_of_students(options: argparse.Namespace, place: Path) -> dict[str, Path]:
     """All students by name, those that are made here below ``place``; the teacher first."""
     teacher = folder_of_model(options.teacher)
@@ -136,15 +143,15 @@ def folders_of_students(options: argparse.Namespace, place: Path) -> dict[str, P
     python = environment()
     theirs(python, teacher, place / "model2vec", options.dim)
     folders[DISTILL] = place / "model2vec"
+    corpus = open_corpus(options.corpus)
     if options.tokenlearn:
-        corpus = open_corpus(options.corpus)
         rows = np.random.default_rng(0).permutation(len(corpus))[: options.tokenlearn]
         sentences = [" ".join(text.split()) for text in corpus.sentences(np.sort(rows))]
         (place / "sentences.txt").write_text("\n".join(filter(None, sentences)), encoding="utf-8")
         theirs(python, teacher, place / "tokenlearn", options.dim, place / "sentences.txt")
         folders[TOKENLEARN] = place / "tokenlearn"
     spec = f"static:distill={options.teacher},dim={options.dim}"
-    ours = build(ENCODERS, spec, "encoder", texts=list, max_length=MAX_LENGTH)
+    ours = build(ENCODERS, spec, "encoder", texts=lambda: texts_of(corpus), max_length=MAX_LENGTH)
     for name, precision in ((OURS, "float16"), (OURS_INT8, "int8")):
         folders[name] = place / name.replace(" ", "-")
         save_model2vec(ours, folders[name], precision)
@@ -199,7 +206,11 @@ def parser() -> argparse.ArgumentParser:
     add("--teacher", default="minilm", help="a model's folder, or minilm (default)")
     add("--dim", type=int, default=256, help="dimensions of both students (default 256)")
     add("--tokenlearn", type=int, default=0, metavar="N", help="train theirs on N sentences of the corpus, too")
-    add("--corpus", default="sample", help="of --tokenlearn, as for the recipes (default sample)")
+    add(
+        "--corpus",
+        default="sample",
+        help="whose words our weights count (default sample; as for the recipes)",
+    )
     add("--sentences", type=int, default=5000, help="of which speed is measured (default 5,000)")
     add("--batch-size", type=int, default=256, help="sentences that encode takes at a time (default 256)")
     add("--rounds", type=int, default=3, help="of the speed of each, in turn (default 3)")
