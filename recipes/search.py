@@ -116,13 +116,14 @@ def search(options: argparse.Namespace, queries: list[str], spec: str) -> None:
     """Load the model, search the corpus, print."""
     from sentemb.corpus import open_corpus
     from sentemb.encoders import load, refuse_missing_device  # torch and the rest: they take seconds
+    from sentemb.languages import DEFAULT
     from sentemb.pipeline import initial_model, initial_name
     from sentemb.runs import RunFolder
 
     if options.device is not None:
         refuse_missing_device(options.device)
     settings = RunFolder(options.run).read_settings()["settings"]
-    corpus = open_corpus(spec)
+    corpus = open_corpus(spec, language=str(settings.get("language", DEFAULT)))
     rows = rows_of(corpus, options.max_sentences)
     if len(rows) < len(corpus):
         print(f"note: {len(rows):,} of the {len(corpus):,} sentences are searched", file=sys.stderr)

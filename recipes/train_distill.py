@@ -3,8 +3,9 @@
     python recipes/train_distill.py                                       # MiniLM, the built-in sample, a word table
     python recipes/train_distill.py --corpus BOOKS --teacher-sentences 100000 \\
         --encoder rnn:hidden=256 --lr 1e-3                                # your text, an LSTM
-    python recipes/train_distill.py --corpus BOOKS --teacher minilm:layers=3-6 --teacher-sentences 100000 \\
-        --encoder rnn:hidden=1024,layers=2 --lr 3e-4                      # a wide LSTM of four layers of the teacher
+    python recipes/train_distill.py --corpus BOOKS --teacher minilm:layers=3-6,scale=standard \\
+        --teacher-sentences 300000 --encoder rnn:hidden=512,pooling=mean+max,gain=5 \\
+        --objective distill:loss=mse --batch-size 128 --lr 2e-3 --epochs 2    # a wide LSTM of the teacher's layers
 
 The teacher embeds --teacher-sentences of the training sentences once; the run says before how long that takes. At the
 end a table has the teacher, the student before and after training, and what each costs. Writes what the other recipes
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sentemb.pipeline import TrainedRun
 
 DEFAULTS = {
-    "teacher": "minilm",
+    "teacher": "minilm:dim=256",
     "teacher_sentences": 8000,
     "encoder": "static:distill=minilm,dim=256",
     "pairs": "contiguous",
@@ -36,11 +37,16 @@ DEFAULTS = {
 
 
 def default_teacher(options: Options) -> None:
-    """The recipe's teacher where none is named, and a table of the teacher's words where no student is."""
+    """The recipe's teacher where none is named, and a table of the teacher's words where no student is.
+
+    The table is compared with as many principal components of the teacher, so that the student's cosines learn to be
+    the teacher's: through a linear map they follow them far less. Other students may have any dimension.
+    """
     if options.get("resume") and "out" in options and RunFolder(options["out"]).config.is_file():
         return
-    teacher = options.setdefault("teacher", DEFAULTS["teacher"])
-    if not {"encoder", "init"} & options.keys():
+    student = bool({"encoder", "init"} & options.keys())
+    teacher = options.setdefault("teacher", "minilm" if student else DEFAULTS["teacher"])
+    if not student:
         options["encoder"] = f"static:distill={quoted(parse_teacher(teacher).name)},dim=256"
 
 

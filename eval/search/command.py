@@ -38,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
     add("--task", default="", metavar="NAME", help="of the folders in DIR, where it holds several")
     add("--split", default="test", help="of the judgements in DIR/qrels (default test)")
     add("--k", type=int, default=100, help="ranks of MAP and recall, at least 10 (default 100)")
-    add("--sentences", type=int, default=5, help="with --corpus: sentences of a passage (default 5)")
-    add("--max-queries", type=int, default=10_000, help="with --corpus: queries, drawn by a fixed seed (default 10000)")
+    add("--sentences", type=int, help="with --corpus: sentences of a passage (default 5)")
+    add("--max-queries", type=int, help="with --corpus: queries, drawn by a fixed seed (default 10000)")
     add("--cache", type=Path, metavar="DIR", help="keep passages' embeddings there; a second run encodes none")
     add("--json", action="store_true", help="print JSON in the place of tables")
     add("--batch-size", type=int, default=128, help="texts a forward pass (default 128)")
@@ -67,8 +67,10 @@ def refuse(options: argparse.Namespace) -> None:
     from eval.senteval import refuse_no_checkpoint
 
     for name, least in (("k", LEAST_DEPTH), ("sentences", 2), ("max_queries", 1), ("batch_size", 1)):
-        if (value := getattr(options, name)) < least:
+        if (value := getattr(options, name)) is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    if options.corpus is None and (options.sentences, options.max_queries) != (None, None):
+        raise InputError("--sentences and --max-queries are of passages of --corpus; leave them out with --data")
     if options.corpus is not None and (options.task or options.split != "test"):
         raise InputError("--task and --split are of judged queries in --data; leave them out with --corpus")
     for checkpoint in options.checkpoint:
@@ -103,7 +105,7 @@ def task_of(options: argparse.Namespace) -> "SearchTask":
     for config in configs:  # (runs of version 0.1 held out fewer documents)
         if as_dict(config.get("corpus")).get("fingerprint") == corpus.fingerprint:
             corpus = replace(corpus, least_held_out=min(corpus.least_held_out, least_held_out(config)))
-    return held_out_task(corpus, options.sentences, options.max_queries)
+    return held_out_task(corpus, options.sentences or 5, options.max_queries or 10_000)
 
 
 def score_checkpoints(options: argparse.Namespace, task: "SearchTask") -> int:

@@ -5,6 +5,7 @@ BEIR's layout (Thakur et al. 2021, arXiv 2104.08663): ``corpus.jsonl`` with ``_i
 """
 
 import json
+import re
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from sentemb.storage import digest
 
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
 Judgements = dict[str, dict[str, float]]  # of a query's id: of a passage's id: the grade
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_search_task(path: Path, split: str = "test", name: str = "") -> SearchTask:
@@ -121,7 +123,9 @@ def _rows(path: Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
 
 
 def _is_text(row: dict[str, Any]) -> bool:
-    return isinstance(row.get("text"), str) and isinstance(row.get("title") or "", str)
+    """Whether title and text are texts without half a surrogate pair, as those are that were cut inside an emoji."""
+    texts = (row.get("text"), row.get("title") or "")
+    return all(isinstance(text, str) and not SURROGATE.search(text) for text in texts)
 
 
 def _read_queries(path: Path) -> dict[str, str]:

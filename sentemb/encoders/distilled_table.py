@@ -98,8 +98,9 @@ def distilled_table(texts: Texts, settings: DistillSettings, dim: int) -> tuple[
     Tables are kept in the cache. One that depends on texts without a name (:class:`NamedTexts`) is made at each call.
 
     Raises:
-        ValueError: ``dim`` is below 1, or more than the teacher's embeddings have or its vocabulary has entries.
-        InputError: there is no such teacher, or it is no transformer with a fast tokenizer.
+        ValueError: ``dim`` is below 1.
+        InputError: there is no such teacher, it is no transformer with a fast tokenizer, or ``dim`` is more than its
+            embeddings have or its vocabulary has entries.
     """
     at_least_one(dim=dim)
     folder = folder_of_pretrained(settings.distill, MEND)
@@ -152,7 +153,7 @@ def _distilled(teacher: _Teacher, texts: Texts, settings: DistillSettings, dim: 
     tokenizer, embeddings = _with_additions(teacher, texts, settings) or _entries_embedded(teacher)
     rows = np.flatnonzero(~np.isnan(embeddings[:, 0]))
     if dim > min(len(rows), embeddings.shape[1]):
-        raise ValueError(
+        raise InputError(
             f"dim={dim} is more than the {embeddings.shape[1]} dimensions of {teacher.name}'s embeddings or the "
             f"{len(rows):,} entries of its vocabulary; give a smaller one"
         )
@@ -278,6 +279,8 @@ def _special_around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """The ids that stand before and behind those of a text."""
     encoding = tokenizer.encode("a")
     text = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+    if not text:
+        raise InputError("the teacher's tokenizer has no token for the text 'a'; choose another teacher")
     return encoding.ids[: text[0]], encoding.ids[text[-1] + 1 :]
 
 

@@ -132,7 +132,9 @@ class TrainingEncoder(nn.Module):
         if offset is not None:
             return packed_forward(module, features, offset)
         attention = with_attention(module.auto_model, self.chosen) if self.chosen else nullcontext()
-        with attention, quick_linear(module):
+        # (torch.compile fuses products by itself, and would break off its graph there)
+        products = nullcontext() if torch.compiler.is_compiling() else quick_linear(module)
+        with attention, products:
             return module(dict(features))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from sentemb.encoders import ENCODERS, Prompts, mean_of_word_embeddings, read_model, set_prompts, towers_of
+from sentemb.encoders import ENCODERS, Prompts, Texts, mean_of_word_embeddings, read_model, set_prompts, towers_of
 from sentemb.errors import InputError
 from sentemb.pipeline.initial_encoder import averaged_name, initial_name
 from sentemb.registry import build, parse, quoted
@@ -26,7 +26,10 @@ class ComparedEncoder:
 
 
 def compared_encoders(
-    trained: SentenceTransformer, initial: SentenceTransformer | None, settings: Mapping[str, Any]
+    trained: SentenceTransformer,
+    initial: SentenceTransformer | None,
+    settings: Mapping[str, Any],
+    texts: Texts | None = None,
 ) -> list[ComparedEncoder]:
     """What is scored at the end of a run, a row each: first the teacher, if there is one.
 
@@ -34,6 +37,7 @@ def compared_encoders(
         trained: the model of the run.
         initial: the one that training began with; None: nothing was trained, and the model is scored alone.
         settings: of the run, as config.json has them.
+        texts: of the training documents, whose words a student that was not trained counts; None: there is none.
     """
     if initial is None:
         return [ComparedEncoder(TRAINED, "trained", trained)]
@@ -50,11 +54,11 @@ def compared_encoders(
     except InputError as error:
         print(f"note: the teacher is not scored: {error}", file=sys.stderr)
         return encoders
-    return [teacher, *encoders, *_words_of(teacher, trained, settings)]
+    return [teacher, *encoders, *_words_of(teacher, trained, settings, texts)]
 
 
 def _words_of(
-    teacher: ComparedEncoder, trained: SentenceTransformer, settings: Mapping[str, Any]
+    teacher: ComparedEncoder, trained: SentenceTransformer, settings: Mapping[str, Any], texts: Texts | None
 ) -> list[ComparedEncoder]:
     """What the teacher makes of single words, averaged: a student that was not trained.
 
@@ -64,10 +68,12 @@ def _words_of(
     if "distill" in parse(str(settings.get("encoder") or ""))[1]:
         averaged = mean_of_word_embeddings(teacher.model)
         return [ComparedEncoder(f"averaged embeddings of {name}", "averaged", averaged)]
+    if texts is None:
+        return []
     dimension = min(int(model.get_embedding_dimension() or 1) for model in (trained, teacher.model))
     spec = f"static:distill={quoted(parse_teacher(str(settings['teacher'])).name)},dim={dimension}"
     try:
-        words = build(ENCODERS, spec, "encoder", texts=lambda: (), max_length=int(settings.get("max_length", 40)))
+        words = build(ENCODERS, spec, "encoder", texts=texts, max_length=int(settings.get("max_length", 40)))
     except InputError as error:  # it is no transformer
         print(f"note: the teacher's single words are not scored: {error}", file=sys.stderr)
         return []

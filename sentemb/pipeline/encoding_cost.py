@@ -65,7 +65,13 @@ def sentences_per_second(model: SentenceTransformer, sentences: Sequence[str], s
 
 
 def saved_megabytes(model: SentenceTransformer) -> float:
-    """Size of the model's folder in 10^6 bytes, without a card; it is saved to a temporary folder for that."""
-    with tempfile.TemporaryDirectory(prefix="sentemb-") as folder:
-        model.save(folder, create_model_card=False)
-        return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
+    """Size of the model's folder in 10^6 bytes, without a card; it is saved to a temporary folder for that.
+
+    Where that has no room, the size of the weights alone: scores that took minutes are not lost for it.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="sentemb-") as folder:
+            model.save(folder, create_model_card=False)
+            return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
+    except OSError:
+        return sum(weight.numel() * weight.element_size() for weight in model.state_dict().values()) / 1e6

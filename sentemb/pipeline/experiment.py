@@ -29,7 +29,7 @@ from sentemb.pipeline.begun_run import BegunRun
 from sentemb.pipeline.claim import claimed
 from sentemb.pipeline.config_file import RunDescription, write_config
 from sentemb.pipeline.data import PreparedData, prepare_data
-from sentemb.pipeline.model import check_encoder, make_model, refuse_no_noise, tower_dimension
+from sentemb.pipeline.model import check_encoder, make_model, named_texts, refuse_no_noise, tower_dimension
 from sentemb.pipeline.notes import corpus_notes, long_warmup, prompt_notes
 from sentemb.pipeline.processes import make_accelerator, preserved_caller_state
 from sentemb.pipeline.resume import (
@@ -83,6 +83,7 @@ from sentemb.training import (
     use_threads,
 )
 from sentemb.validation import (
+    LEAST_SENTENCES,
     RETRIEVAL,
     TEACHER_SIMILARITY,
     CachedEncoder,
@@ -112,7 +113,13 @@ class _Scored:
 def _to_teacher(encoder: TrainingEncoder, objective: Objective, rows: Tensor) -> Tensor | None:
     """Embeddings ``[n, d]`` of the model as the objective compares them with a teacher's; None: it does not."""
     rows = rows.to(next(encoder.parameters()).device)
-    return objective.to_teacher(rows if encoder.head is None else encoder.head(rows))
+    if encoder.head is None:
+        return objective.to_teacher(rows)
+    training = encoder.head.training
+    try:  # (a head with dropout or batch statistics must not be changed by a score)
+        return objective.to_teacher(encoder.head.eval()(rows))
+    finally:
+        encoder.head.train(training)
 
 
 class Experiment:
@@ -324,6 +331,11 @@ class Experiment:
         if self.teacher is not None:
             targets = data.training.teacher
             reference = reference_of(self.data, corpus, pairs, self.accelerator.device, self.teacher, targets)
+            if by_teacher and (reference is None or len(reference.sentences) < LEAST_SENTENCES):
+                raise InputError(
+                    f"--dev teacher needs {LEAST_SENTENCES} distinct held-out sentences, and {corpus.name} has fewer; "
+                    "give more text, or choose --dev heldout"
+                )
         elif by_teacher:
             raise InputError("--dev teacher is for runs with --teacher; give one, or choose stsb or heldout")
         self.stored |= asdict(evaluation) | {"dev": dev.spec if dev else "teacher" if by_teacher else "heldout"}
@@ -372,7 +384,8 @@ class Experiment:
         """What :meth:`train` does after the last update: save the model, or say how to go on."""
         out, model = begun.lane.target.folder, begun.lane.encoder.model
         run = self._end(out, begun.corpus, model, begun.untrained, begun.pairs, result, begun.evaluation)
-        return replace(run, embeddings=begun.memory, reference=begun.reference)
+        texts = named_texts(begun.corpus, self.train_rows)
+        return replace(run, embeddings=begun.memory, reference=begun.reference, texts=texts)
 
     def _scores(self, scored: "_Scored", model: SentenceTransformer) -> dict[str, float]:
         """Scores of the model while it trains; its embeddings are in the memory afterwards."""

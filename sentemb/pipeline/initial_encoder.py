@@ -1,6 +1,7 @@
 """The encoder that a run's training began with: what it is called, and how it is made again from the run's folder."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sentemb.pipeline.processes import preserved_caller_state
 from sentemb.pipeline.settings import DataSettings, EncoderSettings, default_settings, pick
 from sentemb.pipeline.settings_of_run import OBJECT_PREFIX, absolute_settings
 from sentemb.registry import parse
-from sentemb.runs import TRAINED, RunFolder, as_dict, model_name
+from sentemb.runs import TRAINED, RunFolder, as_dict, least_held_out, model_name
 
 
 def initial_name(settings: Mapping[str, Any]) -> str:
@@ -79,7 +80,8 @@ def initial_model(run: Path) -> SentenceTransformer:
             "object itself"
         )
     encoder, data = pick(EncoderSettings, settings), pick(DataSettings, settings)
-    corpus = open_corpus(data.corpus)
+    corpus = open_corpus(data.corpus, language=data.language)
+    corpus = replace(corpus, least_held_out=least_held_out(content))
     fingerprint = as_dict(content.get("corpus")).get("fingerprint")
     if encoder.init is None and fingerprint not in (None, corpus.fingerprint):
         raise InputError(

@@ -85,8 +85,7 @@ def make_model(
                 )
             freeze_unused(model)
             return model
-        key = f"{corpus.fingerprint} {SAMPLE} {RUN} {hashlib.blake2b(train.tobytes()).hexdigest()}"
-        texts = NamedTexts(lambda: training_texts(corpus, train), key)
+        texts = named_texts(corpus, train)
         model = build(ENCODERS, str(settings.encoder), "encoder", texts=texts, max_length=max_length)
         assert isinstance(model, SentenceTransformer)
         return model
@@ -117,6 +116,12 @@ def refuse_no_noise(model: SentenceTransformer, pairs: Pairs, force: bool) -> No
             "dropout pairs need an encoder with dropout, and this one has none: both views of a sentence would be the "
             "same; give it some (transformer:name=...,dropout=0.1), choose other --pairs, or --force it to degenerate"
         )
+
+
+def named_texts(corpus: Corpus, ranges: np.ndarray) -> NamedTexts:
+    """The sentences of the training documents by a name, so that what is learned from them is kept."""
+    key = f"{corpus.fingerprint} {SAMPLE} {RUN} {hashlib.blake2b(ranges.tobytes()).hexdigest()}"
+    return NamedTexts(lambda: training_texts(corpus, ranges), key)
 
 
 def training_texts(corpus: Corpus, ranges: np.ndarray) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentence_transformers import SentenceTransformer
 
+from sentemb.encoders import Texts
 from sentemb.pipeline.compared_encoders import compared_encoders
 from sentemb.pipeline.encoding_cost import encoding_cost
 from sentemb.report import write_report
@@ -51,6 +52,7 @@ class TrainedRun:
     interrupted: bool = False  # a signal or KeyboardInterrupt ended it; train(..., resume=True) goes on
     is_main_process: bool = True  # the others of a launch have no scores and write nothing
     reference: TeacherReference | None = field(default=None, repr=False)  # of its teacher
+    texts: Texts | None = field(default=None, repr=False)  # of the training documents
     embeddings: EmbeddingMemory = field(default_factory=EmbeddingMemory, repr=False)  # of the scores during training
 
     @property
@@ -108,7 +110,7 @@ class TrainedRun:
         if not self.is_main_process:
             return {}
         run = RunFolder(self.folder)
-        encoders = compared_encoders(self.model, self.initial, as_dict(run.read_config().get("settings")))
+        encoders = compared_encoders(self.model, self.initial, as_dict(run.read_config().get("settings")), self.texts)
         roles = {each.name: each.role for each in encoders}
         results, items, sides = {}, {}, {}
         for name, encoder in ((each.name, each.model) for each in encoders):
@@ -120,7 +122,7 @@ class TrainedRun:
                 results[name] |= self.reference.scores(sides[name].first)
         if TEACHER in roles.values():
             for each in encoders:  # one right after the other, as the machine's load changes
-                results[each.name]["cost"] = encoding_cost(each.model, self.pairs)
+                results[each.name]["cost"] = encoding_cost(each.model.to(self.model.device), self.pairs)
         rows = [
             {
                 "encoder": name,

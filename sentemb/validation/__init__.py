@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         sides_of,
         similarity_histograms,
     )
-    from sentemb.validation.teacher_scores import TEACHER_SIMILARITY, TeacherReference
+    from sentemb.validation.teacher_scores import LEAST_SENTENCES, TEACHER_SIMILARITY, TeacherReference
     from sentemb.validation.text_tokens import TextTokens
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "HeldOutPairs",
     "ItemScores",
     "Sides",
+    "LEAST_SENTENCES",
     "TEACHER_SIMILARITY",
     "TeacherReference",
     "TextTokens",
@@ -81,7 +82,9 @@ __getattr__, __dir__ = lazy_exports(
             ),
             "sentemb.validation.held_out",
         ),
-        **dict.fromkeys(("TEACHER_SIMILARITY", "TeacherReference"), "sentemb.validation.teacher_scores"),
+        **dict.fromkeys(
+            ("LEAST_SENTENCES", "TEACHER_SIMILARITY", "TeacherReference"), "sentemb.validation.teacher_scores"
+        ),
         "TextTokens": "sentemb.validation.text_tokens",
     },
 )

@@ -14,6 +14,7 @@ from sentemb.validation.comparison import spearman
 from sentemb.validation.held_out import Encode
 
 TEACHER_SIMILARITY, TEACHER_COSINE = "teacher_similarity", "teacher_cosine"  # in the log
+LEAST_SENTENCES = 3  # that can be compared: of two there is one pair
 PAIRS, SEED = 20_000, 0  # of two sentences, drawn with replacement: always the same ones
 
 
@@ -38,7 +39,7 @@ class TeacherReference:
             sentence's mapped embedding and the teacher's.
         """
         count = len(self.sentences)
-        if count < 3:
+        if count < LEAST_SENTENCES:
             return {}
         rows = torch.from_numpy(np.asarray(encode(self.sentences), dtype=np.float32))
         teacher = l2_normalize(torch.from_numpy(self.embeddings.astype(np.float64)))

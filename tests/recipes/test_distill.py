@@ -86,6 +86,9 @@ def test_without_a_named_student_it_is_a_table_of_the_named_teacher(tmp_path):
     options = {"teacher": "some/teacher:layers=1"}
     train_distill.default_teacher(options)
     assert options["encoder"] == "static:distill=some/teacher,dim=256"
+    options = {}
+    train_distill.default_teacher(options)
+    assert options == {"teacher": "minilm:dim=256", "encoder": "static:distill=minilm,dim=256"}
     for named in ({"init": "minilm"}, {"encoder": "rnn"}):
         options = dict(named)
         train_distill.default_teacher(options)
