@@ -165,9 +165,9 @@ def compare(score: str, folder: Path, options: argparse.Namespace) -> list[str]:
     mine, other = (np.load(folder / f"{who}-{score}.npy") for who in SIDES)
     shared = np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(mine, other, strict=True)])
     print(f"{score:6} {shared:.4%} of their passages are ours", flush=True)
-    return [
-        f"ratio {what}-search-{score} {middle['theirs'][key] / middle['ours'][key]:.2f}"
-        for what, key in (("time", "seconds"), ("memory", "mib"))
+    return [  # (a search so small that nothing is allocated for it counts as one MiB)
+        f"ratio {what}-search-{score} {middle['theirs'][key] / max(middle['ours'][key], least):.2f}"
+        for what, key, least in (("time", "seconds", 1e-3), ("memory", "mib", 1))
     ]
 
 

@@ -18,9 +18,9 @@ KILLS = 10
 
 
 def embed(teacher: str, cache: Path, batches: int | None, before_sync: bool) -> None:
-    """Embed the texts in chunks of five; killed in the batch after ``batches`` of them, or where rows are synced."""
+    """Embed the texts in chunks of two; killed in the batch after ``batches`` of them, or where rows are synced."""
     os.environ["SENTEMB_CACHE"] = str(cache)
-    embeddings_module.CHUNK = 5
+    embeddings_module.CHUNK = 2
     plain, count = TeacherModel.embed, 0
 
     def kill() -> None:
@@ -60,8 +60,10 @@ def files(cache: Path) -> dict[str, bytes]:
 def test_a_pass_killed_ten_times_is_equal_to_the_byte(bert, tmp_path):
     assert run(bert, tmp_path / "straight", None, False) == 0
     for kill in range(KILLS):
-        # (a measurement's batches come before the first chunk's)
-        assert run(bert, tmp_path / "killed", 4 + kill % 3, kill % 2 == 1) == -signal.SIGKILL
+        # (a measurement's two batches come before the first chunk's)
+        assert run(bert, tmp_path / "killed", 3, kill % 2 == 1) == -signal.SIGKILL
+    (done,) = (tmp_path / "killed").rglob("done")
+    assert int(done.read_text()) > 0
     assert run(bert, tmp_path / "killed", None, False) == 0
     straight = files(tmp_path / "straight")
     assert set(straight) >= {"embeddings.f16", "numbers.npy", "meta.json"}
