@@ -8,15 +8,14 @@ import copy
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import set_seed
 from sentence_transformers import SentenceTransformer
-from torch import Tensor, nn
+from torch import nn
 from transformers.utils import logging
 
 from sentemb.corpus import CLEANINGS, Corpus, open_corpus, with_lines, word_pieces
@@ -60,6 +59,7 @@ from sentemb.pipeline.teaching import (
     refuse_teacher_as_student,
 )
 from sentemb.pipeline.trained_run import TrainedRun
+from sentemb.pipeline.training_scores import ScoresOfTraining, in_space_of_teacher
 from sentemb.registry import build, check
 from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, refuse_foreign
 from sentemb.storage import write_folder
@@ -90,36 +90,10 @@ from sentemb.validation import (
     DevScore,
     EmbeddingMemory,
     HeldOutPairs,
-    TeacherReference,
     TextTokens,
     held_out_pairs,
-    held_out_scores,
     sides_of,
 )
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """What a model is scored on while it trains."""
-
-    pairs: HeldOutPairs
-    dev: DevScore | None
-    memory: EmbeddingMemory
-    reference: TeacherReference | None
-    to_teacher: Callable[[Tensor], Tensor | None]
-
-
-@torch.no_grad()
-def _to_teacher(encoder: TrainingEncoder, objective: Objective, rows: Tensor) -> Tensor | None:
-    """Embeddings ``[n, d]`` of the model as the objective compares them with a teacher's; None: it does not."""
-    rows = rows.to(next(encoder.parameters()).device)
-    if encoder.head is None:
-        return objective.to_teacher(rows)
-    training = encoder.head.training
-    try:  # (a head with dropout or batch statistics must not be changed by a score)
-        return objective.to_teacher(encoder.head.eval()(rows))
-    finally:
-        encoder.head.train(training)
 
 
 class Experiment:
@@ -370,13 +344,14 @@ class Experiment:
 
         untrained, memory = copy.deepcopy(model), EmbeddingMemory()
         memory.of(untrained, "untrained")
-        scored = _Scored(pairs, dev, memory, reference, partial(_to_teacher, training_encoder, objective))
+        to_teacher = partial(in_space_of_teacher, training_encoder, objective)
+        scored = ScoresOfTraining(pairs, dev, memory, self.text_tokens, reference, to_teacher)
         lane = Lane(
             training_encoder,
             objective,
             self.training,
             replace(target, forget_best=forget_best),
-            Evaluation(partial(self._scores, scored), name, self.saves_selected),
+            Evaluation(scored.measure, name, self.saves_selected),
         )
         return BegunRun(lane, corpus, untrained, pairs, evaluation, memory, reference)
 
@@ -386,14 +361,6 @@ class Experiment:
         run = self._end(out, begun.corpus, model, begun.untrained, begun.pairs, result, begun.evaluation)
         texts = named_texts(begun.corpus, self.train_rows)
         return replace(run, embeddings=begun.memory, reference=begun.reference, texts=texts)
-
-    def _scores(self, scored: "_Scored", model: SentenceTransformer) -> dict[str, float]:
-        """Scores of the model while it trains; its embeddings are in the memory afterwards."""
-        encode = CachedEncoder(model, cache=scored.memory.of(model, "last"), tokens=self.text_tokens)
-        scores = held_out_scores(model, scored.pairs, encode)
-        if scored.reference is not None:
-            scores |= scored.reference.scores(sides_of(model, encode).first, scored.to_teacher)
-        return scores | (scored.dev.measure(encode) if scored.dev is not None else {})
 
     def _training_encoder(
         self, model: SentenceTransformer, objective: Objective, data: PreparedData
