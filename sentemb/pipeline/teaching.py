@@ -61,7 +61,7 @@ def reference_of(
 ) -> TeacherReference | None:
     """The teacher's embeddings of the distinct first sentences of held-out pairs; None where their rows are unknown.
 
-    ``about``: what config.json gets of the teacher. ``targets``: what is learned from; a projection holds here, too.
+    ``about``: what config.json gets of the teacher. ``targets``: what is learned, a projection of them maybe.
     """
     if pairs.rows is None:
         return None
@@ -76,10 +76,10 @@ def reference_of(
         about["precision"] == "bf16",
         learned_from=False,
     )
-    learned: NDArray[Any] = embeddings.rows(rows)
-    if isinstance(targets, ProjectedTeacher):
-        learned = targets.transform(learned)
-    return TeacherReference([pairs.first[place] for place in places], learned)
+    sentences, plain = [pairs.first[place] for place in places], embeddings.rows(rows)
+    return TeacherReference(
+        sentences, plain, targets.transform(plain) if isinstance(targets, ProjectedTeacher) else None
+    )
 
 
 def embed_by_teacher(

@@ -23,7 +23,8 @@ class TeacherReference:
     """A teacher's embeddings of held-out sentences, which an encoder's are compared with."""
 
     sentences: list[str]  # n distinct ones
-    embeddings: NDArray[np.floating[Any]]  # [n, D]
+    embeddings: NDArray[np.floating[Any]]  # [n, D], as the teacher gives them
+    targets: NDArray[np.floating[Any]] | None = None  # [n, D'] what is learned of them, where it is something else
 
     def scores(self, encode: Encode, to_teacher: Callable[[Tensor], Tensor | None] | None = None) -> dict[str, float]:
         """How alike the encoder and the teacher find and put the sentences; empty for fewer than three sentences.
@@ -51,5 +52,7 @@ class TeacherReference:
         scores = {TEACHER_SIMILARITY: spearman(by_student, by_teacher)}
         mapped = None if to_teacher is None else to_teacher(rows)
         if mapped is not None:
+            if self.targets is not None:
+                teacher = l2_normalize(torch.from_numpy(self.targets.astype(np.float64)))
             scores[TEACHER_COSINE] = float((l2_normalize(mapped.detach().cpu().double()) * teacher).sum(dim=1).mean())
         return scores

@@ -49,3 +49,16 @@ def test_what_cannot_be_measured_is_left_out():
     assert REFERENCE.scores(encoder(np.ones((40, 2)))) == {"teacher_similarity": 0}  # all alike
     assert set(REFERENCE.scores(encoder(TEACHER), lambda rows: None)) == {"teacher_similarity"}
     assert TeacherReference(SENTENCES[:2], TEACHER[:2]).scores(encoder(TEACHER)) == {}
+
+
+def test_similarity_is_to_the_teacher_itself_and_cosine_to_what_is_learned_of_it():
+    generator = np.random.default_rng(1)
+    plain = generator.normal(size=(20, 6)) + 3  # far from the origin: centred, its cosines are others
+    targets = (plain - plain.mean(axis=0))[:, :4]
+    sentences = [str(number) for number in range(20)]
+    reference = TeacherReference(sentences, plain.astype(np.float32), targets.astype(np.float32))
+    scores = reference.scores(
+        lambda texts: plain[[int(text) for text in texts]], lambda rows: rows[:, :4] - plain.mean(axis=0)[:4]
+    )
+    assert scores["teacher_similarity"] == pytest.approx(1, abs=1e-4)
+    assert scores["teacher_cosine"] == pytest.approx(1, abs=1e-4)
