@@ -17,6 +17,7 @@ from sentemb.encoders.loading import (
 from sentemb.encoders.model2vec import Precision, refuse_existing, save_model2vec
 from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.encoders.safety import read_json, refuse_unsafe
+from sentemb.encoders.skip_pooling import SkipPooling
 from sentemb.encoders.threads import all_threads
 from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.two_tower import Towers, default_prompt, towers_of
@@ -37,6 +38,7 @@ __all__ = [
     "NamedTexts",
     "Precision",
     "Prompts",
+    "SkipPooling",
     "Texts",
     "Towers",
     "all_threads",

@@ -90,8 +90,12 @@ def _loading(folder: Path) -> str:
         return STOCK
     if (folder / "f").is_dir():
         return SENTEMB_LOADING.format("two encoders, f and g, are")
-    has_gru = any(folder.glob("*_GRU"))
-    return SENTEMB_LOADING.format("its GRU is" if has_gru else "its pooling by final states is")
+    if any(folder.glob("*_GRU")):
+        return SENTEMB_LOADING.format("its GRU is")
+    skips = any(folder.glob("*_SkipPooling"))
+    return SENTEMB_LOADING.format(
+        "its pooling with a skip connection is" if skips else "its pooling by final states is"
+    )
 
 
 def _prompts(folder: Path) -> str:

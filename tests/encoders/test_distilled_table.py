@@ -98,6 +98,30 @@ def test_a_row_is_the_teachers_embedding_of_the_entry_alone(bert):
     assert np.square(got).sum(axis=1).mean() == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize(("layers", "numbers"), [("0-1", [0, 1]), ("0+2", [0, 2]), ("2", [2])])
+def test_rows_of_the_teachers_layers_are_their_mean_states_standardised(layers, numbers, bert):
+    dim = 16 * len(numbers)
+    vocabulary, table = rows_of(student(f"static:distill={bert},dim={dim},weighting=none,teacher_layers={layers}"))
+    model = BertModel.from_pretrained(bert).eval()
+    tokens = [token for token in vocabulary if token not in SPECIAL]
+    states = []
+    for token in tokens:
+        ids = torch.tensor([[vocabulary["[CLS]"], vocabulary[token], vocabulary["[SEP]"]]])
+        with torch.no_grad():
+            hidden = model(input_ids=ids, output_hidden_states=True).hidden_states
+        states.append(torch.cat([hidden[number][0].mean(dim=0) for number in numbers]).double().numpy())
+    expected = np.stack(states)
+    got = table[[vocabulary[token] for token in tokens]]
+    assert np.square(got).sum(axis=1).mean() == pytest.approx(dim, rel=1e-4)
+    assert_rotated(got / np.sqrt(dim), (expected - expected.mean(0)) / expected.std(0))
+
+
+@pytest.mark.parametrize("layers", ["3", "1-9", "x", "2+1"])
+def test_layers_that_the_teacher_has_not_are_refused(layers, bert):
+    with pytest.raises(InputError, match="teacher_layers"):
+        student(f"static:distill={bert},dim=4,teacher_layers={layers}")
+
+
 def test_principal_components_keep_the_most_variance():
     x = np.random.default_rng(0).normal(size=(5000, 6)) * [1, 9, 1, 5, 0.1, 2] + 3
     x = x.astype(np.float32)

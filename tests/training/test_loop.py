@@ -40,6 +40,7 @@ CASES = [
     "rnn:hidden=6|infonce",
     "rnn:hidden=6,cell=gru,layers=2,pooling=max|align_uniform",
     "rnn:hidden=6,layers=2,pooling=final|infonce",
+    "rnn:hidden=6,skip=mean|infonce",
     "transformer:name=TINY|infonce",
     "transformer:name=TINY|moco:queue=10",
     *[f"{STATIC}|{name}" for name in OBJECTIVES],
@@ -103,6 +104,7 @@ def test_micro_batches_train_as_the_whole_batch_for_every_objective(case, tiny):
 RESUMED = {
     "rnn": {"spec": "rnn:hidden=6"},
     "final states": {"spec": "rnn:hidden=6,cell=gru,layers=2,dropout=0.2,pooling=final"},
+    "skip": {"spec": "rnn:hidden=6,pooling=mean+max,skip=mean+max,train_embeddings=true"},
     "static": {"spec": "static:embeddings=random,dim=6,vocabulary=270"},
     "adam, cosine": {"spec": STATIC, "optimizer": "adam:beta1=0.8", "weight_decay": 0.1, "schedule": "cosine"},
     "sgd, constant": {"spec": STATIC, "optimizer": "sgd:momentum=0.5", "schedule": "constant"},
