@@ -15,7 +15,7 @@ from sentemb.registry import build, check, parse, path_exists, terms_of_sum
 
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "int | None": int | None}
 _EMBEDDINGS = {"embeddings": "str", "vocabulary": "int | None", "dim": "int | None"}
-_DISTILLED = {"distill": "str", "words": "int", "phrases": "int", "weighting": "str"}
+_DISTILLED = {"distill": "str", "words": "int", "phrases": "int", "weighting": "str", "teacher_layers": "str"}
 _TEMPERATURE = {"temperature": "float"}
 _MEMORY = {"momentum": "float", "in_batch": "bool"}
 
@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, dict[str, str]]] = {  # what: name: option: type
     "encoder": {
         "rnn": {
             **{"cell": "str", "hidden": "int", "layers": "int", "bidirectional": "bool", "pooling": "str"},
+            "skip": "str",
             **_EMBEDDINGS,
             **{"train_embeddings": "str", "gain": "float", "init_range": "float", "dropout": "float", "out": "int"},
             **_DISTILLED,
