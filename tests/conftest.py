@@ -24,10 +24,10 @@ from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
 from sentemb.encoders import ENCODERS, HEADS, tokenizer_of, towers_of, two_towers
 from sentemb.forward import MaskedWords, TrainingEncoder
-from sentemb.objectives import build_objective
+from sentemb.objectives import GuideMargin, build_objective
 from sentemb.pairs import PAIRS, Words, drop_unusable_pairs
 from sentemb.registry import build
-from sentemb.training import Evaluation, RunTarget, TeacherArray, TrainingData, TrainingSettings, fit
+from sentemb.training import Evaluation, Guide, RunTarget, TeacherArray, TrainingData, TrainingSettings, fit
 from tests.devices import DEVICE, GPU, normal
 from tests.helpers import SMALL
 from tests.senteval_tasks import ROWS, TINY_STS, TINY_TASK, TINY_TASKS, write_lines
@@ -138,6 +138,11 @@ class JobSetup:
     forget_best: bool = False
     positive_prompt: str | None = None
     teacher: int = 0  # dimensions of random embeddings of a teacher; 0: there is none
+    guide: tuple[int, float] | None = None  # the same of a guide, and its margin
+
+
+def _guide(sentences: int, dimension: int, margin: float) -> Guide:
+    return Guide(TeacherArray(normal(sentences, dimension, seed=3).cpu().numpy()), GuideMargin(margin))
 
 
 @pytest.fixture
@@ -161,6 +166,7 @@ def job(book_file, encoder, tmp_path, monkeypatch):
             None if prompt is None else corpus.tokens(tokenizer, 12, prompt),
             Words.of(tokenizer),
             TeacherArray(normal(len(tokens), setup.teacher).cpu().numpy()) if setup.teacher else None,
+            _guide(len(tokens), *setup.guide) if setup.guide else None,
         )
         little = {"batch_size": 16, "lr": 1e-2, "warmup": 3, "log_every": 2, "eval_every": 0, "save_every": 0}
         training = TrainingSettings(**little | settings)

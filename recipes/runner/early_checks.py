@@ -84,7 +84,7 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
 
     from sentemb.corpus import CLEANINGS, check_corpus
     from sentemb.pairs import PAIRS
-    from sentemb.teacher import parse_teacher
+    from sentemb.teacher import parse_guide, parse_teacher
 
     if isinstance(spec := options.get("pairs"), str):
         build(PAIRS, spec, "pairs", ranges=np.array([[0, 2]]))  # of one document of two sentences
@@ -94,6 +94,8 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
         check_corpus(spec)
     if isinstance(spec := options.get("teacher"), str):
         _check_model(parse_teacher(spec).name, "--teacher")
+    if isinstance(spec := options.get("guide"), str):
+        _check_model(parse_guide(spec).name, "--guide")
     if isinstance(init := options.get("init"), str):
         _check_model(init, "--init")
     if isinstance(spec := options.get("encoder"), str):

@@ -14,6 +14,7 @@ from sentemb.objectives.cross_entropy import CrossEntropy
 from sentemb.objectives.custom import FunctionObjective, as_objective, name_of
 from sentemb.objectives.decorrelation import BarlowTwins, VICReg
 from sentemb.objectives.distillation import Distill, DistillSimilarity
+from sentemb.objectives.guide import GuideEmbeddings, GuideMargin
 from sentemb.objectives.hard_contrastive import Hard, HardSimple, Simple
 from sentemb.objectives.memory_bank import MemoryBank
 from sentemb.objectives.moco import MoCo
@@ -71,6 +72,8 @@ __all__ = [
     "Distill",
     "DistillSimilarity",
     "Extras",
+    "GuideEmbeddings",
+    "GuideMargin",
     "Hard",
     "HardNegatives",
     "HardSimple",

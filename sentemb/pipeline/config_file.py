@@ -42,6 +42,7 @@ class RunDescription:
     prompts: Prompts
     retrieval: dict[str, str]  # how held-out pairs are ranked
     teacher: dict[str, Any] | None  # whose embeddings are learned from, and what they are
+    guide: dict[str, Any] | None  # whose embeddings say which candidates are no negatives
 
 
 def write_config(
@@ -65,6 +66,7 @@ def write_config(
         "prompts": asdict(description.prompts),
         "retrieval": description.retrieval,
         "teacher": description.teacher,
+        "guide": description.guide,
         "corpus": {
             "name": corpus.name,
             "fingerprint": corpus.fingerprint,

@@ -52,12 +52,7 @@ from sentemb.pipeline.settings import (
     PairSettings,
     RunSettings,
 )
-from sentemb.pipeline.teaching import (
-    embed_by_teacher,
-    reference_of,
-    refuse_no_use_of_teacher,
-    refuse_teacher_as_student,
-)
+from sentemb.pipeline.teaching import reference_of, refuse_useless_models, with_embeddings
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.pipeline.training_scores import ScoresOfTraining, in_space_of_teacher
 from sentemb.registry import build, check
@@ -131,6 +126,7 @@ class Experiment:
         self.text_tokens = TextTokens()  # of what scores the model, at each evaluation
         self.saves_selected = True  # whether best/ and last/ are written, where they are not needed for model/
         self.teacher: dict[str, Any] | None = None  # what config.json gets of the teacher
+        self.guide: dict[str, Any] | None = None  # and of the guide
         self.made_objective: Objective | None = None
         self._context = ExitStack()
 
@@ -207,7 +203,7 @@ class Experiment:
         custom_pairs: Callable[..., Pairs] | None = None,
         prepared: PreparedData | None = None,
     ) -> PreparedData:
-        """The positive pairs of the training documents, as token ids, and the teacher's embeddings of their sentences.
+        """The positive pairs of the training documents, as token ids, and a teacher's and a guide's embeddings of them.
 
         Args:
             pairs: which sentences belong together.
@@ -230,15 +226,12 @@ class Experiment:
             )
         refuse_no_noise(model, prepared.training.pairs, pairs.force)
         self.stored |= asdict(pairs)
-        if self.data.teacher is None:
-            return prepared
         if self.made_objective is not None:  # (before hours of work)
-            refuse_no_use_of_teacher(self.made_objective)
-            refuse_teacher_as_student(self.data.teacher, self.encoder.init, self.made_objective)
-        embeddings, self.teacher = embed_by_teacher(
-            self.data, self.compute, corpus, ranges, self.accelerator.device, self.begun
+            refuse_useless_models(self.data, self.encoder.init, self.made_objective, prepared.training.pairs)
+        training, self.teacher, self.guide = with_embeddings(
+            prepared.training, self.data, self.compute, corpus, ranges, self.accelerator.device, self.begun
         )
-        return replace(prepared, training=replace(prepared.training, teacher=embeddings))
+        return replace(prepared, training=training)
 
     def make_objective(
         self,
@@ -367,7 +360,7 @@ class Experiment:
     ) -> TrainingEncoder:
         """The training forward of the model, with its head and side task; InputError where something does not fit."""
         teacher = data.training.teacher
-        refuse_misfit(objective, data.training.pairs, len(towers_of(model)), teacher)
+        refuse_misfit(objective, data.training.pairs, len(towers_of(model)), teacher, data.training.guide)
         attention, training = self.encoder.attention, self.training
         if training.compile and attention == "packed":
             raise InputError("--compile and --attention packed exclude each other; leave one of them out")
@@ -387,7 +380,7 @@ class Experiment:
         pairs, world, model = data.training.pairs, self.accelerator.num_processes, encoder.model
         sides = sides_of(model, CachedEncoder(model))
         description = RunDescription(
-            text=describe(self.training, objective, pairs, self.accelerator, encoder),
+            text=describe(self.training, objective, pairs, self.accelerator, encoder, data.training.guide),
             steps=total_steps(self.training, len(pairs), world),
             smallest_batch=self.training.smallest_batch or 2 * world,
             pairs=len(pairs),
@@ -395,6 +388,7 @@ class Experiment:
             prompts=self.prompts,
             retrieval={"score": sides.score, "sides": sides.names},
             teacher=self.teacher,
+            guide=self.guide,
         )
         notes = [str(data.cleaned)] if data.cleaned else []
         notes += prompt_notes(self.prompts)

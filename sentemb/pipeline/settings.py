@@ -19,7 +19,7 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The text and a teacher of it."""
+    """The text, and a teacher and a guide of it."""
 
     corpus: str | None = setting(
         "sample",
@@ -47,6 +47,14 @@ class DataSettings:
     )
     teacher_sentences: int | None = setting(
         None, "let the teacher embed, and train on, N sentences of the training documents; default all", at_least=2
+    )
+
+    guide: str | None = setting(
+        None,
+        "a finished model that tells false negatives: a candidate that it finds nearer to the anchor than the positive "
+        "is no negative, whatever the contrastive objective. NAME:margin=0,relative_margin=0 leaves out those above "
+        "c - margin - relative_margin * |c|, c its cosine of the positive pair; also layers=, pooling=, prompt=. Its "
+        "embeddings are computed once and cached",
     )
 
     def __post_init__(self) -> None:

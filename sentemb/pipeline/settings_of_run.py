@@ -84,6 +84,7 @@ def absolute_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         changed["encoder"] = absolute_paths(ENCODERS, encoder)
     if isinstance(init, str) and init != "minilm":  # (which is built in)
         changed["init"] = absolute(init)
-    if isinstance(teacher := settings.get("teacher"), str):
-        changed["teacher"] = absolute_teacher(teacher)
+    for role in ("teacher", "guide"):
+        if isinstance(spec := settings.get(role), str):
+            changed[role] = absolute_teacher(spec)
     return changed

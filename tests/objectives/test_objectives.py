@@ -540,7 +540,7 @@ def test_a_sum_is_the_weighted_sum_of_its_parts_whatever_they_remember(spec, vie
 
 def test_a_sum_says_what_its_parts_are_of(views):
     total = build_objective("infonce:learn=yes,temperature=0.5 + infonce*0.5 + hard_negatives:weight=1 + distill*2")
-    assert total.needs == {"negatives", "teacher"} and total.takes == set() and not total.requires_shared_encoder
+    assert total.needs == {"negatives", "teacher"} and total.takes == {"guide"} and not total.requires_shared_encoder
     total(*views, ALL)
     metrics = total.log_metrics(*views)
     names = ["infonce", "infonce_2", "hard_negatives", "distill"]
@@ -559,7 +559,8 @@ def test_a_sum_says_what_its_parts_are_of(views):
         build_objective("dpr + distill").similarity == "dot"
         and build_objective("simple + distill").similarity == "cosine"
     )
-    assert build_objective("cpc + distill").takes == {"runs"} and build_objective("cpc + simple").takes == set()
+    assert build_objective("cpc + distill").takes == {"runs", "guide"}
+    assert build_objective("cpc + simple").takes == {"guide"}
     assert build_objective("byol + distill").momentum(0.5) == build_objective("byol").momentum(0.5)
 
 
