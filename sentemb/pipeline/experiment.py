@@ -417,8 +417,8 @@ class Experiment:
         for note in (*corpus_notes(corpus), *notes):
             accelerator.print(f"note: {note}")
         if accelerator.is_main_process:
-            RunFolder(out).report.unlink(missing_ok=True)  # the mark of a finished run, which this is not yet
-            RunFolder(out).scores.unlink(missing_ok=True)
+            for path in (RunFolder(out).report, RunFolder(out).scores, RunFolder(out).search):  # of a finished run
+                path.unlink(missing_ok=True)
             write_config(out, self.stored, description, corpus, model, accelerator, self.begun)
         if self.compute.track:
             accelerator.init_trackers("sentemb", config={k: v for k, v in self.stored.items() if v is not None})

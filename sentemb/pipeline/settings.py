@@ -15,6 +15,7 @@ from sentemb.settings import check_settings, setting
 from sentemb.training import TrainingSettings
 
 Kind = TypeVar("Kind")
+PASSAGES = "passages"  # of the setting search: a sentence finds its passage in the corpus' held-out documents
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,15 @@ class EvaluationSettings:
 
     dev: str = setting(
         "auto",
-        "what best/ is chosen by: stsb (STS-B dev), heldout (MRR of held-out pairs), teacher (how alike it "
-        "finds held-out sentences), or auto: stsb where its data is, else heldout",
-        choices=("auto", "stsb", "heldout", "teacher"),
+        "what best/ is chosen by: stsb (STS-B dev), heldout (MRR of held-out pairs), search (nDCG@10 of --search), "
+        "teacher (how alike it finds held-out sentences), or auto: stsb where its data is, else heldout",
+        choices=("auto", "stsb", "heldout", "search", "teacher"),
+    )
+    search: str | None = setting(
+        None,
+        "what the final scores of search and --dev search are of: judged queries, a folder in BEIR's layout or a table "
+        "with columns query and passage; or passages: a sentence finds its passage in the held-out documents (the "
+        "default of --dev search)",
     )
     select: str = setting("last", "which one becomes model/: last or best", choices=("last", "best"), may_change=True)
     data: str | None = setting(

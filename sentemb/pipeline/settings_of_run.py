@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError
-from sentemb.pipeline.settings import may_change
+from sentemb.pipeline.settings import PASSAGES, may_change
 from sentemb.registry import absolute, absolute_paths, has_relative_path
 from sentemb.runs import CONFIG, RunFolder
 from sentemb.teacher import absolute_teacher
@@ -87,4 +87,6 @@ def absolute_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for role in ("teacher", "guide"):
         if isinstance(spec := settings.get(role), str):
             changed[role] = absolute_teacher(spec)
+    if isinstance(search := settings.get("search"), str) and search != PASSAGES:
+        changed["search"] = absolute(search)
     return changed

@@ -33,6 +33,7 @@ from sentemb.report.figures import (
     retrieval_figure,
     stsb_figure,
 )
+from sentemb.report.queries import queries_section
 from sentemb.report.score_columns import TEACHER_SIMILARITY
 from sentemb.report.score_table import score_table
 from sentemb.report.teacher_figures import speed_figure, teacher_figure
@@ -129,6 +130,7 @@ def _page(run: Run) -> str:
 <div class="figures">
 {figures}
 </div>
+{queries_section(run)}
 {examples_section(run)}
 {_details(run.config)}
 <p class="caption">Alignment and uniformity: Wang &amp; Isola 2020,
