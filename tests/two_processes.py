@@ -25,7 +25,9 @@ SENTENCES = 60
 TEACHER = 7  # dimensions of the teacher's embeddings
 
 
-def batch_of(number: int, objective: str, part: slice, counts: tuple[int, ...] | None = None) -> Batch:
+def batch_of(
+    number: int, objective: str, part: slice, counts: tuple[int, ...] | None = None, width: int = TEACHER
+) -> Batch:
     """The number-th batch's pairs of ``part``, with what the objective needs; the first two of each are copies."""
     rng = np.random.default_rng(number)
     rows = [np.arange(3, 4 + int(length)) + int(shift) for length, shift in rng.integers(0, 9, (SENTENCES, 2))]
@@ -36,7 +38,7 @@ def batch_of(number: int, objective: str, part: slice, counts: tuple[int, ...] |
     teacher = None
     if "teacher" in made.needs:
         sides = ids[part, : 1 if runs else 2]
-        teacher = torch.from_numpy(rng.standard_normal((SENTENCES, TEACHER)))[sides]
+        teacher = torch.from_numpy(rng.standard_normal((SENTENCES, width)))[sides]
     if runs:
         positions = torch.arange(SIZES[number]) + (torch.arange(SIZES[number]) > 2)
         column = [rows[i] for i in ids[part, 0]]
@@ -56,7 +58,8 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
     model.eval()  # no dropout: its masks differ between processes
     world, rank = accelerator.num_processes, accelerator.process_index
     embedder, made = TrainingEncoder(model), build_objective(objective)
-    made.teacher_dimension = TEACHER if "teacher" in made.needs else 0
+    width = embedder.dimension if any(term.teacher_is_start for term in made.terms()) else TEACHER
+    made.teacher_dimension = width if "teacher" in made.needs else 0
     made.prepare(embedder.dimension, SENTENCES)
     made.double()
     momentum_encoder = MomentumEncoder(embedder).to(accelerator.device) if "targets" in made.needs else None
@@ -68,7 +71,7 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
         made.zero_grad()
         bounds = [each * size // world for each in range(world + 1)]
         counts = tuple(np.diff(bounds).tolist())
-        batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts)
+        batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts, width)
         update = backward(batch_encoder, made, batch, number + 1, micro_batch)
         losses.append(update.loss)
         with torch.no_grad():

@@ -52,12 +52,7 @@ from sentemb.pipeline.settings import (
     PairSettings,
     RunSettings,
 )
-from sentemb.pipeline.teaching import (
-    embed_by_teacher,
-    reference_of,
-    refuse_no_use_of_teacher,
-    refuse_teacher_as_student,
-)
+from sentemb.pipeline.teaching import ChosenTeacher, chosen_teacher, embed_by_teacher, reference_of
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.pipeline.training_scores import ScoresOfTraining, in_space_of_teacher
 from sentemb.registry import build, check
@@ -130,7 +125,8 @@ class Experiment:
         self.prompts = Prompts()
         self.text_tokens = TextTokens()  # of what scores the model, at each evaluation
         self.saves_selected = True  # whether best/ and last/ are written, where they are not needed for model/
-        self.teacher: dict[str, Any] | None = None  # what config.json gets of the teacher
+        self.chosen_teacher: ChosenTeacher | None = None
+        self.teacher: dict[str, Any] | None = None  # what config.json gets of it
         self.made_objective: Objective | None = None
         self._context = ExitStack()
 
@@ -230,15 +226,21 @@ class Experiment:
             )
         refuse_no_noise(model, prepared.training.pairs, pairs.force)
         self.stored |= asdict(pairs)
-        if self.data.teacher is None:
-            return prepared
-        if self.made_objective is not None:  # (before hours of work)
-            refuse_no_use_of_teacher(self.made_objective)
-            refuse_teacher_as_student(self.data.teacher, self.encoder.init, self.made_objective)
+        self.chosen_teacher = self._choose_teacher(model)
+        if self.chosen_teacher is None:  # (pairs that another run has prepared may come with its start)
+            training = prepared.training
+            return prepared if training.teacher is None else replace(prepared, training=replace(training, teacher=None))
+        device = self.accelerator.device
         embeddings, self.teacher = embed_by_teacher(
-            self.data, self.compute, corpus, ranges, self.accelerator.device, self.begun
+            self.chosen_teacher, self.data, self.compute, corpus, ranges, device, self.begun
         )
         return replace(prepared, training=replace(prepared.training, teacher=embeddings))
+
+    def _choose_teacher(self, model: SentenceTransformer) -> ChosenTeacher | None:
+        """Whose embeddings are learned from; an objective that is made later is looked at then."""
+        objective, towers = self.made_objective, len(towers_of(model))
+        has_head = objective is not None and (self.custom_head is not None or self.objective.head != "none")
+        return chosen_teacher(objective, self.data, self.encoder, has_head, self.prompts, towers)
 
     def make_objective(
         self,
@@ -302,16 +304,16 @@ class Experiment:
         training_encoder = self._training_encoder(model, objective, data)
         pairs, reference = held_out_pairs(corpus), None
         by_teacher = dev is None and evaluation.dev == "teacher"
-        if self.teacher is not None:
-            targets = data.training.teacher
-            reference = reference_of(self.data, corpus, pairs, self.accelerator.device, self.teacher, targets)
+        if by_teacher and self.data.teacher is None:
+            raise InputError("--dev teacher is for runs with --teacher; give one, or choose stsb or heldout")
+        if self.chosen_teacher is not None and self.teacher is not None:
+            targets, device = data.training.teacher, self.accelerator.device
+            reference = reference_of(self.chosen_teacher, self.data, corpus, pairs, device, self.teacher, targets)
             if by_teacher and (reference is None or len(reference.sentences) < LEAST_SENTENCES):
                 raise InputError(
                     f"--dev teacher needs {LEAST_SENTENCES} distinct held-out sentences, and {corpus.name} has fewer; "
                     "give more text, or choose --dev heldout"
                 )
-        elif by_teacher:
-            raise InputError("--dev teacher is for runs with --teacher; give one, or choose stsb or heldout")
         self.stored |= asdict(evaluation) | {"dev": dev.spec if dev else "teacher" if by_teacher else "heldout"}
         description, notes = self._describe(training_encoder, objective, data)
         notes.append(f"held out: {pairs.source}")

@@ -95,7 +95,7 @@ class ObjectiveSettings:
         "Contrastive: infonce, ntxent, dcl, dpr, cmc, cpc, joint_infonce (--pairs contiguous), hard_negatives, "
         "supcon and cross_entropy (classes); geometry: align_uniform, mix; Wang & Liu: simple, hard, hard_simple; "
         "with memory: moco, memory_bank, byol; without negatives: barlow_twins, vicreg; from a teacher: distill, "
-        "distill_similarity. A sum: 'infonce + vicreg*0.1'",
+        "distill_similarity; near the model of --init: anchor. A sum: 'infonce + anchor*0.1'",
     )
     head: str = setting(
         "none",

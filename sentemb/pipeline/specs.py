@@ -6,6 +6,7 @@ from sentemb.objectives import build_objective
 from sentemb.pairs import PAIRS
 from sentemb.pipeline.model import check_encoder
 from sentemb.pipeline.settings import DataSettings, EncoderSettings, ObjectiveSettings, PairSettings
+from sentemb.pipeline.teaching import has_anchor
 from sentemb.registry import build, check
 from sentemb.teacher import parse_teacher
 
@@ -20,4 +21,4 @@ def check_specs(
         parse_teacher(data.teacher)
     check(PAIRS, pairs.pairs, "pairs", ("ranges",))
     check(HEADS, objective.head, "head", ("dimension",))
-    build_objective(objective.objective)
+    has_anchor(build_objective(objective.objective), data, encoder, objective.head != "none")

@@ -50,6 +50,7 @@ CASES = [
     f"{STATIC}|infonce:learn=yes + moco:queue=10*0.5 + distill_similarity*2",
     f"{STATIC}|hard_negatives + memory_bank*0.5 + align_uniform",
     f"{STATIC}|joint_infonce + distill*0.5",
+    "transformer:name=TINY|infonce + anchor*0.5",
 ]
 
 
@@ -120,6 +121,7 @@ RESUMED = {
     "learned temperature": {"spec": SMALL, "objective": "infonce:learn=yes"},
     "distill": {"spec": SMALL, "objective": "distill", "teacher": 7},
     "distill, runs as pairs": {"spec": SMALL, "objective": "distill_similarity", "teacher": 3, "pairs": "contiguous"},
+    "anchor": {"spec": SMALL, "objective": "infonce + anchor*0.5", "teacher": 12},
     "distill, two towers, head": {
         "spec": SMALL,
         "objective": "distill:loss=mse",
