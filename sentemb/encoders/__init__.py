@@ -15,6 +15,7 @@ from sentemb.encoders.loading import (
     refuse_missing_device,
 )
 from sentemb.encoders.model2vec import Precision, refuse_existing, save_model2vec
+from sentemb.encoders.new_tokens import add_frequent_words
 from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.threads import all_threads
@@ -39,6 +40,7 @@ __all__ = [
     "Prompts",
     "Texts",
     "Towers",
+    "add_frequent_words",
     "all_threads",
     "default_prompt",
     "mean_of_word_embeddings",

@@ -75,6 +75,12 @@ class EncoderSettings:
         'text before the texts of each side, while training and in the model: anchor="query: ",positive="passage: "; '
         "by default the model's own default prompt, which encode puts before each text",
     )
+    new_tokens: int = setting(
+        0,
+        "give the tokenizer the N most frequent words of the training sentences that it splits; each begins as the "
+        "mean of its pieces. Of WordPiece tokenizers (BERT's), transformer and static encoders",
+        at_least=0,
+    )
     attention: str = setting(
         "auto",
         "of transformers: auto (packed where it works), packed (no padding), padded, sdpa, eager",
