@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from sentemb.encoders import ENCODERS
+from sentemb.encoders import ENCODERS, LoraAdapters, parse_lora
 from sentemb.forward import TrainingEncoder
 from sentemb.objectives import build_objective
 from sentemb.registry import build
@@ -49,12 +49,17 @@ def batch_of(
     return Batch(columns, ids[part], labels=labels, teacher=teacher, pairs_per_rank=counts)
 
 
-def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch: int = 0) -> dict[str, Any]:
+def trained(
+    encoder: str, objective: str, accelerator: Accelerator, micro_batch: int = 0, lora: str = ""
+) -> dict[str, Any]:
     """Losses of three updates, gradients of the last one, and what the objective remembers after it."""
     torch.manual_seed(0)
     model = build(ENCODERS, encoder, "encoder", texts=lambda: ["a few words, and a few more"], max_length=16).double()
     for name, weight in model.named_parameters():
         weight.requires_grad_("pooler" not in name)
+    if lora:
+        LoraAdapters(model, parse_lora(lora))
+        model.double()
     model.eval()  # no dropout: its masks differ between processes
     world, rank = accelerator.num_processes, accelerator.process_index
     embedder, made = TrainingEncoder(model), build_objective(objective)
@@ -96,8 +101,8 @@ def main() -> None:
     accelerator = Accelerator(cpu=not GPU)
     assert accelerator.num_processes == 2, f"world size {accelerator.num_processes}"
     for case in sys.argv[2:]:
-        encoder, objective = case.split("|")
-        case_results = trained(encoder, objective, accelerator)
+        encoder, objective, *lora = case.split("|")
+        case_results = trained(encoder, objective, accelerator, lora="".join(lora))
         if accelerator.is_main_process:
             torch.save(case_results, Path(sys.argv[1]) / f"{hash_of(case)}.pt")
     drifted = torch.nn.Linear(2, 2).to(accelerator.device)

@@ -4,7 +4,6 @@ The recipes and :func:`sentemb.train` go through the same stages. Each stage tak
 in their place. Nothing is written into the run folder before all that was given has been looked at.
 """
 
-import copy
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,7 +18,17 @@ from torch import nn
 from transformers.utils import logging
 
 from sentemb.corpus import CLEANINGS, Corpus, open_corpus, with_lines, word_pieces
-from sentemb.encoders import HEADS, Prompts, load, prompts_of, tokenizer_of, towers_of
+from sentemb.encoders import (
+    HEADS,
+    LoraAdapters,
+    Prompts,
+    copy_without_adapters,
+    load,
+    parse_lora,
+    prompts_of,
+    tokenizer_of,
+    towers_of,
+)
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.objectives import Objective, build_objective
@@ -29,7 +38,7 @@ from sentemb.pipeline.claim import claimed
 from sentemb.pipeline.config_file import RunDescription, write_config
 from sentemb.pipeline.data import PreparedData, prepare_data
 from sentemb.pipeline.model import check_encoder, make_model, named_texts, refuse_no_noise, tower_dimension
-from sentemb.pipeline.notes import corpus_notes, long_warmup, prompt_notes
+from sentemb.pipeline.notes import adapter_notes, corpus_notes, long_warmup, prompt_notes
 from sentemb.pipeline.processes import make_accelerator, preserved_caller_state
 from sentemb.pipeline.resume import (
     changed_meanings,
@@ -128,6 +137,7 @@ class Experiment:
         self.chosen_teacher: ChosenTeacher | None = None
         self.teacher: dict[str, Any] | None = None  # what config.json gets of it
         self.made_objective: Objective | None = None
+        self.adapters: LoraAdapters | None = None  # of the encoder, until its run has ended
         self._context = ExitStack()
 
     def __enter__(self) -> "Experiment":
@@ -192,6 +202,9 @@ class Experiment:
         self.encoder = encoder
         model = make_model(encoder, corpus, self.train_rows, self.data.max_length, custom_encoder)
         self.prompts = prompts_begun_with(self.begun, prompts_of(model))
+        if encoder.lora is not None:
+            self.adapters = LoraAdapters(model, parse_lora(encoder.lora))
+            self._context.callback(self.adapters.merge)  # (also where the run fails: the model may be the caller's)
         self.stored |= asdict(encoder)
         return model
 
@@ -344,7 +357,7 @@ class Experiment:
         forget_best = dev is None and not by_teacher and description.retrieval != self._retrieval_before(data, model)
         name = dev.name if dev else TEACHER_SIMILARITY if by_teacher else RETRIEVAL
 
-        untrained, memory = copy.deepcopy(model), EmbeddingMemory()
+        untrained, memory = copy_without_adapters(model), EmbeddingMemory()
         memory.of(untrained, "untrained")
         to_teacher = partial(in_space_of_teacher, training_encoder, objective)
         scored = ScoresOfTraining(pairs, dev, memory, self.text_tokens, reference, to_teacher)
@@ -400,6 +413,7 @@ class Experiment:
         )
         notes = [str(data.cleaned)] if data.cleaned else []
         notes += prompt_notes(self.prompts)
+        notes += adapter_notes(self.adapters)
         if encoder.mlm is not None and encoder.mlm.new:
             notes.append("the checkpoint has no masked-language-model head; a new one is trained along")
         notes += long_warmup(self.training, description.steps)
@@ -451,6 +465,8 @@ class Experiment:
     ) -> TrainedRun:
         """Say how to go on with an interrupted run, or save the model of one that has ended."""
         folder, main = RunFolder(out), self.accelerator.is_main_process
+        if self.adapters is not None:
+            self.adapters.merge()
         trained = f"{result.step} steps"
         if result.interrupted:
             if main:

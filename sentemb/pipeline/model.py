@@ -17,6 +17,7 @@ from sentemb.encoders import (
     has_dropout,
     is_folder,
     load,
+    parse_lora,
     parse_prompts,
     prompts_of,
     read_json,
@@ -42,6 +43,10 @@ def check_encoder(settings: EncoderSettings) -> None:
     if settings.prompts is not None:
         parse_prompts(settings.prompts)
     kind = "" if settings.init is not None else (settings.encoder or "").partition(":")[0]
+    if settings.lora is not None:
+        parse_lora(settings.lora)
+        if kind in ("rnn", "static"):
+            raise InputError(f"--lora is for transformer encoders, and --encoder {kind} is none; leave it out")
     if settings.new_tokens and kind == "rnn":
         raise InputError("--new-tokens is for transformer and static encoders, and --encoder rnn is none; leave it out")
 

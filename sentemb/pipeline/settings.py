@@ -75,6 +75,12 @@ class EncoderSettings:
         'text before the texts of each side, while training and in the model: anchor="query: ",positive="passage: "; '
         "by default the model's own default prompt, which encode puts before each text",
     )
+    lora: str | None = setting(
+        None,
+        "train adapters of low rank instead of a transformer's own weights (LoRA, by peft): "
+        "rank=8,alpha=16,dropout=0,targets=all (or last parts of the names of linear layers: query+value). The saved "
+        "model has them merged into its weights",
+    )
     new_tokens: int = setting(
         0,
         "give the tokenizer the N most frequent words of the training sentences that it splits; each begins as the "
@@ -89,6 +95,10 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.lora is not None and self.new_tokens:
+            raise InputError(
+                "--lora trains no word embeddings, and those of --new-tokens must be; leave one of them out"
+            )
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,8 @@ RESUMED = {
     "adam, cosine": {"spec": STATIC, "optimizer": "adam:beta1=0.8", "weight_decay": 0.1, "schedule": "cosine"},
     "sgd, constant": {"spec": STATIC, "optimizer": "sgd:momentum=0.5", "schedule": "constant"},
     "transformer": {"spec": "transformer:name=TINY"},
+    "adapters": {"spec": "transformer:name=TINY", "pairs": "dropout", "lora": "rank=2,dropout=0.1"},
+    "adapters, moco": {"spec": "transformer:name=TINY", "lora": "rank=3", "objective": "moco:queue=24", "mlm": 0.1},
     "dropout, head, mlm": {"spec": "transformer:name=TINY", "pairs": "dropout", "head": "mlp", "mlm": 0.1},
     "augment": {"spec": SMALL, "pairs": "augment:how=shuffle,rate=0.5"},
     "moco": {
