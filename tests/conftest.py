@@ -22,7 +22,16 @@ from benchmarks.shapes import HAS_MINILM, OLD, bert_tokenizer
 from eval import TASKS
 from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
-from sentemb.encoders import ENCODERS, HEADS, tokenizer_of, towers_of, two_towers
+from sentemb.encoders import (
+    ENCODERS,
+    HEADS,
+    LoraAdapters,
+    parse_lora,
+    tokenizer_of,
+    towers_of,
+    two_towers,
+    without_adapters,
+)
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.objectives import GuideMargin, build_objective
 from sentemb.pairs import PAIRS, Words, drop_unusable_pairs
@@ -137,6 +146,7 @@ class JobSetup:
     saves: bool = True
     forget_best: bool = False
     positive_prompt: str | None = None
+    lora: str | None = None
     teacher: int = 0  # dimensions of random embeddings of a teacher; 0: there is none
     guide: tuple[int, float] | None = None  # the same of a guide, and its margin
 
@@ -173,6 +183,9 @@ def job(book_file, encoder, tmp_path, monkeypatch):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         torch.manual_seed(1)
+        if setup.lora is not None:
+            pytest.importorskip("peft", reason="adapters need peft (the extra lora)")
+            LoraAdapters(model, parse_lora(setup.lora))
         top = build(HEADS, setup.head, dimension=towers_of(model)[0].get_embedding_dimension())
         result = fit(
             TrainingEncoder(model, top, MaskedWords(model) if training.mlm else None),
@@ -184,7 +197,8 @@ def job(book_file, encoder, tmp_path, monkeypatch):
             Evaluation(setup.score, setup.dev, setup.saves),
         )
         run.results.append(result)
-        model.save(str(folder / "model"), create_model_card=False)
+        with without_adapters(model):
+            model.save(str(folder / "model"), create_model_card=False)
         return folder
 
     run.results = []

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from sentemb.encoders import ENCODERS
+from sentemb.encoders import ENCODERS, LoraAdapters, parse_lora
 from sentemb.forward import TrainingEncoder
 from sentemb.objectives import build_objective
 from sentemb.registry import build
@@ -27,7 +27,12 @@ GUIDE = 5  # and of the guide's
 
 
 def batch_of(
-    number: int, objective: str, part: slice, counts: tuple[int, ...] | None = None, guided: bool = False
+    number: int,
+    objective: str,
+    part: slice,
+    counts: tuple[int, ...] | None = None,
+    guided: bool = False,
+    width: int = TEACHER,
 ) -> Batch:
     """The number-th batch's pairs of ``part``, with what the objective needs; the first two of each are copies."""
     rng = np.random.default_rng(number)
@@ -39,7 +44,7 @@ def batch_of(
     teacher = None
     if "teacher" in made.needs:
         sides = ids[part, : 1 if runs else 2]
-        teacher = torch.from_numpy(rng.standard_normal((SENTENCES, TEACHER)))[sides]
+        teacher = torch.from_numpy(rng.standard_normal((SENTENCES, width)))[sides]
     guide = torch.from_numpy(rng.standard_normal((SENTENCES, GUIDE))) if guided else None
     if runs:
         positions = torch.arange(SIZES[number]) + (torch.arange(SIZES[number]) > 2)
@@ -56,7 +61,12 @@ def batch_of(
 
 
 def trained(
-    encoder: str, objective: str, accelerator: Accelerator, micro_batch: int = 0, guided: bool = False
+    encoder: str,
+    objective: str,
+    accelerator: Accelerator,
+    micro_batch: int = 0,
+    guided: bool = False,
+    lora: str = "",
 ) -> dict[str, Any]:
     """Losses of three updates, gradients of the last one, and what the objective remembers after it.
 
@@ -66,10 +76,14 @@ def trained(
     model = build(ENCODERS, encoder, "encoder", texts=lambda: ["a few words, and a few more"], max_length=16).double()
     for name, weight in model.named_parameters():
         weight.requires_grad_("pooler" not in name)
+    if lora:
+        LoraAdapters(model, parse_lora(lora))
+        model.double()
     model.eval()  # no dropout: its masks differ between processes
     world, rank = accelerator.num_processes, accelerator.process_index
     embedder, made = TrainingEncoder(model), build_objective(objective)
-    made.teacher_dimension = TEACHER if "teacher" in made.needs else 0
+    width = embedder.dimension if any(term.teacher_is_start for term in made.terms()) else TEACHER
+    made.teacher_dimension = width if "teacher" in made.needs else 0
     made.guide_dimension = GUIDE if guided else 0
     made.prepare(embedder.dimension, SENTENCES)
     made.double()
@@ -83,7 +97,7 @@ def trained(
         made.zero_grad()
         bounds = [each * size // world for each in range(world + 1)]
         counts = tuple(np.diff(bounds).tolist())
-        batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts, guided)
+        batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts, guided, width)
         update = backward(batch_encoder, made, batch, number + 1, micro_batch)
         losses.append(update.loss)
         if update.objective_inputs is not None and update.objective_inputs[2].guide is not None:
@@ -111,8 +125,9 @@ def main() -> None:
     accelerator = Accelerator(cpu=not GPU)
     assert accelerator.num_processes == 2, f"world size {accelerator.num_processes}"
     for case in sys.argv[2:]:
-        encoder, objective, *guided = case.split("|")
-        case_results = trained(encoder, objective, accelerator, guided=guided == ["guide"])
+        encoder, objective, *more = case.split("|")
+        lora = "".join(option for option in more if option != "guide")
+        case_results = trained(encoder, objective, accelerator, guided="guide" in more, lora=lora)
         if accelerator.is_main_process:
             torch.save(case_results, Path(sys.argv[1]) / f"{hash_of(case)}.pt")
     drifted = torch.nn.Linear(2, 2).to(accelerator.device)

@@ -65,6 +65,7 @@ OPTIONS: dict[str, dict[str, dict[str, str]]] = {  # what: name: option: type
         "vicreg": {"invariance": "float", "variance": "float", "covariance": "float"},
         "distill": {"loss": "str", "map": "str"},
         "distill_similarity": {**_TEMPERATURE, "teacher_temperature": "float"},
+        "anchor": {"loss": "str"},
     },
 }
 FORMER_OPTIONS = {"own_side": "same_side"}  # renamed ones

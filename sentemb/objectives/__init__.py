@@ -13,7 +13,7 @@ from sentemb.objectives.contrastive import CMC, DCL, DPR, HardNegatives, InfoNCE
 from sentemb.objectives.cross_entropy import CrossEntropy
 from sentemb.objectives.custom import FunctionObjective, as_objective, name_of
 from sentemb.objectives.decorrelation import BarlowTwins, VICReg
-from sentemb.objectives.distillation import Distill, DistillSimilarity
+from sentemb.objectives.distillation import Anchor, Distill, DistillSimilarity
 from sentemb.objectives.guide import GuideEmbeddings, GuideMargin
 from sentemb.objectives.hard_contrastive import Hard, HardSimple, Simple
 from sentemb.objectives.memory_bank import MemoryBank
@@ -43,6 +43,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "vicreg": VICReg,
     "distill": Distill,
     "distill_similarity": DistillSimilarity,
+    "anchor": Anchor,
 }
 
 
@@ -67,6 +68,7 @@ __all__ = [
     "NEEDS",
     "OBJECTIVES",
     "AlignUniform",
+    "Anchor",
     "BarlowTwins",
     "CrossEntropy",
     "Distill",

@@ -67,6 +67,7 @@ class Objective(nn.Module):
         False  # whether log(candidates) - loss is a lower bound of the views' mutual information
     )
     needs_sentence_ids = False  # whether sentences' ids have to be 0, 1, 2, ...: it keeps something for each
+    teacher_is_start = False  # whether its teacher is the model that training begins from
     requires_shared_encoder = (
         False  # whether both sides' embeddings are kept in one place: two encoders' are not comparable
     )

@@ -64,6 +64,16 @@ the teacher finds them. The student may have any dimension. Where it differs fro
 linear map between them and leaves it out of the model, which then has the student's own dimension. To have the
 teacher's dimension in the saved model, give the encoder that many (`--encoder rnn:out=768`): its last layer is saved
 with it, and no map is needed. `mse` depends on the length of the teacher's embeddings, `cosine` does not.
+
+## Staying near the start
+
+`--init MODEL --objective "infonce + anchor*0.1"` trains a finished model and limits how far it moves: `anchor` is the
+distance of each embedding from that of the same sentence by MODEL. MODEL embeds the training sentences once, as a
+teacher does (and is none in any other way: `--teacher` is left out). The log has the distance as `loss_anchor`, and on
+held-out sentences `teacher_cosine` and `teacher_similarity` to the start; the page draws both. To hold the
+similarities of sentences instead of their places, use MODEL as a teacher:
+`--init MODEL --teacher MODEL --objective "infonce + distill_similarity*0.1"`. Refused with `anchor` are a head, another
+teacher, and different prompts for the two sides.
 """
 
 

@@ -86,6 +86,6 @@ def write_config(
         "precision": accelerator.mixed_precision,
         "device": accelerator.device.type,
         "threads": torch.get_num_threads(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {package: version(package) for package in (*PACKAGES, *(["peft"] if settings.get("lora") else []))},
     }
     write_text(RunFolder(out).config, json.dumps(content, indent=2) + "\n")

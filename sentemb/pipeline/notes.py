@@ -1,7 +1,7 @@
 """What a run says about its settings before it begins."""
 
 from sentemb.corpus import Corpus
-from sentemb.encoders import Prompts
+from sentemb.encoders import LoraAdapters, Prompts
 from sentemb.training import TrainingSettings
 
 NOTES = 5  # on the corpus that are printed
@@ -21,6 +21,17 @@ def prompt_notes(prompts: Prompts) -> list[str]:
     anchor, positive = repr(prompts.anchor), repr(prompts.positive)
     texts = anchor if prompts.alike else f"{anchor} (anchor), {positive} (positive)"
     return [f"prompts before the texts: {texts}"]
+
+
+def adapter_notes(adapters: LoraAdapters | None) -> list[str]:
+    """A note of how much a model with adapters trains; none where it has none."""
+    if adapters is None:
+        return []
+    share = f"{100 * adapters.trained / adapters.all:.2g} %"
+    return [
+        f"LoRA in {adapters.layers} linear layers: {adapters.trained:,} of {adapters.all:,} parameters are trained "
+        f"({share})"
+    ]
 
 
 def long_warmup(training: TrainingSettings, steps: int) -> list[str]:

@@ -104,6 +104,8 @@ def train(
     by_teacher = objects.dev is None and chosen["dev"] == "teacher"
     evaluation = pick(EvaluationSettings, chosen | {"dev": "teacher" if by_teacher else "heldout"})
     specs = {name: value for name, value in chosen.items() if not str(value).startswith(OBJECT_PREFIX)}
+    if objects.encoder is not None:
+        specs["encoder"] = None  # (and not the default one)
     check_specs(
         pick(DataSettings, specs),
         pick(EncoderSettings, specs),

@@ -84,6 +84,18 @@ class EncoderSettings:
         'text before the texts of each side, while training and in the model: anchor="query: ",positive="passage: "; '
         "by default the model's own default prompt, which encode puts before each text",
     )
+    lora: str | None = setting(
+        None,
+        "train adapters of low rank instead of a transformer's own weights (LoRA, by peft): "
+        "rank=8,alpha=16,dropout=0,targets=all (or last parts of the names of linear layers: query+value). The saved "
+        "model has them merged into its weights",
+    )
+    new_tokens: int = setting(
+        0,
+        "give the tokenizer the N most frequent words of the training sentences that it splits; each begins as the "
+        "mean of its pieces. Of WordPiece tokenizers (BERT's), transformer and static encoders",
+        at_least=0,
+    )
     attention: str = setting(
         "auto",
         "of transformers: auto (packed where it works), packed (no padding), padded, sdpa, eager",
@@ -92,6 +104,10 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.lora is not None and self.new_tokens:
+            raise InputError(
+                "--lora trains no word embeddings, and those of --new-tokens must be; leave one of them out"
+            )
 
 
 @dataclass(frozen=True)
@@ -104,7 +120,7 @@ class ObjectiveSettings:
         "Contrastive: infonce, ntxent, dcl, dpr, cmc, cpc, joint_infonce (--pairs contiguous), hard_negatives, "
         "supcon and cross_entropy (classes); geometry: align_uniform, mix; Wang & Liu: simple, hard, hard_simple; "
         "with memory: moco, memory_bank, byol; without negatives: barlow_twins, vicreg; from a teacher: distill, "
-        "distill_similarity. A sum: 'infonce + vicreg*0.1'",
+        "distill_similarity; near the model of --init: anchor. A sum: 'infonce + anchor*0.1'",
     )
     head: str = setting(
         "none",

@@ -6,7 +6,7 @@ from sentemb.objectives import build_objective
 from sentemb.pairs import PAIRS
 from sentemb.pipeline.model import check_encoder
 from sentemb.pipeline.settings import DataSettings, EncoderSettings, ObjectiveSettings, PairSettings
-from sentemb.pipeline.teaching import margin_of
+from sentemb.pipeline.teaching import has_anchor, margin_of
 from sentemb.registry import build, check
 from sentemb.teacher import parse_teacher
 
@@ -23,4 +23,4 @@ def check_specs(
         margin_of(data)
     check(PAIRS, pairs.pairs, "pairs", ("ranges",))
     check(HEADS, objective.head, "head", ("dimension",))
-    build_objective(objective.objective)
+    has_anchor(build_objective(objective.objective), data, encoder, objective.head != "none")

@@ -1,7 +1,7 @@
 """The teacher and the guide of a run: embeddings of the training sentences, and what config.json says of them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from sentemb.corpus import Corpus
+from sentemb.encoders import Prompts
 from sentemb.errors import InputError
 from sentemb.objectives import GuideMargin, Objective
 from sentemb.pairs import Pairs
 from sentemb.pipeline.processes import precision_of
-from sentemb.pipeline.settings import ComputeSettings, DataSettings
+from sentemb.pipeline.settings import ComputeSettings, DataSettings, EncoderSettings
 from sentemb.runs import as_dict
 from sentemb.teacher import (
     ProjectedTeacher,
@@ -29,23 +30,84 @@ from sentemb.training import Guide, TrainingData, refuse_useless_guide
 from sentemb.validation import HeldOutPairs, TeacherReference
 
 
-def refuse_useless_models(data: DataSettings, student: str | None, objective: Objective, pairs: Pairs) -> None:
-    """InputError if nothing would be learned from the teacher, or nothing left out by the guide.
+@dataclass(frozen=True)
+class ChosenTeacher:
+    """Whose embeddings of the training sentences a run learns from."""
+
+    spec: TeacherSpec
+    is_start: bool = False  # the model that training begins from, which the objective anchor holds it near
+
+
+def chosen_teacher(
+    objective: Objective | None,
+    data: DataSettings,
+    encoder: EncoderSettings,
+    has_head: bool,
+    prompts: Prompts,
+    towers: int,
+) -> ChosenTeacher | None:
+    """The teacher of a run: that of ``--teacher``, or the start where the objective has an anchor; None: there is none.
 
     Args:
-        data: which ones, if any.
-        student: the model to begin from (``--init``); None: none.
-        objective: what is learned.
-        pairs: what is learned from.
+        objective: what is learned; None: that is not known yet.
+        data: ``--teacher``. encoder: ``--init``.
+        has_head: whether the objective sees the embeddings through a head.
+        prompts: of the model. towers: how many it has.
+
+    Raises:
+        InputError: the objective makes no use of the teacher, nothing is to be learned from it, or there is no start
+            that an anchor could be compared with.
     """
-    if data.teacher is not None:
-        _refuse_no_use_of_teacher(objective)
-        _refuse_teacher_as_student(data.teacher, student, objective)
-    if data.guide is not None:
-        refuse_useless_guide(objective, pairs, margin_of(data))
+    if objective is not None and has_anchor(objective, data, encoder, has_head):
+        if towers > encoder.towers:
+            raise InputError(f"objective anchor needs a start of one tower, and {encoder.init} has two; leave it out")
+        if not prompts.alike:
+            raise InputError(
+                "objective anchor embeds each sentence with one prompt, and the two sides of a pair have different "
+                "ones; give both sides one prompt, or leave anchor out"
+            )
+        return ChosenTeacher(TeacherSpec(str(encoder.init), prompt=prompts.anchor), is_start=True)
+    if data.teacher is None:
+        return None
+    if objective is not None:
+        refuse_no_use_of_teacher(objective)
+        refuse_teacher_as_student(data.teacher, encoder.init, objective)
+    return ChosenTeacher(parse_teacher(data.teacher))
 
 
-def _refuse_no_use_of_teacher(objective: Objective) -> None:
+def has_anchor(objective: Objective, data: DataSettings, encoder: EncoderSettings, has_head: bool) -> bool:
+    """Whether a part of the objective holds the model near the start (``anchor``).
+
+    Raises:
+        InputError: it does, and there is no ``--init``, another teacher, a head, or nothing else to learn.
+    """
+    terms = objective.terms()
+    if not any(term.teacher_is_start for term in terms):
+        return False
+    if all(term.teacher_is_start for term in terms):
+        raise InputError(
+            "objective anchor holds the model where it begins, so alone it teaches nothing; add another objective "
+            "(infonce + anchor*0.1)"
+        )
+    if encoder.init is None:
+        raise InputError(
+            "objective anchor holds the model near the finished one that training begins from; name that as init "
+            "(--init minilm, a folder or a hub name) instead of an encoder"
+        )
+    if data.teacher is not None or any("teacher" in term.needs and not term.teacher_is_start for term in terms):
+        raise InputError(
+            "objective anchor has the start of training as its teacher, and a run has one teacher; leave anchor out, "
+            "or the other teacher and the objectives that learn from it"
+        )
+    if has_head:
+        raise InputError(
+            "objective anchor compares the model's embeddings with the start's, and a head would change them; leave "
+            "the head out"
+        )
+    return True
+
+
+def refuse_no_use_of_teacher(objective: Objective) -> None:
     """InputError if an objective does not learn from a teacher."""
     if "teacher" not in objective.needs | objective.takes:
         raise InputError(
@@ -54,7 +116,7 @@ def _refuse_no_use_of_teacher(objective: Objective) -> None:
         )
 
 
-def _refuse_teacher_as_student(teacher: str, student: str | None, objective: Objective) -> None:
+def refuse_teacher_as_student(teacher: str, student: str | None, objective: Objective) -> None:
     """InputError if training begins from the teacher, and the objective asks for nothing but its output.
 
     Args:
@@ -71,7 +133,14 @@ def _refuse_teacher_as_student(teacher: str, student: str | None, objective: Obj
         )
 
 
+def refuse_unused_guide(data: DataSettings, objective: Objective, pairs: Pairs) -> None:
+    """InputError if there is a guide, and nothing that it could leave out."""
+    if data.guide is not None:
+        refuse_useless_guide(objective, pairs, margin_of(data))
+
+
 def reference_of(
+    teacher: ChosenTeacher,
     data: DataSettings,
     corpus: Corpus,
     pairs: HeldOutPairs,
@@ -88,7 +157,7 @@ def reference_of(
     _, places = np.unique(pairs.first, return_index=True)
     rows = pairs.rows[places]
     embeddings = embed_corpus(
-        TeacherFolder(parse_teacher(str(data.teacher))),
+        TeacherFolder(teacher.spec),
         corpus,
         np.stack([rows, rows + 1], axis=1),
         data.max_length,
@@ -104,6 +173,7 @@ def reference_of(
 
 def with_embeddings(
     training: TrainingData,
+    teacher: ChosenTeacher | None,
     data: DataSettings,
     compute: ComputeSettings,
     corpus: Corpus,
@@ -113,19 +183,20 @@ def with_embeddings(
 ) -> tuple[TrainingData, dict[str, Any] | None, dict[str, Any] | None]:
     """Training data with the teacher's and the guide's embeddings, and what config.json gets of both; None: no such.
 
-    Arguments and errors as of :func:`embed_by_teacher`.
+    Arguments and errors as of :func:`embed_by_teacher`. Data that another run has prepared may come with its teacher.
     """
-    teacher = guide = None
-    if data.teacher is not None:
-        embeddings, teacher = embed_by_teacher(data, compute, corpus, ranges, device, begun)
-        training = replace(training, teacher=embeddings)
+    about_teacher = about_guide = embeddings = guide = None
+    if teacher is not None:
+        embeddings, about_teacher = embed_by_teacher(teacher, data, compute, corpus, ranges, device, begun)
     if data.guide is not None:
-        chosen, guide = embed_by_guide(data, compute, corpus, ranges, device, begun)
-        training = replace(training, guide=chosen)
-    return training, teacher, guide
+        guide, about_guide = embed_by_guide(data, compute, corpus, ranges, device, begun)
+    if embeddings is not training.teacher or guide is not training.guide:
+        training = replace(training, teacher=embeddings, guide=guide)
+    return training, about_teacher, about_guide
 
 
 def embed_by_teacher(
+    teacher: ChosenTeacher,
     data: DataSettings,
     compute: ComputeSettings,
     corpus: Corpus,
@@ -142,12 +213,13 @@ def embed_by_teacher(
     Raises:
         InputError: the teacher cannot be used, or is not the one that the run was begun with.
     """
-    folder = TeacherFolder(parse_teacher(str(data.teacher)))
+    folder = TeacherFolder(teacher.spec)
     precision = _precision(folder, compute, begun)
+    bf16, learned_from = precision == "bf16", not teacher.is_start  # (no map to the start's embeddings is learned)
     embeddings = projected(
-        embed_corpus(folder, corpus, ranges, data.max_length, device, precision == "bf16"), folder.spec
+        embed_corpus(folder, corpus, ranges, data.max_length, device, bf16, learned_from), folder.spec
     )
-    return embeddings, _about(folder, precision, embeddings)
+    return embeddings, _about(folder, precision, embeddings) | {"is_start": teacher.is_start}
 
 
 def margin_of(data: DataSettings) -> GuideMargin:

@@ -51,6 +51,7 @@ CASES = [
     f"{STATIC}|infonce:learn=yes + moco:queue=10*0.5 + distill_similarity*2",
     f"{STATIC}|hard_negatives + memory_bank*0.5 + align_uniform",
     f"{STATIC}|joint_infonce + distill*0.5",
+    "transformer:name=TINY|infonce + anchor*0.5",
 ]
 
 
@@ -109,6 +110,8 @@ RESUMED = {
     "adam, cosine": {"spec": STATIC, "optimizer": "adam:beta1=0.8", "weight_decay": 0.1, "schedule": "cosine"},
     "sgd, constant": {"spec": STATIC, "optimizer": "sgd:momentum=0.5", "schedule": "constant"},
     "transformer": {"spec": "transformer:name=TINY"},
+    "adapters": {"spec": "transformer:name=TINY", "pairs": "dropout", "lora": "rank=2,dropout=0.1"},
+    "adapters, moco": {"spec": "transformer:name=TINY", "lora": "rank=3", "objective": "moco:queue=24", "mlm": 0.1},
     "dropout, head, mlm": {"spec": "transformer:name=TINY", "pairs": "dropout", "head": "mlp", "mlm": 0.1},
     "augment": {"spec": SMALL, "pairs": "augment:how=shuffle,rate=0.5"},
     "moco": {
@@ -122,6 +125,7 @@ RESUMED = {
     "learned temperature": {"spec": SMALL, "objective": "infonce:learn=yes"},
     "distill": {"spec": SMALL, "objective": "distill", "teacher": 7},
     "distill, runs as pairs": {"spec": SMALL, "objective": "distill_similarity", "teacher": 3, "pairs": "contiguous"},
+    "anchor": {"spec": SMALL, "objective": "infonce + anchor*0.5", "teacher": 12},
     "distill, two towers, head": {
         "spec": SMALL,
         "objective": "distill:loss=mse",
