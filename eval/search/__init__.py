@@ -5,11 +5,9 @@ from typing import TYPE_CHECKING
 from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
-    from eval.search.held_out_passages import held_out_task
-    from eval.search.readers import read_search_task
     from eval.search.report import compare_search
     from eval.search.scorer import SearchScores, measure_search
-    from eval.search.task import SearchTask
+    from sentemb.search import SearchTask, held_out_task, read_search_task
 
 __all__ = ["SearchScores", "SearchTask", "compare_search", "held_out_task", "measure_search", "read_search_task"]
 
@@ -17,9 +15,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         **dict.fromkeys(("SearchScores", "measure_search"), "eval.search.scorer"),
-        "SearchTask": "eval.search.task",
         "compare_search": "eval.search.report",
-        "held_out_task": "eval.search.held_out_passages",
-        "read_search_task": "eval.search.readers",
+        **dict.fromkeys(("SearchTask", "held_out_task", "read_search_task"), "sentemb.search"),
     },
 )

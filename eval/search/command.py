@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sentemb.errors import InputError
 
 if TYPE_CHECKING:
-    from eval.search.task import SearchTask
+    from sentemb.search import SearchTask
 
 LEAST_DEPTH = 10  # ranks that nDCG and MRR are of
 
@@ -85,7 +85,7 @@ def task_of(options: argparse.Namespace) -> "SearchTask":
         InputError: it cannot be read.
     """
     if options.corpus is None:
-        from eval.search.readers import read_search_task
+        from sentemb.search import read_search_task
 
         return read_search_task(options.data, options.split, options.task)
     from sentemb.corpus import check_corpus
@@ -94,10 +94,10 @@ def task_of(options: argparse.Namespace) -> "SearchTask":
     from dataclasses import replace
 
     from eval.score_checkpoints import config_of
-    from eval.search.held_out_passages import held_out_task
     from sentemb.corpus import open_corpus
     from sentemb.languages import DEFAULT
     from sentemb.runs import as_dict, least_held_out
+    from sentemb.search import held_out_task
 
     configs = [config for checkpoint in options.checkpoint if (config := config_of(Path(checkpoint)))]
     languages = [str(as_dict(config.get("settings")).get("language", DEFAULT)) for config in configs]

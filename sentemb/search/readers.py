@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from eval.search.task import ListedPassages, SearchTask, StoredPassages
 from sentemb.corpus import FORMATS, table_rows
 from sentemb.errors import InputError
 from sentemb.registry import choose
+from sentemb.search.task import ListedPassages, SearchTask, StoredPassages
 from sentemb.storage import digest
 
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
