@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
+    from sentemb.adaptation import AdaptedRun, adapt
     from sentemb.corpus import CORPORA, Corpus, open_corpus
     from sentemb.encoders import ENCODERS, load
     from sentemb.errors import InputError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from sentemb.training import TrainingSettings, fit
 
 _HOMES = {
+    "AdaptedRun": "sentemb.adaptation",
+    "adapt": "sentemb.adaptation",
     "CORPORA": "sentemb.corpus",
     "Corpus": "sentemb.corpus",
     "open_corpus": "sentemb.corpus",
@@ -35,10 +38,12 @@ __all__ = [
     "ENCODERS",
     "OBJECTIVES",
     "PAIRS",
+    "AdaptedRun",
     "Corpus",
     "TrainingSettings",
     "InputError",
     "TrainedRun",
+    "adapt",
     "build",
     "fit",
     "load",

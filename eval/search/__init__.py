@@ -7,41 +7,34 @@ from sentemb.lazy_imports import lazy_exports
 if TYPE_CHECKING:
     from eval.search.dev_score import search_dev_score
     from eval.search.evaluator import SearchEvaluator
-    from eval.search.held_out_passages import held_out_task
     from eval.search.names import is_search, search_task
-    from eval.search.readers import check_search, read_dev_and_test, read_search_task
     from eval.search.report import compare_search, describe_search
-    from eval.search.sampling import search_halves, search_sample
     from eval.search.scorer import SearchScores, measure_search, search_items
-    from eval.search.task import SearchTask
+    from sentemb.search import (
+        SearchTask,
+        check_search,
+        held_out_task,
+        read_dev_and_test,
+        read_search_task,
+        search_halves,
+        search_sample,
+    )
 
 _HOMES = {
-    "dev_score": ("search_dev_score",),
-    "evaluator": ("SearchEvaluator",),
-    "held_out_passages": ("held_out_task",),
-    "names": (
-        "is_search",
-        "search_task",
-    ),
-    "readers": (
+    "eval.search.dev_score": ("search_dev_score",),
+    "eval.search.evaluator": ("SearchEvaluator",),
+    "eval.search.names": ("is_search", "search_task"),
+    "eval.search.report": ("compare_search", "describe_search"),
+    "eval.search.scorer": ("SearchScores", "measure_search", "search_items"),
+    "sentemb.search": (
+        "SearchTask",
         "check_search",
+        "held_out_task",
         "read_dev_and_test",
         "read_search_task",
-    ),
-    "report": (
-        "compare_search",
-        "describe_search",
-    ),
-    "sampling": (
         "search_halves",
         "search_sample",
     ),
-    "scorer": (
-        "SearchScores",
-        "measure_search",
-        "search_items",
-    ),
-    "task": ("SearchTask",),
 }
 
 __all__ = [
@@ -63,6 +56,4 @@ __all__ = [
     "search_task",
 ]
 
-__getattr__, __dir__ = lazy_exports(
-    __name__, {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-)
+__getattr__, __dir__ = lazy_exports(__name__, {name: home for home, names in _HOMES.items() for name in names})

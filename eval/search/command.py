@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sentemb.errors import InputError
 
 if TYPE_CHECKING:
-    from eval.search.task import SearchTask
+    from sentemb.search import SearchTask
 
 LEAST_DEPTH = 10  # ranks that nDCG and MRR are of
 
@@ -85,7 +85,7 @@ def task_of(options: argparse.Namespace) -> "SearchTask":
         InputError: it cannot be read.
     """
     if options.corpus is None:
-        from eval.search.readers import read_search_task
+        from sentemb.search import read_search_task
 
         return read_search_task(options.data, options.split, options.task)
     from sentemb.corpus import check_corpus

@@ -1,8 +1,7 @@
 """Search as the score by which a training run chooses its best model."""
 
-from eval.search.sampling import search_sample
 from eval.search.scorer import search_items
-from eval.search.task import SearchTask
+from sentemb.search import SearchTask, search_sample
 from sentemb.validation import CachedEncoder, DevScore, sides_of
 
 QUERIES, PASSAGES = 500, 2500  # that a model is scored on at each evaluation, at most

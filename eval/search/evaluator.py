@@ -8,12 +8,11 @@ from sentence_transformers.sentence_transformer.evaluation import SentenceEvalua
 from eval.metrics_file import append_metrics
 from eval.search.dev_score import PASSAGES, QUERIES
 from eval.search.names import search_task
-from eval.search.sampling import search_sample
 from eval.search.scorer import DEPTH, measure_search
-from eval.search.task import SearchTask
 from sentemb.errors import InputError
 from sentemb.registry import choose
 from sentemb.retrieval import CUT
+from sentemb.search import SearchTask, search_sample
 
 
 class SearchEvaluator(SentenceEvaluator):

@@ -5,13 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from eval.score_checkpoints import config_of
-from eval.search.held_out_passages import MOST_QUERIES, SENTENCES, held_out_task
-from eval.search.readers import read_search_task
-from eval.search.task import SearchTask
 from sentemb.corpus import open_corpus
 from sentemb.errors import InputError
 from sentemb.languages import DEFAULT
 from sentemb.runs import as_dict, least_held_out
+from sentemb.search import MOST_QUERIES, SENTENCES, SearchTask, held_out_task, read_search_task
 
 JUDGED, HELD_OUT = "search:", "passages:"  # what a name begins with
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from eval.search.scorer import SearchScores
-from eval.search.task import SearchTask
 from eval.significance import randomisation_test
 from eval.tables import PACKAGES, Table, as_text
 from sentemb.geometry import LEVEL, bootstrap_interval, resampled_mean_differences
+from sentemb.search import SearchTask
 from sentemb.validation import ONE_SIDE, ItemScores, compare_encoders
 
 SCORED_BY = {"dot": "inner product"}

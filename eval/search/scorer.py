@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from eval.search.task import Passages, SearchTask
 from sentemb.errors import InputError, disk_full
 from sentemb.retrieval import ranking_scores, top_k
+from sentemb.search import Passages, SearchTask
 from sentemb.storage import key_of, recover, replacing
 from sentemb.validation import CachedEncoder, ItemScores, Sides, fingerprint, sides_of
 

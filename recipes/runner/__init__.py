@@ -6,6 +6,7 @@ from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from recipes.runner.command_line import Options, command, import_file
+    from recipes.runner.early_checks import check_specs_early
     from recipes.runner.evaluation import (
         RunSearch,
         print_scores,
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
         read_tasks,
         with_available_data,
     )
-    from recipes.runner.flags import parser
+    from recipes.runner.flags import add_flag, parser
     from recipes.runner.settings import RecipeSettings, check_tasks
 
 __all__ = [
     "Options",
     "RecipeSettings",
     "RunSearch",
+    "add_flag",
+    "check_specs_early",
     "check_tasks",
     "command",
     "import_file",
@@ -36,11 +39,13 @@ __getattr__, __dir__ = lazy_exports(
         "Options": "recipes.runner.command_line",
         "command": "recipes.runner.command_line",
         "import_file": "recipes.runner.command_line",
+        "check_specs_early": "recipes.runner.early_checks",
         "check_tasks": "recipes.runner.settings",
         **dict.fromkeys(
             ("RunSearch", "print_scores", "read_search", "read_tasks", "with_available_data"),
             "recipes.runner.evaluation",
         ),
+        "add_flag": "recipes.runner.flags",
         "parser": "recipes.runner.flags",
         "RecipeSettings": "recipes.runner.settings",
     },

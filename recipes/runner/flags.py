@@ -32,12 +32,12 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
             group.add_argument("--import", dest="imports", action="append", metavar="FILE.py", help=text)
         for each in fields(kind):
             if each.metadata.get("help"):
-                _add(group, each, defaults.get(each.name, each.default))
+                add_flag(group, each, defaults.get(each.name, each.default))
     return made
 
 
-def _add(group: Any, each: Field[Any], default: Any) -> None:
-    """The flag of a setting."""
+def add_flag(group: Any, each: Field[Any], default: Any) -> None:
+    """The flag of a setting, on a parser or a group of its flags."""
     flag = f"--{each.name.replace('_', '-')}"
     shown = "" if default is None or isinstance(default, bool) else f" (default {default})"
     text = (each.metadata["help"] + shown).replace("%", "%%")

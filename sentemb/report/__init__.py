@@ -2,6 +2,7 @@
 
 from sentemb.report.comparison import ComparedScore, comparison_of
 from sentemb.report.drawing import BLUE, GREEN, GREY, LOOK, ORANGE, VERMILLION, image, labelled_axes, legend_below
+from sentemb.report.examples import neighbours_section
 from sentemb.report.page import write_report
 from sentemb.report.queries import write_search
 from sentemb.report.score_columns import COSTS, SHARE, TEACHER_SIMILARITY, columns_of, mean_scores, tasks_of
@@ -25,6 +26,7 @@ __all__ = [
     "labelled_axes",
     "legend_below",
     "mean_scores",
+    "neighbours_section",
     "tasks_of",
     "write_report",
     "write_search",

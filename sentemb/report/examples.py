@@ -7,13 +7,22 @@ candidates: the second sentences of the held-out pairs, the sentence itself left
 
 
 def examples_section(run: Run) -> str:
-    """The section of the page; empty where scores.json has no examples."""
-    examples = as_dict(run.scores.get("examples"))
+    """The section of a run's page; empty where scores.json has no examples."""
+    return neighbours_section(as_dict(run.scores.get("examples")), run.initial())
+
+
+def neighbours_section(examples: Record, initial: str | None) -> str:
+    """The section of a page; empty without examples.
+
+    Args:
+        examples: of :func:`sentemb.validation.nearest_examples`.
+        initial: the encoder that stands under "before"; the others stand under "after".
+    """
     sentences = [as_dict(each) for each in as_list(examples.get("sentences"))]
     names = list(dict.fromkeys(name for each in sentences for name in as_dict(each.get("neighbours"))))
     if not names:
         return ""
-    titles = [f"before: {name}" if name == run.initial() else f"after: {name}" for name in names]
+    titles = [f"before: {name}" if name == initial else f"after: {name}" for name in names]
     head = "".join(f"<th scope='col'>{safe(title)}</th>" for title in ["sentence", *titles])
     body = ""
     for each in sentences:

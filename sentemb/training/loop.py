@@ -25,7 +25,7 @@ class FitResult:
 
     step: int  # updates done
     steps: int  # updates of the whole run
-    interrupted: bool  # a signal ended it early, after a checkpoint
+    interrupted: bool  # a signal or its deadline ended it early, after a checkpoint
     checkpoint: Path | None  # the newest one that this call has written
 
 
@@ -59,7 +59,7 @@ def fit(
     run = set_up(encoder, objective, data, settings, accelerator, target, evaluation)
     with (
         explaining_failures(target.folder, settings, run.state, run.batches, run.batch_encoder),
-        StopRequest(target.exit_on_second_signal) as stop,
+        StopRequest(target.exit_on_second_signal, target.deadline) as stop,
         run.reporting() as (log, evaluator),
     ):
         result = train_steps(run, log, evaluator, stop)

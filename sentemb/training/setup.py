@@ -51,6 +51,7 @@ class RunTarget:
     caller_files: Collection[str] = (CONFIG,)  # names in the folder that the caller has put there
     forget_best: bool = False  # the dev scores of the resumed run do not compare with those of now
     exit_on_second_signal: bool = False  # as a command does; a library raises KeyboardInterrupt
+    deadline: float | None = None  # by time.monotonic(): the run ends after the step at hand then, saved
 
 
 @dataclass

@@ -21,10 +21,11 @@ class StopRequest:
 
     Args:
         exits: whether a second signal exits the process, as a command does.
+        deadline: by ``time.monotonic()``, after which the run shall end, too; None: there is none.
     """
 
-    def __init__(self, exits: bool = True) -> None:
-        self.exits = exits
+    def __init__(self, exits: bool = True, deadline: float | None = None) -> None:
+        self.exits, self.deadline = exits, deadline
         self.signal = 0  # number of the first signal; 0: none has come
         self._time, self._handlers_before = 0.0, dict[int, Any]()
         self._pipe: tuple[int, int] | None = None  # Python writes each signal's number into it
@@ -33,7 +34,7 @@ class StopRequest:
     @property
     def requested(self) -> bool:
         """Whether the run shall end after the step at hand."""
-        return self.signal > 0
+        return self.signal > 0 or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is not threading.main_thread():
@@ -75,7 +76,7 @@ class StopRequest:
 
     def _is_second(self, number: int) -> bool:
         hangup = number == getattr(signal, "SIGHUP", None)
-        return self.requested and not hangup and time.monotonic() - self._time > REPEAT_SECONDS
+        return self.signal > 0 and not hangup and time.monotonic() - self._time > REPEAT_SECONDS
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """What a signal does in the main thread: the other one has read its number."""

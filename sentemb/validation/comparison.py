@@ -43,6 +43,11 @@ class ItemScores:
         return self.documents is not None and len(np.unique(self.documents)) >= MIN_DOCUMENTS
 
     @property
+    def score(self) -> float:
+        """The test's score: a mean, or Spearman's correlation with ``gold``, times ``scale``."""
+        return self.scale * (float(np.mean(self.values)) if self.gold is None else spearman(self.values, self.gold))
+
+    @property
     def units(self) -> int:
         """How many documents, or items, are drawn from."""
         return len(np.unique(self.documents)) if self.by_document else len(self.values)  # type: ignore[arg-type]

@@ -47,15 +47,19 @@ class HeldOutPairs:
         return 0 if self.documents is None else len(np.unique(self.documents))
 
 
-def held_out_pairs(corpus: Corpus, count: int = COUNT, seed: int = SEED) -> HeldOutPairs:
+def held_out_pairs(
+    corpus: Corpus, count: int = COUNT, seed: int = SEED, ranges: NDArray[np.int64] | None = None
+) -> HeldOutPairs:
     """``count`` pairs from the corpus' held-out documents, drawn by ``seed``; no sentence with itself.
+
+    ``ranges`` ``[n, 2]`` of sentences, start and stop, take the place of the held-out documents.
 
     Pairs are neighbours, or the anchors and positives of a labelled corpus.
 
     Raises:
         InputError: there is no such pair.
     """
-    _, ranges = corpus.split()
+    ranges = corpus.split()[1] if ranges is None else ranges
     kind = "labelled" if corpus.labelled else "neighbouring"
     pairs = (labelled if corpus.labelled else neighbours)(ranges)
     drawn = draw(pairs.rows, 2 * count, seed)[:, :2]  # twice, as copies of a sentence fall out below

@@ -17,11 +17,11 @@ from eval.search import SearchScores, SearchTask, compare_search, held_out_task,
 from eval.search import scorer as scorer_module
 from eval.search.command import main
 from eval.search.report import interval, search_text
-from eval.search.task import ListedPassages
 from eval.significance import randomisation_test
 from sentemb.corpus import open_corpus
 from sentemb.encoders import Prompts, set_prompts, two_towers
 from sentemb.errors import InputError
+from sentemb.search import ListedPassages
 from sentemb.validation import ItemScores
 from tests.helpers import STATIC
 

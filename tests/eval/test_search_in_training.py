@@ -21,9 +21,9 @@ from eval.search import (
     search_sample,
     search_task,
 )
-from eval.search.task import ListedPassages
 from sentemb.encoders import Prompts, set_prompts, two_towers
 from sentemb.errors import InputError
+from sentemb.search import ListedPassages
 from sentemb.validation import CachedEncoder, sides_of
 from tests.eval.test_search import QUERIES, all_texts, mean_reciprocal_rank, ranks_by_loop, write_beir
 from tests.helpers import STATIC

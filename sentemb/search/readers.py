@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from eval.search.sampling import search_halves
-from eval.search.task import ListedPassages, SearchTask, StoredPassages
 from sentemb.corpus import FORMATS, table_rows
 from sentemb.errors import InputError
 from sentemb.registry import choose
+from sentemb.search.sampling import search_halves
+from sentemb.search.task import ListedPassages, SearchTask, StoredPassages
 from sentemb.storage import digest
 
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"

@@ -6,9 +6,9 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.search.task import SearchTask
 from sentemb.corpus import Corpus
 from sentemb.errors import InputError
+from sentemb.search.task import SearchTask
 from sentemb.storage import key_of
 
 SENTENCES = 5  # of a passage
@@ -46,8 +46,13 @@ class HeldOutPassages:
         return [" ".join(islice(sentences, stop - start - 1)) for start, stop in ranges]
 
 
-def held_out_task(corpus: Corpus, sentences: int = SENTENCES, most: int = MOST_QUERIES) -> SearchTask:
-    """Queries and passages of a corpus' held-out documents.
+def held_out_task(
+    corpus: Corpus,
+    sentences: int = SENTENCES,
+    most: int = MOST_QUERIES,
+    documents: NDArray[np.int64] | None = None,
+) -> SearchTask:
+    """Queries and passages of a corpus' held-out documents, or of ``documents``, ranges ``[n, 2]`` of its sentences.
 
     Each document is cut into passages of ``sentences`` neighbouring sentences (the last one of at least 2). One
     sentence of each, drawn by a fixed seed, is its query and is removed from it. All passages are searched; at most
@@ -62,7 +67,7 @@ def held_out_task(corpus: Corpus, sentences: int = SENTENCES, most: int = MOST_Q
         )
     random = np.random.default_rng(SEED)
     parts = []
-    for start, stop in corpus.split()[1].tolist():
+    for start, stop in (corpus.split()[1] if documents is None else documents).tolist():
         starts = np.arange(start, stop, sentences)
         parts.append(np.stack([starts, np.minimum(starts + sentences, stop)], axis=1))
     ranges = np.concatenate([np.empty((0, 2), dtype=np.int64), *parts])
@@ -71,13 +76,12 @@ def held_out_task(corpus: Corpus, sentences: int = SENTENCES, most: int = MOST_Q
         raise InputError(f"the held-out documents of {corpus.name} have fewer than two passages; give a larger corpus")
     taken = ranges[:, 0] + random.integers(0, np.diff(ranges, axis=1)[:, 0])
     asked = np.sort(random.permutation(len(ranges))[:most])
-    documents = np.searchsorted(corpus.documents, ranges[asked, 0], side="right") - 1
     many = len(np.unique(np.searchsorted(corpus.documents, ranges[:, 0], side="right")))
     return SearchTask(
         f"a sentence finds its passage, {many:,} held-out document{'s' if many > 1 else ''} of {corpus.name}",
         corpus.sentences(taken[asked]),
         HeldOutPassages(corpus, ranges, taken),
         [{row: 1.0} for row in asked.tolist()],
-        documents=documents,
+        documents=np.searchsorted(corpus.documents, ranges[asked, 0], side="right") - 1,
         notes=(f"a passage is {sentences} neighbouring sentences without the query, drawn from it by seed {SEED}",),
     )

@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.search.task import ListedPassages, SearchTask
 from sentemb.errors import InputError
+from sentemb.search.task import ListedPassages, SearchTask
 
 Item = TypeVar("Item")
 SEED = 0  # fixed, so that encoders and steps of training compare

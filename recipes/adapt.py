@@ -1,0 +1,158 @@
+"""Make a finished model better on your text: methods are tried within a budget, and the one that pays is kept.
+
+    python recipes/adapt.py --init minilm --corpus BOOKS --budget 30m
+    python recipes/adapt.py --init minilm --corpus BOOKS --search DIR --budget 30m      # judged queries of your own
+    python recipes/adapt.py --resume --out runs/adapt                                   # go on after a kill
+
+Methods are chosen on one half of the held-out documents, by what they gain there and lose elsewhere, and the choice is
+judged on the other half. Writes OUT/model (the adapted model, or yours where nothing helped beyond chance),
+OUT/report.html and OUT/results.json. Preparing the text and the final scores are not in the budget. Exit code 0: done;
+2: something given cannot be used; 130: interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentemb.errors import InputError
+
+if TYPE_CHECKING:
+    from sentemb.adaptation import AdaptedRun, Similarity
+
+NAME = "adapt"  # of the default folder, runs/adapt
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's options; only what is given is set."""
+    from recipes.runner import add_flag
+    from sentemb.adaptation import AdaptationSettings
+
+    made = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    add = made.add_argument
+    add("--init", metavar="MODEL", help="the model: a folder, a run, a hub name, or minilm")
+    add("--corpus", metavar="TEXT", help="your text, as of the other recipes; without labels")
+    add(
+        "--search",
+        type=Path,
+        metavar="DIR",
+        help="judged queries to be better at: a folder in BEIR's layout or a table",
+    )
+    add("--data", type=Path, help="SentEval's folder, for STS-B dev; else $SENTEMB_DATA/senteval")
+    add("--out", type=Path, help="the folder, new; default runs/adapt or the next free runs/adapt-2, ...")
+    add("--resume", action="store_true", help="go on with the adaptation in --out, with its settings")
+    for each in fields(AdaptationSettings):
+        add_flag(made, each, each.default)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    options = vars(parser().parse_args(arguments))
+    try:
+        run = adapt(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume and --out goes on", file=sys.stderr)
+        sys.exit(130)
+    for note in run.results["notes"]:
+        print(f"note: {note}")
+    print(f"{run.verdict}\nmodel: {run.folder / 'model'}   page: {run.report}")
+
+
+def adapt(options: dict[str, Any]) -> "AdaptedRun":
+    """Look at what can be seen to be wrong, then adapt."""
+    from recipes.runner import check_specs_early
+    from sentemb.adaptation import AdaptationFolder, AdaptationSettings, chosen_arms, refuse_used_folder
+    from sentemb.pipeline import absolute_settings
+
+    resume, out = options.pop("resume", False), options.pop("out", None)
+    out = out or (newest() if resume else free_folder())
+    if resume:
+        options = resumed(AdaptationFolder(out).read_begun(), options, out)
+    for name, what in (("init", "MODEL"), ("corpus", "TEXT")):
+        if name not in options:
+            raise InputError(f"--{name} is missing; give --{name} {what}")
+    refuse_used_folder(out, resume)
+    paths = absolute_settings({"init": options.pop("init"), "corpus": options.pop("corpus")})
+    model, corpus = paths["init"], paths["corpus"]
+    search, data = options.pop("search", None), options.pop("data", None)
+    search = None if search is None else search.resolve()
+    settings = AdaptationSettings(**options)
+    chosen_arms(settings.arms)
+    check_specs_early({"corpus": corpus, "init": model})
+    if search is not None and not search.exists():
+        raise InputError(f"--search {search} is not there; give a folder in BEIR's layout or a table of pairs")
+    general = general_quality(data)
+
+    import sentemb
+
+    return sentemb.adapt(model, corpus, search=search, general=general, out=out, resume=resume, **options)
+
+
+def general_quality(data: Path | None) -> "Similarity | None":
+    """STS-B dev; None where its data is not there.
+
+    Raises:
+        InputError: the data was named, and is not there.
+    """
+    from eval import choose_tasks, data_folder, read
+    from sentemb.adaptation import Similarity
+
+    try:
+        folder = data_folder(data)
+        (task,) = choose_tasks("STS-B", folder)
+        part = read(task, folder, "dev").parts["dev"]
+    except InputError:
+        if data is not None:
+            raise
+        return None
+    return Similarity("STS-B dev", part.first, part.second, part.gold)
+
+
+def resumed(begun: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The options that an adaptation was begun with, with those of now over them.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not begun:
+        if "init" in options and "corpus" in options:
+            return options
+        raise InputError(f"{out} is no adaptation that could be resumed; check the path, or give --init and --corpus")
+    from sentemb.adaptation import AdaptationSettings
+
+    names = {each.name for each in fields(AdaptationSettings)}
+    before = {name: value for name, value in begun.items() if name in names}
+    before |= {"init": begun["model"], "corpus": begun["corpus"]}
+    before |= {"search": Path(begun["search"])} if begun.get("search") else {}
+    return before | options
+
+
+def free_folder() -> Path:
+    """The first of runs/adapt, runs/adapt-2, ... that is not there."""
+    number, out = 1, Path("runs") / NAME
+    while out.exists():
+        number += 1
+        out = Path("runs") / f"{NAME}-{number}"
+    return out
+
+
+def newest() -> Path:
+    """The adaptation of runs/adapt, runs/adapt-2, ... that was begun last; InputError if there is none."""
+    folders = [path.parent for path in Path("runs").glob(f"{NAME}*/adapt.json")]
+    if not folders:
+        raise InputError("--resume finds no adaptation in runs/adapt; name its folder with --out")
+    return max(folders, key=lambda path: (path / "adapt.json").stat().st_mtime)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""The search for the method that pays: maps, successive halving of what trains, weights in between."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+from sentence_transformers import SentenceTransformer
+
+from sentemb.adaptation.arm_training import Trainer
+from sentemb.adaptation.arms import Arm, MappedArm, TrainedArm
+from sentemb.adaptation.budget import Budget, rungs_of
+from sentemb.adaptation.candidates import Candidate
+from sentemb.adaptation.held_out import HeldOutTests, Scores
+from sentemb.adaptation.interpolation import WEIGHTS, interpolated
+from sentemb.adaptation.journal import Journal, as_entry, as_scores
+from sentemb.adaptation.measures import Embedder
+from sentemb.adaptation.whitening import LinearMap, linear_maps, with_map
+from sentemb.pairs import contiguous, draw
+
+MAPPED_SENTENCES, MAPPED_SHARE = 4000, 0.04  # that maps are made of: at most, and of the budget
+SAVING = 3.0  # seconds that a checkpoint may take
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has ended the search after a checkpoint; the same call with ``resume`` goes on."""
+
+
+@dataclass
+class Search:
+    """All that the search works with, and what it has tried."""
+
+    trainer: Trainer
+    embedder: Embedder  # the start's
+    tests: HeldOutTests  # of the half that methods are chosen on
+    start_scores: Scores
+    journal: Journal
+    budget: Budget
+    allowed: float  # points of general quality
+    sentences_per_second: float
+    seconds_per_score: float
+    candidates: list[Candidate] = field(default_factory=list)  # in the order tried; of an arm as trained the last one
+    dropped: dict[str, int] = field(default_factory=dict)  # by arm: after which rung
+
+    @property
+    def start(self) -> SentenceTransformer:
+        """The model that is adapted."""
+        return self.trainer.start
+
+    def run(self, arms: Mapping[str, Arm]) -> None:
+        """Try these arms."""
+        for name in (name for name, arm in arms.items() if isinstance(arm, MappedArm)):
+            self._try_maps(name)
+        trained = {name: arm for name, arm in arms.items() if isinstance(arm, TrainedArm)}
+        finalists = self._halve(trained)
+        for name in finalists:
+            self._interpolate(name)
+
+    def model(self, candidate: Candidate) -> SentenceTransformer:
+        """A candidate's model, made again."""
+        kind, _, value = candidate.setting.partition(" ")
+        if kind not in ("", "weight"):
+            return with_map(self.start, self._maps[candidate.setting])
+        tuned = self.trainer.trained_before(self._folder(candidate.arm))
+        return interpolated(self.start, tuned, float(value)) if kind else tuned
+
+    def _folder(self, arm: str) -> Path:
+        return self.journal.folder / arm
+
+    @cached_property
+    def _maps(self) -> dict[str, LinearMap]:
+        """The maps that a sample of the training sentences suggests, by name."""
+        corpus, dimension = self.trainer.corpus, self.embedder.encode(["a"]).shape[1]
+        entry = self.journal.read("maps")
+        if entry is None:
+            affordable = int(self.sentences_per_second * self.budget.total * MAPPED_SHARE)
+            entry = {"sentences": min(MAPPED_SENTENCES, max(2 * dimension, affordable))}
+            self.journal.write("maps", entry)
+        rows = draw(contiguous(corpus.split()[0]).rows, entry["sentences"], self.trainer.settings.seed)[:, 0]
+        return {each.name: each for each in linear_maps(self.embedder.encode(corpus.sentences(rows)))}
+
+    def _try_maps(self, name: str) -> None:
+        listed = self.journal.read(f"{name}-names")
+        if listed is None:
+            began = time.monotonic()
+            listed = {"names": list(self._maps), "seconds": time.monotonic() - began, "spent": self.budget.spent}
+            self.journal.write(f"{name}-names", listed)
+
+        def mapped(setting: str) -> Embedder:
+            return self.embedder.mapped(self._maps[setting])
+
+        for setting in listed["names"]:
+            key, embed = f"{name}-{setting}", partial(mapped, setting)
+            self.candidates.append(self._scored(key, name, setting, embed, {"seconds": listed["seconds"]}))
+
+    def _halve(self, arms: Mapping[str, TrainedArm]) -> list[str]:
+        """Train the arms of each rung a while longer, and give up the worse half; returns those of the last one."""
+        alive, rungs, latest = list(arms), rungs_of(len(arms)), dict[str, Candidate]()
+        for number, many in enumerate(rungs):
+            ranked = sorted(alive, key=lambda arm: -self._worth(latest.get(arm)))
+            for arm in ranked[many:]:
+                self.dropped[arm] = number
+            alive = ranked[:many]
+            for place, arm in enumerate(alive):
+                share = _share(rungs, number, place)
+                scores_to_come = sum(rungs[number:]) - place + len(WEIGHTS)
+                latest[arm] = self._train(arm, arms[arm], number, share, scores_to_come)
+        self.candidates += latest.values()
+        return alive
+
+    def _worth(self, candidate: Candidate | None) -> float:
+        return 0.0 if candidate is None else candidate.worth(self.tests.general.name, self.allowed)
+
+    def _train(self, name: str, arm: TrainedArm, rung: int, share: float, scores_to_come: int) -> Candidate:
+        """An arm's part of a rung: ``share`` of what is left of the budget beside the scores to come."""
+        key = f"{name}-rung-{rung}"
+        if self.journal.read(key) is not None:
+            return self._scored(key, name, "", self._no_model)
+        earlier = self.journal.read(f"{name}-rung-{rung - 1}") or {"updates": 0, "seconds": 0.0, "rate": 0.0}
+        timing = self._timing(arm)
+        rate = earlier["rate"] or timing["rate"]
+        seconds = max(0.0, self.budget.left - scores_to_come * self.seconds_per_score) * share
+        plan = self.journal.read(f"plan-{key}")
+        if plan is None:
+            plan = {"updates": earlier["updates"] + max(1, int(rate * (seconds - timing["overhead"])))}
+            self.journal.write(f"plan-{key}", plan)
+        _say(f"{name}: {plan['updates'] - earlier['updates']} updates in about {seconds:.0f} s")
+        deadline = time.monotonic() + max(1.0, seconds - SAVING)
+        trained = self.trainer.train(arm, self._folder(name), plan["updates"], deadline, rate)
+        if trained.stopped:
+            raise Interrupted
+        about = {"updates": trained.updates, "seconds": earlier["seconds"] + trained.seconds, "rate": trained.rate}
+        return self._scored(key, name, "", lambda: Embedder.of(trained.model), about)
+
+    def _timing(self, arm: TrainedArm) -> dict[str, float]:
+        """Updates a second and the seconds around them, of the first arm that is trained."""
+        entry = self.journal.read("timing")
+        if entry is None:
+            _say("timing a few updates")
+            rate, overhead = self.trainer.speed(arm, self.journal.folder / "timing")
+            entry = {"rate": rate, "overhead": overhead, "spent": self.budget.spent}
+            self.journal.write("timing", entry)
+        return entry
+
+    def _interpolate(self, name: str) -> None:
+        tuned: list[SentenceTransformer] = []  # (read where a weight is still to be scored)
+
+        def between(weight: float) -> Embedder:
+            if not tuned:
+                tuned.append(self.trainer.trained_before(self._folder(name)))
+            return Embedder.of(interpolated(self.start, tuned[0], weight))
+
+        trained = next(each for each in self.candidates if each.arm == name and not each.setting)
+        for weight in WEIGHTS:
+            key, setting = f"{name}-weight-{weight:g}", f"weight {weight:g}"
+            embed = partial(between, weight)
+            about = {"updates": trained.updates, "seconds": trained.seconds}
+            self.candidates.append(self._scored(key, name, setting, embed, about))
+
+    def _scored(
+        self, key: str, arm: str, setting: str, embed: Callable[[], Embedder], about: Mapping[str, float] | None = None
+    ) -> Candidate:
+        """The candidate with its scores, which the journal has, or gets together with what is about its training."""
+        entry = self.journal.read(key)
+        if entry is None:
+            scores = self.tests.score(embed())
+            entry = {"updates": 0, "seconds": 0.0, **(about or {})}
+            entry |= {"scores": as_entry(scores), "spent": self.budget.spent}
+            self.journal.write(key, entry)
+        scores = as_scores(entry["scores"])
+        candidate = Candidate(arm, setting, scores, self.start_scores, entry["updates"], entry["seconds"])
+        general = self.tests.general.name
+        _say(f"{candidate.name}: gain {candidate.gain:+.2f}, general {-candidate.loss(general):+.2f} points")
+        return candidate
+
+    @staticmethod
+    def _no_model() -> Embedder:
+        raise AssertionError("the journal has these scores")
+
+
+def _share(rungs: Sequence[int], number: int, place: int) -> float:
+    """Of the training to come, what the arm number ``place`` of rung ``number`` gets: each rung has equal time."""
+    part = 1 / rungs[number]
+    to_come = part * (rungs[number] - place) + len(rungs) - number - 1
+    return part / to_come
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
