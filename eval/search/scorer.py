@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +42,7 @@ def measure_search(
     batch_size: int = 128,
     progress: bool = False,
     cache: Path | None = None,
+    recall_at: Sequence[int] = (),
 ) -> SearchScores:
     """Rank all passages for each query, and score the rankings.
 
@@ -53,6 +54,7 @@ def measure_search(
         k: ranks of MAP and recall, at least 10.
         batch_size: texts a forward pass. progress: show a bar.
         cache: a folder where passages' embeddings stay for the next time; None: they are in a temporary file.
+        recall_at: further ranks that recall is of, at most ``k``.
 
     Raises:
         InputError: an embedding is not finite, or the disk is full.
@@ -64,7 +66,7 @@ def measure_search(
     shape = len(task.passages), queries.shape[1]
     with stored_rows(write, shape, cache / name if cache else None) as rows:
         ranking, _ = top_k(queries, rows, k, sides.score, task.leave_out or None)
-    values = ranking_scores(ranking, task.judgements)
+    values = ranking_scores(ranking, task.judgements, recall_at=recall_at)
     items = {_title(name): ItemScores(each, documents=task.documents, items="queries") for name, each in values.items()}
     return SearchScores(items, getattr(model, "max_seq_length", None), sides.score, sides.names)
 
