@@ -18,6 +18,6 @@ def check_specs(
     build(CLEANINGS, data.clean, "clean")
     if data.teacher is not None:
         parse_teacher(data.teacher)
-    check(PAIRS, pairs.pairs, "pairs", ("ranges",))
+    check(PAIRS, pairs.pairs, "pairs", ("ranges", "text"))
     check(HEADS, objective.head, "head", ("dimension",))
     build_objective(objective.objective)

@@ -215,6 +215,8 @@ def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1, teacher: 
     """InputError where an objective lacks what it needs of the data, or would leave out what they have."""
     terms = objective.terms()
     name = " + ".join(_name_of(term) for term in terms)
+    if objective.needs_sentence_ids:
+        pairs.refuse_passages(f"objective {name}")
     provided = {
         "runs": pairs.are_contiguous,
         "labels": pairs.labels is not None,

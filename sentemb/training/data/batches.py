@@ -15,7 +15,7 @@ from sentemb.corpus import Tokens
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
 from sentemb.forward import Features, collate_tokens
-from sentemb.pairs import Noise, Numbers, Pairs, Words
+from sentemb.pairs import Noise, Numbers, Pairs, Words, draw_chances
 from sentemb.training.data.samplers import (
     ContiguousSampler,
     EpochLayout,
@@ -75,6 +75,8 @@ class TrainingData:
                 f"the teacher's array has {len(self.teacher)} rows and the corpus {len(self.tokens)} sentences; give a "
                 "row for each sentence, in the order of the corpus"
             )
+        if self.teacher is not None:
+            self.pairs.refuse_passages("a teacher")
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ class BatchDataset:
         pair_indices = self.order[step]
         share = rank_share(pair_indices, self.rank, self.world, self.pairs.are_contiguous)
         rows = self.pairs.rows[share]  # [n, k]
+        if self.pairs.passages is not None:
+            return self._of_passages(step, rows, share, pair_indices)
         of_columns = [self.data.tokens, *[self.others] * (rows.shape[1] - 1)]
         columns = [tokens.rows(column) for tokens, column in zip(of_columns, rows.T, strict=True)]
         sentence_ids = self.data.tokens.distinct() if self.sentence_ids is None else self.sentence_ids
@@ -171,6 +175,20 @@ class BatchDataset:
             prompt_lengths=tuple(tokens.prompt_length for tokens in of_columns),
         )
 
+    def _of_passages(self, step: int, rows: Numbers, share: Numbers, pair_indices: Numbers) -> Batch:
+        """The batch of these pairs of passages ``[n, 2]``; other sentences and crops are drawn in each epoch."""
+        assert self.pairs.passages is not None
+        sides = (self.data.tokens, self.others)
+        chances = draw_chances(self.seed, step // len(self.updates), share)
+        columns, ids = self.pairs.passages.columns(rows, chances, sides)
+        return Batch(
+            columns,
+            torch.from_numpy(ids),
+            pairs_per_rank=pairs_per_rank(len(pair_indices), self.world),
+            pair_indices=pair_indices,
+            prompt_lengths=tuple(tokens.prompt_length for tokens in sides),
+        )
+
     def _teacher_rows(self, rows: Numbers) -> Tensor | None:
         """The teacher's embeddings of both sides of pairs ``rows``, float32 ``[n, sides, D]``; None without one."""
         if self.data.teacher is None:
@@ -188,6 +206,8 @@ class BatchDataset:
 
 
 def _lengths(pairs: Pairs, tokens: Tokens, numbers: Numbers) -> Numbers:
+    if pairs.passages is not None:
+        return pairs.passages.lengths(pairs.rows[numbers])
     return tokens.lengths(pairs.rows[numbers]).max(axis=1)
 
 
