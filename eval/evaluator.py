@@ -1,12 +1,12 @@
 """An evaluator for the trainers of sentence-transformers."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
+from eval.metrics_file import append_metrics
 from eval.probes import PROBES
 from eval.scorer import ScoringSettings, measure
 from eval.tasks import Data, choose_tasks, data_folder, read
@@ -67,12 +67,8 @@ class SentEvalEvaluator(SentenceEvaluator):
             for key, value in _metrics(result["tasks"][task.task.name]).items()
         }
         if output_path is not None and self.write_csv:
-            Path(output_path).mkdir(parents=True, exist_ok=True)
-            path = Path(output_path) / f"senteval{'_' + self.name if self.name else ''}_results.csv"
-            new = not path.is_file()
-            with path.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerows([["epoch", "steps", *metrics]] * new + [[epoch, steps, *metrics.values()]])
+            name = f"senteval{'_' + self.name if self.name else ''}_results.csv"
+            append_metrics(Path(output_path) / name, {"epoch": epoch, "steps": steps, **metrics})
         metrics = {f"{self.name}_{key}" if self.name else key: value for key, value in metrics.items()}
         self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
         return metrics

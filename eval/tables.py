@@ -50,6 +50,8 @@ def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> li
         score_tables = [Table(table.title, [*table.head, *shape.head[1:]], lines, (*table.notes, *shape.notes))]
     elif any(result["geometry"] for result in results.values()):
         score_tables.append(_shape(results))
+    if any("search" in result for result in results.values()):
+        score_tables.append(_search(results))
     if len(grouped(results)) < len(results):
         score_tables.append(compact(results))
     if comparison:
@@ -96,6 +98,18 @@ def _scores(results: Results, title: str, metric: str, names: list[str], labels:
         lines.append(line)
     columns = ["mean" if label == "mean_similarity" else label for label in labels]
     return Table(title, ["encoder", "dim", *names, *columns], lines, tuple(dict.fromkeys(notes)))
+
+
+def _search(results: Results) -> Table:
+    """Of results that have ``search`` (``{"task", "notes", "scores"}``)."""
+    searched = [result["search"] for result in results.values() if "search" in result]
+    metrics = list(dict.fromkeys(metric for each in searched for metric in each["scores"]))
+    lines = []
+    for encoder, result in results.items():
+        scores = result.get("search", {}).get("scores", {})
+        lines.append([encoder, *(f"{scores[metric]:.4f}" if metric in scores else "-" for metric in metrics)])
+    notes = dict.fromkeys(text for each in searched for text in (each["task"], *each["notes"]))
+    return Table("search", ["encoder", *metrics], lines, tuple(notes))
 
 
 def _shape(results: Results, brief: bool = False) -> Table:

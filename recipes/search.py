@@ -1,13 +1,13 @@
-"""Find the sentences of a corpus that are nearest to yours, with a trained model or with the one it began with.
+"""Find the sentences of a corpus that are nearest to yours: before training on the left, after it on the right.
 
-    python recipes/search.py runs/first --queries questions.txt                # over the run's corpus
-    python recipes/search.py runs/first --queries questions.txt --before       # the encoder before training
-    python recipes/search.py runs/first --queries questions.txt --compare      # both, side by side
+    python recipes/search.py runs/first --ask "It was a dark night."      # over the run's corpus
+    python recipes/search.py runs/first --queries questions.txt --page    # a query a line; also in the run's page
+    python recipes/search.py runs/first --queries questions.txt --after   # the trained encoder alone: half the time
     echo "It was a dark night." | python recipes/search.py runs/first --queries - --corpus BOOKS --k 5
 
-A query a line. Below each query stand the k nearest distinct sentences, nearest first, with their cosine (the inner
-product, for a model that was trained with it). With two towers the query goes through the first and the corpus through
-the second; prompts are those of training. Exit code 0: done; 2: something given cannot be used.
+Below each query stand the k nearest distinct sentences, nearest first, with their cosine (the inner product, for a
+model that was trained with it). With two towers the query goes through the first and the corpus through the second;
+prompts are those of training. Exit code 0: done; 2: something given cannot be used.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,10 +38,12 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = made.add_argument
     add("run", type=Path, metavar="RUN", help="the folder of a training run")
-    add("--queries", required=True, metavar="FILE", help="a text file with a query a line; - is standard input")
+    add("--queries", metavar="FILE", help="a text file with a query a line; - is standard input")
+    add("--ask", action="append", default=[], metavar="TEXT", help="a query; may be given several times")
     which = made.add_mutually_exclusive_group()
-    which.add_argument("--before", action="store_true", help="search with the encoder that training began with")
-    which.add_argument("--compare", action="store_true", help="search with both, and print them side by side")
+    which.add_argument("--before", action="store_true", help="search with the encoder that training began with alone")
+    which.add_argument("--after", action="store_true", help="search with the trained encoder alone")
+    which.add_argument("--page", action="store_true", help="also put both rankings into RUN/report.html")
     add("--corpus", help="the text that is searched, as of the recipes (default: the run's own)")
     add("--k", type=int, default=3, help="sentences shown for each query (default 3)")
     add("--max-sentences", type=int, metavar="N", help="search N sentences, evenly spread over the corpus, not all")
@@ -79,16 +81,32 @@ def read_queries(options: argparse.Namespace) -> list[str]:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if not RunFolder(options.run).config.is_file():
         raise InputError(f"{options.run} is no run: it has no config.json; give the folder of a training run")
+    if options.page and not RunFolder(options.run).log.is_file():
+        raise InputError(f"{options.run} has no log.jsonl, and so no page; leave out --page")
+    if options.queries is None and not options.ask:
+        raise InputError('there is no query; give one with --ask "...", or a file with a query a line with --queries')
+    queries = [text.strip() for text in options.ask]
+    if "" in queries:
+        raise InputError("--ask is empty; write a query behind it")
+    return list(dict.fromkeys(queries + (lines_of_file(options.queries) if options.queries is not None else [])))
+
+
+def lines_of_file(name: str) -> list[str]:
+    """The lines of a text file (- is standard input) that are not blank.
+
+    Raises:
+        InputError: it cannot be read, is not UTF-8, or has no such line.
+    """
     try:
-        data = sys.stdin.buffer.read() if options.queries == "-" else Path(options.queries).read_bytes()
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"--queries {options.queries} cannot be read ({error.strerror}); give a text file") from None
+        raise InputError(f"--queries {name} cannot be read ({error.strerror}); give a text file") from None
     except UnicodeDecodeError:
-        raise InputError(f"--queries {options.queries} is not UTF-8 text; save it as UTF-8") from None
+        raise InputError(f"--queries {name} is not UTF-8 text; save it as UTF-8") from None
     queries = [line.strip() for line in text.splitlines() if line.strip()]
     if not queries:
-        raise InputError(f"--queries {options.queries} holds no query; write one a line")
+        raise InputError(f"--queries {name} holds no query; write one a line")
     return queries
 
 
@@ -113,11 +131,10 @@ def corpus_spec(options: argparse.Namespace) -> str:
 
 
 def search(options: argparse.Namespace, queries: list[str], spec: str) -> None:
-    """Load the model, search the corpus, print."""
+    """Load the encoders, search the corpus, print."""
     from sentemb.corpus import open_corpus
-    from sentemb.encoders import load, refuse_missing_device  # torch and the rest: they take seconds
+    from sentemb.encoders import refuse_missing_device  # torch and the rest: they take seconds
     from sentemb.languages import DEFAULT
-    from sentemb.pipeline import initial_model, initial_name
     from sentemb.runs import RunFolder
 
     if options.device is not None:
@@ -127,21 +144,48 @@ def search(options: argparse.Namespace, queries: list[str], spec: str) -> None:
     rows = rows_of(corpus, options.max_sentences)
     if len(rows) < len(corpus):
         print(f"note: {len(rows):,} of the {len(corpus):,} sentences are searched", file=sys.stderr)
-    rows = distinct(corpus, rows)
-    results: dict[str, list[Nearest]] = {}
-    if options.before or options.compare:
-        model = initial_model(options.run)
-        if options.device is not None:
-            model.to(options.device)
-        name = initial_name(settings)
-        results[name] = nearest_sentences(model, queries, corpus, rows, options.k, options.batch_size)
-    if not options.before:
-        model = load(options.run, device=options.device)
-        results["trained"] = nearest_sentences(model, queries, corpus, rows, options.k, options.batch_size)
+    results = nearest_sentences(encoders(options, settings), queries, corpus, rows, options.k, options.batch_size)
     print(f"model: {' | '.join(results)}   corpus: {corpus.name}")
     for query, *nearest in zip(queries, *results.values(), strict=True):
         print(f"\n{query}")
         print("\n".join(lines_of(nearest[0]) if len(nearest) == 1 else side_by_side(*nearest)))
+    if options.page:
+        write_page(options.run, corpus.name, len(rows), queries, results)
+
+
+def encoders(options: argparse.Namespace, settings: Mapping[str, object]) -> "dict[str, SentenceTransformer]":
+    """The encoder that training began with, and the trained one, by name.
+
+    Raises:
+        InputError: one of them cannot be had. The first is left out, with a note, where nothing asks for it alone.
+    """
+    from sentemb.encoders import load
+    from sentemb.pipeline import initial_model, initial_name
+
+    models: dict[str, SentenceTransformer] = {}
+    if not options.after:
+        try:
+            model = initial_model(options.run)
+            models[initial_name(settings)] = model if options.device is None else model.to(options.device)
+        except InputError as error:
+            if options.before or options.page:
+                raise
+            print(f"note: the encoder before training is left out: {error}", file=sys.stderr)
+    if not options.before:
+        models["trained"] = load(options.run, device=options.device)
+    return models
+
+
+def write_page(run: Path, corpus: str, sentences: int, queries: list[str], results: "dict[str, list[Nearest]]") -> None:
+    """Put the rankings into the run's page, in the place of those of an earlier search."""
+    from sentemb.report import write_report, write_search
+
+    answers = [
+        {"query": query, "nearest": {name: ranking[i] for name, ranking in results.items()}}
+        for i, query in enumerate(queries)
+    ]
+    write_search(run, {"corpus": corpus, "sentences": sentences, "queries": answers})
+    print(f"page: {write_report(run)}")
 
 
 def lines_of(nearest: Nearest) -> list[str]:
@@ -172,40 +216,75 @@ def rows_of(corpus: "Corpus", most: int | None) -> "np.ndarray":
     return rows
 
 
-def distinct(corpus: "Corpus", rows: "np.ndarray") -> "np.ndarray":
-    """The rows of the first of equal sentences, by 64-bit hashes of them all."""
-    import numpy as np
+class Distinct:
+    """Which texts of a stream are new, by 64-bit hashes: about 8 bytes a distinct text.
 
-    parts = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
-    hashes = [np.array([hash(text) for text in corpus.sentences(part)], dtype=np.int64) for part in parts]
-    return rows[np.sort(np.unique(np.concatenate(hashes), return_index=True)[1])]
+    The hashes are in sorted runs, each more than twice as long as the next one.
+    """
+
+    def __init__(self) -> None:
+        self.runs: list[np.ndarray] = []
+
+    def add(self, texts: Sequence[str]) -> "np.ndarray":
+        """The places in ``texts`` of those that are neither there before nor in an earlier call."""
+        import numpy as np
+
+        hashes, places = np.unique([hash(text) for text in texts], return_index=True)
+        for run in self.runs:
+            new = run[np.minimum(np.searchsorted(run, hashes), len(run) - 1)] != hashes
+            hashes, places = hashes[new], places[new]
+        if len(hashes):
+            self.runs.append(hashes)
+        while len(self.runs) > 1 and len(self.runs[-2]) <= 2 * len(self.runs[-1]):
+            self.runs.append(np.sort(np.concatenate([self.runs.pop(), self.runs.pop()])))
+        return np.sort(places)
 
 
 def nearest_sentences(
-    model: "SentenceTransformer", queries: list[str], corpus: "Corpus", rows: "np.ndarray", k: int, batch_size: int
-) -> list[Nearest]:
-    """The ``k`` nearest sentences of each query, in the memory of one block of embeddings.
+    models: "Mapping[str, SentenceTransformer]",
+    queries: list[str],
+    corpus: "Corpus",
+    rows: "np.ndarray",
+    k: int,
+    batch_size: int,
+) -> dict[str, list[Nearest]]:
+    """The ``k`` nearest distinct sentences of each query by each model, in the memory of one block of embeddings.
 
-    Sentences are encoded and compared as held-out pairs are scored (:func:`sentemb.validation.sides_of`), a query in
-    the place of a pair's first sentence.
+    The corpus is read once. Sentences are encoded and compared as held-out pairs are scored
+    (:func:`sentemb.validation.sides_of`), a query in the place of a pair's first sentence.
     """
+    import numpy as np
     from tqdm import tqdm
 
     from sentemb.retrieval import NearestPassages
     from sentemb.validation import CachedEncoder, sides_of
 
-    sides = sides_of(model, CachedEncoder(model, batch_size))
-    nearest = NearestPassages(sides.first(queries), k, sides.score)
+    nearest = {}
+    for name, model in models.items():
+        sides = sides_of(model, CachedEncoder(model, batch_size))
+        nearest[name] = NearestPassages(sides.first(queries), k, sides.score)
+    distinct, searched = Distinct(), []
     with tqdm(total=len(rows), desc="searching", unit=" sentences", file=sys.stderr) as bar:
         for start in range(0, len(rows), BLOCK):
-            texts = corpus.sentences(rows[start : start + BLOCK])
-            sides = sides_of(model, CachedEncoder(model, batch_size))  # (it holds what it has encoded)
-            nearest.add((sides.second or sides.first)(texts))
-            bar.update(len(texts))
-    numbers, scores = nearest.result()
+            block = rows[start : start + BLOCK]
+            texts = corpus.sentences(block)
+            new = distinct.add(texts)
+            searched.append(block[new])
+            new_texts = [texts[place] for place in new]
+            for name, model in models.items():
+                if new_texts:
+                    sides = sides_of(model, CachedEncoder(model, batch_size))  # (it holds what it has encoded)
+                    nearest[name].add((sides.second or sides.first)(new_texts))
+            bar.update(len(block))
+    numbered = np.concatenate(searched)
+    return {name: _with_texts(*each.result(), corpus, numbered) for name, each in nearest.items()}
+
+
+def _with_texts(numbers: "np.ndarray", scores: "np.ndarray", corpus: "Corpus", rows: "np.ndarray") -> list[Nearest]:
+    """Scores and sentences of each query, by the numbers ``[q, k]`` of the sentences among ``rows``; -1 is none."""
     return [
-        list(zip(line[numbers_of >= 0].tolist(), corpus.sentences(rows[numbers_of[numbers_of >= 0]]), strict=True))
-        for numbers_of, line in zip(numbers, scores, strict=True)
+        list(zip(line[ids >= 0].tolist(), corpus.sentences(rows[ids[ids >= 0]]), strict=True))
+        for ids, line in zip(numbers, scores, strict=True)
     ]
 
 

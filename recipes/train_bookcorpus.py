@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def train(settings: RecipeSettings) -> "TrainedRun":
     """Train an encoder on neighbouring sentences, and score it."""
-    from recipes.runner import print_scores, read_tasks, with_available_data  # torch and the rest: they take seconds
+    from recipes.runner import print_scores, read_search, read_tasks, with_available_data  # torch: takes seconds
     from sentemb.pipeline import Experiment, trains_transformer
 
     transformer = trains_transformer(settings.encoder)
@@ -37,11 +37,12 @@ def train(settings: RecipeSettings) -> "TrainedRun":
         # Each sentence with the one after it in its document, as token ids.
         pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
         # What best/ is chosen by: STS-B dev where its data is, else retrieval of held-out neighbours.
-        evaluation, dev = with_available_data(settings.evaluation)
+        search = read_search(settings.evaluation, corpus)
+        evaluation, dev = with_available_data(settings.evaluation, search.dev)
         tasks = read_tasks(settings.evaluation, default="MR,CR")
         run = experiment.train(corpus, encoder, pairs, objective, evaluation, dev)
         if run.complete:
-            print_scores(run, tasks)
+            print_scores(run, tasks, search.test)
     return run
 
 

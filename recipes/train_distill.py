@@ -52,7 +52,7 @@ def default_teacher(options: Options) -> None:
 
 def train(settings: RecipeSettings) -> "TrainedRun":
     """Train a student on a teacher's embeddings, and score it."""
-    from recipes.runner import print_scores, read_tasks, with_available_data  # torch and the rest: they take seconds
+    from recipes.runner import print_scores, read_search, read_tasks, with_available_data  # torch: takes seconds
     from sentemb.pipeline import Experiment, trains_transformer
 
     transformer = trains_transformer(settings.encoder)
@@ -66,11 +66,12 @@ def train(settings: RecipeSettings) -> "TrainedRun":
         # Runs of consecutive sentences, each once, as token ids, and the teacher's embedding of each.
         pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
         # What best/ is chosen by: whether student and teacher find held-out sentences alike.
-        evaluation, dev = with_available_data(settings.evaluation)
+        search = read_search(settings.evaluation, corpus)
+        evaluation, dev = with_available_data(settings.evaluation, search.dev)
         tasks = read_tasks(settings.evaluation, default="MR,CR,STS-B")
         run = experiment.train(corpus, encoder, pairs, objective, evaluation, dev)
         if run.complete:
-            print_scores(run, tasks)
+            print_scores(run, tasks, search.test)
     return run
 
 

@@ -44,7 +44,7 @@ def labelled_corpus(options: Options) -> None:
 
 def train(settings: RecipeSettings) -> "TrainedRun":
     """Train an encoder on labelled rows, and score it."""
-    from recipes.runner import print_scores, read_tasks, with_available_data  # torch and the rest: they take seconds
+    from recipes.runner import print_scores, read_search, read_tasks, with_available_data  # torch: takes seconds
     from sentemb.pipeline import Experiment, trains_transformer
 
     transformer = trains_transformer(settings.encoder)
@@ -58,11 +58,12 @@ def train(settings: RecipeSettings) -> "TrainedRun":
         # Anchor, positive and hard negatives of each row, as token ids.
         pairs = experiment.make_pairs(settings.pairs, corpus, encoder)
         # What best/ is chosen by: STS-B dev where its data is, else retrieval of held-out positives.
-        evaluation, dev = with_available_data(settings.evaluation)
+        search = read_search(settings.evaluation, corpus)
+        evaluation, dev = with_available_data(settings.evaluation, search.dev)
         tasks = read_tasks(settings.evaluation, default="STS-B")
         run = experiment.train(corpus, encoder, pairs, objective, evaluation, dev)
         if run.complete:
-            print_scores(run, tasks)
+            print_scores(run, tasks, search.test)
     return run
 
 

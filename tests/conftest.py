@@ -23,12 +23,21 @@ from benchmarks.shapes import HAS_MINILM, OLD, bert_tokenizer
 from eval import TASKS
 from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
-from sentemb.encoders import ENCODERS, HEADS, tokenizer_of, towers_of, two_towers
+from sentemb.encoders import (
+    ENCODERS,
+    HEADS,
+    LoraAdapters,
+    parse_lora,
+    tokenizer_of,
+    towers_of,
+    two_towers,
+    without_adapters,
+)
 from sentemb.forward import MaskedWords, TrainingEncoder
-from sentemb.objectives import build_objective
+from sentemb.objectives import GuideMargin, build_objective
 from sentemb.pairs import PAIRS, Words, drop_unusable_pairs, passage_text
 from sentemb.registry import build
-from sentemb.training import Evaluation, RunTarget, TeacherArray, TrainingData, TrainingSettings, fit
+from sentemb.training import Evaluation, Guide, RunTarget, TeacherArray, TrainingData, TrainingSettings, fit
 from tests.devices import DEVICE, GPU, normal
 from tests.helpers import SMALL
 from tests.senteval_tasks import ROWS, TINY_STS, TINY_TASK, TINY_TASKS, write_lines
@@ -138,7 +147,13 @@ class JobSetup:
     saves: bool = True
     forget_best: bool = False
     positive_prompt: str | None = None
+    lora: str | None = None
     teacher: int = 0  # dimensions of random embeddings of a teacher; 0: there is none
+    guide: tuple[int, float] | None = None  # the same of a guide, and its margin
+
+
+def _guide(sentences: int, dimension: int, margin: float) -> Guide:
+    return Guide(TeacherArray(normal(sentences, dimension, seed=3).cpu().numpy()), GuideMargin(margin))
 
 
 @pytest.fixture
@@ -163,12 +178,16 @@ def job(book_file, encoder, tmp_path, monkeypatch):
             None if prompt is None else corpus.tokens(tokenizer, 12, prompt),
             Words.of(tokenizer),
             TeacherArray(normal(len(tokens), setup.teacher).cpu().numpy()) if setup.teacher else None,
+            _guide(len(tokens), *setup.guide) if setup.guide else None,
         )
         little = {"batch_size": 16, "lr": 1e-2, "warmup": 3, "log_every": 2, "eval_every": 0, "save_every": 0}
         training = TrainingSettings(**little | settings)
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         torch.manual_seed(1)
+        if setup.lora is not None:
+            pytest.importorskip("peft", reason="adapters need peft (the extra lora)")
+            LoraAdapters(model, parse_lora(setup.lora))
         top = build(HEADS, setup.head, dimension=towers_of(model)[0].get_embedding_dimension())
         result = fit(
             TrainingEncoder(model, top, MaskedWords(model) if training.mlm else None),
@@ -180,7 +199,8 @@ def job(book_file, encoder, tmp_path, monkeypatch):
             Evaluation(setup.score, setup.dev, setup.saves),
         )
         run.results.append(result)
-        model.save(str(folder / "model"), create_model_card=False)
+        with without_adapters(model):
+            model.save(str(folder / "model"), create_model_card=False)
         return folder
 
     run.results = []

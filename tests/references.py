@@ -20,29 +20,54 @@ def pick(right: float, others: list[float]) -> float:
     return top - right + math.log(sum(math.exp(s - top) for s in [right, *others]))
 
 
-def others(i: int, anchors: Rows, candidates: Rows, tau: float, kin, ids, itself=None) -> list[float]:
-    """Scores of anchor i with all candidates but ``itself`` and copies of what it is kin to."""
+class Guide:
+    """A guide's rows of both views and of hard negatives, of unit length, and its margins."""
+
+    def __init__(self, x: Rows, y: Rows, hard: list[Rows] | None = None, absolute=0.0, relative=0.0) -> None:
+        self.sides, self.hard = (x, y), hard or [[] for _ in x]
+        self.absolute, self.relative = absolute, relative
+
+    def leaves_out(self, anchor: list[float], candidate: list[float], *positives: list[float]) -> bool:
+        """Whether a candidate is nearer to the anchor than its nearest positive, by the margins."""
+        if not positives:
+            return False
+        cosine = max(dot(anchor, positive) for positive in positives)
+        return dot(anchor, candidate) > cosine - self.absolute - self.relative * abs(cosine)
+
+    def of_pair(self, i: int, side: int, candidates: Rows) -> set[int]:
+        """The candidates that are left out for row i of a side, by their numbers."""
+        anchor, positive = self.sides[side][i], self.sides[1 - side][i]
+        return {j for j, row in enumerate(candidates) if self.leaves_out(anchor, row, positive)}
+
+
+def others(i: int, anchors: Rows, candidates: Rows, tau: float, kin, ids, out=frozenset()) -> list[float]:
+    """Scores of anchor i with all candidates but the i-th, those in ``out`` and copies of what it is kin to."""
     return [
-        dot(anchors[i], row) / tau
-        for j, row in enumerate(candidates)
-        if j != (i if itself is None else itself) and ids[j] not in kin
+        dot(anchors[i], row) / tau for j, row in enumerate(candidates) if j != i and j not in out and ids[j] not in kin
     ]
 
 
-def contrast(x, y, tau=0.05, symmetric=False, same_side=False, decoupled=False, ids=None, hard=None) -> float:
-    """InfoNCE and its kin, of rows as they are; ``hard``: each pair's hard negatives, and their log-weight."""
+def contrast(x, y, tau=0.05, ids=None, hard=None, guide=None, **kind: bool) -> float:
+    """InfoNCE and its kin (``symmetric``, ``same_side``, ``decoupled``), of rows as they are.
+
+    ``hard``: each pair's hard negatives, and their log-weight.
+    """
+    assert set(kind) <= {"symmetric", "same_side", "decoupled"}
+    symmetric, same_side, decoupled = (kind.get(name, False) for name in ("symmetric", "same_side", "decoupled"))
     n, (hard, weight) = len(x), hard or ((), 0.0)
     ids = ids or [[i, n + i, *(-1 for _ in (hard[i] if hard else ()))] for i in range(n)]
     total, counted = 0.0, 0
     for a, b, side in ((x, y, 0), (y, x, 1)) if symmetric else ((x, y, 0),):
         for i in range(n):
             kin, right = set(ids[i][:2]), dot(a[i], b[i]) / tau
-            wrong = others(i, a, b, tau, kin, [row[1 - side] for row in ids])
+            out = [guide.of_pair(i, side, guide.sides[other]) if guide else set() for other in (0, 1)]
+            wrong = others(i, a, b, tau, kin, [row[1 - side] for row in ids], out[1 - side])
             if same_side:
-                wrong += others(i, a, a, tau, kin, [row[side] for row in ids])
+                wrong += others(i, a, a, tau, kin, [row[side] for row in ids], out[side])
             for j, rows in enumerate(hard):
-                bonus = weight if i == j else 0
-                wrong += [dot(a[i], row) / tau + bonus for k, row in enumerate(rows) if ids[j][2 + k] not in kin]
+                bonus, false = weight if i == j else 0, guide.of_pair(i, side, guide.hard[j]) if guide else set()
+                numbers = [k for k in range(len(rows)) if k not in false and ids[j][2 + k] not in kin]
+                wrong += [dot(a[i], rows[k]) / tau + bonus for k in numbers]
             if decoupled and wrong:
                 total, counted = total + math.log(sum(map(math.exp, wrong))) - right, counted + 1
             elif not decoupled:
@@ -50,14 +75,18 @@ def contrast(x, y, tau=0.05, symmetric=False, same_side=False, decoupled=False, 
     return total / max(1, counted)
 
 
-def supcon(x, y, tau, labels, ids=None) -> float:
+def supcon(x, y, tau, labels, ids=None, guide=None) -> float:
     n = len(x)
+    theirs = guide.sides[0] + guide.sides[1] if guide else []
     views, classes = x + y, labels + labels
     names = [row[0] for row in ids] + [row[1] for row in ids] if ids else list(range(2 * n))
     total = 0.0
     for i in range(2 * n):
         kin = set(ids[i % n]) if ids else set()
-        counted = [j for j in range(2 * n) if j != i and (classes[j] == classes[i] or names[j] not in kin)]
+        out = guide.of_pair(i % n, i // n, theirs) if guide else set()
+        counted = [
+            j for j in range(2 * n) if j != i and (classes[j] == classes[i] or (names[j] not in kin and j not in out))
+        ]
         below = sum(math.exp(dot(views[i], views[j]) / tau) for j in counted)
         targets = [j for j in counted if classes[j] == classes[i]]
         total -= sum(dot(views[i], views[p]) / tau - math.log(below) for p in targets) / len(targets)
@@ -72,7 +101,7 @@ def cross_entropy(x, y, weights, biases, labels) -> float:
     return total / len(x + y)
 
 
-def joint(x, y, tau, diagonal, positions, ids) -> float:
+def joint(x, y, tau, diagonal, positions, ids, guide=None) -> float:
     total, counted = 0.0, 0
     for i, a in enumerate(x):
         near = [j for j in range(len(x)) if abs(positions[i] - positions[j]) == 1]
@@ -81,7 +110,8 @@ def joint(x, y, tau, diagonal, positions, ids) -> float:
             scores[i] = 1.0
         kin = {ids[i], *(ids[j] for j in near)}
         for j in range(len(x)):
-            if (j == i and diagonal == "out") or (j != i and j not in near and ids[j] in kin):
+            false = guide and guide.leaves_out(guide.sides[0][i], guide.sides[1][j], *(guide.sides[1][p] for p in near))
+            if (j == i and diagonal == "out") or (j != i and j not in near and (ids[j] in kin or false)):
                 scores[j] = 0.0
         if near:
             total -= sum(math.log(scores[j] / sum(scores)) for j in near) / len(near)
@@ -89,7 +119,7 @@ def joint(x, y, tau, diagonal, positions, ids) -> float:
     return total / counted
 
 
-def cpc(x, y, maps, positions=None) -> float:
+def cpc(x, y, maps, positions=None, guide=None) -> float:
     n, losses = len(x), []
     for k, matrix in enumerate(maps, start=1):
         terms = []
@@ -99,6 +129,9 @@ def cpc(x, y, maps, positions=None) -> float:
                 continue
             moved = [dot(row, x[i]) for row in matrix]
             candidates = [j for j in range(n) if positions is None or j != i]
+            if guide:
+                a, b = guide.sides
+                candidates = [j for j in candidates if j == target or not guide.leaves_out(a[i], b[j], b[target])]
             terms.append(pick(dot(y[target], moved), [dot(y[j], moved) for j in candidates if j != target]))
         losses.append(sum(terms) / len(terms))
     return sum(losses) / len(losses)
@@ -113,21 +146,23 @@ def uniform(x, t, ids=None) -> float:
     return math.log(sum(math.exp(-t * math.dist(a, b) ** 2) for a, b in apart) / len(apart))
 
 
-def simple(x, y, weight, ids=None, keep=None) -> float:
+def simple(x, y, weight, ids=None, keep=None, guide=None) -> float:
     """L_simple; ``keep``: how many of so many negatives count, the nearest."""
     total = 0.0
     for i in range(len(x)):
         kin = set(ids[i][:2]) if ids else set()
-        near = sorted(others(i, x, y, 1.0, kin, [row[1] for row in ids] if ids else range(len(x))), reverse=True)
+        out = guide.of_pair(i, 0, guide.sides[1]) if guide else set()
+        near = sorted(others(i, x, y, 1.0, kin, [row[1] for row in ids] if ids else range(len(x)), out), reverse=True)
         near = near[: keep(len(near))] if keep else near
         total += (weight * sum(near) / len(near) if near else 0) - dot(x[i], y[i])
     return total / len(x)
 
 
-def hard(x, y, tau, keep) -> float:
+def hard(x, y, tau, keep, guide=None) -> float:
     total = 0.0
     for i in range(len(x)):
-        near = sorted((dot(x[i], y[j]) / tau for j in range(len(x)) if j != i), reverse=True)
+        out = guide.of_pair(i, 0, guide.sides[1]) if guide else set()
+        near = sorted((dot(x[i], y[j]) / tau for j in range(len(x)) if j != i and j not in out), reverse=True)
         total += pick(dot(x[i], y[i]) / tau, near[: keep(len(near))])
     return total / len(x)
 

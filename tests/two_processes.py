@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from sentemb.encoders import ENCODERS
+from sentemb.encoders import ENCODERS, LoraAdapters, parse_lora
 from sentemb.forward import TrainingEncoder
 from sentemb.objectives import build_objective
 from sentemb.registry import build
@@ -23,9 +23,17 @@ GPU = os.environ.get("SENTEMB_TEST_DEVICE", "cpu") != "cpu"  # (a script sees no
 SIZES = (8, 8, 7)  # pairs of the three batches; the last one is smaller, and two processes share it unevenly
 SENTENCES = 60
 TEACHER = 7  # dimensions of the teacher's embeddings
+GUIDE = 5  # and of the guide's
 
 
-def batch_of(number: int, objective: str, part: slice, counts: tuple[int, ...] | None = None) -> Batch:
+def batch_of(
+    number: int,
+    objective: str,
+    part: slice,
+    counts: tuple[int, ...] | None = None,
+    guided: bool = False,
+    width: int = TEACHER,
+) -> Batch:
     """The number-th batch's pairs of ``part``, with what the objective needs; the first two of each are copies."""
     rng = np.random.default_rng(number)
     rows = [np.arange(3, 4 + int(length)) + int(shift) for length, shift in rng.integers(0, 9, (SENTENCES, 2))]
@@ -36,41 +44,64 @@ def batch_of(number: int, objective: str, part: slice, counts: tuple[int, ...] |
     teacher = None
     if "teacher" in made.needs:
         sides = ids[part, : 1 if runs else 2]
-        teacher = torch.from_numpy(rng.standard_normal((SENTENCES, TEACHER)))[sides]
+        teacher = torch.from_numpy(rng.standard_normal((SENTENCES, width)))[sides]
+    guide = torch.from_numpy(rng.standard_normal((SENTENCES, GUIDE))) if guided else None
     if runs:
         positions = torch.arange(SIZES[number]) + (torch.arange(SIZES[number]) > 2)
         column = [rows[i] for i in ids[part, 0]]
-        return Batch([column], ids[part, :1], positions[part], teacher=teacher, pairs_per_rank=counts)
+        rows_of_guide = None if guide is None else guide[ids[part, :1]]
+        return Batch(
+            [column], ids[part, :1], positions[part], teacher=teacher, pairs_per_rank=counts, guide=rows_of_guide
+        )
     labels = torch.arange(SIZES[number]) % 3 if "labels" in made.needs else None
     columns = [[rows[i] for i in column] for column in ids[part].T]
     labels = None if labels is None else labels[part]
-    return Batch(columns, ids[part], labels=labels, teacher=teacher, pairs_per_rank=counts)
+    rows_of_guide = None if guide is None else guide[ids[part]]
+    return Batch(columns, ids[part], labels=labels, teacher=teacher, pairs_per_rank=counts, guide=rows_of_guide)
 
 
-def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch: int = 0) -> dict[str, Any]:
-    """Losses of three updates, gradients of the last one, and what the objective remembers after it."""
+def trained(
+    encoder: str,
+    objective: str,
+    accelerator: Accelerator,
+    micro_batch: int = 0,
+    guided: bool = False,
+    lora: str = "",
+) -> dict[str, Any]:
+    """Losses of three updates, gradients of the last one, and what the objective remembers after it.
+
+    ``guided``: with a guide, whose share of masked negatives comes in addition.
+    """
     torch.manual_seed(0)
     model = build(ENCODERS, encoder, "encoder", texts=lambda: ["a few words, and a few more"], max_length=16).double()
     for name, weight in model.named_parameters():
         weight.requires_grad_("pooler" not in name)
+    if lora:
+        LoraAdapters(model, parse_lora(lora))
+        model.double()
     model.eval()  # no dropout: its masks differ between processes
     world, rank = accelerator.num_processes, accelerator.process_index
     embedder, made = TrainingEncoder(model), build_objective(objective)
-    made.teacher_dimension = TEACHER if "teacher" in made.needs else 0
+    width = embedder.dimension if any(term.teacher_is_start for term in made.terms()) else TEACHER
+    made.teacher_dimension = width if "teacher" in made.needs else 0
+    made.guide_dimension = GUIDE if guided else 0
     made.prepare(embedder.dimension, SENTENCES)
     made.double()
     momentum_encoder = MomentumEncoder(embedder).to(accelerator.device) if "targets" in made.needs else None
     prepared: torch.nn.Module = accelerator.prepare(embedder)
     weights = {name: p for module in (model, made) for name, p in module.named_parameters()}
-    losses, batch_encoder = [], BatchEncoder(prepared, accelerator, TrainingSettings(), momentum_encoder)
+    losses, shares = [], []
+    batch_encoder = BatchEncoder(prepared, accelerator, TrainingSettings(), momentum_encoder)
     for number, size in enumerate(SIZES):
         prepared.zero_grad()
         made.zero_grad()
         bounds = [each * size // world for each in range(world + 1)]
         counts = tuple(np.diff(bounds).tolist())
-        batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts)
+        batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts, guided, width)
         update = backward(batch_encoder, made, batch, number + 1, micro_batch)
         losses.append(update.loss)
+        if update.objective_inputs is not None and update.objective_inputs[2].guide is not None:
+            shares.append(update.objective_inputs[2].guide.counts.share)
         with torch.no_grad():
             for weight in weights.values():
                 if weight.grad is not None:
@@ -84,6 +115,7 @@ def trained(encoder: str, objective: str, accelerator: Accelerator, micro_batch:
     return {
         "world": world,
         "losses": losses,
+        "shares": shares,
         "gradients": {name: weight.grad for name, weight in weights.items() if weight.grad is not None},
         "state": made.state_dict(),
     }
@@ -93,8 +125,9 @@ def main() -> None:
     accelerator = Accelerator(cpu=not GPU)
     assert accelerator.num_processes == 2, f"world size {accelerator.num_processes}"
     for case in sys.argv[2:]:
-        encoder, objective = case.split("|")
-        case_results = trained(encoder, objective, accelerator)
+        encoder, objective, *more = case.split("|")
+        lora = "".join(option for option in more if option != "guide")
+        case_results = trained(encoder, objective, accelerator, guided="guide" in more, lora=lora)
         if accelerator.is_main_process:
             torch.save(case_results, Path(sys.argv[1]) / f"{hash_of(case)}.pt")
     drifted = torch.nn.Linear(2, 2).to(accelerator.device)

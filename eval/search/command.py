@@ -107,21 +107,9 @@ def task_of(options: argparse.Namespace) -> "SearchTask":
     from sentemb.corpus import check_corpus
 
     check_corpus(options.corpus)
-    from dataclasses import replace
+    from eval.search.names import passages_of
 
-    from eval.score_checkpoints import config_of
-    from eval.search.held_out_passages import held_out_task
-    from sentemb.corpus import open_corpus
-    from sentemb.languages import DEFAULT
-    from sentemb.runs import as_dict, least_held_out
-
-    configs = [config for checkpoint in options.checkpoint if (config := config_of(Path(checkpoint)))]
-    languages = [str(as_dict(config.get("settings")).get("language", DEFAULT)) for config in configs]
-    corpus = open_corpus(options.corpus, language=(languages or [DEFAULT])[0])
-    for config in configs:  # (runs of version 0.1 held out fewer documents)
-        if as_dict(config.get("corpus")).get("fingerprint") == corpus.fingerprint:
-            corpus = replace(corpus, least_held_out=min(corpus.least_held_out, least_held_out(config)))
-    return held_out_task(corpus, options.sentences or 5, options.max_queries or 10_000)
+    return passages_of(options.corpus, options.checkpoint, options.sentences or 5, options.max_queries or 10_000)
 
 
 def score_checkpoints(options: argparse.Namespace, task: "SearchTask") -> int:

@@ -58,7 +58,7 @@ def held_out_task(corpus: Corpus, sentences: int = SENTENCES, most: int = MOST_Q
     """
     if corpus.labelled:
         raise InputError(
-            f"{corpus.name} is labelled data, which has no passages; give --data with queries and passages"
+            f"{corpus.name} is labelled data, which has no passages; give a folder or table of judged queries instead"
         )
     random = np.random.default_rng(SEED)
     parts = []

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.search.sampling import search_halves
 from eval.search.task import ListedPassages, SearchTask, StoredPassages
 from sentemb.corpus import FORMATS, table_rows
 from sentemb.errors import InputError
@@ -22,6 +23,37 @@ from sentemb.storage import digest
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
 Judgements = dict[str, dict[str, float]]  # of a query's id: of a passage's id: the grade
 SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def check_search(path: Path, split: str = "test") -> None:
+    """Look at what can be seen without reading texts.
+
+    Args:
+        path, split: as of :func:`read_search_task`.
+
+    Raises:
+        InputError: there is no such path, or it is neither a table nor a folder in BEIR's layout with such a split.
+    """
+    if path.is_file():
+        _refuse_no_table(path)
+        return
+    folder = _folder_of(path, "")
+    _refuse_no_split(folder, split)
+
+
+def read_dev_and_test(path: Path) -> tuple[SearchTask, SearchTask]:
+    """Queries that choose a model, and other ones that score it.
+
+    Of a folder these are its splits ``dev`` and ``test``; of a folder without a split ``dev``, and of a table, the
+    halves of all queries (:func:`search_halves`).
+
+    Raises:
+        InputError: as :func:`read_search_task`, or there is a single query.
+    """
+    test = read_search_task(path)
+    if (path / QRELS / "dev.tsv").is_file():
+        return read_search_task(path, "dev"), test
+    return search_halves(test)
 
 
 def read_search_task(path: Path, split: str = "test", name: str = "") -> SearchTask:
@@ -42,13 +74,13 @@ def read_search_task(path: Path, split: str = "test", name: str = "") -> SearchT
             option = f"--task {name}" if name else f"--split {split}"
             raise InputError(f"{option} is of a folder, and {path} is a file; leave it out")
         return _read_table(path)
-    if not path.is_dir():
-        raise InputError(f"there is no file or folder {path}; give a folder with {CORPUS}, or a table of pairs")
     return _read_folder(_folder_of(path, name), split)
 
 
 def _folder_of(path: Path, name: str) -> Path:
     """The folder of BEIR's layout that is meant."""
+    if not path.is_dir():
+        raise InputError(f"there is no file or folder {path}; give a folder with {CORPUS}, or a table of pairs")
     names = sorted(each.parent.name for each in path.glob(f"*/{CORPUS}"))
     if name:
         choose("task", name, names)
@@ -140,11 +172,17 @@ def _read_queries(path: Path) -> dict[str, str]:
     return texts
 
 
-def _read_qrels(folder: Path, split: str, texts: dict[str, str]) -> Judgements:
+def _refuse_no_split(folder: Path, split: str) -> Path:
+    """The file of a split; InputError that lists the splits where there is none."""
     path = folder / QRELS / f"{split}.tsv"
     if not path.is_file():
         splits = ", ".join(sorted(each.stem for each in (folder / QRELS).glob("*.tsv"))) or "none"
         raise InputError(f"there is no {path}; splits that are there: {splits}")
+    return path
+
+
+def _read_qrels(folder: Path, split: str, texts: dict[str, str]) -> Judgements:
+    path = _refuse_no_split(folder, split)
     judged: Judgements = {}
     for number, _, line in _lines(path):
         cells = line.decode("utf-8-sig", errors="replace").strip("\r\n").split("\t")
@@ -201,10 +239,14 @@ def _refuse_repeats(path: Path, hashes: np.ndarray) -> None:
             seen.add(passage)
 
 
-def _read_table(path: Path) -> SearchTask:
-    """Pairs in a table; queries and passages are told apart by their text."""
+def _refuse_no_table(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path} is none of {', '.join(FORMATS)}; give a table of pairs, or a folder in BEIR's layout")
+
+
+def _read_table(path: Path) -> SearchTask:
+    """Pairs in a table; queries and passages are told apart by their text."""
+    _refuse_no_table(path)
     passages: dict[str, int] = {}
     judged: dict[str, dict[int, float]] = {}
     row = 0

@@ -45,12 +45,12 @@ def interval(items: ItemScores, seed: int = 0) -> tuple[float, float] | None:
 
 def search_text(task: SearchTask, scores: Mapping[str, SearchScores]) -> str:
     """For a terminal: what was searched, the scores, each encoder against the first."""
-    lines = [described(task), *task.notes]
+    lines = [describe_search(task), *task.notes]
     lines += [f"{', '.join(names)}: {how}" for how, names in _how_ranked(scores).items()]
     return "\n".join([*lines, "", as_text(_tables(scores, compare_search(scores)))])
 
 
-def described(task: SearchTask) -> str:
+def describe_search(task: SearchTask) -> str:
     """One line on a task's size."""
     judged = sum(map(len, task.judgements))
     return (

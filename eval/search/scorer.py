@@ -1,14 +1,17 @@
 """Scores of an encoder's search: passages are encoded once, into a file, and ranked exactly."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
@@ -16,11 +19,12 @@ from tqdm import tqdm
 from eval.search.task import Passages, SearchTask
 from sentemb.errors import InputError, disk_full
 from sentemb.retrieval import ranking_scores, top_k
-from sentemb.storage import key_of, replacing
+from sentemb.storage import key_of, recover, replacing
 from sentemb.validation import CachedEncoder, ItemScores, Sides, fingerprint, sides_of
 
 BLOCK = 4096  # passages that are read and encoded at a time
 DEPTH = 100  # ranks of MAP and recall
+ROWS_OF = "passages"  # what the name of a file in the cache begins with
 Rows = NDArray[np.float32]
 TITLES = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP", "recall": "recall"}
 
@@ -61,14 +65,30 @@ def measure_search(
     """
     sides = sides_of(model, CachedEncoder(model, batch_size))
     queries = sides.first(task.queries)
-    name = f"passages-{key_of(fingerprint(model), task.passages.fingerprint)}" if cache else ""
+    name = f"{ROWS_OF}-{key_of(fingerprint(model), task.passages.fingerprint)}" if cache else ""
     write = partial(_write_rows, model, task.passages, batch_size, progress)
     shape = len(task.passages), queries.shape[1]
     with stored_rows(write, shape, cache / name if cache else None) as rows:
-        ranking, _ = top_k(queries, rows, k, sides.score, task.leave_out or None)
-    values = ranking_scores(ranking, task.judgements, recall_at=recall_at)
-    items = {_title(name): ItemScores(each, documents=task.documents, items="queries") for name, each in values.items()}
+        items = _ranked(queries, rows, task, k, sides.score, recall_at)
     return SearchScores(items, getattr(model, "max_seq_length", None), sides.score, sides.names)
+
+
+def search_items(sides: Sides, task: SearchTask, k: int = DEPTH) -> dict[str, ItemScores]:
+    """The scores of :func:`measure_search` by name, of a task whose passages' texts and embeddings fit in memory.
+
+    Args:
+        sides: what encodes queries and passages. task: what is searched. k: ranks of MAP and recall, at least 10.
+    """
+    passages = (sides.second or sides.first)(task.passages.texts(slice(0, len(task.passages))))
+    return _ranked(sides.first(task.queries), passages, task, k, sides.score)
+
+
+def _ranked(
+    queries: Rows, passages: Rows, task: SearchTask, k: int, score: str, recall_at: Sequence[int] = ()
+) -> dict[str, ItemScores]:
+    ranking, _ = top_k(queries, passages, k, score, task.leave_out or None)
+    values = ranking_scores(ranking, task.judgements, recall_at=recall_at)
+    return {_title(name): ItemScores(each, documents=task.documents, items="queries") for name, each in values.items()}
 
 
 def _title(metric: str) -> str:
@@ -77,26 +97,26 @@ def _title(metric: str) -> str:
 
 
 @contextmanager
-def stored_rows(write: Callable[[Path], None], shape: tuple[int, int], cached: Path | None) -> Iterator[Rows]:
+def stored_rows(write: Callable[[IO[bytes]], None], shape: tuple[int, int], cached: Path | None) -> Iterator[Rows]:
     """Rows ``shape`` that ``write`` puts into a file, memory-mapped.
 
-    The file is ``cached``, which is written if it is not there yet; None: a temporary one.
+    The file is ``cached``. One process writes it if it is not there yet, and others that need it wait. None: a
+    temporary file without a name, of which a killed process leaves nothing.
 
     Raises:
         InputError: the disk is full, a folder cannot be used, or the file has another size.
     """
+    file: IO[bytes]
     with ExitStack() as stack:
         try:
             if cached is None:
-                path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentemb-search-"))) / "rows"
-                write(path)
+                file = stack.enter_context(tempfile.TemporaryFile())
+                write(file)
+                file.flush()
             else:
-                path = cached
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if not path.is_file():
-                    with replacing(path, sync=False) as unfinished:
-                        write(unfinished)
-            rows = _opened(path, shape)
+                _write_once(write, cached)
+                file = stack.enter_context(cached.open("rb"))
+            rows = _mapped(file, shape, str(cached or "the temporary file"))
         except OSError as error:
             if disk_full(error):
                 mend = (
@@ -110,10 +130,37 @@ def stored_rows(write: Callable[[Path], None], shape: tuple[int, int], cached: P
         yield rows
 
 
-def _write_rows(model: SentenceTransformer, passages: Passages, batch_size: int, progress: bool, path: Path) -> None:
+def _write_once(write: Callable[[IO[bytes]], None], path: Path) -> None:
+    """Write ``path`` unless it is there, and remove what killed writers have left in its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name in {each.name[1:].rpartition(".")[0] for each in path.parent.glob(f".{ROWS_OF}-*")} - {path.name}:
+        with suppress(Timeout), _lock_of(path.with_name(name)).acquire(timeout=0):  # (else it is being written)
+            recover(path.parent, name)
+    held = _lock_of(path)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting: another process is encoding these passages into {path.parent}", file=sys.stderr)
+        held.acquire()
+    try:
+        recover(path.parent, path.name)
+        if not path.is_file():
+            with replacing(path, sync=False) as unfinished, unfinished.open("wb") as file:
+                write(file)
+    finally:
+        held.release()
+
+
+def _lock_of(path: Path) -> FileLock:
+    """Of who writes ``path``, on any machine that has its folder."""
+    return FileLock(path.with_name(f".{path.name}.lock"))
+
+
+def _write_rows(
+    model: SentenceTransformer, passages: Passages, batch_size: int, progress: bool, file: IO[bytes]
+) -> None:
     """float32, row after row."""
-    bar = tqdm(total=len(passages), desc="passages", unit=" passages", file=sys.stderr, disable=not progress)
-    with path.open("wb") as file, bar:
+    with tqdm(total=len(passages), desc="passages", unit=" passages", file=sys.stderr, disable=not progress) as bar:
         for start in range(0, len(passages), BLOCK):
             texts = passages.texts(slice(start, min(start + BLOCK, len(passages))))
             sides: Sides = sides_of(model, CachedEncoder(model, batch_size))  # (it holds what it has encoded)
@@ -121,7 +168,7 @@ def _write_rows(model: SentenceTransformer, passages: Passages, batch_size: int,
             bar.update(len(texts))
 
 
-def _opened(path: Path, shape: tuple[int, int]) -> Rows:
-    if path.stat().st_size != 4 * shape[0] * shape[1]:
-        raise InputError(f"{path} is damaged, or the encoder gives passages another dimension than queries; delete it")
-    return np.memmap(path, dtype=np.float32, mode="r", shape=shape)
+def _mapped(file: IO[bytes], shape: tuple[int, int], name: str) -> Rows:
+    if os.fstat(file.fileno()).st_size != 4 * shape[0] * shape[1]:
+        raise InputError(f"{name} is damaged, or the encoder gives passages another dimension than queries; delete it")
+    return np.memmap(file, dtype=np.float32, mode="r", shape=shape)

@@ -6,18 +6,26 @@ from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from recipes.runner.command_line import Options, command, import_file
-    from recipes.runner.evaluation import print_scores, read_tasks, with_available_data
+    from recipes.runner.evaluation import (
+        RunSearch,
+        print_scores,
+        read_search,
+        read_tasks,
+        with_available_data,
+    )
     from recipes.runner.flags import parser
     from recipes.runner.settings import RecipeSettings, check_tasks
 
 __all__ = [
     "Options",
     "RecipeSettings",
+    "RunSearch",
     "check_tasks",
     "command",
     "import_file",
     "parser",
     "print_scores",
+    "read_search",
     "read_tasks",
     "with_available_data",
 ]
@@ -29,9 +37,10 @@ __getattr__, __dir__ = lazy_exports(
         "command": "recipes.runner.command_line",
         "import_file": "recipes.runner.command_line",
         "check_tasks": "recipes.runner.settings",
-        "print_scores": "recipes.runner.evaluation",
-        "read_tasks": "recipes.runner.evaluation",
-        "with_available_data": "recipes.runner.evaluation",
+        **dict.fromkeys(
+            ("RunSearch", "print_scores", "read_search", "read_tasks", "with_available_data"),
+            "recipes.runner.evaluation",
+        ),
         "parser": "recipes.runner.flags",
         "RecipeSettings": "recipes.runner.settings",
     },

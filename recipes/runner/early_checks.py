@@ -15,7 +15,7 @@ from sentemb.registry import build, check, parse, path_exists, terms_of_sum
 
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "int | None": int | None}
 _EMBEDDINGS = {"embeddings": "str", "vocabulary": "int | None", "dim": "int | None"}
-_DISTILLED = {"distill": "str", "words": "int", "phrases": "int", "weighting": "str"}
+_DISTILLED = {"distill": "str", "words": "int", "phrases": "int", "weighting": "str", "teacher_layers": "str"}
 _TEMPERATURE = {"temperature": "float"}
 _MEMORY = {"momentum": "float", "in_batch": "bool"}
 
@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, dict[str, str]]] = {  # what: name: option: type
     "encoder": {
         "rnn": {
             **{"cell": "str", "hidden": "int", "layers": "int", "bidirectional": "bool", "pooling": "str"},
+            "skip": "str",
             **_EMBEDDINGS,
             **{"train_embeddings": "str", "gain": "float", "init_range": "float", "dropout": "float", "out": "int"},
             **_DISTILLED,
@@ -64,6 +65,7 @@ OPTIONS: dict[str, dict[str, dict[str, str]]] = {  # what: name: option: type
         "vicreg": {"invariance": "float", "variance": "float", "covariance": "float"},
         "distill": {"loss": "str", "map": "str"},
         "distill_similarity": {**_TEMPERATURE, "teacher_temperature": "float"},
+        "anchor": {"loss": "str"},
     },
 }
 FORMER_OPTIONS = {"own_side": "same_side"}  # renamed ones
@@ -83,7 +85,7 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
 
     from sentemb.corpus import CLEANINGS, Tokens, check_corpus
     from sentemb.pairs import PAIRS, PassageText
-    from sentemb.teacher import parse_teacher
+    from sentemb.teacher import parse_guide, parse_teacher
 
     if isinstance(spec := options.get("pairs"), str):
         # Of one document: a title, which takes part in all pairs but those of passages, and two sentences.
@@ -96,6 +98,8 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
         check_corpus(spec)
     if isinstance(spec := options.get("teacher"), str):
         _check_model(parse_teacher(spec).name, "--teacher")
+    if isinstance(spec := options.get("guide"), str):
+        _check_model(parse_guide(spec).name, "--guide")
     if isinstance(init := options.get("init"), str):
         _check_model(init, "--init")
     if isinstance(spec := options.get("encoder"), str):

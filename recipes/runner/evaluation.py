@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,73 @@ from eval import (
     Data,
     Scored,
     ScoringSettings,
+    SearchTask,
     Table,
     as_text,
     choose_tasks,
     data_folder,
+    describe_search,
     format_table,
+    held_out_task,
     measure,
+    measure_search,
     read,
+    read_dev_and_test,
+    read_search_task,
+    search_dev_score,
+    search_halves,
+    search_sample,
     stsb_dev_score,
 )
+from sentemb.corpus import Corpus
 from sentemb.errors import InputError
-from sentemb.pipeline import EvaluationSettings, TrainedRun
+from sentemb.pipeline import PASSAGES, EvaluationSettings, TrainedRun
 from sentemb.report import COSTS, SHARE, TEACHER_SIMILARITY, columns_of, comparison_of, mean_scores, tasks_of
 from sentemb.runs import TRAINED, Run, RunFolder, read_run, show
 from sentemb.validation import DevScore, HeldOutPairs, ItemScores
 
+MOST_QUERIES, MOST_PASSAGES = 10_000, 50_000  # of the final scores of search; eval.search takes all
 NOTE = "better, worse: the interval of the paired bootstrap leaves out 0; cannot tell: it holds 0"
 
 
-def with_available_data(evaluation: EvaluationSettings) -> tuple[EvaluationSettings, DevScore | None]:
+@dataclass(frozen=True)
+class RunSearch:
+    """The search tasks of a run."""
+
+    dev: SearchTask | None = None  # chooses best/
+    test: SearchTask | None = None  # scores the model at the end, on other queries
+
+
+def read_search(evaluation: EvaluationSettings, corpus: Corpus) -> RunSearch:
+    """The search tasks that the settings ask for; of ``--dev search`` alone those of held-out passages.
+
+    Judged queries of a folder choose the best model by its split ``dev`` and score it by ``test``. Where there is no
+    such split, and of a table and of held-out passages, one half of the queries chooses and the other scores.
+
+    Args:
+        evaluation: whether and where to search. corpus: that is trained on.
+
+    Raises:
+        InputError: the queries and judgements cannot be read.
+    """
+    chooses, spec = evaluation.dev == "search", evaluation.search
+    if spec is None and not chooses:
+        return RunSearch()
+    if spec is None or spec == PASSAGES:
+        all_queries = held_out_task(corpus)
+        dev, test = search_halves(all_queries) if chooses else (None, all_queries)
+    else:
+        dev, test = read_dev_and_test(Path(spec)) if chooses else (None, read_search_task(Path(spec)))
+    return RunSearch(dev, search_sample(test, MOST_QUERIES, MOST_PASSAGES) if evaluation.score else None)
+
+
+def with_available_data(
+    evaluation: EvaluationSettings, search: SearchTask | None = None
+) -> tuple[EvaluationSettings, DevScore | None]:
     """The settings with what there is: the data's absolute folder, and a dev score; None: of held-out sentences.
+
+    Args:
+        evaluation: as asked for. search: the queries of ``--dev search``.
 
     Raises:
         InputError: STS-B is asked for and is not there.
@@ -48,7 +95,9 @@ def with_available_data(evaluation: EvaluationSettings) -> tuple[EvaluationSetti
                 raise
     # so that a resumed run is selected by the same score, wherever it is resumed
     data = str(folder.resolve()) if folder else None
-    chosen = "teacher" if evaluation.dev == "teacher" else "stsb" if dev else "heldout"
+    if search is not None:
+        dev = search_dev_score(search)
+    chosen = evaluation.dev if evaluation.dev in ("teacher", "search") else "stsb" if dev else "heldout"
     return replace(evaluation, dev=chosen, data=data), dev
 
 
@@ -72,8 +121,12 @@ def read_tasks(evaluation: EvaluationSettings, default: str) -> list[Data]:
         return []
 
 
-def print_scores(run: TrainedRun, tasks: Sequence[Data]) -> None:
-    """Score the encoder before and after training, averaged word embeddings and a teacher; tables, files and a page."""
+def print_scores(run: TrainedRun, tasks: Sequence[Data], search: SearchTask | None = None) -> None:
+    """Score the encoder before and after training, averaged word embeddings and a teacher; tables, files and a page.
+
+    Args:
+        run: that ended. tasks: SentEval's, as read. search: one more task, with its own queries; None: none.
+    """
 
     # Only test parts are in the tables. (Where STS-B dev chooses best/, log.jsonl has it before and after training.)
     settings = ScoringSettings(geometry_part="none", dev=False)
@@ -81,7 +134,11 @@ def print_scores(run: TrainedRun, tasks: Sequence[Data]) -> None:
     def measure_with_items(model: SentenceTransformer, pairs: HeldOutPairs) -> dict[str, Any]:
         model.to("cpu")
         result, scored = measure(model, tasks, pairs, settings=settings, cache=run.encoder(model).cache)
-        return result | {"items": items_of(scored)}
+        items = items_of(scored)
+        if search is not None:
+            result["search"], searched = search_scores(model, search)
+            items |= searched
+        return result | {"items": items}
 
     results = run.score(measure_with_items)
     report = run.report()
@@ -93,6 +150,14 @@ def print_scores(run: TrainedRun, tasks: Sequence[Data]) -> None:
             print(f"\n{table.title}\n{as_text([table])}\n")
         print(f"model: {RunFolder(run.folder).model}   report: {report}")
         print(f"run folder: {run.folder}")
+
+
+def search_scores(model: SentenceTransformer, task: SearchTask) -> tuple[dict[str, Any], dict[str, ItemScores]]:
+    """Scores of search: as scores.json has them, and each query's by ``search METRIC``."""
+    scores = measure_search(model, task, progress=True)
+    values = {metric: float(each.values.mean()) for metric, each in scores.items.items()}
+    about = {"task": describe_search(task), "notes": list(task.notes), "ranked_by": scores.score, "sides": scores.sides}
+    return about | {"scores": values}, {f"search {metric}": each for metric, each in scores.items.items()}
 
 
 def items_of(scored: Mapping[str, Scored]) -> dict[str, ItemScores]:

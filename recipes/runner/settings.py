@@ -10,6 +10,7 @@ from typing import Any
 from eval import choose_tasks, data_folder, named, refuse_missing
 from sentemb.errors import InputError
 from sentemb.pipeline import (
+    PASSAGES,
     ComputeSettings,
     DataSettings,
     EncoderSettings,
@@ -56,9 +57,13 @@ class RecipeSettings:
 
 
 def check_tasks(evaluation: EvaluationSettings) -> None:
-    """InputError for a task that there is not, or whose data is not there; no file is read."""
+    """InputError for a task that there is not, or whose data is not there; no text is read."""
     if evaluation.tasks is not None:
         named(part.strip() for part in evaluation.tasks.split(",") if part.strip())
+    if evaluation.search not in (None, PASSAGES):
+        from eval import check_search  # (numpy)
+
+        check_search(Path(str(evaluation.search)).expanduser())
     if evaluation.data is None and evaluation.tasks is None and evaluation.dev != "stsb":
         return
     folder = data_folder(Path(evaluation.data) if evaluation.data else None)

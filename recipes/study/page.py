@@ -73,6 +73,8 @@ MEASURES = {  # column: title, digits, whether more is better
     "effective_rank": ("effective rank", 1, True),
     "retrieval_mrr": ("MRR", 3, True),
     "retrieval_recall_at_1": ("recall at 1", 3, True),
+    "search_ndcg_at_10": ("search nDCG@10", 3, True),
+    "search_recall_at_100": ("search recall@100", 3, True),
     "loss": ("training loss", 3, False),
     "steps": ("steps", 0, True),
     "sequences_seen": ("sequences", 0, True),

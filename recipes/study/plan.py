@@ -11,17 +11,20 @@ import yaml
 
 from sentemb.errors import InputError, in_a_line
 from sentemb.languages import DEFAULT, check_language
-from sentemb.pipeline import default_settings
+from sentemb.pipeline import PASSAGES, default_settings
 from sentemb.registry import check, choose, options_of, terms_of_sum
 
 STUDY, LOGS, ENCODERS, PLANNED = "study.json", "logs", "encoders", "planned"  # in a study's folder
 ROW, ARRAYS = "row.json", "measured.npz"  # in an encoder's
 SHIPPED = Path(__file__).parents[1] / "studies"
-STUDY_KEYS = ("name", "title", "description", "corpus", "language", "tasks", "keep", "base", "encoders", "references")
+STUDY_KEYS = (
+    *("name", "title", "description", "corpus", "language", "tasks", "search", "keep", "base"),
+    *("encoders", "references"),
+)
 DEFAULTS = default_settings()
 OF_AN_ENTRY = ("family", "name", "vary", "points", "trained")
 # Settings that a study decides by itself, for all its encoders alike.
-FIXED = ("corpus", "language", "data", "tasks", "score", "threads", "track", "workers")
+FIXED = ("corpus", "language", "data", "tasks", "search", "score", "threads", "track", "workers")
 KEEPS = ("model", "all", "none")
 TERMS = ("contrastive", "align", "uniform")  # of objectives, each with a weight
 
@@ -53,6 +56,7 @@ class Study:
     corpus: str
     language: str  # of its raw text
     tasks: str | None
+    search: str | None  # what search is scored on, as of the recipes
     keep: str  # model, all, none: what stays of an encoder's run folder beside its log and scores
     base: dict[str, Any]
     encoders: list[EncoderSpec] = field(default_factory=list)
@@ -141,6 +145,7 @@ def _study(content: Any, stem: str) -> Study:
         corpus=str(content.get("corpus", "sample")),
         language=check_language(str(content.get("language", DEFAULT))),
         tasks=_tasks(content.get("tasks")),
+        search=_search(content.get("search")),
         keep=choose("keep", text["keep"], KEEPS),
         base=base,
         encoders=planned,
@@ -153,6 +158,12 @@ def _tasks(value: Any) -> str | None:
         return ",".join(value)
     if value is not None and not isinstance(value, str):
         raise InputError(f"tasks must be names (tasks: MR,CR), got {value!r}")
+    return value
+
+
+def _search(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"search must be the path of judged queries, or {PASSAGES}, got {value!r}")
     return value
 
 

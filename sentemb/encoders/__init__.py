@@ -14,9 +14,12 @@ from sentemb.encoders.loading import (
     read_model,
     refuse_missing_device,
 )
+from sentemb.encoders.lora import LoraAdapters, adapted_layers, copy_without_adapters, parse_lora, without_adapters
 from sentemb.encoders.model2vec import Precision, refuse_existing, save_model2vec
+from sentemb.encoders.new_tokens import add_frequent_words
 from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.encoders.safety import read_json, refuse_unsafe
+from sentemb.encoders.skip_pooling import SkipPooling
 from sentemb.encoders.threads import all_threads
 from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.two_tower import Towers, default_prompt, towers_of
@@ -34,11 +37,15 @@ __all__ = [
     "FinalStates",
     "GRU",
     "HEADS",
+    "LoraAdapters",
     "NamedTexts",
     "Precision",
     "Prompts",
+    "SkipPooling",
     "Texts",
     "Towers",
+    "adapted_layers",
+    "add_frequent_words",
     "all_threads",
     "default_prompt",
     "mean_of_word_embeddings",
@@ -52,7 +59,10 @@ __all__ = [
     "learn_vocabulary",
     "load",
     "minilm_folder",
+    "parse_lora",
     "parse_prompts",
+    "without_adapters",
+    "copy_without_adapters",
     "probe",
     "prompts_of",
     "read_json",

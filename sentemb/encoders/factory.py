@@ -30,6 +30,7 @@ from sentemb.encoders.final_states import FinalStates
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.loading import OFFLINE, fetched, refuse_missing_weights
 from sentemb.encoders.safety import refuse_unsafe
+from sentemb.encoders.skip_pooling import SkipPooling
 from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.two_tower import Towers, towers_of
 from sentemb.encoders.word_embeddings import (
@@ -74,6 +75,9 @@ class RnnSettings:
         pooling: mean, max, final (the states in which the directions of the top layer end: the forward one's at the
             last token, the backward one's at the first), or last (final of a one-directional encoder); several side by
             side with + between them, as in mean+max.
+        skip: mean, max or mean+max: such a pooling of the word embeddings themselves, put in front of that of the
+            states, so that a connection skips the recurrence (no stock module: such a checkpoint loads with
+            ``sentemb.load``); empty: none.
         embeddings: minilm (MiniLM's 30,522 x 384 input table), random, a GloVe-style text file, or a model folder
             whose input table to take; auto is minilm where the ``minilm`` extra is installed, else random.
         train_embeddings: true, false, or auto: random ones are trained, pretrained and distilled ones are not.
@@ -94,6 +98,7 @@ class RnnSettings:
     layers: int = 1
     bidirectional: bool = True
     pooling: str = "mean"
+    skip: str = ""
     embeddings: EmbeddingsName = "auto"
     train_embeddings: str = "auto"
     gain: float = 1.0
@@ -113,6 +118,10 @@ class RnnSettings:
             )
         if self.bidirectional and "final" in names and len(names) > 1:
             raise ValueError("pooling=final stands alone where the encoder is bidirectional")
+        if self.skip:
+            pooling_modes(self.skip, ("mean", "max"))
+            if self.bidirectional and "final" in names:
+                raise ValueError("skip has no pooling=final of two directions beside it; choose pooling=mean+max")
         at_least_one(hidden=self.hidden, layers=self.layers)
         if not 0 < self.gain < 1e6:
             raise ValueError(f"gain must be a positive number, got {self.gain}")
@@ -143,8 +152,9 @@ def rnn(
         if not table.is_random:
             raise ValueError("init_range is for embeddings=random; leave it out")
         nn.init.uniform_(words.emb_layer.weight, -settings.init_range, settings.init_range)
+    skipping = pooling_modes(settings.skip) if settings.skip else ()
     modes = pooling_modes(settings.pooling)
-    if "max" in modes:  # an empty sentence has no maximum: every sentence gets one token more
+    if "max" in modes + skipping:  # an empty sentence has no maximum: every sentence gets one token more
         _prefix_with_cls(cast(Any, words.tokenizer).tokenizer.backend_tokenizer)
     module = LSTM if settings.cell == "lstm" else GRU
     between = _probability(settings.dropout) if settings.layers > 1 else 0.0
@@ -155,10 +165,15 @@ def rnn(
             if name.startswith("weight_ih_l0"):
                 weight.mul_(settings.gain)
     states = recurrent.get_embedding_dimension()
-    final = settings.bidirectional and settings.pooling == "final"
-    pooled = FinalStates(states) if final else Pooling(states, modes)
+    before = [Pooling(width, skipping)] if skipping else []
+    if settings.bidirectional and settings.pooling == "final":
+        pooled: FinalStates | Pooling = FinalStates(states)
+    elif skipping:
+        pooled = SkipPooling(states, modes, skip_dimension=len(skipping) * width)
+    else:
+        pooled = Pooling(states, modes)
     linear = _linear(pooled.get_embedding_dimension(), settings.out)
-    return _assemble(words, recurrent, pooled, *linear, *_dropout(settings.dropout))
+    return _assemble(words, *before, recurrent, pooled, *linear, *_dropout(settings.dropout))
 
 
 def static(

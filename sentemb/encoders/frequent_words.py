@@ -4,19 +4,23 @@ import json
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
+from sentemb.encoders.word_embeddings import NamedTexts, Texts
 from sentemb.errors import InputError
+from sentemb.storage import build_once, cache_dir, key_of, write_text
 
 LIMIT = 500_000  # entries of a count: some 100 MB; then the rarest are dropped
 MIN_COUNT = 5  # of a phrase
 MIN_NPMI = 0.5  # normalised pointwise mutual information of a phrase's words
 LIMITS = (LIMIT, MIN_COUNT, MIN_NPMI)
 BATCH = 10_000  # words that are tokenized together
+_ADDITIONS = "additions.json"
 
 
 @dataclass(frozen=True)
@@ -27,22 +31,45 @@ class Additions:
     phrases: list[str]  # of two or three words
 
 
-def refuse_other_tokenizers(tokenizer: Tokenizer, option: str) -> None:
+def refuse_other_tokenizers(tokenizer: Tokenizer, option: str, owner: str = "teacher") -> None:
     """InputError where a tokenizer is not one to which whole words can be added.
 
     Args:
-        tokenizer: of the teacher. option: that asks for it, for the error.
+        tokenizer: of a model. option: that asks for it, and ``owner``: what has it, for the error.
     """
     content = json.loads(tokenizer.to_str())
     kind, splitter = content["model"]["type"], (content["pre_tokenizer"] or {}).get("type")
     if kind != "WordPiece" or splitter != "BertPreTokenizer":
         raise InputError(
-            f"{option} adds to a vocabulary of kind WordPiece, as BERT has, and the teacher's is {kind} with "
-            f"{splitter or 'no pre-tokenizer'}; leave it out, or choose another teacher"
+            f"{option} adds to a vocabulary of kind WordPiece, as BERT has, and the {owner}'s is {kind} with "
+            f"{splitter or 'no pre-tokenizer'}; leave it out, or choose another {owner}"
         )
 
 
-def frequent_additions(texts: Iterable[str], tokenizer: Tokenizer, words: int, phrases: int) -> Additions:
+def cached_additions(texts: Texts, tokenizer: Tokenizer, words: int, phrases: int, least: int = 1) -> Additions:
+    """As :func:`frequent_additions`; of texts with a name what they were before, from the cache."""
+    if not isinstance(texts, NamedTexts):
+        return frequent_additions(texts(), tokenizer, words, phrases, least)
+    options = [words, phrases, *LIMITS, *([least] if least > 1 else [])]
+    target = cache_dir() / "distilled" / key_of("additions", texts.key, tokenizer.to_str(), json.dumps(options))
+    with build_once(target, lambda made: _read_additions(made) is not None, "frequent words") as work:
+        if work is not None:
+            additions = frequent_additions(texts(), tokenizer, words, phrases, least)
+            write_text(work / _ADDITIONS, json.dumps(asdict(additions)))
+    return _read_additions(target) or frequent_additions(texts(), tokenizer, words, phrases, least)
+
+
+def _read_additions(folder: Path) -> Additions | None:
+    try:
+        content = json.loads((folder / _ADDITIONS).read_text(encoding="utf-8"))
+        return Additions(list(content["words"]), list(content["phrases"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def frequent_additions(
+    texts: Iterable[str], tokenizer: Tokenizer, words: int, phrases: int, least: int = 1
+) -> Additions:
     """The most frequent words that a tokenizer splits, and the most frequent collocations, of texts that are read once.
 
     A word is what the tokenizer's pre-tokenizer leaves together, normalised as the tokenizer does, with a letter in
@@ -52,6 +79,7 @@ def frequent_additions(texts: Iterable[str], tokenizer: Tokenizer, words: int, p
     Args:
         texts: sentences. tokenizer: as :func:`refuse_other_tokenizers` lets it pass.
         words, phrases: how many are wanted; there are fewer where the texts have not as many.
+        least: times that a word is there, at least.
 
     Source of the measure: Bouma 2009, Normalized (Pointwise) Mutual Information in Collocation Extraction.
     """
@@ -62,8 +90,9 @@ def frequent_additions(texts: Iterable[str], tokenizer: Tokenizer, words: int, p
             pairs.add(zip(run, run[1:], strict=False))
             triples.add(zip(run, run[1:], run[2:], strict=False))
     together = pairs.counts + triples.counts
+    counted = {word: count for word, count in single.counts.items() if count >= least}
     return Additions(
-        list(islice(_split_words(single.counts, tokenizer), words)),
+        list(islice(_split_words(counted, tokenizer), words)),
         _collocations(single, together)[:phrases],
     )
 

@@ -32,27 +32,29 @@ def probe(model: Any) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def layer_numbers(text: str, count: int) -> list[int]:
-    """The layers that ``keep_layers`` names, numbered from 1.
+def layer_numbers(text: str, count: int, option: str = "keep_layers", first: int = 1) -> list[int]:
+    """The layers that an option names.
 
     Args:
-        text: ``A-B`` or ``A+B+C``. count: how many layers there are.
+        text: ``A-B``, ``A+B+C`` or, where 0 is a number, too, ``A``. count: how many layers there are.
+        option: the option's name, for the error. first: the lowest number: 1 for layers, 0 where the word embeddings
+            count as one.
 
     Raises:
-        ValueError: it is neither of these, or numbers are beyond ``count``, there twice or not in order.
+        ValueError: it is none of these, or numbers are beyond ``count``, there twice or not in order.
     """
     if match := re.fullmatch(r"(\d{1,5})-(\d{1,5})", text):
         numbers = list(range(int(match[1]), int(match[2]) + 1))
-    elif re.fullmatch(r"\d{1,5}(\+\d{1,5})+", text):
+    elif re.fullmatch(r"\d{1,5}(\+\d{1,5})+", text) or (first == 0 and re.fullmatch(r"\d{1,5}", text)):
         numbers = [int(number) for number in text.split("+")]
     else:
         numbers = []
     if not numbers:
-        raise ValueError(f"keep_layers is A-B or A+B+C, layers numbered from 1, got {text!r}; write keep_layers=1-3")
-    if outside := [number for number in numbers if not 1 <= number <= count]:
-        raise ValueError(f"keep_layers={text} names layer {outside[0]}, and the layers are 1 to {count}")
+        raise ValueError(f"{option} is A-B or A+B+C, layers numbered from {first}, got {text!r}; write {option}=1-3")
+    if outside := [number for number in numbers if not first <= number <= count]:
+        raise ValueError(f"{option}={text} names layer {outside[0]}, and the layers are {first} to {count}")
     if sorted(set(numbers)) != numbers:
-        raise ValueError(f"keep_layers={text} has a layer twice or out of order; write each once, the lowest first")
+        raise ValueError(f"{option}={text} has a layer twice or out of order; write each once, the lowest first")
     return numbers
 
 

@@ -100,7 +100,7 @@ class TrainingEncoder(nn.Module):
         if not isinstance(tower[0], Transformer):  # (sentence-transformers counts a prompt's tokens of these only)
             lengths = ()
         modules = list(tower)
-        if len(modules) > 1 and isinstance(modules[0], WordEmbeddings) and isinstance(modules[1], LSTM | GRU):
+        if is_recurrent(modules):
             features, modules = self._recurrent(modules, features)
         for module in modules:
             if isinstance(module, LSTM | GRU):
@@ -116,8 +116,11 @@ class TrainingEncoder(nn.Module):
 
     def _recurrent(self, modules: list[Any], features: Features) -> tuple[Features, list[Any]]:
         """Features behind word embeddings and a recurrent stack, with its pooling where both are one; what is left."""
-        embeddings, encoder = modules[0].emb_layer, modules[1].encoder
-        ids, lengths = features["input_ids"], features["sentence_lengths"]
+        embeddings, ids, lengths = modules[0].emb_layer, features["input_ids"], features["sentence_lengths"]
+        if isinstance(modules[1], Pooling):  # (of the words themselves, for a SkipPooling behind the recurrence)
+            features = modules[1](features | {"token_embeddings": embeddings(ids)})
+            modules = [modules[0], *modules[2:]]
+        encoder = modules[1].encoder
         self.recurrence = recurrence_form(encoder, ids.device)
         if self.recurrence == "padded":
             return features | {"token_embeddings": padded_recurrence(encoder, embeddings(ids), lengths)}, modules[2:]
@@ -136,6 +139,14 @@ class TrainingEncoder(nn.Module):
         products = nullcontext() if torch.compiler.is_compiling() else quick_linear(module)
         with attention, products:
             return module(dict(features))
+
+
+def is_recurrent(modules: Sequence[Any]) -> bool:
+    """Whether these begin with word embeddings and a recurrent stack, perhaps with a pooling between them."""
+    if not modules or not isinstance(modules[0], WordEmbeddings):
+        return False
+    behind = modules[1:3] if len(modules) > 1 and isinstance(modules[1], Pooling) else modules[1:2]
+    return bool(behind) and isinstance(behind[-1], LSTM | GRU)
 
 
 def pooled_without_prompts(module: Pooling, features: Features, lengths: Sequence[int]) -> Tensor:

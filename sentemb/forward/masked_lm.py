@@ -37,8 +37,11 @@ class MaskedWords(nn.Module):
         head: Any = getattr(masked_lm, "cls", None) or getattr(masked_lm, "lm_head", None)
         if not isinstance(head, nn.Module):
             raise InputError(f"mlm knows no head of {type(masked_lm).__name__}; leave it out")
+        words = first.auto_model.get_input_embeddings().weight
+        if len(words) != len(masked_lm.get_output_embeddings().weight):  # (of a model with new tokens)
+            masked_lm.resize_token_embeddings(len(words), mean_resizing=False)
         decoder: Any = masked_lm.get_output_embeddings()
-        decoder.weight = first.auto_model.get_input_embeddings().weight
+        decoder.weight = words
         self.head: nn.Module = head
         self.collator = DataCollatorForLanguageModeling(self.tokenizer)
 

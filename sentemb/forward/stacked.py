@@ -5,12 +5,12 @@ from typing import Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import LSTM, Transformer, WordEmbeddings
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer, WordEmbeddings
 from torch import Tensor, nn
 
-from sentemb.encoders import GRU, has_dropout, towers_of
+from sentemb.encoders import has_dropout, towers_of
 from sentemb.forward.collate import Features
-from sentemb.forward.encoder import TrainingEncoder
+from sentemb.forward.encoder import TrainingEncoder, is_recurrent
 from sentemb.forward.recurrent import padded_recurrence, readout_of, recurrence_form, stacked_recurrence
 
 
@@ -49,7 +49,7 @@ class StackedEncoder:
     def _embedded(self, tower: Sequence[SentenceTransformer], shares_words: bool, features: Features) -> list[Tensor]:
         states: list[Features] = [features for _ in tower]
         levels = list(zip(*tower, strict=True))
-        if len(levels) > 1 and isinstance(levels[0][0], WordEmbeddings) and isinstance(levels[1][0], LSTM | GRU):
+        if is_recurrent(list(tower[0])):
             states, levels = self._recurrent(levels, shares_words, features)
         for modules in levels:
             states = [module(dict(state)) for module, state in zip(modules, states, strict=True)]
@@ -59,8 +59,15 @@ class StackedEncoder:
         self, levels: list[tuple[Any, ...]], shares_words: bool, features: Features
     ) -> tuple[list[Features], list[tuple[Any, ...]]]:
         """Each encoder's features behind its word embeddings and recurrent stack, and the modules that are left."""
-        words, modules = levels[0], [module.encoder for module in levels[1]]
-        ids, lengths = features["input_ids"], features["sentence_lengths"]
+        words, ids, lengths = levels[0], features["input_ids"], features["sentence_lengths"]
+        before = [features] * len(words)
+        if isinstance(levels[1][0], Pooling):  # (of the words themselves, for a SkipPooling behind the recurrence)
+            before = [
+                pooling(features | {"token_embeddings": module.emb_layer(ids)})
+                for module, pooling in zip(words, levels[1], strict=True)
+            ]
+            levels = [levels[0], *levels[2:]]
+        modules = [module.encoder for module in levels[1]]
         form = recurrence_form(modules[0], ids.device)
         for encoder in self.encoders:
             encoder.recurrence = form
@@ -68,13 +75,17 @@ class StackedEncoder:
             inputs = [module.emb_layer(ids) for module in (words[:1] if shares_words else words)]
             inputs = inputs * len(modules) if shares_words else inputs
             hidden = [padded_recurrence(module, x, lengths) for module, x in zip(modules, inputs, strict=True)]
-            return [features | {"token_embeddings": tokens} for tokens in hidden], levels[2:]
+            return _with_each(before, "token_embeddings", hidden), levels[2:]
         readout = readout_of(levels[2][0] if len(levels) > 2 else None, modules[0].bidirectional)
         distinct, rows = torch.unique(ids, return_inverse=True)
         tables = torch.stack([module.emb_layer(distinct) for module in (words[:1] if shares_words else words)])
         states = stacked_recurrence(modules, tables, rows, lengths, readout)
         name, rest = ("token_embeddings", levels[2:]) if readout == "tokens" else ("sentence_embedding", levels[3:])
-        return [features | {name: of_encoder} for of_encoder in states], rest
+        return _with_each(before, name, states), rest
+
+
+def _with_each(features: Sequence[Features], name: str, values: Sequence[Tensor]) -> list[Features]:
+    return [of_encoder | {name: value} for of_encoder, value in zip(features, values, strict=True)]
 
 
 def stacking_shape(encoder: TrainingEncoder) -> Hashable | None:

@@ -7,6 +7,7 @@ from sentemb.geometry.bootstrap import (
     resampled_mean_differences,
     resampled_spearman_differences,
 )
+from sentemb.geometry.candidate_mask import CandidateMask, GuideScores, MaskCounts
 from sentemb.geometry.metrics import (
     alignment,
     effective_rank,
@@ -22,7 +23,6 @@ from sentemb.geometry.metrics import (
 )
 from sentemb.geometry.principal_components import principal_directions
 from sentemb.geometry.tiled_scores import (
-    CandidateMask,
     expected_scores,
     log_sum_exp,
     log_sum_exp_both,
@@ -34,6 +34,8 @@ __all__ = [
     "LEVEL",
     "RESAMPLES",
     "CandidateMask",
+    "GuideScores",
+    "MaskCounts",
     "alignment",
     "bootstrap_interval",
     "effective_rank",

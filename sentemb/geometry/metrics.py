@@ -11,7 +11,8 @@ import torch
 from scipy.special import hyp0f1
 from torch import Tensor
 
-from sentemb.geometry.tiled_scores import CandidateMask, log_sum_exp
+from sentemb.geometry.candidate_mask import CandidateMask
+from sentemb.geometry.tiled_scores import log_sum_exp
 
 
 def l2_normalize(x: Tensor) -> Tensor:

@@ -118,46 +118,6 @@ def nearest(a: Tensor, b: Tensor, keep: Callable[[Tensor], Tensor], edit: ScoreT
 
 
 @dataclass(frozen=True)
-class CandidateMask:
-    """An edit: which candidates an anchor does not count, by what they are copies of.
-
-    Args:
-        kin: int64 ``[n, k]``, ids of sentences whose copies are no negatives of the anchor; None: there are no copies.
-        ids: int64 ``[m]``, of the candidates.
-        exempt_columns: int64 ``[n, p]``, columns that count whatever they are: the anchor's positives; -1 for none.
-        itself: int64 ``[n, q]``, columns that never count; -1 for none.
-        labels: of anchors ``[n]`` and candidates ``[m]``: those of the anchor's own class count whatever they are.
-    """
-
-    kin: Tensor | None = None
-    ids: Tensor | None = None
-    exempt_columns: Tensor | None = None
-    itself: Tensor | None = None
-    labels: tuple[Tensor, Tensor] | None = None
-
-    def __call__(self, scores: Tensor, rows: slice, columns: slice) -> None:
-        """-inf for what is left out, in place."""
-        if self.kin is not None and self.ids is not None:
-            ids = self.ids[columns]
-            out = torch.zeros_like(scores, dtype=torch.bool)
-            for kin in self.kin[rows].unbind(dim=1):
-                out |= kin[:, None] == ids
-            if self.labels is not None:
-                out &= self.labels[0][rows, None] != self.labels[1][columns]
-            self._put(out, self.exempt_columns, rows, columns, False)
-            scores.masked_fill_(out, -math.inf)
-        self._put(scores, self.itself, rows, columns, -math.inf)
-
-    @staticmethod
-    def _put(tile: Tensor, places: Tensor | None, rows: slice, columns: slice, value: float) -> None:
-        if places is None:
-            return
-        for column in places[rows].unbind(dim=1):
-            tile_rows = ((column >= columns.start) & (column < columns.stop)).nonzero()[:, 0]
-            tile[tile_rows, column[tile_rows] - columns.start] = value
-
-
-@dataclass(frozen=True)
 class _Plan:
     """How tiles are made, edited and summed."""
 

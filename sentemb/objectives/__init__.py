@@ -13,7 +13,8 @@ from sentemb.objectives.contrastive import CMC, DCL, DPR, HardNegatives, InfoNCE
 from sentemb.objectives.cross_entropy import CrossEntropy
 from sentemb.objectives.custom import FunctionObjective, as_objective, name_of
 from sentemb.objectives.decorrelation import BarlowTwins, VICReg
-from sentemb.objectives.distillation import Distill, DistillSimilarity
+from sentemb.objectives.distillation import Anchor, Distill, DistillSimilarity
+from sentemb.objectives.guide import GuideEmbeddings, GuideMargin
 from sentemb.objectives.hard_contrastive import Hard, HardSimple, Simple
 from sentemb.objectives.memory_bank import MemoryBank
 from sentemb.objectives.moco import MoCo
@@ -42,6 +43,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "vicreg": VICReg,
     "distill": Distill,
     "distill_similarity": DistillSimilarity,
+    "anchor": Anchor,
 }
 
 
@@ -66,11 +68,14 @@ __all__ = [
     "NEEDS",
     "OBJECTIVES",
     "AlignUniform",
+    "Anchor",
     "BarlowTwins",
     "CrossEntropy",
     "Distill",
     "DistillSimilarity",
     "Extras",
+    "GuideEmbeddings",
+    "GuideMargin",
     "Hard",
     "HardNegatives",
     "HardSimple",

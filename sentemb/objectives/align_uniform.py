@@ -66,6 +66,7 @@ class Mix(Objective):
     formula = "contrastive * infonce(temperature) + align * alignment(alpha) + uniform * sides(uniformity(t))"
     negatives_per_anchor = "n - 1"
     source = "Wang & Isola 2020, sec. 5, app. B"
+    takes = frozenset({"guide"})
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Mix(Objective):
         self.weights = _weights(contrastive=contrastive, align=align, uniform=uniform)
         self.alpha, self.t, self.sides = positive("alpha", alpha), positive("t", t), choose("sides", sides, SIDES)
         self.infonce = InfoNCE(temperature)
+        self.takes = frozenset({"guide"} if contrastive else ())
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Weighted sum of the terms that have a weight."""

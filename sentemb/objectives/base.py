@@ -1,6 +1,7 @@
 """What all objectives share: the contract with the training loop, and checks of options."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeGuard
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sentemb.geometry import l2_normalize
+from sentemb.objectives.guide import GuideEmbeddings
 
 NEEDS = {
     "runs": "runs of consecutive sentences; choose --pairs contiguous",
@@ -16,6 +18,7 @@ NEEDS = {
     "negatives": "hard negatives; give a labelled corpus with columns `negative...`",
     "targets": "the momentum encoder's embeddings, which the training loop makes",
     "teacher": "a teacher's embeddings; give --teacher",
+    "guide": "a guide's embeddings; give --guide",
 }
 
 
@@ -31,6 +34,7 @@ class Extras:
     teacher: tuple[Tensor, Tensor] | None = (
         None  # [n, D] each, any D: the sentences of x and y as the teacher sees them
     )
+    guide: GuideEmbeddings | None = None  # which candidates are no negatives
 
     def only(self, names: frozenset[str]) -> "Extras":
         """Ids, and of the rest what is in ``names`` (of NEEDS)."""
@@ -41,6 +45,7 @@ class Extras:
             labels=self.labels if "labels" in names else None,
             targets=self.targets if "targets" in names else None,
             teacher=self.teacher if "teacher" in names else None,
+            guide=self.guide if "guide" in names else None,
         )
 
 
@@ -62,11 +67,13 @@ class Objective(nn.Module):
         False  # whether log(candidates) - loss is a lower bound of the views' mutual information
     )
     needs_sentence_ids = False  # whether sentences' ids have to be 0, 1, 2, ...: it keeps something for each
+    teacher_is_start = False  # whether its teacher is the model that training begins from
     requires_shared_encoder = (
         False  # whether both sides' embeddings are kept in one place: two encoders' are not comparable
     )
     normalise = True  # whether rows get unit length first
     similarity = "cosine"  # or dot: how its scores compare embeddings, and so the saved model
+    guide_dimension = 0  # of the guide's embeddings; 0: there is no guide. The loop sets it before it calls prepare
     _teacher_dimension = 0
 
     def forward(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> Tensor:
@@ -75,7 +82,8 @@ class Objective(nn.Module):
         Finite, with finite gradient, whatever the rows: alike, zero, one alone, 1e4 long (float16 excepted where the
         gradient itself is larger than float16 can hold).
         """
-        with torch.autocast(x.device.type, enabled=False):
+        counting = nullcontext() if extras is None or extras.guide is None else extras.guide.counts.counting()
+        with torch.autocast(x.device.type, enabled=False), counting:
             return self.loss(*self._ready(x, y, extras or Extras()))
 
     @torch.no_grad()
@@ -147,6 +155,9 @@ class Objective(nn.Module):
             teacher_x, teacher_y = (rows.detach().to(x.device, wide(x[:0]).dtype) for rows in extras.teacher)
             extras = replace(extras, teacher=(teacher_x, teacher_y))
             self.teacher_dimension = teacher_x.shape[1]
+        if extras.guide is not None:
+            guide = extras.guide.normalised(wide(x[:0]))
+            extras, self.guide_dimension = replace(extras, guide=guide), guide.x.shape[1]
         self.prepare(x.shape[1])
         self.to(device=x.device, dtype=wide(x[:0]).dtype)
         if extras.negatives is not None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sentemb.geometry import CandidateMask, log_sum_exp
 from sentemb.objectives.base import Extras, Objective, copied, count, mean_of, order, positive
+from sentemb.objectives.guide import GuideEmbeddings
 from sentemb.registry import choose
 
 
@@ -30,6 +31,7 @@ class JointInfoNCE(Objective):
     source = "Logeswaran & Lee 2018 (Quick-Thoughts); Wang & Isola 2020, app. B.3"
     contrastive = bounds_mutual_information = True
     needs = frozenset({"runs"})
+    takes = frozenset({"guide"})
 
     def __init__(self, temperature: float = 0.05, score: str = "cosine", diagonal: str = "out") -> None:
         super().__init__()
@@ -44,11 +46,14 @@ class JointInfoNCE(Objective):
         itself = order(x)[:, None]
         near = torch.stack([follower(positions, 1), follower(positions, -1)], dim=1)  # [n, 2], -1 for none
         never = None if self.diagonal == "in" else itself
-        out = None if never is None else CandidateMask(itself=never)
+        exempt_columns, guide = torch.cat([near, itself], dim=1), None
+        if extras.guide is not None:  # no negative is what it finds nearer than both targets
+            guide = extras.guide.scores(0, extras.guide.y, nearest_cosines(extras.guide, near))
+        out = CandidateMask(exempt_columns=exempt_columns, itself=never, guide=guide)
         if copied(extras.ids):  # a copy of the anchor or of one of its targets is no negative of it
             ids = extras.ids[:, 0]
             kin = torch.cat([ids[:, None], torch.where(near >= 0, ids[near], -1)], dim=1)
-            out = CandidateMask(kin, ids, torch.cat([near, itself], dim=1), never)
+            out = CandidateMask(kin, ids, exempt_columns, never, guide=guide)
         xs = x / self.temperature
         sums = log_sum_exp(xs, y, out)
         if self.diagonal == "zero":
@@ -87,7 +92,7 @@ class CPC(Objective):
     formula = "mean_k mean_i -log(exp y_{i+k}.W_k x_i / sum_j exp y_j.W_k x_i)"
     negatives_per_anchor = "n - 1"
     source = "van den Oord et al. 2018 (CPC), eqs. 3, 4"
-    takes = frozenset({"runs"})
+    takes = frozenset({"runs", "guide"})
     contrastive = bounds_mutual_information = True
     normalise = False
 
@@ -112,11 +117,14 @@ class CPC(Objective):
             target, never = order(x), None
             if positions is not None:
                 target, never = follower(positions, number), itself
-            out = None if never is None else CandidateMask(itself=never)
+            guide = None
+            if extras.guide is not None:
+                guide = extras.guide.scores(0, extras.guide.y, nearest_cosines(extras.guide, target[:, None]))
+            out = CandidateMask(exempt_columns=target[:, None], itself=never, guide=guide)
             if copied(ids):
                 other = ids[:, 1] if positions is None else ids[:, 0]
                 kin = torch.stack([ids[:, 0], torch.where(target >= 0, other[target], -1)], dim=1)
-                out = CandidateMask(kin, other, target[:, None], never)
+                out = CandidateMask(kin, other, target[:, None], never, guide=guide)
             predicted = x @ matrix.T
             sums = log_sum_exp(predicted, y, out)
             losses.append(mean_of(sums - (predicted * y[target]).sum(dim=1), target >= 0))
@@ -125,6 +133,16 @@ class CPC(Objective):
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """All sentences; in runs all others."""
         return n - (runs or self.offsets > 1)
+
+
+def nearest_cosines(guide: GuideEmbeddings, targets: Tensor) -> Tensor:
+    """The guide's cosines of each x_i and the nearest of its targets, ``[n]``; inf where it has none.
+
+    ``targets``: int64 ``[n, p]``, rows of y; -1 for none.
+    """
+    cosines = torch.einsum("nd,npd->np", guide.x, guide.y[targets])
+    nearest = cosines.masked_fill(targets < 0, -torch.inf).amax(dim=1)
+    return nearest.masked_fill(nearest.isneginf(), torch.inf)
 
 
 def follower(positions: Tensor, offset: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Contrastive objectives: pick the positive among candidates, -log(exp(s_ii) / sum_j exp(s_ij)), in its many forms.
 
 Sums over candidates are worked out a tile at a time (:mod:`sentemb.geometry.tiled_scores`). A candidate that is
-a copy of the anchor or of its positive is no negative of it.
+a copy of the anchor or of its positive is no negative of it, nor is one that a guide finds nearer than the positive.
 """
 
 import math
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sentemb.geometry import CandidateMask, log_sum_exp, log_sum_exp_both, penalty_entropy
 from sentemb.objectives.base import Extras, Objective, copied, mean_of, order, positive
+from sentemb.objectives.guide import guide_scores
 from sentemb.objectives.hard_negatives import hard_negative_sums
 from sentemb.registry import choose
 
@@ -40,7 +41,7 @@ class InfoNCE(Objective):
     interchangeable_views = "option symmetric"
     source = "van den Oord et al. 2018, eq. 4; Radford et al. 2021, fig. 3"
     FORMER_OPTIONS: ClassVar = {"own_side": "same_side"}
-    takes = frozenset({"negatives"})
+    takes = frozenset({"negatives", "guide"})
     contrastive = bounds_mutual_information = True
     decoupled = False  # whether the positive is left out of the sum
     directions = 1.0  # what the two directions' losses add up to a multiple of
@@ -114,18 +115,20 @@ class InfoNCE(Objective):
                 out = self.candidate_mask(x, extras, 1, 1)
                 of_y += log_sum_exp_both(self.scaled(y), y, out, out, above=True)
         if extras.negatives is not None and extras.negatives.shape[1]:
-            of_x += hard_negative_sums(xs, extras.negatives, extras.ids, self.hard_weight)
+            of_x += hard_negative_sums(xs, extras.negatives, extras.ids, self.hard_weight, extras.guide)
         return joined(of_x), joined(of_y or of_x)
 
     def candidate_mask(self, x: Tensor, extras: Extras, anchors: int, candidates: int) -> CandidateMask | None:
         """Which rows of one side (0: x, 1: y) are no candidates of those of another (of its own: itself is none)."""
         positive_columns = order(x)[:, None] if anchors != candidates else None
         itself = positive_columns if self.decoupled else None
-        if not copied(extras.ids):
+        ids = extras.ids[:, :2] if copied(extras.ids) else None
+        guide = guide_scores(extras.guide, anchors, candidates)
+        if ids is None and guide is None:
             return None if itself is None else CandidateMask(itself=itself)
-        ids = extras.ids[:, :2]
         labels = (extras.labels,) * 2 if extras.labels is not None and "labels" in self.needs else None
-        return CandidateMask(ids, ids[:, candidates], positive_columns, itself, labels)
+        other = None if ids is None else ids[:, candidates]
+        return CandidateMask(ids, other, positive_columns, itself, labels, guide)
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """Both sides' rows but the anchor, and all hard negatives."""
@@ -151,7 +154,7 @@ class NTXent(InfoNCE):
     negatives_per_anchor = "2 * n - 2"
     interchangeable_views = "yes"
     source = "Chen et al. 2020 (SimCLR), eq. 1"
-    takes = frozenset()
+    takes = frozenset({"guide"})
 
     def __init__(self, temperature: float = 0.1, learn: bool = False) -> None:
         super().__init__(temperature, symmetric=True, same_side=True, learn=learn)
@@ -210,7 +213,7 @@ class DCL(InfoNCE):
     negatives_per_anchor = "2 * n - 2"
     interchangeable_views = "yes"
     source = "Yeh et al. 2021, eq. 6"
-    takes = frozenset()
+    takes = frozenset({"guide"})
     decoupled = True
     bounds_mutual_information = False
 
@@ -235,7 +238,7 @@ class CMC(InfoNCE):
     negatives_per_anchor = "n - 1"
     interchangeable_views = "yes"
     source = "Tian et al. 2019 (CMC), eq. 3"
-    takes = frozenset()
+    takes = frozenset({"guide"})
     directions = 2.0
     bounds_mutual_information = False
 
@@ -261,7 +264,7 @@ class SupCon(InfoNCE):
     interchangeable_views = "yes"
     source = "Khosla et al. 2020 (SupCon), eq. 2"
     needs = frozenset({"labels"})
-    takes = frozenset()
+    takes = frozenset({"guide"})
     bounds_mutual_information = False
 
     def __init__(self, temperature: float = 0.07) -> None:

@@ -79,6 +79,38 @@ class Distill(Objective):
         return "no negatives, the teacher's embeddings are the targets"
 
 
+class Anchor(Distill):
+    """Stay near the start: put each sentence where the model that training begins from puts it.
+
+    It is :class:`Distill` without a map, and its teacher is the model of ``--init``. As a part of a sum,
+    ``infonce + anchor*0.1``, it limits how far training moves the model from what it was.
+
+    Args:
+        loss: cosine (one minus it) or mse (the mean over dimensions of squared differences).
+
+    Source: the distance of a network's features from those that it had before, Jung et al. 2016, arXiv 1607.00122.
+    """
+
+    formula = "mean over 2n views of 1 - cos(u, t) (loss=cosine) or |u - t|^2 / d (loss=mse), t the start's embedding"
+    source = "Jung et al. 2016 (Less-forgetting Learning)"
+    teacher_is_start = True
+
+    def __init__(self, loss: str = "cosine") -> None:
+        super().__init__(loss, map="none")
+
+    def refuse_dimensions(self, dimension: int, teacher: int) -> None:
+        """Both are of one model, unless a head stands before the objective."""
+        if dimension != teacher:
+            raise InputError(
+                f"objective anchor compares the model's embeddings with the start's, which have {teacher} dimensions, "
+                f"and it sees {dimension}; leave the head out"
+            )
+
+    def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
+        """None."""
+        return "no negatives, the start's embeddings are the targets"
+
+
 class DistillSimilarity(Objective):
     """Spread each sentence's similarity over the other side's sentences of the batch as the teacher does.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sentemb.geometry import CandidateMask, log_sum_exp, nearest, sum_above
 from sentemb.objectives.base import Extras, Objective, copied, count, order, positive, share
+from sentemb.objectives.guide import guide_scores
 
 
 class Simple(Objective):
@@ -27,13 +28,18 @@ class Simple(Objective):
     negatives_per_anchor = "n - 1"
     interchangeable_views = "yes"
     source = "Wang & Liu 2021, eq. 3"
+    takes = frozenset({"guide"})
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         self.weight = positive("weight", weight)
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
-        """Needs no scores: a sum of scores is the score of a sum."""
+        """Needs no scores without a guide: a sum of scores is the score of a sum."""
+        if extras.guide is not None:
+            floor = torch.full_like(x[:, 0], -2)  # (below any cosine)
+            others_sum, counts = sum_above(x, y, floor, _others(x, extras))
+            return (self.weight * others_sum / counts.clamp_min(1) - (x * y).sum(dim=1)).mean()
         ids = order(x)[:, None].expand(-1, 2) if extras.ids is None else extras.ids[:, :2]
         anchor, positive_ids = ids.unique(return_inverse=True)[1].unbind(dim=1)
         copies = x.new_zeros(int(torch.cat([anchor, positive_ids]).max()) + 1, x.shape[1]).index_add(0, positive_ids, y)
@@ -59,6 +65,7 @@ class Hard(Objective):
     formula = "mean_i -log(exp s_ii / (exp s_ii + sum_{s_ij >= the anchor's upper quantile} exp s_ij))"
     negatives_per_anchor = "ceil(quantile * (n - 1))"
     source = "Wang & Liu 2021, eqs. 8, 9"
+    takes = frozenset({"guide"})
     contrastive = True
 
     def __init__(self, temperature: float = 0.3, quantile: float = 0.0819, top: int = 0) -> None:
@@ -69,7 +76,7 @@ class Hard(Objective):
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """As InfoNCE, of the positive and the nearest others."""
         xs = x / self.temperature
-        others = _others(x, extras.ids)
+        others = _others(x, extras)
         floor = nearest(xs, y, self.num_nearest, others)
 
         def far(scores: Tensor, rows: slice, columns: slice) -> None:
@@ -109,14 +116,14 @@ class HardSimple(Hard):
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """As :class:`Simple`, of the nearest others."""
-        others = _others(x, extras.ids)
+        others = _others(x, extras)
         near, counts = sum_above(x, y, nearest(x, y, self.num_nearest, others), others)
         return (self.weight * near / counts.clamp_min(1) - (x * y).sum(dim=1)).mean()
 
 
-def _others(x: Tensor, ids: Tensor | None) -> CandidateMask:
-    """All rows of the other side but the positive and copies."""
-    itself = order(x)[:, None]
+def _others(x: Tensor, extras: Extras) -> CandidateMask:
+    """All rows of the other side but the positive, copies, and what a guide finds nearer."""
+    ids, itself, guide = extras.ids, order(x)[:, None], guide_scores(extras.guide, 0, 1)
     if not copied(ids):
-        return CandidateMask(itself=itself)
-    return CandidateMask(ids[:, :2], ids[:, 1], itself=itself)
+        return CandidateMask(itself=itself, guide=guide)
+    return CandidateMask(ids[:, :2], ids[:, 1], itself=itself, guide=guide)

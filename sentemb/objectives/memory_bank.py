@@ -6,6 +6,7 @@ from torch import Tensor
 from sentemb.geometry import CandidateMask, l2_normalize, log_sum_exp
 from sentemb.objectives.base import Extras, Objective, count, order, positive, share
 from sentemb.objectives.contrastive import joined
+from sentemb.objectives.guide import guide_scores
 
 
 class MemoryBank(Objective):
@@ -35,8 +36,10 @@ class MemoryBank(Objective):
     negatives_per_anchor = "negatives + in_batch * (n - 1)"
     interchangeable_views = "yes"
     source = "Wu et al. 2018, eq. 2, sec. 3.2"
+    takes = frozenset({"guide"})
     contrastive = requires_shared_encoder = needs_sentence_ids = True
     bank: Tensor  # [sentences, d]
+    bank_guide: Tensor  # [sentences, D], the guide's embeddings; only with a guide
     seen: Tensor  # bool [sentences]
     steps: Tensor  # int64 [], which decides the next draw
 
@@ -48,11 +51,13 @@ class MemoryBank(Objective):
         self.rate, self.in_batch = share("momentum", momentum), in_batch
 
     def prepare(self, dimension: int, sentences: int = 0) -> None:
-        """The bank: 4 * dimension bytes a sentence."""
+        """The bank: 4 * dimension bytes a sentence, and with a guide as many for each of its dimensions."""
         if not hasattr(self, "bank"):
             self.register_buffer("bank", torch.zeros(sentences, dimension))
             self.register_buffer("seen", torch.zeros(sentences, dtype=torch.bool))
             self.register_buffer("steps", torch.tensor(0))
+        if self.guide_dimension and not hasattr(self, "bank_guide"):
+            self.register_buffer("bank_guide", torch.zeros(len(self.bank), self.guide_dimension))
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Softmax over the positive's entry and the drawn ones."""
@@ -61,16 +66,19 @@ class MemoryBank(Objective):
         if self.number and len(stored) > self.number:
             generator = torch.Generator().manual_seed(int(self.steps))
             stored = stored[torch.randint(len(stored), (self.number,), generator=generator).to(stored.device)]
-        losses, drawn = [], self.bank[stored]
+        losses, drawn, guide = [], self.bank[stored], extras.guide
         for rows, positives, side in ((x, y, 1), (y, x, 0)):
             scaled, positive_ids = rows / self.temperature, ids[:, side]
             entries = torch.where(self.seen[positive_ids, None], self.bank[positive_ids], positives.detach())
             positive_scores = (scaled * entries).sum(dim=1)
             parts = [positive_scores]
             if len(stored):
-                parts.append(log_sum_exp(scaled, drawn, CandidateMask(ids, stored)))
+                of_stored = None if guide is None else guide.scores(1 - side, self.bank_guide[stored])
+                parts.append(log_sum_exp(scaled, drawn, CandidateMask(ids, stored, guide=of_stored)))
             if self.in_batch or not len(stored):
-                parts.append(log_sum_exp(scaled, entries, CandidateMask(ids, positive_ids, itself=order(x)[:, None])))
+                of_batch, itself = guide_scores(guide, 1 - side, side), order(x)[:, None]
+                mask = CandidateMask(ids, positive_ids, itself=itself, guide=of_batch)
+                parts.append(log_sum_exp(scaled, entries, mask))
             losses.append((joined(parts) - positive_scores).mean())
         return torch.stack(losses).mean()
 
@@ -81,18 +89,19 @@ class MemoryBank(Objective):
         if missing > 0:  # (outside the loop, which says how many sentences there are)
             self.bank = torch.cat([self.bank, self.bank.new_zeros(missing, x.shape[1])])
             self.seen = torch.cat([self.seen, self.seen.new_zeros(missing)])
+            if hasattr(self, "bank_guide"):
+                self.bank_guide = torch.cat([self.bank_guide, self.bank_guide.new_zeros(missing, self.guide_dimension)])
         return ids
 
     def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Move the entries of the batch's sentences towards what they look like now."""
         ids, places = self._ids_in_bank(x, extras.ids).T.flatten().unique(return_inverse=True)
-        sums = torch.zeros(len(ids), x.shape[1], dtype=x.dtype, device=x.device)
-        now = l2_normalize(
-            sums.index_put((places,), torch.cat([x, y]), accumulate=True)
-        )  # (in one order, on a GPU too)
+        now = _means(torch.cat([x, y]), places, len(ids))
         moved = l2_normalize(self.rate * self.bank[ids] + (1 - self.rate) * now)
         self.bank[ids] = torch.where(self.seen[ids, None], moved, now)
         self.seen[ids] = True
+        if extras.guide is not None:
+            self.bank_guide[ids] = _means(torch.cat(extras.guide.sides), places, len(ids))
         self.steps += 1
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
@@ -105,3 +114,9 @@ class MemoryBank(Objective):
         also = f"{n - 1} of the batch and " if self.in_batch else ""
         drawn = f"{self.number} drawn from" if self.number else "all of"
         return f"{also}{drawn} one stored embedding a sentence as negatives per anchor (copies of a sentence are none)"
+
+
+def _means(rows: Tensor, places: Tensor, count: int) -> Tensor:
+    """Of the rows ``[m, d]`` of each place, brought to unit length, ``[count, d]``; in one order, on a GPU too."""
+    sums = torch.zeros(count, rows.shape[1], dtype=rows.dtype, device=rows.device)
+    return l2_normalize(sums.index_put((places,), rows, accumulate=True))

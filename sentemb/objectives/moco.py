@@ -9,12 +9,14 @@ from torch import Tensor
 from sentemb.geometry import CandidateMask, log_sum_exp
 from sentemb.objectives.base import Extras, Objective, count, order, positive, share
 from sentemb.objectives.contrastive import joined
+from sentemb.objectives.guide import guide_scores
 
 
 class MoCo(Objective):
     """Pick the positive's key among the keys of past batches: keys are made by a slowly moving average of the encoder.
 
-    While the queue is empty (the first step) the batch's other keys stand in. Keys of copies are no negatives.
+    While the queue is empty (the first step) the batch's other keys stand in. Keys of copies are no negatives, nor are
+    those whose sentences a guide finds nearer than the positive: with a guide the queue has its embeddings, too.
 
     Args:
         temperature: tau, > 0.
@@ -32,9 +34,11 @@ class MoCo(Objective):
     interchangeable_views = "option symmetric"
     source = "He et al. 2020, eqs. 1, 2"
     needs = frozenset({"targets"})
+    takes = frozenset({"guide"})
     contrastive = True
     queue: Tensor  # [size, d] keys
     queue_ids: Tensor  # int64 [size], -1 for no sentence known
+    queue_guide: Tensor  # [size, D], the guide's embeddings of the keys' sentences; only with a guide
     filled: Tensor  # int64 [], keys there
     place: Tensor  # int64 [], where the next one goes
 
@@ -58,6 +62,8 @@ class MoCo(Objective):
             self.register_buffer("queue_ids", torch.full((self.size,), -1))
             self.register_buffer("filled", torch.tensor(0))
             self.register_buffer("place", torch.tensor(0))
+        if self.guide_dimension and not hasattr(self, "queue_guide"):
+            self.register_buffer("queue_guide", torch.zeros(self.size, self.guide_dimension))
 
     def momentum(self, done: float) -> float:
         """Constant."""
@@ -66,19 +72,22 @@ class MoCo(Objective):
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """InfoNCE over keys."""
         keys_x, keys_y = extras.targets or (x.detach(), y.detach())
-        loss = self._direction(x, keys_y, extras.ids, 1)
-        return (loss + self._direction(y, keys_x, extras.ids, 0)) / 2 if self.symmetric else loss
+        loss = self._direction(x, keys_y, extras, 1)
+        return (loss + self._direction(y, keys_x, extras, 0)) / 2 if self.symmetric else loss
 
-    def _direction(self, queries: Tensor, keys: Tensor, ids: Tensor | None, side: int) -> Tensor:
-        filled, scaled = int(self.filled), queries / self.temperature
+    def _direction(self, queries: Tensor, keys: Tensor, extras: Extras, side: int) -> Tensor:
+        """Loss of queries of one side and keys of the other (``side``: 0 for x, 1 for y)."""
+        filled, scaled, ids, guide = int(self.filled), queries / self.temperature, extras.ids, extras.guide
         kin = None if ids is None else ids[:, :2]
         positive_scores = (scaled * keys).sum(dim=1)
         parts = [positive_scores]
         if filled:
-            mask = None if kin is None else CandidateMask(kin, self.queue_ids[:filled])
+            queued = None if guide is None else guide.scores(1 - side, self.queue_guide[:filled])
+            mask = CandidateMask(kin, self.queue_ids[:filled], guide=queued)
             parts.append(log_sum_exp(scaled, self.queue[:filled], mask))
         if self.in_batch or not filled:
-            mask = CandidateMask(kin, ids[:, side] if ids is not None else None, itself=order(keys)[:, None])
+            other = ids[:, side] if ids is not None else None
+            mask = CandidateMask(kin, other, itself=order(keys)[:, None], guide=guide_scores(guide, 1 - side, side))
             parts.append(log_sum_exp(scaled, keys, mask))
         return (joined(parts) - positive_scores).mean()
 
@@ -92,6 +101,9 @@ class MoCo(Objective):
         keys, ids = keys[-self.size :], ids[-self.size :]
         places = (self.place + order(keys)) % self.size
         self.queue[places], self.queue_ids[places] = keys.to(self.queue.dtype), ids
+        if extras.guide is not None:
+            rows = torch.cat([extras.guide.y, extras.guide.x]) if self.symmetric else extras.guide.y
+            self.queue_guide[places] = rows[-self.size :]
         self.place.copy_((self.place + len(keys)) % self.size)
         self.filled.copy_((self.filled + len(keys)).clamp(max=self.size))
 

@@ -12,7 +12,8 @@ it equal to the code.
 
 x and y are the two views of a batch of n pairs, from all processes; h is the number of hard negatives a pair has.
 Unless a row says otherwise, views are brought to unit length and s_ij = x_i . y_j / temperature. Sums run over all
-candidates; a copy of the anchor or of its positive is no negative of it, whatever the objective. m is the momentum
+candidates; a copy of the anchor or of its positive is no negative of it, whatever the objective, and with a
+[guide](#a-guide) candidates that it finds nearer than the positive are none, either. m is the momentum
 encoder, an average of the encoder over past updates, which the training loop makes. `--head mlp` or
 `--head projection:hidden=,out=,layers=` puts a projection head (SimCLR's) before any of them and leaves it out of the
 model.
@@ -47,6 +48,15 @@ Refused are parts of which some need runs of consecutive sentences and others pa
 others by inner product, and two that move the momentum encoder at different rates (`moco` and `byol`). The loss of
 guessing is in the log where all parts have one.
 
+## A guide
+
+`--guide MODEL` ([options](recipes.md#a-guide)) leaves false negatives out of {guided}. A candidate z of
+an anchor a with the positive p is no negative where g(a, z) > c - margin - relative_margin |c|, c = g(a, p) and g the
+guide's cosine (Solatorio 2024, GISTEmbed, section 3). Where an anchor has several positives, c is that of its pair
+(`supcon`, whose own class stays) or of the nearer neighbour (`joint_infonce`). `hard` and `hard_simple` take their
+nearest of what is left; an anchor without negatives has the loss of its positive alone. With a guide `moco` and
+`memory_bank` remember its embeddings, too, and `simple` works out all scores. Of `mix` it is for the contrastive term.
+
 ## A teacher
 
 `distill` puts each sentence where the teacher puts it; `distill_similarity` only asks that sentences be as alike as
@@ -54,12 +64,24 @@ the teacher finds them. The student may have any dimension. Where it differs fro
 linear map between them and leaves it out of the model, which then has the student's own dimension. To have the
 teacher's dimension in the saved model, give the encoder that many (`--encoder rnn:out=768`): its last layer is saved
 with it, and no map is needed. `mse` depends on the length of the teacher's embeddings, `cosine` does not.
+
+## Staying near the start
+
+`--init MODEL --objective "infonce + anchor*0.1"` trains a finished model and limits how far it moves: `anchor` is the
+distance of each embedding from that of the same sentence by MODEL. MODEL embeds the training sentences once, as a
+teacher does (and is none in any other way: `--teacher` is left out). The log has the distance as `loss_anchor`, and on
+held-out sentences `teacher_cosine` and `teacher_similarity` to the start; the page draws both. To hold the
+similarities of sentences instead of their places, use MODEL as a teacher:
+`--init MODEL --teacher MODEL --objective "infonce + distill_similarity*0.1"`. Refused with `anchor` are a head, another
+teacher, and different prompts for the two sides.
 """
 
 
 def page() -> str:
     """docs/objectives.md: each objective's formula, negatives, needs, options with defaults, and source."""
-    return HEAD + "".join(_row(name, kind) for name, kind in OBJECTIVES.items()) + TAIL
+    *names, last = [f"`{name}`" for name, kind in OBJECTIVES.items() if "guide" in kind.takes]
+    tail = TAIL.replace("{guided}", f"{', '.join(names)} and {last}")
+    return HEAD + "".join(_row(name, kind) for name, kind in OBJECTIVES.items()) + tail
 
 
 def _row(name: str, kind: type[Objective]) -> str:

@@ -105,7 +105,7 @@ class WeightedSum(Objective):
     def prepare(self, dimension: int, sentences: int = 0) -> None:
         """Of each part."""
         for part in self._objectives():
-            part.teacher_dimension = self.teacher_dimension
+            part.teacher_dimension, part.guide_dimension = self.teacher_dimension, self.guide_dimension
             part.prepare(dimension, sentences)
 
     def momentum(self, done: float) -> float:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sentemb.pipeline.python_api import train
     from sentemb.pipeline.saved_model import save_trained_model, selected
     from sentemb.pipeline.settings import (
+        PASSAGES,
         STORED,
         ComputeSettings,
         DataSettings,
@@ -41,6 +42,7 @@ _HOMES = {
     "python_api": ("train",),
     "settings_of_run": ("absolute_settings", "refuse_used", "resumed_settings"),
     "settings": (
+        "PASSAGES",
         "STORED",
         "ComputeSettings",
         "DataSettings",
@@ -58,6 +60,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "PASSAGES",
     "STORED",
     "BegunRun",
     "ComputeSettings",

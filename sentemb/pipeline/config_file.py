@@ -42,6 +42,7 @@ class RunDescription:
     prompts: Prompts
     retrieval: dict[str, str]  # how held-out pairs are ranked
     teacher: dict[str, Any] | None  # whose embeddings are learned from, and what they are
+    guide: dict[str, Any] | None  # whose embeddings say which candidates are no negatives
 
 
 def write_config(
@@ -65,6 +66,7 @@ def write_config(
         "prompts": asdict(description.prompts),
         "retrieval": description.retrieval,
         "teacher": description.teacher,
+        "guide": description.guide,
         "corpus": {
             "name": corpus.name,
             "fingerprint": corpus.fingerprint,
@@ -84,6 +86,6 @@ def write_config(
         "precision": accelerator.mixed_precision,
         "device": accelerator.device.type,
         "threads": torch.get_num_threads(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {package: version(package) for package in (*PACKAGES, *(["peft"] if settings.get("lora") else []))},
     }
     write_text(RunFolder(out).config, json.dumps(content, indent=2) + "\n")

@@ -88,8 +88,6 @@ def prepare_data(
         raise failed
     chosen = sample(joined(parts, weights, seed), pairs.max_pairs, seed)
     words = Words.of(tokenizer) if chosen.noise else None
-    if data.teacher is not None:
-        chosen.refuse_passages("a teacher")  # (before it embeds them)
     return PreparedData(TrainingData(chosen, tokens, positive_tokens, words), cleaned)
 
 

@@ -4,7 +4,6 @@ The recipes and :func:`sentemb.train` go through the same stages. Each stage tak
 in their place. Nothing is written into the run folder before all that was given has been looked at.
 """
 
-import copy
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,7 +18,17 @@ from torch import nn
 from transformers.utils import logging
 
 from sentemb.corpus import CLEANINGS, Corpus, open_corpus, with_lines, word_pieces
-from sentemb.encoders import HEADS, Prompts, load, prompts_of, tokenizer_of, towers_of
+from sentemb.encoders import (
+    HEADS,
+    LoraAdapters,
+    Prompts,
+    copy_without_adapters,
+    load,
+    parse_lora,
+    prompts_of,
+    tokenizer_of,
+    towers_of,
+)
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.objectives import Objective, build_objective
@@ -29,7 +38,7 @@ from sentemb.pipeline.claim import claimed
 from sentemb.pipeline.config_file import RunDescription, write_config
 from sentemb.pipeline.data import PreparedData, prepare_data
 from sentemb.pipeline.model import check_encoder, make_model, named_texts, refuse_no_noise, tower_dimension
-from sentemb.pipeline.notes import corpus_notes, long_warmup, passage_notes, prompt_notes
+from sentemb.pipeline.notes import adapter_notes, corpus_notes, long_warmup, passage_notes, prompt_notes
 from sentemb.pipeline.processes import make_accelerator, preserved_caller_state
 from sentemb.pipeline.resume import (
     changed_meanings,
@@ -52,12 +61,7 @@ from sentemb.pipeline.settings import (
     PairSettings,
     RunSettings,
 )
-from sentemb.pipeline.teaching import (
-    embed_by_teacher,
-    reference_of,
-    refuse_no_use_of_teacher,
-    refuse_teacher_as_student,
-)
+from sentemb.pipeline.teaching import ChosenTeacher, chosen_teacher, reference_of, refuse_unused_guide, with_embeddings
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.pipeline.training_scores import ScoresOfTraining, in_space_of_teacher
 from sentemb.registry import build, check
@@ -130,8 +134,11 @@ class Experiment:
         self.prompts = Prompts()
         self.text_tokens = TextTokens()  # of what scores the model, at each evaluation
         self.saves_selected = True  # whether best/ and last/ are written, where they are not needed for model/
+        self.chosen_teacher: ChosenTeacher | None = None
         self.teacher: dict[str, Any] | None = None  # what config.json gets of the teacher
+        self.guide: dict[str, Any] | None = None  # and of the guide
         self.made_objective: Objective | None = None
+        self.adapters: LoraAdapters | None = None  # of the encoder, until its run has ended
         self._context = ExitStack()
 
     def __enter__(self) -> "Experiment":
@@ -196,6 +203,9 @@ class Experiment:
         self.encoder = encoder
         model = make_model(encoder, corpus, self.train_rows, self.data.max_length, custom_encoder)
         self.prompts = prompts_begun_with(self.begun, prompts_of(model))
+        if encoder.lora is not None:
+            self.adapters = LoraAdapters(model, parse_lora(encoder.lora))
+            self._context.callback(self.adapters.merge)  # (also where the run fails: the model may be the caller's)
         self.stored |= asdict(encoder)
         return model
 
@@ -207,7 +217,7 @@ class Experiment:
         custom_pairs: Callable[..., Pairs] | None = None,
         prepared: PreparedData | None = None,
     ) -> PreparedData:
-        """The positive pairs of the training documents, as token ids, and the teacher's embeddings of their sentences.
+        """The positive pairs of the training documents, as token ids, and a teacher's and a guide's embeddings of them.
 
         Args:
             pairs: which sentences belong together.
@@ -230,15 +240,20 @@ class Experiment:
             )
         refuse_no_noise(model, prepared.training.pairs, pairs.force)
         self.stored |= asdict(pairs)
-        if self.data.teacher is None:
-            return prepared
+        self.chosen_teacher = self._choose_teacher(model)
         if self.made_objective is not None:  # (before hours of work)
-            refuse_no_use_of_teacher(self.made_objective)
-            refuse_teacher_as_student(self.data.teacher, self.encoder.init, self.made_objective)
-        embeddings, self.teacher = embed_by_teacher(
-            self.data, self.compute, corpus, ranges, self.accelerator.device, self.begun
+            refuse_unused_guide(self.data, self.made_objective, prepared.training.pairs)
+        device, chosen = self.accelerator.device, self.chosen_teacher
+        training, self.teacher, self.guide = with_embeddings(
+            prepared.training, chosen, self.data, self.compute, corpus, ranges, device, self.begun
         )
-        return replace(prepared, training=replace(prepared.training, teacher=embeddings))
+        return replace(prepared, training=training)
+
+    def _choose_teacher(self, model: SentenceTransformer) -> ChosenTeacher | None:
+        """Whose embeddings are learned from; an objective that is made later is looked at then."""
+        objective, towers = self.made_objective, len(towers_of(model))
+        has_head = objective is not None and (self.custom_head is not None or self.objective.head != "none")
+        return chosen_teacher(objective, self.data, self.encoder, has_head, self.prompts, towers)
 
     def make_objective(
         self,
@@ -302,16 +317,16 @@ class Experiment:
         training_encoder = self._training_encoder(model, objective, data)
         pairs, reference = held_out_pairs(corpus), None
         by_teacher = dev is None and evaluation.dev == "teacher"
-        if self.teacher is not None:
-            targets = data.training.teacher
-            reference = reference_of(self.data, corpus, pairs, self.accelerator.device, self.teacher, targets)
+        if by_teacher and self.data.teacher is None:
+            raise InputError("--dev teacher is for runs with --teacher; give one, or choose stsb or heldout")
+        if self.chosen_teacher is not None and self.teacher is not None:
+            targets, device = data.training.teacher, self.accelerator.device
+            reference = reference_of(self.chosen_teacher, self.data, corpus, pairs, device, self.teacher, targets)
             if by_teacher and (reference is None or len(reference.sentences) < LEAST_SENTENCES):
                 raise InputError(
                     f"--dev teacher needs {LEAST_SENTENCES} distinct held-out sentences, and {corpus.name} has fewer; "
                     "give more text, or choose --dev heldout"
                 )
-        elif by_teacher:
-            raise InputError("--dev teacher is for runs with --teacher; give one, or choose stsb or heldout")
         self.stored |= asdict(evaluation) | {"dev": dev.spec if dev else "teacher" if by_teacher else "heldout"}
         description, notes = self._describe(training_encoder, objective, data)
         notes.append(f"held out: {pairs.source}")
@@ -342,7 +357,7 @@ class Experiment:
         forget_best = dev is None and not by_teacher and description.retrieval != self._retrieval_before(data, model)
         name = dev.name if dev else TEACHER_SIMILARITY if by_teacher else RETRIEVAL
 
-        untrained, memory = copy.deepcopy(model), EmbeddingMemory()
+        untrained, memory = copy_without_adapters(model), EmbeddingMemory()
         memory.of(untrained, "untrained")
         to_teacher = partial(in_space_of_teacher, training_encoder, objective)
         scored = ScoresOfTraining(pairs, dev, memory, self.text_tokens, reference, to_teacher)
@@ -367,7 +382,7 @@ class Experiment:
     ) -> TrainingEncoder:
         """The training forward of the model, with its head and side task; InputError where something does not fit."""
         teacher = data.training.teacher
-        refuse_misfit(objective, data.training.pairs, len(towers_of(model)), teacher)
+        refuse_misfit(objective, data.training.pairs, len(towers_of(model)), teacher, data.training.guide)
         attention, training = self.encoder.attention, self.training
         if training.compile and attention == "packed":
             raise InputError("--compile and --attention packed exclude each other; leave one of them out")
@@ -387,7 +402,7 @@ class Experiment:
         pairs, world, model = data.training.pairs, self.accelerator.num_processes, encoder.model
         sides = sides_of(model, CachedEncoder(model))
         description = RunDescription(
-            text=describe(self.training, objective, pairs, self.accelerator, encoder),
+            text=describe(self.training, objective, pairs, self.accelerator, encoder, data.training.guide),
             steps=total_steps(self.training, len(pairs), world),
             smallest_batch=self.training.smallest_batch or 2 * world,
             pairs=len(pairs),
@@ -395,9 +410,11 @@ class Experiment:
             prompts=self.prompts,
             retrieval={"score": sides.score, "sides": sides.names},
             teacher=self.teacher,
+            guide=self.guide,
         )
         notes = [str(data.cleaned)] if data.cleaned else []
         notes += prompt_notes(self.prompts) + passage_notes(pairs)
+        notes += adapter_notes(self.adapters)
         if encoder.mlm is not None and encoder.mlm.new:
             notes.append("the checkpoint has no masked-language-model head; a new one is trained along")
         notes += long_warmup(self.training, description.steps)
@@ -423,8 +440,8 @@ class Experiment:
         for note in (*corpus_notes(corpus), *notes):
             accelerator.print(f"note: {note}")
         if accelerator.is_main_process:
-            RunFolder(out).report.unlink(missing_ok=True)  # the mark of a finished run, which this is not yet
-            RunFolder(out).scores.unlink(missing_ok=True)
+            for path in (RunFolder(out).report, RunFolder(out).scores, RunFolder(out).search):  # of a finished run
+                path.unlink(missing_ok=True)
             write_config(out, self.stored, description, corpus, model, accelerator, self.begun)
         if self.compute.track:
             accelerator.init_trackers("sentemb", config={k: v for k, v in self.stored.items() if v is not None})
@@ -449,6 +466,8 @@ class Experiment:
     ) -> TrainedRun:
         """Say how to go on with an interrupted run, or save the model of one that has ended."""
         folder, main = RunFolder(out), self.accelerator.is_main_process
+        if self.adapters is not None:
+            self.adapters.merge()
         trained = f"{result.step} steps"
         if result.interrupted:
             if main:

@@ -25,7 +25,8 @@ def initial_name(settings: Mapping[str, Any]) -> str:
         settings: of the run, as config.json has them.
     """
     name = _initial_name(settings)
-    return f"initial {name}" if name == TRAINED else name
+    named = f"initial {name}" if name == TRAINED else name
+    return f"{named} with new tokens" if settings.get("new_tokens") else named
 
 
 def _initial_name(settings: Mapping[str, Any]) -> str:
@@ -83,10 +84,11 @@ def initial_model(run: Path) -> SentenceTransformer:
     corpus = open_corpus(data.corpus, language=data.language)
     corpus = replace(corpus, least_held_out=least_held_out(content))
     fingerprint = as_dict(content.get("corpus")).get("fingerprint")
-    if encoder.init is None and fingerprint not in (None, corpus.fingerprint):
+    learns_words = encoder.init is None or encoder.new_tokens > 0
+    if learns_words and fingerprint not in (None, corpus.fingerprint):
         raise InputError(
-            f"the text of {run}, {data.corpus}, has changed since it was trained, and a fresh encoder learns its words "
-            "from it; put the former text back"
+            f"the text of {run}, {data.corpus}, has changed since it was trained, and the encoder has words from it; "
+            "put the former text back"
         )
     with preserved_caller_state():
         set_seed(int(settings["seed"]))

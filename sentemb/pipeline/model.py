@@ -12,10 +12,12 @@ from sentemb.corpus import Corpus
 from sentemb.encoders import (
     ENCODERS,
     NamedTexts,
+    add_frequent_words,
     freeze_unused,
     has_dropout,
     is_folder,
     load,
+    parse_lora,
     parse_prompts,
     prompts_of,
     read_json,
@@ -40,6 +42,13 @@ def check_encoder(settings: EncoderSettings) -> None:
         check(ENCODERS, settings.encoder, "encoder", ("texts", "max_length"))
     if settings.prompts is not None:
         parse_prompts(settings.prompts)
+    kind = "" if settings.init is not None else (settings.encoder or "").partition(":")[0]
+    if settings.lora is not None:
+        parse_lora(settings.lora)
+        if kind in ("rnn", "static"):
+            raise InputError(f"--lora is for transformer encoders, and --encoder {kind} is none; leave it out")
+    if settings.new_tokens and kind == "rnn":
+        raise InputError("--new-tokens is for transformer and static encoders, and --encoder rnn is none; leave it out")
 
 
 def trains_transformer(settings: EncoderSettings) -> bool:
@@ -99,6 +108,10 @@ def make_model(
         prompts, model = prompts_of(model), two_towers(model, one())
         if not prompts.alike:  # f has the anchor's, and g the positive's
             set_prompts(model, prompts)
+    if settings.new_tokens:
+        if custom_encoder is not None:
+            raise InputError("new_tokens changes a model that is made from a spec or init; give one of them, no object")
+        add_frequent_words(model, named_texts(corpus, train), settings.new_tokens)
     if settings.prompts is not None:
         set_prompts(model, parse_prompts(settings.prompts))
     return model

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sentemb.corpus import Corpus
-from sentemb.encoders import Prompts
+from sentemb.encoders import LoraAdapters, Prompts
 from sentemb.pairs import Pairs
 from sentemb.training import TrainingSettings
 
@@ -37,6 +37,17 @@ def passage_notes(pairs: Pairs) -> list[str]:
     return [
         f"passages of {sentences:g} sentences and {tokens:g} tokens (medians); a text holds {room} tokens, which "
         "--max-length sets"
+    ]
+
+
+def adapter_notes(adapters: LoraAdapters | None) -> list[str]:
+    """A note of how much a model with adapters trains; none where it has none."""
+    if adapters is None:
+        return []
+    share = f"{100 * adapters.trained / adapters.all:.2g} %"
+    return [
+        f"LoRA in {adapters.layers} linear layers: {adapters.trained:,} of {adapters.all:,} parameters are trained "
+        f"({share})"
     ]
 
 

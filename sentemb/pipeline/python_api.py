@@ -36,7 +36,9 @@ from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.training import TrainingSettings
 from sentemb.validation import DevScore
 
-SCORING = {"tasks", "data", "score"}  # settings of the recipes that need the eval package
+SCORING = {"tasks", "data", "search", "score"}  # settings of the recipes that need the eval package
+
+OF_EVAL = {"dev": ("stsb", "search")}  # values of settings that stand for an object of that package
 
 
 def train(
@@ -102,6 +104,8 @@ def train(
     by_teacher = objects.dev is None and chosen["dev"] == "teacher"
     evaluation = pick(EvaluationSettings, chosen | {"dev": "teacher" if by_teacher else "heldout"})
     specs = {name: value for name, value in chosen.items() if not str(value).startswith(OBJECT_PREFIX)}
+    if objects.encoder is not None:
+        specs["encoder"] = None  # (and not the default one)
     check_specs(
         pick(DataSettings, specs),
         pick(EncoderSettings, specs),
@@ -173,7 +177,7 @@ class _Objects:
     def refuse_missing(self, settings: Mapping[str, Any], out: str | Path | None) -> None:
         """InputError if the run that is continued was begun with an object that was not given again."""
         for name in ("corpus", "encoder", "objective", "pairs", "head", "dev"):
-            described = str(settings[name]).startswith(OBJECT_PREFIX) or (name, settings[name]) == ("dev", "stsb")
+            described = str(settings[name]).startswith(OBJECT_PREFIX) or settings[name] in OF_EVAL.get(name, ())
             if getattr(self, name) is None and described:
                 raise InputError(f"{out} was begun with {name} {settings[name]}; give the same as {name}= to resume it")
 

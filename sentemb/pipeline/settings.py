@@ -15,11 +15,12 @@ from sentemb.settings import check_settings, setting
 from sentemb.training import TrainingSettings
 
 Kind = TypeVar("Kind")
+PASSAGES = "passages"  # of the setting search: a sentence finds its passage in the corpus' held-out documents
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The text and a teacher of it."""
+    """The text, and a teacher and a guide of it."""
 
     corpus: str | None = setting(
         "sample",
@@ -49,6 +50,14 @@ class DataSettings:
         None, "let the teacher embed, and train on, N sentences of the training documents; default all", at_least=2
     )
 
+    guide: str | None = setting(
+        None,
+        "a finished model that tells false negatives: a candidate that it finds nearer to the anchor than the positive "
+        "is no negative, whatever the contrastive objective. NAME:margin=0,relative_margin=0 leaves out those above "
+        "c - margin - relative_margin * |c|, c its cosine of the positive pair; also layers=, pooling=, prompt=. Its "
+        "embeddings are computed once and cached",
+    )
+
     def __post_init__(self) -> None:
         check_settings(self)
         check_language(self.language)
@@ -75,6 +84,18 @@ class EncoderSettings:
         'text before the texts of each side, while training and in the model: anchor="query: ",positive="passage: "; '
         "by default the model's own default prompt, which encode puts before each text",
     )
+    lora: str | None = setting(
+        None,
+        "train adapters of low rank instead of a transformer's own weights (LoRA, by peft): "
+        "rank=8,alpha=16,dropout=0,targets=all (or last parts of the names of linear layers: query+value). The saved "
+        "model has them merged into its weights",
+    )
+    new_tokens: int = setting(
+        0,
+        "give the tokenizer the N most frequent words of the training sentences that it splits; each begins as the "
+        "mean of its pieces. Of WordPiece tokenizers (BERT's), transformer and static encoders",
+        at_least=0,
+    )
     attention: str = setting(
         "auto",
         "of transformers: auto (packed where it works), packed (no padding), padded, sdpa, eager",
@@ -83,6 +104,10 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.lora is not None and self.new_tokens:
+            raise InputError(
+                "--lora trains no word embeddings, and those of --new-tokens must be; leave one of them out"
+            )
 
 
 @dataclass(frozen=True)
@@ -95,7 +120,7 @@ class ObjectiveSettings:
         "Contrastive: infonce, ntxent, dcl, dpr, cmc, cpc, joint_infonce (--pairs contiguous), hard_negatives, "
         "supcon and cross_entropy (classes); geometry: align_uniform, mix; Wang & Liu: simple, hard, hard_simple; "
         "with memory: moco, memory_bank, byol; without negatives: barlow_twins, vicreg; from a teacher: distill, "
-        "distill_similarity. A sum: 'infonce + vicreg*0.1'",
+        "distill_similarity; near the model of --init: anchor. A sum: 'infonce + anchor*0.1'",
     )
     head: str = setting(
         "none",
@@ -129,9 +154,15 @@ class EvaluationSettings:
 
     dev: str = setting(
         "auto",
-        "what best/ is chosen by: stsb (STS-B dev), heldout (MRR of held-out pairs), teacher (how alike it "
-        "finds held-out sentences), or auto: stsb where its data is, else heldout",
-        choices=("auto", "stsb", "heldout", "teacher"),
+        "what best/ is chosen by: stsb (STS-B dev), heldout (MRR of held-out pairs), search (nDCG@10 of --search), "
+        "teacher (how alike it finds held-out sentences), or auto: stsb where its data is, else heldout",
+        choices=("auto", "stsb", "heldout", "search", "teacher"),
+    )
+    search: str | None = setting(
+        None,
+        "what the final scores of search and --dev search are of: judged queries, a folder in BEIR's layout or a table "
+        "with columns query and passage; or passages: a sentence finds its passage in the held-out documents (the "
+        "default of --dev search)",
     )
     select: str = setting("last", "which one becomes model/: last or best", choices=("last", "best"), may_change=True)
     data: str | None = setting(

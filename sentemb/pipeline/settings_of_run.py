@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError
-from sentemb.pipeline.settings import may_change
+from sentemb.pipeline.settings import PASSAGES, may_change
 from sentemb.registry import absolute, absolute_paths, has_relative_path
 from sentemb.runs import CONFIG, RunFolder
 from sentemb.teacher import absolute_teacher
@@ -84,6 +84,9 @@ def absolute_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         changed["encoder"] = absolute_paths(ENCODERS, encoder)
     if isinstance(init, str) and init != "minilm":  # (which is built in)
         changed["init"] = absolute(init)
-    if isinstance(teacher := settings.get("teacher"), str):
-        changed["teacher"] = absolute_teacher(teacher)
+    for role in ("teacher", "guide"):
+        if isinstance(spec := settings.get(role), str):
+            changed[role] = absolute_teacher(spec)
+    if isinstance(search := settings.get("search"), str) and search != PASSAGES:
+        changed["search"] = absolute(search)
     return changed

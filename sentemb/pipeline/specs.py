@@ -6,6 +6,7 @@ from sentemb.objectives import build_objective
 from sentemb.pairs import PAIRS
 from sentemb.pipeline.model import check_encoder
 from sentemb.pipeline.settings import DataSettings, EncoderSettings, ObjectiveSettings, PairSettings
+from sentemb.pipeline.teaching import has_anchor, margin_of
 from sentemb.registry import build, check
 from sentemb.teacher import parse_teacher
 
@@ -18,6 +19,8 @@ def check_specs(
     build(CLEANINGS, data.clean, "clean")
     if data.teacher is not None:
         parse_teacher(data.teacher)
+    if data.guide is not None:
+        margin_of(data)
     check(PAIRS, pairs.pairs, "pairs", ("ranges", "text"))
     check(HEADS, objective.head, "head", ("dimension",))
-    build_objective(objective.objective)
+    has_anchor(build_objective(objective.objective), data, encoder, objective.head != "none")

@@ -3,6 +3,7 @@
 from sentemb.report.comparison import ComparedScore, comparison_of
 from sentemb.report.drawing import BLUE, GREEN, GREY, LOOK, ORANGE, VERMILLION, image, labelled_axes, legend_below
 from sentemb.report.page import write_report
+from sentemb.report.queries import write_search
 from sentemb.report.score_columns import COSTS, SHARE, TEACHER_SIMILARITY, columns_of, mean_scores, tasks_of
 from sentemb.report.template import html_page
 
@@ -26,4 +27,5 @@ __all__ = [
     "mean_scores",
     "tasks_of",
     "write_report",
+    "write_search",
 ]

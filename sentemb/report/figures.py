@@ -24,6 +24,7 @@ from sentemb.runs import (
 )
 
 HELDOUT_MRR, STSB_DEV = "retrieval_mrr", "stsb_dev_spearman"  # columns of the log that may choose best/
+SEARCH_DEV = "search_ndcg_at_10"  # one more
 
 # The least that an axis spans, so that chance does not look like progress: about three times the width of a score's
 # 95 % interval. That of retrieval of 1,000 pairs is 0.05, and that of STS-B dev (1,500 pairs) 3 points at 80.
@@ -177,6 +178,8 @@ def dev_column(run: Run) -> str:
     dev = run.setting("dev")
     if dev == TEACHER:
         return TEACHER_SIMILARITY
+    if dev == "search":
+        return SEARCH_DEV
     if dev.startswith("<"):  # a function of a Python program
         return dev.strip("<>")
     is_logged = bool(np.isfinite(run.series(STSB_DEV)).any())
@@ -189,6 +192,7 @@ def dev_name(run: Run) -> str:
     names = {
         STSB_DEV: "STS-B dev, Spearman x 100",
         HELDOUT_MRR: "MRR of held-out pairs",
+        SEARCH_DEV: "search, nDCG@10",
         TEACHER_SIMILARITY: "similarity to the teacher",
     }
     return names.get(column, column)

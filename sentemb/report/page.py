@@ -33,6 +33,7 @@ from sentemb.report.figures import (
     retrieval_figure,
     stsb_figure,
 )
+from sentemb.report.queries import queries_section
 from sentemb.report.score_columns import TEACHER_SIMILARITY
 from sentemb.report.score_table import score_table
 from sentemb.report.teacher_figures import speed_figure, teacher_figure
@@ -62,6 +63,9 @@ the MRR of best/ where the run chooses by it."""
 TEACHER = """How near the student comes to its teacher on held-out sentences. Similarity: Spearman's correlation of
 the cosines of 20,000 random pairs of sentences, the student's with the teacher's. Cosine: of each sentence's embedding,
 seen through the map of the objective where it has one, with the teacher's. The axis spans at least 0.2."""
+START = """How near the model stays to the one that training began from (here called the teacher) on held-out
+sentences. Similarity: Spearman's correlation of the cosines of 20,000 random pairs of sentences by both. Cosine: of
+each sentence's embedding with the start's. The axis spans at least 0.2."""
 SPEED = """Each encoder's mean score against the speed of its encode on this machine, both measured at the end of the
 run: up and to the right is better. The caption of the table says how the speed was measured."""
 
@@ -100,6 +104,7 @@ TEACHER_FIGURES: list[tuple[str, str, Drawing, str, str]] = [
     ("speed", "Scores against speed", speed_figure, SPEED, "two encoders with a score and a speed in scores.json"),
     ("teacher", "Nearness to the teacher", teacher_figure, TEACHER, "two scores by the teacher in log.jsonl"),
 ]
+START_FIGURE = ("teacher", "Nearness to the start", teacher_figure, START, "two scores by the start in log.jsonl")
 STSB_FIGURE = ("stsb", "Alignment and uniformity on STS-B", stsb_figure, STSB, "two scores of STS-B in log.jsonl")
 
 
@@ -129,6 +134,7 @@ def _page(run: Run) -> str:
 <div class="figures">
 {figures}
 </div>
+{queries_section(run)}
 {examples_section(run)}
 {_details(run.config)}
 <p class="caption">Alignment and uniformity: Wang &amp; Isola 2020,
@@ -138,8 +144,9 @@ def _page(run: Run) -> str:
 
 def _figures(run: Run) -> list[tuple[str, str, Drawing, str, str]]:
     """Those of all runs, those of a run with a teacher, and those of the dev score."""
-    has_teacher = bool(as_dict(run.config.get("teacher")))
-    return [*(TEACHER_FIGURES if has_teacher else []), *FIGURES, *_dev_figures(run)]
+    teacher = as_dict(run.config.get("teacher"))
+    of_teacher = [START_FIGURE] if teacher.get("is_start") else TEACHER_FIGURES if teacher else []
+    return [*of_teacher, *FIGURES, *_dev_figures(run)]
 
 
 def _dev_figures(run: Run) -> list[tuple[str, str, Drawing, str, str]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from sentemb.runs import TEACHER, Record, Run, as_dict, as_list, number, plain
 
+SEARCH = ("nDCG@10", "MRR@10", "recall@100")  # of the scores of search
 RETRIEVAL = {"retrieval_mrr": "MRR", "retrieval_recall_at_1": "recall at 1"}  # held-out scores, and their titles
 MEAN = "mean accuracy"
 TEACHER_SIMILARITY = "teacher_similarity"
@@ -65,6 +66,9 @@ def columns_of(rows: list[Record]) -> list[Column]:
         columns.append(column(key, f"{key} loss", f"{key} loss", 3, values))
     for key, title in RETRIEVAL.items():
         columns.append(column(key, title, title, 3, [row.get(key) for row in rows]))
+    for metric in SEARCH:
+        values = [as_dict(as_dict(row.get("search")).get("scores")).get(metric) for row in rows]
+        columns.append(column(f"search {metric}", f"search {metric}", f"search {metric}", 3, values))
     columns.append(column(SHARE, "% of the teacher", "share of the teacher's scores", 1, shares_of_teacher(rows)))
     alike = [row.get(TEACHER_SIMILARITY) for row in rows]
     columns.append(column(TEACHER_SIMILARITY, "similarity to the teacher", "similarity to the teacher", 3, alike))

@@ -3,7 +3,7 @@
 import math
 
 from sentemb.report.score_columns import BETTER, TEACHER_SIMILARITY, Column, columns_of, difference_of, tasks_of
-from sentemb.runs import TEACHER, Record, Run, as_dict, number, plain, safe, show
+from sentemb.runs import TEACHER, Record, Run, as_dict, as_list, number, plain, safe, show
 
 RANKED = {"sides": "one encoder", "score": "cosine"}  # how held-out pairs are ranked, of most models
 
@@ -55,6 +55,9 @@ def _score_caption(rows: list[Record]) -> str:
         parts.append(f"Alignment and uniformity on {plain(geometry.get('source', 'a source not given'))}{counts}.")
     if any("retrieval_mrr" in row for row in rows):
         parts.append("MRR: mean of 1 / rank of a held-out sentence's positive; recall at 1: how often it ranks first.")
+    for search in filter(None, (as_dict(row.get("search")) for row in rows)):
+        notes = [plain(note) for note in as_list(search.get("notes"))]
+        parts.append(f"Search: {'; '.join([plain(search.get('task', 'a task not given')), *notes])}.")
     for row in rows:
         if measured := as_dict(row.get("cost")).get("measured"):
             parts.append(f"sentences/s: {plain(measured)}.")

@@ -11,13 +11,13 @@ from typing import Any
 from sentemb.errors import InputError
 from sentemb.storage import LEFTOVER, MANIFEST, PARTIAL, remove, unlisted
 
-CONFIG, LOG, SCORES, REPORT = "config.json", "log.jsonl", "scores.json", "report.html"
+CONFIG, LOG, SCORES, SEARCH, REPORT = "config.json", "log.jsonl", "scores.json", "search.json", "report.html"
 MODEL, CHECKPOINTS, BEST, LAST = "model", "checkpoints", "best", "last"
 SELECTED = "selected.json"  # in best/ and last/: the step, and the dev score
 MODULES = "modules.json"  # in the folder of any model
 TRAINED_FOLDERS = (CHECKPOINTS, BEST, LAST)  # what training writes and replaces
 STEP = re.compile(r"step-(\d+)")
-WRITTEN = re.compile(r"(config|scores)\.json|log\.jsonl|report\.html|model|nonfinite-step-\d+\.json")  # the rest
+WRITTEN = re.compile(r"(config|scores|search)\.json|log\.jsonl|report\.html|model|nonfinite-step-\d+\.json")  # the rest
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class RunFolder:
     def scores(self) -> Path:
         """What the final scoring has measured."""
         return self.path / SCORES
+
+    @property
+    def search(self) -> Path:
+        """A user's queries with the sentences nearest to them (recipes/search.py --page)."""
+        return self.path / SEARCH
 
     @property
     def report(self) -> Path:

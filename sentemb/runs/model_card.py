@@ -24,6 +24,7 @@ SENTEMB_LOADING = """import sentemb  # {} no module of sentence-transformers
 model = sentemb.load(PATH)  # this folder
 # or, where sentemb is installed: SentenceTransformer(PATH, trust_remote_code=True)"""
 TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction", "sentemb"]
+SEARCH = "search "  # what the names of scores of search begin with
 GEOMETRY = {
     "alignment": ("alignment loss of positive pairs (mean squared distance)", 4),
     "uniformity": ("uniformity loss (nats, t = 2)", 4),
@@ -64,7 +65,7 @@ def write_card(
     parts.append(f"## Use\n\n```python\n{_loading(folder)}\nmodel.encode(['A sentence.'])\n```")
     parts.append(_prompts(folder))
     if tasks or any(key in geometry for key in GEOMETRY):
-        parts.append("## Results\n\n" + _results(tasks, geometry))
+        parts.append("## Results\n\n" + _results(tasks, geometry, as_dict((result or {}).get("search"))))
     if differences:
         parts.append(_compared(differences))
     lines = [f"- {key.replace('_', '-')}: {_code(value)}" for key, value in settings.items() if value is not None]
@@ -90,8 +91,12 @@ def _loading(folder: Path) -> str:
         return STOCK
     if (folder / "f").is_dir():
         return SENTEMB_LOADING.format("two encoders, f and g, are")
-    has_gru = any(folder.glob("*_GRU"))
-    return SENTEMB_LOADING.format("its GRU is" if has_gru else "its pooling by final states is")
+    if any(folder.glob("*_GRU")):
+        return SENTEMB_LOADING.format("its GRU is")
+    skips = any(folder.glob("*_SkipPooling"))
+    return SENTEMB_LOADING.format(
+        "its pooling with a skip connection is" if skips else "its pooling by final states is"
+    )
 
 
 def _prompts(folder: Path) -> str:
@@ -133,9 +138,11 @@ def _tasks(result: Mapping[str, Any]) -> list[tuple[str, str, float, str]]:
     return task_scores
 
 
-def _results(tasks: list[tuple[str, str, float, str]], geometry: Mapping[str, Any]) -> str:
+def _results(tasks: list[tuple[str, str, float, str]], geometry: Mapping[str, Any], search: Mapping[str, Any]) -> str:
     lines = ["| what | value | how |", "|---|---|---|"]
     lines += [f"| {task}, {metric} x 100 | {value:.2f} | {_cell(how)} |" for task, metric, value, how in tasks]
+    searched = _cell(plain(search.get("task", "")))
+    lines += [f"| {SEARCH}{name} | {number(v):.4f} | {searched} |" for name, v in as_dict(search.get("scores")).items()]
     source = _cell(plain(geometry.get("source", "held-out pairs")))
     for key, (title, digits) in GEOMETRY.items():
         if math.isfinite(value := number(geometry.get(key))):
@@ -155,7 +162,7 @@ def _compared(differences: Sequence[Mapping[str, Any]]) -> str:
     ]
     for row in differences:
         title = _cell(GEOMETRY.get(row["measure"], (row["measure"], 0))[0])
-        digits = 4 if row["measure"] in GEOMETRY else 2
+        digits = 4 if row["measure"] in GEOMETRY or row["measure"].startswith(SEARCH) else 2
         verdict = "**better**" if row["verdict"] == "better" else row["verdict"]
         interval = f"{row['low']:+.{digits}f} to {row['high']:+.{digits}f}"
         of = f"{row['n']:,} {row['items']}"

@@ -40,6 +40,7 @@ class Run:
     records: list[Record]  # one per step, steps ascending
     scores: Record
     notes: list[str] = field(default_factory=list)
+    search: Record = field(default_factory=dict)  # queries with the sentences nearest to them
 
     def series(self, key: str) -> Series:
         """One column of the log: ``[records]``, NaN where a record has no finite number."""
@@ -102,6 +103,8 @@ def read_run(run: Path) -> Run:
         parsed_run.scores = _object(_text(folder.scores)) or {}
         if not parsed_run.rows():
             parsed_run.notes.append("scores.json is there but holds no rows that can be read.")
+    if folder.search.exists():
+        parsed_run.search = _object(_text(folder.search)) or {}
     loss = parsed_run.series("loss")
     if bad := int(np.sum(~np.isfinite(loss))):
         first = parsed_run.records[int(np.argmin(np.isfinite(loss)))]["step"]

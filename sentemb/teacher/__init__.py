@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from sentemb.teacher.model import TeacherFolder
     from sentemb.teacher.projection import ProjectedTeacher, projected
     from sentemb.teacher.selection import sentence_runs
-    from sentemb.teacher.spec import TeacherSpec, absolute_teacher, parse_teacher
+    from sentemb.teacher.spec import GuideSpec, TeacherSpec, absolute_teacher, parse_guide, parse_teacher
 
 __all__ = [
+    "GuideSpec",
     "ProjectedTeacher",
     "TeacherEmbeddings",
     "TeacherFolder",
     "TeacherSpec",
     "absolute_teacher",
     "embed_corpus",
+    "parse_guide",
     "parse_teacher",
     "projected",
     "sentence_runs",
@@ -31,12 +33,14 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "GuideSpec": "sentemb.teacher.spec",
         "ProjectedTeacher": "sentemb.teacher.projection",
         "TeacherEmbeddings": "sentemb.teacher.embeddings",
         "TeacherFolder": "sentemb.teacher.model",
         "TeacherSpec": "sentemb.teacher.spec",
         "absolute_teacher": "sentemb.teacher.spec",
         "embed_corpus": "sentemb.teacher.embeddings",
+        "parse_guide": "sentemb.teacher.spec",
         "parse_teacher": "sentemb.teacher.spec",
         "projected": "sentemb.teacher.projection",
         "sentence_runs": "sentemb.teacher.selection",

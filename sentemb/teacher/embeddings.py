@@ -112,8 +112,8 @@ class _Pass:
             bar.update(len(places))
         if not np.isfinite(out).all():
             raise InputError(
-                "the teacher's embeddings have numbers that float16 cannot hold (infinite, or beyond 65,504); choose "
-                "other layers or another teacher"
+                f"the {self.model.role}'s embeddings have numbers that float16 cannot hold (infinite, or beyond "
+                f"65,504); choose other layers or another {self.model.role}"
             )
         return out
 
@@ -162,7 +162,7 @@ def embed_corpus(
             "distinct sentences to learn them from; give more text, more --teacher-sentences, or fewer layers"
         )
     size = size_in_words(2 * len(distinct) * model.dimension)
-    what = f"the embedding of {corpus.name} by the teacher ({size})"
+    what = f"the embedding of {corpus.name} by the {folder.role} ({size})"
     with build_once(target, lambda made: _opened(made, fingerprint) is not None, what, corpus.progress) as work:
         if work is not None and _opened(work, fingerprint) is None:
             with all_threads():
@@ -189,8 +189,11 @@ def _write_rows(work: _Pass, folder: Path, progress: bool) -> None:
     _refuse_small_disk(folder, (total - done) * row_bytes)
     if done < total and progress:
         seconds = seconds_left(work.tokens, work.distinct[done:], work.batch_tokens, work.embed)
-        tqdm.write(str(Estimate(total - done, total, work.model.dimension, seconds)), file=sys.stderr)
-    bar = tqdm(total=total, initial=done, desc="teacher", unit=" sentences", unit_scale=True, disable=not progress)
+        estimate = Estimate(total - done, total, work.model.dimension, seconds, work.model.role)
+        tqdm.write(str(estimate), file=sys.stderr)
+    bar = tqdm(
+        total=total, initial=done, desc=work.model.role, unit=" sentences", unit_scale=True, disable=not progress
+    )
     with bar, path.open("r+b" if done else "wb") as file:
         file.truncate(done * row_bytes)
         file.seek(0, os.SEEK_END)

@@ -22,6 +22,7 @@ class Estimate:
     all_sentences: int
     dimension: int
     seconds: float
+    role: str = "teacher"
 
     @property
     def gigabytes(self) -> str:
@@ -32,10 +33,8 @@ class Estimate:
         left = "" if self.sentences == self.all_sentences else f"{self.sentences:,} left of "
         rate = self.sentences / max(self.seconds, 1e-9)
         speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-        return (
-            f"teacher: {left}{self.all_sentences:,} sentences x {self.dimension:,} in float16: {self.gigabytes}, about "
-            f"{_time_in_words(self.seconds)} ({speed} sentences/s)"
-        )
+        size = f"{self.all_sentences:,} sentences x {self.dimension:,} in float16: {self.gigabytes}"
+        return f"{self.role}: {left}{size}, about {_time_in_words(self.seconds)} ({speed} sentences/s)"
 
 
 def batches_of(lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:

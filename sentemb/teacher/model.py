@@ -37,13 +37,14 @@ class TeacherFolder:
 
     Args:
         spec: which one.
+        role: what messages call it: a teacher, or another model whose embeddings of a corpus are wanted.
 
     Raises:
         InputError: there is no such teacher; its folder is damaged or unsafe, or needs code of its own.
     """
 
-    def __init__(self, spec: TeacherSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: TeacherSpec, role: str = "teacher") -> None:
+        self.spec, self.role = spec, role
         self.path = folder_of_pretrained(spec.name, MEND)
         refuse_unsafe(self.path)
 
@@ -76,11 +77,11 @@ class TeacherFolder:
         except InputError:
             if self._has_code:
                 raise InputError(
-                    f"teacher {self.spec.name} needs Python code of its own (auto_map in its config.json), which "
-                    "sentemb never runs; choose another teacher"
+                    f"{self.role} {self.spec.name} needs Python code of its own (auto_map in its config.json), which "
+                    f"sentemb never runs; choose another {self.role}"
                 ) from None
             raise
-        return TeacherModel(self.spec, model, bf16)
+        return TeacherModel(self.spec, model, bf16, self.role)
 
     @property
     def _has_code(self) -> bool:
@@ -95,20 +96,24 @@ class TeacherModel:
         spec: layers, pooling, prompt.
         model: any SentenceTransformer of one tower.
         bf16: matrix products in bfloat16, float32 otherwise.
+        role: as of :class:`TeacherFolder`.
 
     Raises:
         InputError: the model has two towers, no such layers, or no layers at all where some are asked for.
     """
 
-    def __init__(self, spec: TeacherSpec, model: SentenceTransformer, bf16: bool = False) -> None:
+    def __init__(
+        self, spec: TeacherSpec, model: SentenceTransformer, bf16: bool = False, role: str = "teacher"
+    ) -> None:
+        self.role = role
         if len(towers_of(model)) > 1:
-            raise InputError(f"teacher {spec.name} has two towers; give one of them: its folder model/0_Towers/f or /g")
+            raise InputError(f"{role} {spec.name} has two towers; give one of them: its folder model/0_Towers/f or /g")
         self.encoder = TrainingEncoder(model).eval()
         self.prompt = default_prompt(model) if spec.prompt is None else spec.prompt
         self.device, self.bf16 = model.device, bf16
         self.layers: range | None = None
         if spec.uses_hidden_states:
-            self.layers = _layers_of(spec, model)
+            self.layers = _layers_of(spec, model, role)
             includes_prompt = all(module.include_prompt for module in model if isinstance(module, Pooling))
             modes: Any = POOLINGS[spec.pooling or "mean"]
             width = int(_transformer(model).get_embedding_dimension())
@@ -188,15 +193,15 @@ def _drop_unused_layers(module: Transformer, layers: range, offset: int | None) 
         setattr(parent, name, stack)
 
 
-def _layers_of(spec: TeacherSpec, model: SentenceTransformer) -> range:
+def _layers_of(spec: TeacherSpec, model: SentenceTransformer, role: str) -> range:
     """The numbers of the layers that a spec asks for; InputError if the model has not all of them."""
     if not isinstance(model[0], Transformer):
-        raise InputError(f"teacher {spec.name} is no transformer and has no layers; leave layers and pooling out")
+        raise InputError(f"{role} {spec.name} is no transformer and has no layers; leave layers and pooling out")
     count = int(model[0].auto_model.config.num_hidden_layers)
     layers = spec.layer_range if spec.layer_range is not None else range(count, count + 1)
     if layers[-1] > count:
         raise InputError(
-            f"teacher {spec.name} has {count} layers, and layers={spec.layers} asks for number {layers[-1]}; give "
+            f"{role} {spec.name} has {count} layers, and layers={spec.layers} asks for number {layers[-1]}; give "
             f"numbers from 1 to {count} (0: the word embeddings)"
         )
     return layers

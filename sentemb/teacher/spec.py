@@ -1,4 +1,4 @@
-"""``--teacher NAME:layers=,pooling=,prompt=,scale=,dim=``, read without anything heavy."""
+"""``--teacher NAME:layers=,pooling=,prompt=,scale=,dim=`` and ``--guide NAME:margin=,...``, without anything heavy."""
 
 import re
 from dataclasses import dataclass
@@ -64,22 +64,68 @@ class TeacherSpec:
         return self.scale != "none" or self.dim > 0
 
 
+@dataclass(frozen=True)
+class GuideSpec:
+    """What is asked of a guide.
+
+    Args:
+        name, layers, pooling, prompt: as of :class:`TeacherSpec`.
+        margin: of the cosine: how much nearer than the positive a candidate has to be at least, negated: above 0
+            candidates that are a little less near are left out, too.
+        relative_margin: the same as a share of the positive's cosine.
+
+    Raises:
+        ValueError, InputError: as of :class:`TeacherSpec`.
+    """
+
+    name: str
+    margin: float = 0.0
+    relative_margin: float = 0.0
+    layers: str = ""
+    pooling: str = ""
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.model
+
+    @property
+    def model(self) -> TeacherSpec:
+        """The model, and what is asked of its embeddings."""
+        return TeacherSpec(self.name, self.layers, self.pooling, self.prompt)
+
+
 def parse_teacher(spec: str) -> TeacherSpec:
     """A teacher from its spec; nothing is opened.
 
     Raises:
         InputError: it names no teacher, or an option that there is not.
     """
-    name = parse(spec)[0]
-    if not name:
-        raise InputError(f"--teacher {spec!r} names no teacher; write NAME or NAME:layers=3-6")
-    made = build({name: partial(TeacherSpec, name)}, spec, "teacher")
+    made = _parsed(spec, TeacherSpec, "teacher")
     assert isinstance(made, TeacherSpec)
     return made
 
 
+def parse_guide(spec: str) -> GuideSpec:
+    """A guide from its spec; nothing is opened.
+
+    Raises:
+        InputError: it names no guide, or an option that there is not.
+    """
+    made = _parsed(spec, GuideSpec, "guide")
+    assert isinstance(made, GuideSpec)
+    return made
+
+
+def _parsed(spec: str, kind: type, role: str) -> object:
+    name = parse(spec)[0]
+    if not name:
+        example = "layers=3-6" if role == "teacher" else "margin=0.05"
+        raise InputError(f"--{role} {spec!r} names no {role}; write NAME or NAME:{example}")
+    return build({name: partial(kind, name)}, spec, role)
+
+
 def absolute_teacher(spec: str) -> str:
-    """``spec`` with the teacher's folder, where it is one, by its absolute path."""
+    """``spec`` of a teacher or guide with its folder, where it is one, by its absolute path."""
     name, options = parse(spec)
     if name == "minilm":  # which is built in
         return spec

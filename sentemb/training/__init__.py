@@ -6,7 +6,7 @@ from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from sentemb.training.checkpoints import ResumePoint, newest_valid_checkpoint
-    from sentemb.training.data import BatchDataset, EpochLayout, Teacher, TeacherArray, TrainingData
+    from sentemb.training.data import BatchDataset, EpochLayout, Guide, Teacher, TeacherArray, TrainingData
     from sentemb.training.distributed import Patience, on_main
     from sentemb.training.evaluator import Evaluation
     from sentemb.training.failures import explained
@@ -22,12 +22,20 @@ if TYPE_CHECKING:
     from sentemb.training.loop import FitResult, fit
     from sentemb.training.schedule import learning_rate, total_steps
     from sentemb.training.settings import TrainingSettings
-    from sentemb.training.setup import RunTarget, agreed_checkpoint, describe, refuse_misfit, refuse_other_dimension
+    from sentemb.training.setup import (
+        RunTarget,
+        agreed_checkpoint,
+        describe,
+        refuse_misfit,
+        refuse_other_dimension,
+        refuse_useless_guide,
+    )
     from sentemb.training.signals import tell
     from sentemb.training.stacked import Lane, fit_stacked
 
 _HOMES = {
     "BatchDataset": "data",
+    "Guide": "data",
     "Teacher": "data",
     "TeacherArray": "data",
     "TrainingData": "data",
@@ -55,6 +63,7 @@ _HOMES = {
     "describe": "setup",
     "refuse_misfit": "setup",
     "refuse_other_dimension": "setup",
+    "refuse_useless_guide": "setup",
     "tell": "signals",
     "Lane": "stacked",
     "fit_stacked": "stacked",
@@ -65,6 +74,7 @@ __all__ = [
     "EpochLayout",
     "Evaluation",
     "FitResult",
+    "Guide",
     "Lane",
     "Patience",
     "ResumePoint",
@@ -85,6 +95,7 @@ __all__ = [
     "on_main",
     "refuse_misfit",
     "refuse_other_dimension",
+    "refuse_useless_guide",
     "tell",
     "total_steps",
     "processor",

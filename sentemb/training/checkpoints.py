@@ -1,7 +1,8 @@
 """Checkpoints: a folder that is complete or not there, loads as a model and is enough to resume training from.
 
 ``checkpoints/step-N`` is a SentenceTransformer folder with ``training.safetensors`` (the optimiser's tensors, and what
-learns or remembers besides the model: head, side task, objective, momentum encoder), ``training.json``
+learns or remembers besides the model: head, side task, objective, momentum encoder; of a model with adapters their
+matrices and the weights under them, as the model itself is saved without adapters), ``training.json``
 (:class:`TrainState`, the settings that must stay, the loss scaler) and a manifest (:mod:`sentemb.storage.manifest`). No
 pickle. Learning rate, data order and the random numbers of every process are functions of (seed, step, rank), and so
 need no saved state.
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from sentemb.encoders import read_model
+from sentemb.encoders import adapted_layers, read_model, without_adapters
 from sentemb.errors import CorruptFolder, InputError, in_a_line
 from sentemb.forward import TrainingEncoder
 from sentemb.runs import MODULES, SELECTED, RunFolder, write_card
@@ -130,7 +131,8 @@ def save(
             raise FloatingPointError(f"{name} is not finite")
 
     def write(partial: Path) -> None:
-        encoder.model.save(str(partial), create_model_card=False)
+        with without_adapters(encoder.model):
+            encoder.model.save(str(partial), create_model_card=False)
         save_file(tensors, partial / TENSORS)
         (partial / STATE).write_text(json.dumps({"manifest": True, **state}), encoding="utf-8")
         if card:
@@ -145,7 +147,8 @@ def save_selected_model(
     """Write ``folder``, a model with ``selected.json``: its step and its dev score; complete or not at all."""
 
     def write(partial: Path) -> None:
-        model.save(str(partial), create_model_card=False)
+        with without_adapters(model):
+            model.save(str(partial), create_model_card=False)
         (partial / SELECTED).write_text(json.dumps({**about, "manifest": True}) + "\n", encoding="utf-8")
         if card:
             card(partial)
@@ -154,8 +157,8 @@ def save_selected_model(
 
 
 def _training_only(encoder: TrainingEncoder) -> dict[str, nn.Module]:
-    """What is trained with the model and is not part of it."""
-    modules = {"head": encoder.head, "mlm": encoder.mlm}
+    """What is trained with the model and is not part of it as it is saved."""
+    modules = {"head": encoder.head, "mlm": encoder.mlm, "lora": adapted_layers(encoder.model)}
     return {name: module for name, module in modules.items() if module is not None}
 
 
@@ -226,7 +229,8 @@ def restore(
         content = dict(json.loads(file.read_text(encoding="utf-8")))
         state = TrainState.from_json(content)
         file = folder / MODULES
-        encoder.model.load_state_dict(read_model(folder).state_dict())
+        with without_adapters(encoder.model):
+            encoder.model.load_state_dict(read_model(folder).state_dict())
         file = folder / TENSORS
         tensors = load_file(file)
         for name, module in (_training_only(encoder) | dict(modules)).items():

@@ -23,6 +23,7 @@ class Evaluation:
 SHOWN = {
     "teacher_similarity": "similarity to the teacher",
     "teacher_cosine": "cosine to the teacher",
+    "search_ndcg_at_10": "search nDCG@10",
     "retrieval_mrr": "MRR",
     "heldout_alignment": "alignment",
     "heldout_uniformity": "uniformity",

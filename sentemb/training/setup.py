@@ -14,7 +14,7 @@ from torch import nn
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
 from sentemb.forward import TrainingEncoder, product_library
-from sentemb.objectives import NEEDS, OBJECTIVES, Objective
+from sentemb.objectives import NEEDS, OBJECTIVES, GuideMargin, Objective
 from sentemb.pairs import Pairs
 from sentemb.registry import build
 from sentemb.runs import CONFIG, refuse_foreign
@@ -26,7 +26,7 @@ from sentemb.training.checkpoints import (
     restore,
     set_aside_damaged,
 )
-from sentemb.training.data import BatchDataset, Teacher, TrainingData
+from sentemb.training.data import BatchDataset, Guide, Teacher, TrainingData
 from sentemb.training.distributed import on_main
 from sentemb.training.evaluator import Evaluation, Evaluator
 from sentemb.training.log import RunLog, rewind
@@ -120,7 +120,7 @@ def set_up(
     Nothing is written.
     """
     towers = len(towers_of(encoder.model))
-    refuse_misfit(objective, data.pairs, towers, data.teacher)
+    refuse_misfit(objective, data.pairs, towers, data.teacher, data.guide)
     refuse_other_dimension(objective, encoder, data.teacher)
     if data.pairs.are_contiguous and towers == 1 and data.positive_tokens is not None:
         raise InputError(
@@ -135,6 +135,7 @@ def set_up(
     torch.manual_seed(settings.seed)  # the same predictor on every process
     sentence_ids, sentences = _sentence_ids(objective, data)
     objective.teacher_dimension = 0 if data.teacher is None else data.teacher.dimension
+    objective.guide_dimension = 0 if data.guide is None else data.guide.embeddings.dimension
     objective.prepare(encoder.dimension, sentences)
     objective.to(device)
     momentum_encoder = MomentumEncoder(encoder).to(device) if "targets" in objective.needs else None
@@ -211,10 +212,16 @@ def _refuse_other_settings(checkpoint: Path, content: dict[str, Any], now: dict[
             )
 
 
-def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1, teacher: Teacher | None = None) -> None:
+def refuse_misfit(
+    objective: Objective,
+    pairs: Pairs,
+    towers: int = 1,
+    teacher: Teacher | None = None,
+    guide: Guide | None = None,
+) -> None:
     """InputError where an objective lacks what it needs of the data, or would leave out what they have."""
     terms = objective.terms()
-    name = " + ".join(_name_of(term) for term in terms)
+    name = _names_of(objective)
     if objective.needs_sentence_ids:
         pairs.refuse_passages(f"objective {name}")
     provided = {
@@ -223,6 +230,7 @@ def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1, teacher: 
         "negatives": pairs.num_hard_negatives > 0,
         "targets": True,
         "teacher": teacher is not None,
+        "guide": guide is not None,
     }
     for term in terms:
         for need in sorted(term.needs):
@@ -242,6 +250,8 @@ def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1, teacher: 
             f"objective {name} makes no use of classes; choose supcon or cross_entropy, or leave label= "
             "(of neighbours: classes=) out"
         )
+    if guide is not None:
+        refuse_useless_guide(objective, pairs, guide.margin)
     labels = 0 if pairs.labels is None else int(pairs.labels.max(initial=-1)) + 1
     for term in terms:
         classes = getattr(term, "classes", None)
@@ -255,10 +265,29 @@ def refuse_misfit(objective: Objective, pairs: Pairs, towers: int = 1, teacher: 
         raise InputError(f"objective {name} keeps what both sides look like in one place; it needs --towers 1")
 
 
+def refuse_useless_guide(objective: Objective, pairs: Pairs, margin: GuideMargin) -> None:
+    """InputError where a guide would leave out nothing: no negatives, or no candidate nearer than a positive can be."""
+    if "guide" not in objective.needs | objective.takes:
+        raise InputError(
+            f"objective {_names_of(objective)} has no negatives that a guide could leave out; choose a contrastive one "
+            "(infonce, say), or leave --guide out"
+        )
+    if pairs.self_pairs and not margin.masks_self_pairs:
+        raise InputError(
+            "both sides of these pairs are one sentence, and a guide finds nothing nearer to it than itself; give "
+            "--guide a margin above 0 (NAME:margin=0.1)"
+        )
+
+
 def refuse_other_dimension(objective: Objective, encoder: TrainingEncoder, teacher: Teacher | None) -> None:
     """InputError where the embeddings that an objective sees cannot be compared with the teacher's."""
     if teacher is not None:
         objective.refuse_dimensions(encoder.dimension, teacher.dimension)
+
+
+def _names_of(objective: Objective) -> str:
+    """Of an objective, or of the parts of a sum."""
+    return " + ".join(_name_of(term) for term in objective.terms())
 
 
 def _name_of(objective: Objective) -> str:
@@ -267,7 +296,12 @@ def _name_of(objective: Objective) -> str:
 
 
 def describe(
-    settings: TrainingSettings, objective: Objective, pairs: Pairs, accelerator: Accelerator, encoder: TrainingEncoder
+    settings: TrainingSettings,
+    objective: Objective,
+    pairs: Pairs,
+    accelerator: Accelerator,
+    encoder: TrainingEncoder,
+    guide: Guide | None = None,
 ) -> str:
     """The first log line: what one update sees and computes with, and how long the run is."""
     processes = accelerator.num_processes
@@ -276,6 +310,7 @@ def describe(
     unit = "consecutive sentences" if pairs.are_contiguous else "pairs"
     parts = f" in parts of {settings.micro_batch}" if 0 < settings.micro_batch < per_process else ""
     negatives = objective.describe_negatives(batch, pairs.num_hard_negatives, pairs.are_contiguous)
+    negatives += f", {guide}" if guide else ""
     attention = f"attention {encoder.attention}, " if encoder.attention != "none" else ""
     return (
         f"{processes} process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}, {attention}"

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
-from tokenizers.models import WordPiece
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+from tokenizers import Tokenizer
+from transformers import BertModel, RobertaConfig, RobertaModel
 
 from sentemb.corpus import open_corpus
 from sentemb.encoders import (
@@ -28,34 +27,8 @@ from sentemb.errors import InputError
 from sentemb.registry import absolute_paths, build
 from tests.conftest import SENTENCES
 from tests.devices import SINGLE
+from tests.encoders.conftest import LETTERS, SIZES, SPECIAL, WORDS, wrapped
 from tests.encoders.test_factory import trained_forward
-
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]"]
-WORDS = ["the", "rain", "on", "it", "went", "cafe", "new", "in", ".", ",", "!", "##ing", "##ter"]
-LETTERS = [mark + letter for mark in ("", "##") for letter in "abcdefghijklmnopqrstuvwxyz"]
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-
-
-def wrapped(tokenizer, names):
-    """The tokenizer for transformers; ``names`` of its special tokens: pad, unk, cls, sep, mask."""
-    kinds = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    ends = [(name, tokenizer.token_to_id(name)) for name in names[2:4]]
-    tokenizer.post_processor = processors.TemplateProcessing(f"{names[2]} $A {names[3]}", special_tokens=ends)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **dict(zip(kinds, names, strict=True)))
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    """The folder of a BERT with random weights and a vocabulary of a few words."""
-    folder, vocabulary = tmp_path_factory.mktemp("bert"), [*SPECIAL, *LETTERS, *WORDS]
-    tokenizer = Tokenizer(WordPiece({token: i for i, token in enumerate(vocabulary)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    torch.manual_seed(3)
-    config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=40, initializer_range=0.3, **SIZES)
-    BertModel(config).save_pretrained(folder)
-    wrapped(tokenizer, SPECIAL[:5]).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +69,30 @@ def test_a_row_is_the_teachers_embedding_of_the_entry_alone(bert):
     assert_rotated(got, np.stack(list(expected.values())))
     assert not table[[vocabulary[token] for token in SPECIAL]].any()
     assert np.square(got).sum(axis=1).mean() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("layers", "numbers"), [("0-1", [0, 1]), ("0+2", [0, 2]), ("2", [2])])
+def test_rows_of_the_teachers_layers_are_their_mean_states_standardised(layers, numbers, bert):
+    dim = 16 * len(numbers)
+    vocabulary, table = rows_of(student(f"static:distill={bert},dim={dim},weighting=none,teacher_layers={layers}"))
+    model = BertModel.from_pretrained(bert).eval()
+    tokens = [token for token in vocabulary if token not in SPECIAL]
+    states = []
+    for token in tokens:
+        ids = torch.tensor([[vocabulary["[CLS]"], vocabulary[token], vocabulary["[SEP]"]]])
+        with torch.no_grad():
+            hidden = model(input_ids=ids, output_hidden_states=True).hidden_states
+        states.append(torch.cat([hidden[number][0].mean(dim=0) for number in numbers]).double().numpy())
+    expected = np.stack(states)
+    got = table[[vocabulary[token] for token in tokens]]
+    assert np.square(got).sum(axis=1).mean() == pytest.approx(dim, rel=1e-4)
+    assert_rotated(got / np.sqrt(dim), (expected - expected.mean(0)) / expected.std(0))
+
+
+@pytest.mark.parametrize("layers", ["3", "1-9", "x", "2+1"])
+def test_layers_that_the_teacher_has_not_are_refused(layers, bert):
+    with pytest.raises(InputError, match="teacher_layers"):
+        student(f"static:distill={bert},dim=4,teacher_layers={layers}")
 
 
 def test_principal_components_keep_the_most_variance():

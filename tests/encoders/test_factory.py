@@ -43,6 +43,9 @@ GRU = [
     "rnn:cell=gru,hidden=8,bidirectional=no,pooling=max",
     "rnn:cell=gru,hidden=8,layers=2,pooling=final",
     "rnn:hidden=8,pooling=final,out=3",
+    "rnn:hidden=8,skip=mean",
+    "rnn:cell=gru,hidden=6,layers=2,pooling=mean+max,skip=max+mean,out=4",
+    "rnn:hidden=8,bidirectional=no,pooling=final,skip=mean",
 ]
 
 

@@ -1,8 +1,11 @@
 """Search end to end: what files hold, what is refused in one sentence, and scores that a loop over all pairs gives."""
 
 import json
+import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
@@ -238,7 +241,7 @@ def test_queries_and_passages_have_their_prompts_or_towers(kind, encoder, tmp_pa
 def test_cached_passages_are_not_encoded_again(encoder, tmp_path, monkeypatch):
     task, model = read_search_task(write_beir(tmp_path / "cats")), encoder(STATIC)
     first = measure_search(model, task, 10, cache=tmp_path / "cache")
-    (path,) = (tmp_path / "cache").iterdir()
+    (path,) = (tmp_path / "cache").glob("passages-*")
     met = []
     monkeypatch.setattr(scorer_module, "_write_rows", lambda *arguments: met.append(arguments))
     again = measure_search(model, task, 10, cache=tmp_path / "cache")
@@ -249,6 +252,60 @@ def test_cached_passages_are_not_encoded_again(encoder, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--cache .* cannot be used"):
         measure_search(model, task, 10, cache=tmp_path / "file")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from eval.search.scorer import stored_rows
+
+def write(file):
+    file.write(bytes(8))
+    file.flush()
+    if sys.argv[2] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    file.write(bytes(16))
+
+with stored_rows(write, (2, 3), Path(sys.argv[1]) if sys.argv[1] else None) as rows:
+    assert rows.shape == (2, 3) and not rows.any()
+"""
+
+
+@pytest.mark.parametrize("next_name", ["passages-first", "passages-other"])
+def test_a_killed_writer_leaves_nothing_after_the_next_call(next_name, tmp_path):
+    """Neither of the same passages nor of others."""
+    command = [sys.executable, "-c", KILLED]
+    subprocess.run([*command, str(tmp_path / "passages-first"), "kill"])
+    assert len(list(tmp_path.glob(".passages-first.*[!k]"))) == 1 and not (tmp_path / "passages-first").exists()
+    subprocess.run([*command, str(tmp_path / next_name), "end"], check=True)
+    assert {path.name for path in tmp_path.iterdir() if path.suffix != ".lock"} == {next_name}
+
+
+def test_a_killed_writer_leaves_no_temporary_file(tmp_path):
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    for how in ("kill", "end"):
+        subprocess.run([sys.executable, "-c", KILLED, "", how], env=environment)
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_comes_second_waits_and_writes_nothing(tmp_path):
+    """Eight threads want one file, and another is being written meanwhile, whose unfinished file stays."""
+    other, writes = tmp_path / "passages-other", []
+    unfinished = tmp_path / f".passages-other.{'0' * 32}"
+    unfinished.write_bytes(b"1")
+
+    def write(file):
+        writes.append(1)
+        time.sleep(0.2)
+        file.write(np.arange(6, dtype=np.float32).tobytes())
+
+    def read(_):
+        with scorer_module.stored_rows(write, (2, 3), tmp_path / "passages-one") as rows:
+            return rows.tolist()
+
+    with scorer_module._lock_of(other), ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(read, range(8)))
+    assert len(writes) == 1 and unfinished.exists() and results == [[[0, 1, 2], [3, 4, 5]]] * 8
 
 
 @pytest.mark.parametrize("sentences", [2, 5, 7])

@@ -10,7 +10,7 @@ import pytest
 import sentemb
 from recipes import train_bookcorpus
 from sentemb.errors import InputError
-from sentemb.pipeline import experiment
+from sentemb.pipeline import teaching
 from sentemb.teacher import TeacherFolder, parse_teacher
 from tests.helpers import STATIC
 
@@ -99,14 +99,14 @@ def test_similarity_needs_no_map_and_a_head_is_seen_through(teacher):
 
 def test_a_resumed_run_computes_in_the_precision_that_it_was_begun_with(teacher, monkeypatch):
     asked = []
-    plain = experiment.embed_by_teacher
+    plain = teaching.embed_by_teacher
 
     def embed(*arguments):
         embeddings, about = plain(*arguments)
         asked.append((about["precision"], embeddings.folder))
         return embeddings, about
 
-    monkeypatch.setattr(experiment, "embed_by_teacher", embed)
+    monkeypatch.setattr(teaching, "embed_by_teacher", embed)
     for units in (True, False):
         monkeypatch.setattr("sentemb.pipeline.processes.bf16_units", lambda units=units: units)
         train(teacher, out="run", resume=True, max_steps=2 if units else 4)

@@ -32,7 +32,8 @@ def trained(recipe, book_file, tmp_path, capsys):
         capsys.readouterr()
 
         def ask(*options: str) -> tuple[str, list[list[tuple[float, str]]]]:
-            search.main(["run", "--queries", "queries.txt", *options])
+            alone = () if "--before" in options else ("--after",)
+            search.main(["run", "--queries", "queries.txt", *alone, *options])
             head, *blocks = capsys.readouterr().out.strip().split("\n\n")
             assert [block.splitlines()[0] for block in blocks] == QUERIES
             lines = [[line.split(None, 2) for line in block.splitlines()[1:]] for block in blocks]
@@ -77,7 +78,7 @@ def test_both_rankings_stand_side_by_side(columns, trained, monkeypatch, capsys)
     ask = trained("--encoder", STATIC)
     rankings = [ask("--before", "--k", "4")[1], ask("--k", "4")[1]]
     monkeypatch.setenv("COLUMNS", str(columns))
-    search.main(["run", "--queries", "queries.txt", "--compare", "--k", "4"])
+    search.main(["run", "--queries", "queries.txt", "--k", "4"])
     head, *blocks = capsys.readouterr().out.strip().split("\n\n")
     assert head.startswith("model: random static") and " | trained" in head
     for number, block in enumerate(blocks):
@@ -89,13 +90,74 @@ def test_both_rankings_stand_side_by_side(columns, trained, monkeypatch, capsys)
         assert max(map(len, block.splitlines())) <= max(columns, 2 * search.LEAST_COLUMN + 3)
 
 
-def test_each_distinct_sentence_is_searched_once(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(search, "BLOCK", 2)
-    (tmp_path / "twice.txt").write_text("a cat.\na dog.\na cat.\na ship.\na dog.\na cat.\n")
-    corpus = open_corpus("twice.txt", progress=False)
-    assert search.distinct(corpus, np.arange(6)).tolist() == [0, 1, 3]
-    assert search.distinct(corpus, np.array([2, 4, 5])).tolist() == [2, 4]
+def test_the_corpus_is_read_once_for_both_encoders(trained, book_file, monkeypatch, capsys):
+    trained("--encoder", STATIC)
+    monkeypatch.setattr(search, "BLOCK", 7)
+    corpus, read = open_corpus(str(book_file), progress=False), []
+    original = type(corpus).sentences
+
+    def sentences(self, rows):
+        read.append(len(rows))
+        return original(self, rows)
+
+    monkeypatch.setattr(type(corpus), "sentences", sentences)
+    search.main(["run", "--ask", "a cat", "--k", "2"])
+    assert sum(read) == len(corpus) + 2 * 2  # the last ones to print
+    assert "144/144" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 100])
+def test_each_distinct_sentence_is_searched_once(block):
+    random = np.random.default_rng(0)
+    texts = [f"sentence {i}" for i in random.integers(0, 60, 100)]
+    seen, places = search.Distinct(), []
+    for start in range(0, len(texts), block):
+        places += (start + seen.add(texts[start : start + block])).tolist()
+    assert places == [i for i, text in enumerate(texts) if text not in texts[:i]]
+    assert sum(map(len, seen.runs)) == len(places) and all((np.diff(run) > 0).all() for run in seen.runs)
+    assert all(len(a) > 2 * len(b) for a, b in zip(seen.runs, seen.runs[1:], strict=False))
+
+
+def test_the_page_shows_both_rankings(trained, capsys):
+    trained("--encoder", STATIC)
+    search.main(["run", "--ask", "the <b>cat</b> sees", "--ask", "a train", "--queries", "queries.txt", "--page"])
+    printed = capsys.readouterr().out
+    content = json.loads(Path("run/search.json").read_text())
+    assert [each["query"] for each in content["queries"]] == ["the <b>cat</b> sees", "a train", *QUERIES]
+    assert content["sentences"] == 144 and "page: run/report.html" in printed
+    for each in content["queries"]:
+        assert list(each["nearest"]) == ["random static", "trained"]
+        for ranking in each["nearest"].values():
+            assert len(ranking) == 3
+            assert all(f"{score:.3f}  {text.split()[0]}" in printed for score, text in ranking)
+    page = Path("run/report.html").read_text()
+    section = page[page.index("id='queries'") :]
+    assert "the &lt;b&gt;cat&lt;/b&gt; sees" in section and "before: random static" in section
+    assert "after: trained" in section and "3 documents" not in section
+    score, text = content["queries"][1]["nearest"]["trained"][0]
+    assert f"<small>{score:.2f}</small> {text}" in section
+    search.main(["run", "--ask", "another", "--page"])
+    assert "another" in Path("run/report.html").read_text() and "a train<" not in Path("run/report.html").read_text()
+
+
+def test_a_run_with_a_page_of_queries_can_be_resumed(trained, recipe, book_file):
+    trained("--encoder", STATIC)
+    search.main(["run", "--ask", "a train", "--page"])
+    recipe(["--resume", "--out", "run", "--max-steps", "6", "--no-score"])
+    assert not Path("run/search.json").exists() and "id='queries'" not in Path("run/report.html").read_text()
+
+
+def test_an_encoder_that_cannot_be_made_again_is_left_out(trained, capsys):
+    trained("--encoder", STATIC)
+    config = json.loads(Path("run/config.json").read_text())
+    config["settings"]["encoder"] = "<a model>"
+    RunFolder(Path("run")).config.write_text(json.dumps(config))
+    search.main(["run", "--ask", "a train"])
+    printed = capsys.readouterr()
+    assert printed.out.startswith("model: trained ") and "note: the encoder before training is left out" in printed.err
+    with pytest.raises(SystemExit):
+        search.main(["run", "--ask", "a train", "--page"])
+    assert "of a Python program" in capsys.readouterr().err and not Path("run/search.json").exists()
 
 
 @pytest.mark.parametrize("flags", [("--towers", "2"), ("--prompts", 'anchor="query ",positive="passage "')])
@@ -130,7 +192,7 @@ def test_an_even_sample_bounds_the_search(trained, capsys):
     ask = trained("--encoder", STATIC)
     rows = search.rows_of(open_corpus(json.loads(Path("run/config.json").read_text())["settings"]["corpus"]), 12)
     assert len(set(rows)) == 12 and set(np.diff(rows)) == {13} and rows[0] == 0 and rows[-1] == 143
-    search.main(["run", "--queries", "queries.txt", "--max-sentences", "12", "--k", "50"])
+    search.main(["run", "--queries", "queries.txt", "--max-sentences", "12", "--k", "50", "--after"])
     printed = capsys.readouterr()
     assert "12 of the 144 sentences are searched" in printed.err and "searching" in printed.err
     assert len(ask("--max-sentences", "12", "--k", "50")[1][0]) == 12
@@ -142,7 +204,7 @@ def test_another_corpus_and_queries_from_standard_input(trained, tmp_path, monke
         "the cat sees the ship.\nthe dog finds it.\n\na train.\nthe cat sees the ship.\n"
     )
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the cat sees the ship.\n")))
-    search.main(["run", "--queries", "-", "--corpus", "other.txt", "--k", "9"])
+    search.main(["run", "--queries", "-", "--corpus", "other.txt", "--k", "9", "--after"])
     lines = capsys.readouterr().out.strip().splitlines()[3:]
     assert [line.split(None, 2)[2] for line in lines][0] == "the cat sees the ship." and len(
         lines
@@ -157,6 +219,9 @@ def test_another_corpus_and_queries_from_standard_input(trained, tmp_path, monke
         ([".", "--queries", "q", "--k", "0"], "--k must be at least 1, got 0"),
         ([".", "--queries", "missing"], "--queries missing cannot be read"),
         ([".", "--queries", "blank"], "holds no query"),
+        (["."], "there is no query; give one with --ask"),
+        ([".", "--ask", " "], "--ask is empty"),
+        ([".", "--ask", "a", "--page"], "has no log.jsonl, and so no page"),
         ([".", "--queries", "latin"], "is not UTF-8 text"),
         ([".", "--queries", "q", "--device", "abacus", "--corpus", "q"], "device 'abacus' cannot be used"),
         ([".", "--queries", "q"], "name the text with --corpus"),

@@ -428,6 +428,51 @@ def test_a_browser_draws_the_page(run, tmp_path_factory):
         assert np.all(np.abs(pixels * 255 - color) < 3, axis=2).sum() > 100
 
 
+LAYOUT = """() => ({
+  page: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  boxes: [...document.querySelectorAll('.wide')].map(box => {
+    box.scrollLeft = box.scrollWidth;
+    const cells = [...box.querySelectorAll('tr > :last-child')].map(cell => cell.getBoundingClientRect());
+    const edge = box.getBoundingClientRect().right + 1;
+    return {reached: cells.every(cell => cell.right <= edge), tallest: Math.max(...cells.map(cell => cell.height))};
+  }),
+})"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH")
+def test_the_last_columns_of_wide_tables_can_be_reached(run):
+    """The page itself does not scroll sideways; a table does within its box, with rows of a few lines."""
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    scores = json.loads((run / "scores.json").read_text())
+    for each in scores["rows"]:
+        each["search"] = {"task": "novels", "scores": {"nDCG@10": 0.4, "MRR@10": 0.3, "recall@100": 0.9}}
+        each["teacher_similarity"], each["cost"] = 0.9, {"sentences_per_second": 12345, "megabytes": 90.9}
+    (run / "scores.json").write_text(json.dumps(scores))
+    with sync.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = chromium.new_context(offline=True).new_page()
+        tab.goto(write_report(run).as_uri())
+        for width in (1100, 360):
+            tab.set_viewport_size({"width": width, "height": 900})
+            layout = tab.evaluate(LAYOUT)
+            assert layout["page"] <= 0 and len(layout["boxes"]) == 2, width
+            assert all(box["reached"] and box["tallest"] < 200 for box in layout["boxes"]), (width, layout)
+        chromium.close()
+
+
+def test_a_users_queries_are_on_the_page_as_text(run):
+    queries = [{"query": SCRIPT, "nearest": {"minilm": [[0.71, "A night."]], "trained": [[0.66, SCRIPT], "broken"]}}]
+    (run / "search.json").write_text(json.dumps({"corpus": "Novels", "sentences": 550_000, "queries": queries}))
+    text = page(run)
+    assert "id='queries'" in text and "nearest of 550,000 sentences of Novels" in text
+    assert "before: minilm" in text and "after: trained" in text and "<small>0.71</small> A night." in text
+    assert SCRIPT not in text
+    for broken in ("", "[1]", '{"queries": 3}', '{"queries": [{"nearest": 5}]}'):
+        (run / "search.json").write_text(broken)
+        assert "id='queries'" not in page(run)
+
+
 def test_the_path_on_stsb_is_drawn_where_it_was_scored(tmp_path):
     lines = [json.dumps(record(step) | {"stsb_alignment": 0.2, "stsb_uniformity": -step / 100}) for step in range(4)]
     fill(tmp_path, lines, config={"settings": {"init": "minilm", "encoder": None, "objective": "infonce"}})

@@ -1,11 +1,12 @@
-"""Scores of rankings equal their definitions written as loops, and a case worked by hand."""
+"""Scores of rankings equal their definitions written as loops, those of other libraries, and a case worked by hand."""
 
+import importlib.util
 import math
 
 import numpy as np
 import pytest
 
-from sentemb.retrieval import ranking_scores
+from sentemb.retrieval import ranking_scores, top_k
 
 
 def by_loop(ids: list[int], judged: dict[int, float], cut: int) -> dict[str, float]:
@@ -43,6 +44,67 @@ def test_scores_are_those_of_loops(q, n, k, cut):
             assert scores[f"recall@{rank}"][row] == pytest.approx(recall, abs=1e-9)
         for name, value in by_loop(ranking[row].tolist(), judgements[row], cut).items():
             assert scores[name][row] == pytest.approx(value, abs=1e-9), name
+
+
+def by_pytrec_eval(run, judged, k: int, cut: int) -> list[dict[str, float]]:
+    import pytrec_eval
+
+    integers = {query: {passage: int(grade) for passage, grade in grades.items()} for query, grades in judged.items()}
+    names = {f"ndcg_cut.{cut}", f"map_cut.{k}", f"recall.{k}"}
+    scored = pytrec_eval.RelevanceEvaluator(integers, names).evaluate(run)
+    # (recip_rank has no cut: it is of the first ranks alone)
+    first = {query: dict(sorted(scores.items(), key=lambda pair: -pair[1])[:cut]) for query, scores in run.items()}
+    ranks = pytrec_eval.RelevanceEvaluator(integers, {"recip_rank"}).evaluate(first)
+    return [
+        {
+            f"ndcg@{cut}": row[f"ndcg_cut_{cut}"],
+            f"map@{k}": row[f"map_cut_{k}"],
+            f"recall@{k}": row[f"recall_{k}"],
+            f"mrr@{cut}": ranks[query]["recip_rank"],
+        }
+        for query, row in ((query, scored[query]) for query in run)
+    ]
+
+
+def by_ranx(run, judged, k: int, cut: int) -> list[dict[str, float]]:
+    from ranx import Qrels, Run, evaluate
+
+    positive = {query: {p: int(g) for p, g in grades.items() if g > 0} for query, grades in judged.items()}
+    names = [f"ndcg@{cut}", f"map@{k}", f"recall@{k}", f"mrr@{cut}"]
+    scored = evaluate(Qrels(positive), Run(run), names, return_mean=False)
+    order = sorted(run)  # (as it sorts queries)
+    return [{name: float(scored[name][order.index(query)]) for name in names} for query in run]
+
+
+OTHERS = {"pytrec_eval": by_pytrec_eval, "ranx": by_ranx}
+PACKAGES = {"pytrec_eval": "pytrec-eval-terrier", "ranx": "ranx"}
+
+
+@pytest.mark.parametrize("library", OTHERS)
+@pytest.mark.parametrize("distinct", [10_000, 4], ids=["few ties", "many ties"])
+def test_scores_are_those_of_other_libraries(library, distinct):
+    """Passages of equal scores are in the order of their numbers, which is handed on: by 1 / (1 + rank) as score."""
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed: pip install {PACKAGES[library]}")
+    random, k, cut = np.random.default_rng(distinct), 40, 10
+    scores = random.integers(0, distinct, (30, 60))
+    judged = [
+        dict(zip(random.permutation(60)[:8].tolist(), [1, *random.integers(0, 4, 7).tolist()], strict=True))
+        for _ in range(30)
+    ]
+    # Inner products with unit vectors are the scores themselves.
+    ranking, values = top_k(scores.astype(np.float32), np.eye(60, dtype=np.float32), k, "dot")
+    for row, numbers in enumerate(ranking.tolist()):
+        assert numbers == sorted(range(60), key=lambda n: (-scores[row, n], n))[:k]
+        np.testing.assert_array_equal(values[row], scores[row, numbers])
+    ours = ranking_scores(ranking, judged, cut)
+    run = {
+        f"q{row:02}": {f"p{number}": 1 / (1 + rank) for rank, number in enumerate(numbers)}
+        for row, numbers in enumerate(ranking.tolist())
+    }
+    named = {f"q{row:02}": {f"p{n}": grade for n, grade in grades.items()} for row, grades in enumerate(judged)}
+    for row, theirs in enumerate(OTHERS[library](run, named, k, cut)):
+        assert {name: ours[name][row] for name in ours} == pytest.approx(theirs, abs=1e-9)
 
 
 def test_a_ranking_worked_by_hand():

@@ -50,7 +50,12 @@ def test_the_card_goes_along_when_the_model_is_saved_or_pushed(encoder, tmp_path
 
 @pytest.mark.parametrize(
     ("spec", "named"),
-    [("rnn:cell=gru,hidden=4", "its GRU is"), ("rnn:hidden=4,pooling=final", "final states"), (STATIC, "f and g")],
+    [
+        ("rnn:cell=gru,hidden=4", "its GRU is"),
+        ("rnn:hidden=4,pooling=final", "final states"),
+        ("rnn:hidden=4,skip=mean", "a skip"),
+        (STATIC, "f and g"),
+    ],
 )
 def test_a_card_of_our_own_modules_says_how_they_load(spec, named, encoder, tmp_path):
     model = two_towers(encoder(STATIC), encoder(STATIC)) if spec == STATIC else encoder(spec)

@@ -40,6 +40,7 @@ CASES = [
     "rnn:hidden=6|infonce",
     "rnn:hidden=6,cell=gru,layers=2,pooling=max|align_uniform",
     "rnn:hidden=6,layers=2,pooling=final|infonce",
+    "rnn:hidden=6,skip=mean|infonce",
     "transformer:name=TINY|infonce",
     "transformer:name=TINY|moco:queue=10",
     *[f"{STATIC}|{name}" for name in OBJECTIVES],
@@ -50,6 +51,7 @@ CASES = [
     f"{STATIC}|infonce:learn=yes + moco:queue=10*0.5 + distill_similarity*2",
     f"{STATIC}|hard_negatives + memory_bank*0.5 + align_uniform",
     f"{STATIC}|joint_infonce + distill*0.5",
+    "transformer:name=TINY|infonce + anchor*0.5",
 ]
 
 
@@ -103,10 +105,13 @@ def test_micro_batches_train_as_the_whole_batch_for_every_objective(case, tiny):
 RESUMED = {
     "rnn": {"spec": "rnn:hidden=6"},
     "final states": {"spec": "rnn:hidden=6,cell=gru,layers=2,dropout=0.2,pooling=final"},
+    "skip": {"spec": "rnn:hidden=6,pooling=mean+max,skip=mean+max,train_embeddings=true"},
     "static": {"spec": "static:embeddings=random,dim=6,vocabulary=270"},
     "adam, cosine": {"spec": STATIC, "optimizer": "adam:beta1=0.8", "weight_decay": 0.1, "schedule": "cosine"},
     "sgd, constant": {"spec": STATIC, "optimizer": "sgd:momentum=0.5", "schedule": "constant"},
     "transformer": {"spec": "transformer:name=TINY"},
+    "adapters": {"spec": "transformer:name=TINY", "pairs": "dropout", "lora": "rank=2,dropout=0.1"},
+    "adapters, moco": {"spec": "transformer:name=TINY", "lora": "rank=3", "objective": "moco:queue=24", "mlm": 0.1},
     "dropout, head, mlm": {"spec": "transformer:name=TINY", "pairs": "dropout", "head": "mlp", "mlm": 0.1},
     "augment": {"spec": SMALL, "pairs": "augment:how=shuffle,rate=0.5"},
     "inverse cloze, two towers": {"spec": SMALL, "pairs": "passages", "two": True, "micro_batch": 5},
@@ -122,6 +127,7 @@ RESUMED = {
     "learned temperature": {"spec": SMALL, "objective": "infonce:learn=yes"},
     "distill": {"spec": SMALL, "objective": "distill", "teacher": 7},
     "distill, runs as pairs": {"spec": SMALL, "objective": "distill_similarity", "teacher": 3, "pairs": "contiguous"},
+    "anchor": {"spec": SMALL, "objective": "infonce + anchor*0.5", "teacher": 12},
     "distill, two towers, head": {
         "spec": SMALL,
         "objective": "distill:loss=mse",

@@ -243,7 +243,10 @@ def test_a_transformer_is_not_stacked(encoder):
         StackedEncoder([TrainingEncoder(encoder("transformer:name=TINY,dropout=0"))])
 
 
-@pytest.mark.parametrize("spec", [STATIC, SMALL, SMALL + ",cell=gru,pooling=max,train_embeddings=false"])
+SKIP = SMALL + ",cell=gru,pooling=max,train_embeddings=false,skip=mean"
+
+
+@pytest.mark.parametrize("spec", [STATIC, SMALL, SMALL + ",cell=gru,pooling=max,train_embeddings=false", SKIP])
 def test_the_stacked_forward_is_each_encoders_own(spec, stack):
     models = [stack.encoder(spec) for _ in range(3)]
     for i, model in enumerate(models):

@@ -8,7 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sklearn.model_selection import train_test_split
 
-from eval import SEED, Data, Logistic, ScoringSettings, kfold, score
+from eval import SEED, Data, Logistic, ScoringSettings, SearchTask, kfold, score, search_items, search_sample
 from sentemb.geometry import l2_normalize, tolerance
 from sentemb.validation import (
     CachedEncoder,
@@ -22,6 +22,8 @@ from sentemb.validation import (
 Encode = Callable[[Sequence[str]], np.ndarray]
 FOLDS, TEST = 5, 0.2  # of the choice among encoders, as in Wang & Isola 2020, table 4; the share that is tested once
 
+QUERIES, PASSAGES = 1000, 5000  # that search is of, at most
+
 
 def measure_encoder(
     model: SentenceTransformer,
@@ -29,17 +31,20 @@ def measure_encoder(
     pairs: HeldOutPairs,
     folds: int = 10,
     tokens: TextTokens | None = None,
+    search: SearchTask | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
     """All numbers of a model, and arrays for figures and paired tests.
 
     Args:
         model: any. tasks: probed ones, as read. pairs: held-out neighbours. folds: of nested cross-validation.
         tokens: of these texts, where another encoder has had them tokenized.
+        search: what is searched; a fixed sample of it.
 
     Returns:
         Numbers: geometry of the held-out pairs (:func:`sentemb.validation.pair_geometry`), and for each task T
         ``T_acc`` (SentEval's protocol, %), ``T_cv`` (best mean of 5-fold cross-validation on a training split, %, to
         choose by), ``T_test`` (that one's accuracy on the rest, %), ``T_tolerance`` (Wang & Liu 2021, eq. 11).
+        With search also ``search_ndcg_at_10`` and the like, 0 to 1.
         Arrays: ``edges``, ``positives``, ``negatives``, ``hardest_negatives``: histograms of cosines;
         ``singular_values``; ``features`` ``[n, d]`` where d <= 3; ``T_right`` and ``T_test_right``: which rows were
         predicted right.
@@ -53,6 +58,9 @@ def measure_encoder(
     sides = sides_of(model, encode)
     geometry = held_out_geometry(sides, pairs)
     row |= {key: value for key, value in geometry.items() if isinstance(value, float)}
+    if search is not None:
+        items = search_items(sides, search_sample(search, QUERIES, PASSAGES))
+        row |= {f"search_{metric.lower().replace('@', '_at_')}": each.values.mean() for metric, each in items.items()}
     row["potential"] = float(np.exp(geometry["uniformity"]))
     arrays |= {
         key: np.array(value) for key, value in similarity_histograms(sides.first, pairs, other=sides.second).items()

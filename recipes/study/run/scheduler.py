@@ -271,13 +271,17 @@ class _Stop:
 def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
     """The study with what all its encoders share, each setting checked as the recipe does."""
     from recipes.runner import RecipeSettings, check_tasks
-    from sentemb.pipeline import RunSettings, check_specs
+    from sentemb.pipeline import PASSAGES, RunSettings, check_specs
+    from sentemb.registry import absolute
 
+    chooses = any(planned.settings["dev"] == "search" for planned in study.encoders)
+    search = study.search or (PASSAGES if chooses else None)
     shared = {
         "corpus": corpus,
         "language": study.language,
         "data": str(data) if data else None,
         "tasks": tasks,
+        "search": search if search in (None, PASSAGES) else absolute(str(search)),
         "score": False,
     }
     encoders: Sequence[EncoderSpec] = [replace(p, settings=p.settings | shared) for p in study.encoders]

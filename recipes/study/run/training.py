@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import psutil
 import torch
 
+from eval import SearchTask
 from recipes.runner import RecipeSettings, with_available_data
 from recipes.study.plan import ARRAYS, ROW, EncoderSpec
 from sentemb.corpus import Corpus
@@ -78,6 +79,7 @@ class _Shared:
     corpus: Corpus
     with_last: bool  # best/ and last/ are wanted
     tokens: TextTokens  # of the sentences that they are scored on
+    search: SearchTask | None  # of --dev search
     stack: ExitStack  # their runs are open in it
     prepared: dict[Hashable, PreparedData] = field(default_factory=dict)
 
@@ -106,18 +108,20 @@ def train_jobs(
     processes: int,
     with_last: bool = False,
     tokens: TextTokens | None = None,
+    search: SearchTask | None = None,
 ) -> bool:
     """Make the model of each job, unless it is there already; an encoder that fails gets its row.
 
     Args:
         jobs: the encoders. corpus: that all are trained on. processes: that share this machine's memory.
         with_last: best/ and last/ are wanted, too. tokens: of the sentences that the encoders are scored on.
+        search: the queries by which those with ``--dev search`` are chosen.
 
     Returns:
         Whether a signal ended it.
     """
     with ExitStack() as stack:
-        shared = _Shared(corpus, with_last, tokens or TextTokens(corpus.folder), stack)
+        shared = _Shared(corpus, with_last, tokens or TextTokens(corpus.folder), search, stack)
         begun: list[_Begun] = []
         for job in jobs:
             with job.attempt():
@@ -223,6 +227,7 @@ def _begun(job: Job, settings: RecipeSettings, shared: _Shared) -> list[_Begun]:
     key = (settings.data, settings.encoder, settings.pairs, settings.training.seed, experiment.prompts)
     data = experiment.make_pairs(settings.pairs, corpus, encoder, prepared=shared.prepared.get(key))
     shared.prepared[key] = data
-    evaluation, dev = with_available_data(settings.evaluation)
+    search = shared.search if settings.evaluation.dev == "search" else None
+    evaluation, dev = with_available_data(settings.evaluation, search)
     run = experiment.begin(corpus, encoder, data, objective, evaluation, dev)
     return [] if isinstance(run, TrainedRun) else [_Begun(job, experiment, run, data)]

@@ -14,15 +14,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from eval import Data
-from recipes.runner import import_file
+from eval import Data, SearchTask
+from recipes.runner import RunSearch, import_file, read_search
 from recipes.study.plan import ARRAYS, ROW, EncoderSpec, StudyFolder
 from recipes.study.run.measure import measure_encoder
 from recipes.study.run.training import Job, train_jobs
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
-from sentemb.pipeline import selected
+from sentemb.pipeline import EvaluationSettings, selected
 from sentemb.runs import MODEL, TRAINED_FOLDERS, RunFolder, discard, write_card
 from sentemb.storage import replacing, write_text
 from sentemb.validation import TextTokens, held_out_pairs
@@ -36,6 +36,7 @@ class Scores:
 
     tasks: Sequence[Data]
     folds: int  # of cross-validation
+    search: SearchTask | None = None
 
 
 def work(
@@ -88,8 +89,11 @@ def _work(jobs: Sequence[Job], keep: str, text: tuple[str, int], scores: Scores,
             corpus = corpus or _corpus(job.planned.settings, text)
     tokens = TextTokens(corpus.folder if corpus is not None else None)  # (all are scored on the same sentences)
     able = [job for job in jobs if job.row is None]
-    if corpus is not None and train_jobs(able, corpus, processes, with_last=keep == "all", tokens=tokens):
-        sys.exit(INTERRUPTED)
+    if corpus is not None:
+        search = _search(jobs[0].planned.settings, corpus)
+        scores = replace(scores, search=search.test)
+        if train_jobs(able, corpus, processes, keep == "all", tokens, search.dev):
+            sys.exit(INTERRUPTED)
     for job in jobs:
         if job.row is None:
             with job.attempt():
@@ -112,12 +116,19 @@ def _corpus(settings: dict[str, Any], text: tuple[str, int]) -> Corpus:
     return corpus
 
 
+def _search(settings: dict[str, Any], corpus: Corpus) -> RunSearch:
+    """The study's search tasks: all encoders are scored on the same queries, which choose no best model."""
+    if settings.get("search") is None:
+        return RunSearch()
+    return read_search(EvaluationSettings(dev="search", search=settings["search"]), corpus)
+
+
 def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, scores: Scores, tokens: TextTokens) -> dict[str, Any]:
     """The row of what is in ``out``/model; its arrays and its card are written."""
     settings = planned.settings
     model = load(out / MODEL, device="cpu")
     pairs = held_out_pairs(corpus)
-    measures, arrays, protocols = measure_encoder(model, scores.tasks, pairs, scores.folds, tokens)
+    measures, arrays, protocols = measure_encoder(model, scores.tasks, pairs, scores.folds, tokens, scores.search)
     row = {"status": "ok", "reason": ""} | measures
     with suppress(KeyError):
         last = RunFolder(out).last_record()

@@ -6,7 +6,7 @@ import torch
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor, nn
 
-from sentemb.encoders import FinalStates
+from sentemb.encoders import FinalStates, SkipPooling
 from sentemb.forward.recurrent.time_steps import TimeSteps
 
 READOUTS = ("tokens", "mean", "final")
@@ -16,7 +16,7 @@ def readout_of(pooling: nn.Module | None, bidirectional: bool) -> str:
     """The readout that does what ``pooling`` does behind a recurrent stack; ``tokens`` where none does."""
     if isinstance(pooling, FinalStates):
         return "final"
-    if not isinstance(pooling, Pooling):
+    if not isinstance(pooling, Pooling) or isinstance(pooling, SkipPooling):  # (which joins two embeddings itself)
         return "tokens"
     modes = (pooling.pooling_mode,) if isinstance(pooling.pooling_mode, str) else tuple(pooling.pooling_mode)
     if modes == ("mean",):

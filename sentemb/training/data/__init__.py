@@ -1,6 +1,7 @@
 """What each update is made of: the order of pairs, and batches of token ids."""
 
 from sentemb.training.data.batches import Batch, BatchDataset, TrainingData
+from sentemb.training.data.guide import Guide
 from sentemb.training.data.samplers import (
     ContiguousSampler,
     EpochLayout,
@@ -15,6 +16,7 @@ __all__ = [
     "BatchDataset",
     "ContiguousSampler",
     "EpochLayout",
+    "Guide",
     "LengthBucketedSampler",
     "Teacher",
     "TeacherArray",

@@ -15,7 +15,9 @@ from sentemb.corpus import Tokens
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
 from sentemb.forward import Features, collate_tokens
+from sentemb.objectives import GuideMargin
 from sentemb.pairs import Noise, Numbers, Pairs, Words, draw_chances
+from sentemb.training.data.guide import Guide
 from sentemb.training.data.samplers import (
     ContiguousSampler,
     EpochLayout,
@@ -41,6 +43,8 @@ class Batch:
     pairs_per_rank: tuple[int, ...] | None = None  # pairs of each process; None: as many as here
     pair_indices: np.ndarray | None = None  # int64 [pairs of all processes], the update's pairs
     prompt_lengths: tuple[int, ...] = ()  # tokens at the start of each column's rows that are its prompt's; (): none
+    guide: Tensor | None = None  # float32 [n, columns, D], the guide's; one column where both sides are one sentence
+    guide_margin: GuideMargin = GuideMargin()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,15 +72,18 @@ class TrainingData:
     positive_tokens: Tokens | None = None  # of the other sides, where they have another prompt; None: the same
     words: Words | None = None  # how token ids make words, where the pairs' noise changes some
     teacher: Teacher | None = None  # a teacher's embeddings of the sentences, for objectives that need one
+    guide: Guide | None = None  # which candidates of a batch are no negatives; None: all are but copies
 
     def __post_init__(self) -> None:
-        if isinstance(self.teacher, TeacherArray) and len(self.teacher) != len(self.tokens):
-            raise InputError(
-                f"the teacher's array has {len(self.teacher)} rows and the corpus {len(self.tokens)} sentences; give a "
-                "row for each sentence, in the order of the corpus"
-            )
-        if self.teacher is not None:
-            self.pairs.refuse_passages("a teacher")
+        for role, source in (("a teacher", self.teacher), ("a guide", self.guide)):
+            if source is not None:
+                self.pairs.refuse_passages(role)
+        for role, array in (("teacher", self.teacher), ("guide", self.guide and self.guide.embeddings)):
+            if isinstance(array, TeacherArray) and len(array) != len(self.tokens):
+                raise InputError(
+                    f"the {role}'s array has {len(array)} rows and the corpus {len(self.tokens)} sentences; give a "
+                    "row for each sentence, in the order of the corpus"
+                )
 
 
 @dataclass(frozen=True)
@@ -173,6 +180,8 @@ class BatchDataset:
             pairs_per_rank(len(pair_indices), self.world),
             pair_indices,
             prompt_lengths=tuple(tokens.prompt_length for tokens in of_columns),
+            guide=self._guide_rows(rows),
+            guide_margin=self.data.guide.margin if self.data.guide else GuideMargin(),
         )
 
     def _of_passages(self, step: int, rows: Numbers, share: Numbers, pair_indices: Numbers) -> Batch:
@@ -193,9 +202,14 @@ class BatchDataset:
         """The teacher's embeddings of both sides of pairs ``rows``, float32 ``[n, sides, D]``; None without one."""
         if self.data.teacher is None:
             return None
-        sides = rows[:, : 1 if self.pairs.self_pairs else 2]
-        embeddings = np.asarray(self.data.teacher.rows(sides.flatten()), dtype=np.float32)
-        return torch.from_numpy(embeddings.reshape(*sides.shape, -1))
+        return _embeddings(self.data.teacher, rows[:, : 1 if self.pairs.self_pairs else 2])
+
+    def _guide_rows(self, rows: Numbers) -> Tensor | None:
+        """The guide's embeddings of all columns of pairs ``rows``, float32 ``[n, columns, D]``; None without one."""
+        if self.data.guide is None:
+            return None
+        alike = self.pairs.self_pairs and rows.shape[1] == 2
+        return _embeddings(self.data.guide.embeddings, rows[:, :1] if alike else rows)
 
     def _augmented(self, rows: list[np.ndarray], step: int, words: Words, noise: Noise) -> list[np.ndarray]:
         """Token rows with words deleted, repeated or moved; a prompt before them stays as it is."""
@@ -203,6 +217,12 @@ class BatchDataset:
         prompt = self.others.prompt_length
         longest = self.longest - prompt
         return [np.concatenate([row[:prompt], words.changed(row[prompt:], noise, rng, longest)]) for row in rows]
+
+
+def _embeddings(source: Teacher, rows: Numbers) -> Tensor:
+    """Of sentences ``[n, columns]``, float32 ``[n, columns, D]``."""
+    embeddings = np.asarray(source.rows(rows.flatten()), dtype=np.float32)
+    return torch.from_numpy(embeddings.reshape(*rows.shape, -1))
 
 
 def _lengths(pairs: Pairs, tokens: Tokens, numbers: Numbers) -> Numbers:

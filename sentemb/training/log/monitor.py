@@ -7,6 +7,7 @@ from sentemb.training.state import TrainState
 
 MARGIN = 0.01  # share of the best dev score that may be lost before a warning
 IDENTICAL = 1e-9  # alignment below which both views of a sentence are taken for the same
+MASKED = 0.9  # share of the negatives left out by a guide, above which hardly any are left
 COLLAPSED = 0.995  # mean cosine above which all sentences are taken for one point
 
 
@@ -49,6 +50,16 @@ class TrainingMonitor:
                 "nearly one point; give more weight to uniformity or negatives, or a lower --lr",
             )
         return None
+
+    def check_guide(self, step: int, masked: float | None) -> str | None:
+        """A warning where a guide leaves out nearly all negatives; ``masked``: the share, None without a guide."""
+        if masked is None or masked <= MASKED:
+            return None
+        return self._once(
+            "guide",
+            f"step {step}: the guide leaves out {masked:.1%} of the negatives, so that there is hardly anything to "
+            "tell the positive from; give --guide a smaller margin, or another guide",
+        )
 
     def _once(self, kind: str, warning: str) -> str | None:
         if kind in self.state.warned:

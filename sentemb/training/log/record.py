@@ -52,6 +52,7 @@ class StepRecord:
     loss_reference: float | None = None  # of guessing, where the objective has such a loss
     geometry: BatchGeometry | None = None  # each of its fields stands in the record
     mutual_information: float | None = None  # nats, a lower bound: loss_reference - loss
+    guide_masked: float | None = None  # share of the negatives that the guide has left out, 0 to 1
     batch: str = ""  # hex digest of the indices of the update's pairs, on all processes
     lr: float | None = None  # learning rate; not at step 0
     gradient_norm: float | None = None  # before clipping; not at step 0, nor after an overflow
@@ -82,14 +83,19 @@ class StepRecord:
 
 
 def describe_update(update: Update, objective: Objective, pairs: Pairs) -> dict[str, Any]:
-    """The fields of a :class:`StepRecord` that follow from an update: loss, reference, geometry and metrics."""
+    """The fields of a :class:`StepRecord` that follow from an update: loss, reference, geometry and metrics.
+
+    With a guide each anchor has as many candidates as the guide leaves: there is no one loss of guessing.
+    """
     n = len(update.objective_inputs[0]) if update.objective_inputs else 1
-    reference = objective.chance_loss(n, pairs.num_hard_negatives, pairs.are_contiguous)
+    guide = update.objective_inputs[2].guide if update.objective_inputs else None
+    reference = None if guide else objective.chance_loss(n, pairs.num_hard_negatives, pairs.are_contiguous)
     bounds = objective.bounds_mutual_information and not pairs.num_hard_negatives
     return {
         "loss": update.loss,
         "loss_reference": reference,
         "geometry": BatchGeometry.of(update),
         "mutual_information": reference - update.loss if reference is not None and bounds else None,
+        "guide_masked": guide.counts.share if guide else None,
         "metrics": objective.log_metrics(*update.positives),
     }

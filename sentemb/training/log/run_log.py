@@ -141,6 +141,7 @@ class RunLog:
             setattr(record, name, value)
         assert record.geometry is not None
         self.warn(self.monitor.check_geometry(step, record.geometry, self.pairs.self_pairs))
+        self.warn(self.monitor.check_guide(step, record.guide_masked))
         record.pairs_seen = self.pairs_seen
         record.pairs_per_second = self._pairs_per_second() if self.window_pairs else 0.0
         record.seconds = time.perf_counter() - self.started

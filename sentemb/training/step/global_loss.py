@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from sentemb.objectives import Extras, Objective
+from sentemb.objectives import Extras, GuideEmbeddings, GuideMargin, Objective
 from sentemb.training.data import Batch
 from sentemb.training.distributed import gather, gather_plain
 
@@ -46,29 +46,42 @@ def global_loss(
     views = [gather(column, pairs_per_rank) for column in columns]
     momentum_views = [gather_plain(column, pairs_per_rank) for column in targets]
     ids = gather_plain(batch.ids.to(device), pairs_per_rank)
-    positions, labels, embeddings = (
+    positions, labels, embeddings, guide_rows = (
         None if values is None else gather_plain(values.to(device), pairs_per_rank)
-        for values in (batch.positions, batch.labels, batch.teacher)
+        for values in (batch.positions, batch.labels, batch.teacher, batch.guide)
     )
+    guide = _guide(guide_rows, batch.guide_margin)
     teacher = None if embeddings is None else (embeddings[:, 0], embeddings[:, -1])
     if positions is None:
         x, y, *hard = views
         negatives = torch.stack(hard, dim=1) if hard else None
         pair = (momentum_views[0], momentum_views[1]) if momentum_views else None
-        extras = Extras(ids, negatives, labels=labels, targets=pair, teacher=teacher)
+        extras = Extras(ids, negatives, labels=labels, targets=pair, teacher=teacher, guide=guide)
         return _loss_and_update(objective, x, y, extras)
     x, y = views[0], views[-1]
     first = (positions.diff() == 1).nonzero()[:, 0]  # sentences whose follower is the next of the batch
     if not len(first):  # no two neighbours: nothing to learn from
         return 0 * (x.sum() + y.sum()), Update((x[:1].detach(), y[:1].detach()), None)
     if "runs" in objective.needs | objective.takes:
-        loss, update = _loss_and_update(objective, x, y, Extras(ids, positions=positions, teacher=teacher))
+        extras = Extras(ids, positions=positions, teacher=teacher, guide=guide)
+        loss, update = _loss_and_update(objective, x, y, extras)
         update.positives = (x[first].detach(), y[first + 1].detach())
         return loss, update
     pair = (momentum_views[0][first], momentum_views[-1][first + 1]) if momentum_views else None
     teacher = None if teacher is None else (teacher[0][first], teacher[1][first + 1])
+    if guide is not None:
+        guide = GuideEmbeddings(guide.x[first], guide.y[first + 1], margin=guide.margin)
     pair_ids = torch.stack([ids[first, 0], ids[first + 1, 0]], dim=1)
-    return _loss_and_update(objective, x[first], y[first + 1], Extras(pair_ids, targets=pair, teacher=teacher))
+    extras = Extras(pair_ids, targets=pair, teacher=teacher, guide=guide)
+    return _loss_and_update(objective, x[first], y[first + 1], extras)
+
+
+def _guide(rows: Tensor | None, margin: GuideMargin) -> GuideEmbeddings | None:
+    """From a guide's embeddings ``[n, columns, D]``: of x, y and hard negatives; of one column it is both sides."""
+    if rows is None:
+        return None
+    hard = rows[:, 2:] if rows.shape[1] > 2 else None
+    return GuideEmbeddings(rows[:, 0], rows[:, min(1, rows.shape[1] - 1)], hard, margin)
 
 
 def _loss_and_update(objective: Objective, x: Tensor, y: Tensor, extras: Extras) -> tuple[Tensor, Update]:
