@@ -11,6 +11,7 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_seta
 
 import json
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ from sentemb.encoders import (
 )
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.objectives import GuideMargin, build_objective
-from sentemb.pairs import PAIRS, Words, drop_unusable_pairs
+from sentemb.pairs import PAIRS, Words, drop_unusable_pairs, passage_text
 from sentemb.registry import build
 from sentemb.training import Evaluation, Guide, RunTarget, TeacherArray, TrainingData, TrainingSettings, fit
 from tests.devices import DEVICE, GPU, normal
@@ -170,8 +171,9 @@ def job(book_file, encoder, tmp_path, monkeypatch):
         model = two_towers(encoder(setup.spec), encoder(setup.spec)) if setup.two else encoder(setup.spec)
         tokenizer, prompt = tokenizer_of(model), setup.positive_prompt
         tokens = corpus.tokens(tokenizer, 12)
+        text = partial(passage_text, corpus, tokenizer, 12)
         data = TrainingData(
-            drop_unusable_pairs(build(PAIRS, setup.pairs, ranges=corpus.split()[0]), tokens),
+            drop_unusable_pairs(build(PAIRS, setup.pairs, ranges=corpus.split()[0], text=text), tokens),
             tokens,
             None if prompt is None else corpus.tokens(tokenizer, 12, prompt),
             Words.of(tokenizer),

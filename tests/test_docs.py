@@ -218,6 +218,7 @@ def parsers() -> dict[str, object]:
     parse_by_command["recipes/search.py"] = lambda arguments: search.parser().parse_args(arguments)
     parse_by_command["recipes/adapt.py"] = lambda arguments: adapt.parser().parse_args(arguments)
     modules = {"eval.download": "eval.download", "sentemb.corpus": "sentemb.inspection.cli"}
+    modules["eval.package_docs"] = "eval.package_docs.command"
     for command, module in (modules | {"sentemb.export": "sentemb.export"}).items():
         parse_by_command[command] = importlib.import_module(module).main
     return parse_by_command | {"recipes/doctor.py": doctor.main}

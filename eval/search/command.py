@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add("--task", default="", metavar="NAME", help="of the folders in DIR, where it holds several")
     add("--split", default="test", help="of the judgements in DIR/qrels (default test)")
     add("--k", type=int, default=100, help="ranks of MAP and recall, at least 10 (default 100)")
+    add("--recall-at", default="", metavar="K,K", help="further ranks of recall, up to --k: 1,5,20 say")
     add("--sentences", type=int, help="with --corpus: sentences of a passage (default 5)")
     add("--max-queries", type=int, help="with --corpus: queries, drawn by a fixed seed (default 10000)")
     add("--cache", type=Path, metavar="DIR", help="keep passages' embeddings there; a second run encodes none")
@@ -69,6 +70,7 @@ def refuse(options: argparse.Namespace) -> None:
     for name, least in (("k", LEAST_DEPTH), ("sentences", 2), ("max_queries", 1), ("batch_size", 1)):
         if (value := getattr(options, name)) is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    ranks_of_recall(options)
     if options.corpus is None and (options.sentences, options.max_queries) != (None, None):
         raise InputError("--sentences and --max-queries are of passages of --corpus; leave them out with --data")
     if options.corpus is not None and (options.task or options.split != "test"):
@@ -76,6 +78,20 @@ def refuse(options: argparse.Namespace) -> None:
     for checkpoint in options.checkpoint:
         if len(options.checkpoint) == 1 or Path(checkpoint).exists():  # (one of several is left out later)
             refuse_no_checkpoint(checkpoint)
+
+
+def ranks_of_recall(options: argparse.Namespace) -> list[int]:
+    """The ranks of ``--recall-at``, each once, in order, without that of ``--k``, which is scored in any case.
+
+    Raises:
+        InputError: they are no whole numbers from 1 to ``--k``.
+    """
+    texts = [text.strip() for text in options.recall_at.split(",")] if options.recall_at else []
+    if not all(text.isdecimal() and 1 <= int(text) <= options.k for text in texts):
+        raise InputError(
+            f"--recall-at takes ranks from 1 to --k ({options.k}), with commas between: 1,5,20; got {options.recall_at}"
+        )
+    return sorted({int(text) for text in texts} - {options.k})
 
 
 def task_of(options: argparse.Namespace) -> "SearchTask":
@@ -111,7 +127,8 @@ def score_checkpoints(options: argparse.Namespace, task: "SearchTask") -> int:
     for checkpoint in dict.fromkeys(options.checkpoint):
         try:
             model = load(checkpoint, device=options.device)
-            scores[checkpoint] = measure_search(model, task, options.k, options.batch_size, True, options.cache)
+            settings = (options.k, options.batch_size, True, options.cache, ranks_of_recall(options))
+            scores[checkpoint] = measure_search(model, task, *settings)
         except InputError as error:
             if len(options.checkpoint) == 1:
                 raise

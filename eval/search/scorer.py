@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +46,7 @@ def measure_search(
     batch_size: int = 128,
     progress: bool = False,
     cache: Path | None = None,
+    recall_at: Sequence[int] = (),
 ) -> SearchScores:
     """Rank all passages for each query, and score the rankings.
 
@@ -57,6 +58,7 @@ def measure_search(
         k: ranks of MAP and recall, at least 10.
         batch_size: texts a forward pass. progress: show a bar.
         cache: a folder where passages' embeddings stay for the next time; None: they are in a temporary file.
+        recall_at: further ranks that recall is of, at most ``k``.
 
     Raises:
         InputError: an embedding is not finite, or the disk is full.
@@ -67,7 +69,7 @@ def measure_search(
     write = partial(_write_rows, model, task.passages, batch_size, progress)
     shape = len(task.passages), queries.shape[1]
     with stored_rows(write, shape, cache / name if cache else None) as rows:
-        items = _ranked(queries, rows, task, k, sides.score)
+        items = _ranked(queries, rows, task, k, sides.score, recall_at)
     return SearchScores(items, getattr(model, "max_seq_length", None), sides.score, sides.names)
 
 
@@ -81,9 +83,11 @@ def search_items(sides: Sides, task: SearchTask, k: int = DEPTH) -> dict[str, It
     return _ranked(sides.first(task.queries), passages, task, k, sides.score)
 
 
-def _ranked(queries: Rows, passages: Rows, task: SearchTask, k: int, score: str) -> dict[str, ItemScores]:
+def _ranked(
+    queries: Rows, passages: Rows, task: SearchTask, k: int, score: str, recall_at: Sequence[int] = ()
+) -> dict[str, ItemScores]:
     ranking, _ = top_k(queries, passages, k, score, task.leave_out or None)
-    values = ranking_scores(ranking, task.judgements)
+    values = ranking_scores(ranking, task.judgements, recall_at=recall_at)
     return {_title(name): ItemScores(each, documents=task.documents, items="queries") for name, each in values.items()}
 
 

@@ -83,12 +83,15 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
                 check({name: _factory(row) for name, row in rows.items()}, part, what)
     import numpy as np
 
-    from sentemb.corpus import CLEANINGS, check_corpus
-    from sentemb.pairs import PAIRS
+    from sentemb.corpus import CLEANINGS, Tokens, check_corpus
+    from sentemb.pairs import PAIRS, PassageText
     from sentemb.teacher import parse_guide, parse_teacher
 
     if isinstance(spec := options.get("pairs"), str):
-        build(PAIRS, spec, "pairs", ranges=np.array([[0, 2]]))  # of one document of two sentences
+        # Of one document: a title, which takes part in all pairs but those of passages, and two sentences.
+        tokens = Tokens(np.zeros(300, dtype=np.uint16), np.array([0, 100, 200, 300]))
+        text = PassageText(tokens, before=0, behind=0, room=300, max_length=300, titles=np.array([0]))
+        build(PAIRS, spec, "pairs", ranges=np.array([[0, 3]]), text=lambda: text)
     if isinstance(spec := options.get("clean"), str):
         build(CLEANINGS, spec, "clean")
     if isinstance(spec := options.get("corpus"), str):

@@ -1,7 +1,7 @@
 """A prepared corpus and its tokens, opened memory-mapped."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from sentemb.languages import DEFAULT
 from sentemb.storage import key_of
 
 LEAST_HELD_OUT = 5  # documents held out of a source that has four times as many
+
+
+def _no_titles() -> NDArray[np.int64]:
+    return np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,7 @@ class Corpus:
     one_book: bool = False  # whether it is a single book
     least_held_out: int = LEAST_HELD_OUT  # 1 for what version 0.1 has trained on
     language: str = DEFAULT  # whose rules split its raw text into sentences
+    titles: NDArray[np.int64] = field(default_factory=_no_titles, repr=False)  # [n], rows of sentences that are titles
 
     def __len__(self) -> int:
         """Number of sentences."""
@@ -145,4 +150,5 @@ def open_folder(folder: Path, name: str, key: str, weights: tuple[float, ...], p
     stored = open_stored(folder, len(weights))
     if stored is None:
         return None
-    return Corpus(name, key, stored.sentences, stored.documents, stored.bounds, weights, stored.notes, progress)
+    corpus = Corpus(name, key, stored.sentences, stored.documents, stored.bounds, weights, stored.notes, progress)
+    return replace(corpus, titles=stored.titles)

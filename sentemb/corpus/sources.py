@@ -264,12 +264,11 @@ def table(path: PathText, layout: RowLayout = RowLayout(), language: str = DEFAU
 
     def parts() -> list[Reader]:
         with complaining(file):
-            data = stream(file, layout.column, layout.document)
+            data = stream(file, layout.column, layout.document, layout.title)
             check_columns(data, str(file), layout, f"table:path={quoted(str(file))}")
         return [partial(file_rows, file, layout, language)]
 
-    options = (layout.column, layout.document, _cuts(layout.boundaries), _splits(layout, language))
-    key = key_of("table", key, file.suffix.lower(), *options)
+    key = key_of("table", key, file.suffix.lower(), *_layout_key(layout, language))
     split_by = language if layout.split_sentences else ""
     return TextSource(f"file {file.name} ({layout.column})", key, parts, language=split_by)
 
@@ -316,11 +315,17 @@ def hub(
     data = load_data(name, progress, config, split, streaming)
     more = f",config={quoted(config)}" * bool(config) + f",split={split}" * (split != "train")
     check_columns(data, name, layout, f"hub:name={quoted(name)}{more}{',streaming=true' * streaming}")
-    options = (layout.column, layout.document, _cuts(layout.boundaries), str(rows), _splits(layout, language))
+    options = _layout_key(layout, language, str(rows))
     reader = partial(hub_rows, data, name, layout, language, rows)
     key = key_of("hub", identity_of(data, name, config, split), *options)
     split_by = language if layout.split_sentences else ""
     return TextSource(f"hub {name} ({split})", key, lambda: [reader], language=split_by)
+
+
+def _layout_key(layout: RowLayout, language: str, *more: str) -> tuple[str, ...]:
+    """What rows become, for a key; ``more`` stands where earlier versions had it."""
+    options = (layout.column, layout.document, _cuts(layout.boundaries), *more, _splits(layout, language))
+    return (*options, *([f"title {layout.title}"] if layout.title else []))
 
 
 def _splits(layout: RowLayout, language: str) -> str:

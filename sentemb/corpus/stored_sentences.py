@@ -46,6 +46,7 @@ class StoredCorpus:
     documents: NDArray[np.int64]  # [n_documents + 1], offsets into the sentences
     bounds: tuple[int, ...]  # first document of each of its sources
     notes: tuple[str, ...]  # what was left out or found in preparing it, a sentence each
+    titles: NDArray[np.int64]  # [n_titles], rows of the sentences that are titles
 
 
 def open_stored(folder: Path, sources: int) -> StoredCorpus | None:
@@ -58,6 +59,9 @@ def open_stored(folder: Path, sources: int) -> StoredCorpus | None:
         if not (complete and shards and int(documents[-1]) == meta["sentences"] and sources == len(meta["bounds"])):
             return None
         sentences = StoredSentences(folder, shards, int(documents[-1]))
-        return StoredCorpus(sentences, documents, tuple(map(int, meta["bounds"])), tuple(map(str, meta["notes"])))
+        file = folder / "titles.npy"  # (what earlier versions have prepared has none)
+        titles: NDArray[np.int64] = np.load(file) if file.is_file() else np.zeros(0, dtype=np.int64)
+        notes = tuple(map(str, meta["notes"]))
+        return StoredCorpus(sentences, documents, tuple(map(int, meta["bounds"])), notes, titles)
     except (OSError, ValueError, LookupError, EOFError, TypeError):
         return None

@@ -3,6 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+
+class Title(str):
+    """A sentence that is the title of the sentences behind it in its document, up to the next one."""
+
+    __slots__ = ()
+
+
 Skip = Callable[[str], None]  # is told, in a sentence, of what a reader leaves out
 Reader = Callable[[Skip], Iterator[str | None]]  # sentences in order, None after each document
 

@@ -1,4 +1,4 @@
-"""Positive pairs out of sentences: neighbours, one sentence twice, augmentations, labelled rows (table PAIRS)."""
+"""Positive pairs out of sentences: neighbours, one sentence twice, passages, labelled rows (table PAIRS)."""
 
 from sentemb.pairs.augmentations import Noise, Words
 from sentemb.pairs.builders import (
@@ -12,9 +12,11 @@ from sentemb.pairs.builders import (
     joined,
     labelled,
     neighbours,
+    passages,
     sample,
 )
 from sentemb.pairs.lazy import Numbers, Selection
+from sentemb.pairs.passages import Passages, PassageSettings, PassageText, draw_chances, passage_text
 from sentemb.pairs.permutation import Permutation
 
 __all__ = [
@@ -22,16 +24,22 @@ __all__ = [
     "Noise",
     "Numbers",
     "Pairs",
+    "PassageSettings",
+    "PassageText",
+    "Passages",
     "Permutation",
     "Selection",
     "Words",
     "augment",
     "contiguous",
     "draw",
+    "draw_chances",
     "dropout",
     "joined",
     "labelled",
     "neighbours",
+    "passage_text",
+    "passages",
     "sample",
     "drop_unusable_pairs",
 ]

@@ -13,6 +13,7 @@ from sentemb.corpus import Tokens
 from sentemb.errors import InputError
 from sentemb.pairs.augmentations import AUGMENTATIONS, Noise
 from sentemb.pairs.lazy import Lazy, Numbers, Selection
+from sentemb.pairs.passages import Passages, PassageSettings, PassageText
 from sentemb.pairs.permutation import Permutation
 from sentemb.registry import choose
 
@@ -24,7 +25,8 @@ GAP = 1000  # how much further apart the positions of two documents are, so that
 class Pairs:
     """What is encoded together: each row an anchor, its positive and, in further columns, its hard negatives.
 
-    Runs of sentences have one column instead, and ``positions``.
+    Runs of sentences have one column instead, and ``positions``. Pairs of passages have the first and the last sentence
+    of each passage, and ``passages``, which makes both sides of it.
     """
 
     rows: np.ndarray | Lazy  # int64 [m, k], sentence rows of the corpus
@@ -32,6 +34,7 @@ class Pairs:
     self_pairs: bool = False  # whether both sides are one sentence, so that some noise must tell them apart
     noise: Noise | None = None  # what is done to the second side
     labels: np.ndarray | None = None  # int64 [m], equal where pairs are of one class
+    passages: Passages | None = None  # makes both sides, where ``rows`` bound passages; None: rows are sentences
 
     def __len__(self) -> int:
         """Pairs, or sentences of runs."""
@@ -46,6 +49,14 @@ class Pairs:
     def num_hard_negatives(self) -> int:
         """Hard negatives a pair."""
         return max(0, self.rows.shape[1] - 2)
+
+    def refuse_passages(self, what: str) -> None:
+        """InputError if these are pairs of passages, for ``what`` knows the sentences of a corpus only."""
+        if self.passages is not None:
+            raise InputError(
+                f"{what} is of single sentences, and --pairs passages gives other texts; leave it out, or choose other "
+                "pairs"
+            )
 
     def select(self, count: int, chosen: Callable[[Numbers], Numbers]) -> "Pairs":
         """``count`` of them: the i-th is the one numbered ``chosen(i)``."""
@@ -165,12 +176,40 @@ def labelled(ranges: np.ndarray) -> Pairs:
     return Pairs(starts[:, None] + np.arange(columns[0]))
 
 
+def passages(
+    ranges: np.ndarray,
+    text: Callable[[], PassageText] | None = None,
+    settings: PassageSettings = PassageSettings(),
+) -> Pairs:
+    """Two texts of one passage: a sentence and the rest, two crops, or its title and the passage.
+
+    Args:
+        ranges: as for :func:`neighbours`.
+        text: makes the tokens that passages consist of (:func:`sentemb.pairs.passage_text`).
+        settings: how passages are cut and made into pairs, as options of the spec.
+
+    Sources: inverse_cloze, Lee et al. 2019 (arXiv 1906.00300), whose passages have at most 288 tokens and lose the
+    sentence in 90 % of the pairs; crops, Contriever, Izacard et al. 2021 (arXiv 2112.09118), whose texts have 256
+    tokens and crops 5 to 50 % of them.
+
+    Raises:
+        InputError: there is no ``text``, no passage, or no title where titles are needed.
+    """
+    if text is None:
+        raise InputError(
+            "passages are made of tokens; pass text=lambda: sentemb.pairs.passage_text(corpus, tokenizer, max_length)"
+        )
+    made = Passages(text(), settings)
+    return Pairs(made.bounds(ranges), passages=made)
+
+
 PAIRS = {
     "neighbours": neighbours,
     "contiguous": contiguous,
     "dropout": dropout,
     "augment": augment,
     "labelled": labelled,
+    "passages": passages,
 }
 
 
@@ -261,7 +300,8 @@ def draw(pairs: np.ndarray | Lazy, count: int, seed: int) -> np.ndarray:
 def drop_unusable_pairs(pairs: Pairs, tokens: Tokens, sentence_mask: np.ndarray | None = None) -> Pairs:
     """The rows worth training on: every side has a token and is kept, and no sentence is paired with a copy of itself.
 
-    (Where both sides are one sentence by intent, ``self_pairs``, only empty ones are left out.)
+    (Where both sides are one sentence by intent, ``self_pairs``, only empty ones are left out.) Passages lose sentences
+    that are not worth training on, and are left out where too little of them remains.
 
     Args:
         pairs: of sentence rows. tokens: of the sentences.
@@ -269,8 +309,13 @@ def drop_unusable_pairs(pairs: Pairs, tokens: Tokens, sentence_mask: np.ndarray 
     """
     keep = np.empty(len(pairs), dtype=bool)
     same = tokens.distinct()
+    if pairs.passages is not None:
+        pairs = replace(pairs, passages=replace(pairs.passages, sentence_mask=sentence_mask))
     for start in range(0, len(pairs), AT_ONCE):
         rows = pairs.rows[start : start + AT_ONCE]
+        if pairs.passages is not None:
+            keep[start : start + len(rows)] = pairs.passages.usable(rows)
+            continue
         usable = (tokens.lengths(rows) > 0).all(axis=1)
         if sentence_mask is not None:
             usable &= sentence_mask[rows].all(axis=1)

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from sentemb.corpus import CLEANINGS, Cleaning, CleaningResult, Corpus, clean_corpus
 from sentemb.encoders import Prompts, tokenizer_of
 from sentemb.errors import InputError
-from sentemb.pairs import PAIRS, Pairs, Words, drop_unusable_pairs, joined, sample
+from sentemb.pairs import PAIRS, Pairs, PassageText, Words, drop_unusable_pairs, joined, passage_text, sample
 from sentemb.pipeline.settings import DataSettings, PairSettings
 from sentemb.registry import build
 from sentemb.training import TrainingData
@@ -52,8 +52,11 @@ def prepare_data(
     plain = corpus.tokens(tokenizer, length) if prompts.anchor and cleaning != Cleaning() else tokens
     cleaned = clean_corpus(corpus, plain, cleaning, tokenizer.num_special_tokens_to_add(False), length)
 
+    def text() -> PassageText:
+        return passage_text(corpus, tokenizer, length, (tokens, tokens if positive_tokens is None else positive_tokens))
+
     def make_pairs(ranges: np.ndarray) -> Pairs:
-        made = custom_pairs(ranges) if custom_pairs else build(PAIRS, pairs.pairs, "pairs", ranges=ranges)
+        made = custom_pairs(ranges) if custom_pairs else build(PAIRS, pairs.pairs, "pairs", ranges=ranges, text=text)
         if not isinstance(made, Pairs):
             raise InputError(f"the function of pairs returned a {type(made).__name__}; return sentemb.pairs.Pairs")
         return made

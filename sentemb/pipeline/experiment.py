@@ -38,7 +38,7 @@ from sentemb.pipeline.claim import claimed
 from sentemb.pipeline.config_file import RunDescription, write_config
 from sentemb.pipeline.data import PreparedData, prepare_data
 from sentemb.pipeline.model import check_encoder, make_model, named_texts, refuse_no_noise, tower_dimension
-from sentemb.pipeline.notes import adapter_notes, corpus_notes, long_warmup, prompt_notes
+from sentemb.pipeline.notes import adapter_notes, corpus_notes, long_warmup, passage_notes, prompt_notes
 from sentemb.pipeline.processes import make_accelerator, preserved_caller_state
 from sentemb.pipeline.resume import (
     changed_meanings,
@@ -413,7 +413,7 @@ class Experiment:
             guide=self.guide,
         )
         notes = [str(data.cleaned)] if data.cleaned else []
-        notes += prompt_notes(self.prompts)
+        notes += prompt_notes(self.prompts) + passage_notes(pairs)
         notes += adapter_notes(self.adapters)
         if encoder.mlm is not None and encoder.mlm.new:
             notes.append("the checkpoint has no masked-language-model head; a new one is trained along")

@@ -1,10 +1,14 @@
 """What a run says about its settings before it begins."""
 
+import numpy as np
+
 from sentemb.corpus import Corpus
 from sentemb.encoders import LoraAdapters, Prompts
+from sentemb.pairs import Pairs
 from sentemb.training import TrainingSettings
 
 NOTES = 5  # on the corpus that are printed
+LOOKED_AT = 10_000  # passages, evenly spread, that their medians are of
 
 
 def corpus_notes(corpus: Corpus) -> list[str]:
@@ -21,6 +25,19 @@ def prompt_notes(prompts: Prompts) -> list[str]:
     anchor, positive = repr(prompts.anchor), repr(prompts.positive)
     texts = anchor if prompts.alike else f"{anchor} (anchor), {positive} (positive)"
     return [f"prompts before the texts: {texts}"]
+
+
+def passage_notes(pairs: Pairs) -> list[str]:
+    """How long the passages of pairs are; none where pairs are of sentences."""
+    if pairs.passages is None:
+        return []
+    rows = pairs.rows[np.linspace(0, len(pairs) - 1, min(LOOKED_AT, len(pairs))).astype(int)]
+    sentences = np.median(rows[:, 1] - rows[:, 0] + (pairs.passages.settings.kind != "title"))
+    tokens, room = np.median(pairs.passages.lengths(rows)), pairs.passages.text.room
+    return [
+        f"passages of {sentences:g} sentences and {tokens:g} tokens (medians); a text holds {room} tokens, which "
+        "--max-length sets"
+    ]
 
 
 def adapter_notes(adapters: LoraAdapters | None) -> list[str]:

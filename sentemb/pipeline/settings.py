@@ -138,7 +138,8 @@ class PairSettings:
     pairs: str = setting(
         "neighbours",
         "what belongs together: neighbours:window=,both=,documents=,classes= | contiguous | dropout | "
-        "augment:how=,rate= | labelled",
+        "augment:how=,rate= | labelled | passages:kind=,sentences=,tokens= (kind: inverse_cloze with removal=, crops "
+        "with shortest=,longest=,overlap=, or title)",
     )
     max_pairs: int | None = setting(None, "train on N of the pairs, drawn by --seed; default all", at_least=2)
     force: bool = setting(False, "go on where a run is known to degenerate: dropout pairs without dropout")

@@ -21,6 +21,6 @@ def check_specs(
         parse_teacher(data.teacher)
     if data.guide is not None:
         margin_of(data)
-    check(PAIRS, pairs.pairs, "pairs", ("ranges",))
+    check(PAIRS, pairs.pairs, "pairs", ("ranges", "text"))
     check(HEADS, objective.head, "head", ("dimension",))
     has_anchor(build_objective(objective.objective), data, encoder, objective.head != "none")

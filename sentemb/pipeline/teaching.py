@@ -185,6 +185,9 @@ def with_embeddings(
 
     Arguments and errors as of :func:`embed_by_teacher`. Data that another run has prepared may come with its teacher.
     """
+    for role, chosen in (("a teacher", teacher), ("a guide", data.guide)):
+        if chosen is not None:  # (before hours of work)
+            training.pairs.refuse_passages(role)
     about_teacher = about_guide = embeddings = guide = None
     if teacher is not None:
         embeddings, about_teacher = embed_by_teacher(teacher, data, compute, corpus, ranges, device, begun)

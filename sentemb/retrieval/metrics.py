@@ -13,7 +13,10 @@ CUT = 10  # ranks that nDCG and MRR are of
 
 
 def ranking_scores(
-    ranking: NDArray[np.int64], judgements: Sequence[Mapping[int, float]], cut: int = CUT
+    ranking: NDArray[np.int64],
+    judgements: Sequence[Mapping[int, float]],
+    cut: int = CUT,
+    recall_at: Sequence[int] = (),
 ) -> dict[str, NDArray[np.float64]]:
     """Scores of each query.
 
@@ -21,7 +24,7 @@ def ranking_scores(
         ranking: ``[q, k]``, numbers of passages, the best first; -1 for none, behind the others.
         judgements: for each query the grade of each passage that was judged. A passage is relevant if its grade is
             above 0; one without a grade is not.
-        cut: ranks that nDCG and MRR are of, at most k.
+        cut: ranks that nDCG and MRR are of, at most k. recall_at: further ranks that recall is of, at most k.
 
     Returns:
         ``[q]`` each, between 0 and 1:
@@ -30,13 +33,16 @@ def ranking_scores(
         - ``mrr@CUT``: 1 / rank of the first relevant passage; 0 where none is among the first ``cut``.
         - ``map@K``: the mean, over all relevant passages, of the precision at their ranks; 0 for one that is not among
           the k.
-        - ``recall@K``: the share of the relevant passages that is among the k.
+        - ``recall@K``: the share of the relevant passages that is among the k; one for each of ``recall_at``, too. Of
+          queries with one relevant passage it is the top-k accuracy of Karpukhin et al. 2020 (arXiv 2004.04906).
 
     Raises:
-        ValueError: a query without a relevant passage, which has no such score; ``cut`` above k; another shape.
+        ValueError: a query without a relevant passage, which has no such score; a rank above k; another shape.
     """
-    if ranking.ndim != 2 or len(ranking) != len(judgements) or not 1 <= cut <= ranking.shape[1]:
-        raise ValueError(f"cannot score {ranking.shape} ranks of {len(judgements)} queries at {cut}")
+    ranks_of_scores = (cut, *recall_at)
+    within = ranking.ndim == 2 and min(ranks_of_scores) >= 1 and max(ranks_of_scores) <= ranking.shape[1]
+    if not within or len(ranking) != len(judgements):
+        raise ValueError(f"cannot score {ranking.shape} ranks of {len(judgements)} queries at {ranks_of_scores}")
     k = ranking.shape[1]
     grades = np.zeros(ranking.shape)
     ideal, relevant = np.zeros((len(ranking), cut)), np.zeros(len(ranking))
@@ -56,5 +62,5 @@ def ranking_scores(
         f"ndcg@{cut}": (grades[:, :cut] @ discount) / (ideal @ discount),
         f"mrr@{cut}": first,
         f"map@{k}": (hits * hits.cumsum(axis=1) / ranks).sum(axis=1) / relevant,
-        f"recall@{k}": hits.sum(axis=1) / relevant,
+        **{f"recall@{rank}": hits[:, :rank].sum(axis=1) / relevant for rank in (*recall_at, k)},
     }

@@ -223,6 +223,8 @@ def refuse_misfit(
     """InputError where an objective lacks what it needs of the data, or would leave out what they have."""
     terms = objective.terms()
     name = _names_of(objective)
+    if objective.needs_sentence_ids:
+        pairs.refuse_passages(f"objective {name}")
     provided = {
         "runs": pairs.are_contiguous,
         "labels": pairs.labels is not None,

@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sentemb.corpus import open_corpus
@@ -109,5 +110,51 @@ def test_a_missing_document_or_class_column_names_the_option(tmp_path):
         InputError, match="no column 'book'; its columns: id .*, text .*; give one of them as document="
     ):
         open_corpus(f"table:path={path},document=book", progress=False)
+    with pytest.raises(InputError, match="no column 'head'; its columns: id .*, text .*; give one of them as title="):
+        open_corpus(f"table:path={path},title=head", progress=False)
     with pytest.raises(InputError, match="no column 'kind'; its columns: .* give one of them as label="):
         open_corpus(f"labelled:path={path},label=kind", progress=False)
+
+
+ROWS = [
+    {"page": "a", "head": "First things", "text": "One here. Two here."},
+    {"page": "a", "head": "First things", "text": "Three am."},
+    {"page": "a", "head": " Second\nthings ", "text": "Four is."},
+    {"page": "a", "head": None, "text": "Five was."},
+    {"page": "b", "head": None, "text": "Six were. Seven am."},
+    {"page": "c", "head": "Second things", "text": "Eight are."},
+]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_titles_of_a_column_become_sentences_that_the_corpus_lists(suffix, tmp_path, monkeypatch):
+    import pandas as pd
+
+    path, frame = tmp_path / f"rows{suffix}", pd.DataFrame(ROWS)
+    if suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        (frame.to_csv if suffix == ".csv" else frame.to_parquet)(path, index=False)
+    plain = open_corpus(f"table:path={path},document=page,split_sentences=true", progress=False)
+    assert plain.titles.tolist() == []
+    spec = f"table:path={path},document=page,title=head,split_sentences=true"
+    for corpus in (open_corpus(spec, progress=False), open_corpus(spec, progress=False)):
+        texts, ends = corpus.sentences(slice(None)), corpus.documents.tolist()
+        assert texts[:4] == ["First things", "One here.", "Two here.", "Three am."]
+        assert [texts[row] for row in corpus.titles] == ["First things", "Second things", "Second things"]
+        assert texts[4:7] == ["Second things", "Four is.", "Five was."] and texts[9:] == ["Second things", "Eight are."]
+        assert ends == [0, 7, 9, 11] and corpus.fingerprint != plain.fingerprint
+    rows = open_corpus(f"table:path={path},title=head,split_sentences=true", progress=False)
+    assert [rows.sentences([row])[0] for row in rows.titles] == ["First things"] * 2 + ["Second things"] * 2
+    assert len(rows.documents) == 7  # each row is a document
+    both = open_corpus(f"table:path={path},title=head,split_sentences=true + {spec}", progress=False)
+    assert both.titles.tolist() == [*rows.titles, *(len(rows) + np.array([0, 4, 9]))]
+    (both.folder / "titles.npy").unlink()  # as earlier versions have prepared corpora
+    assert open_corpus(f"table:path={path},title=head,split_sentences=true + {spec}").titles.tolist() == []
+
+
+def test_a_title_stands_before_the_rows_it_is_of(tmp_path):
+    path = put(tmp_path / "x.csv", "text,head\nOne.,A\nTwo.,A\nThree.,B\n,\nFour.,B\nFive.,B\n")
+    corpus = open_corpus(f"table:path={path},title=head", progress=False)
+    assert corpus.sentences(slice(None)) == ["A", "One.", "Two.", "B", "Three.", "B", "Four.", "Five."]
+    assert corpus.titles.tolist() == [0, 3, 5] and corpus.documents.tolist() == [0, 5, 8]

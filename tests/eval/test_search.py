@@ -204,16 +204,18 @@ def mean_reciprocal_rank(rankings: list[list[int]], task: SearchTask) -> float:
 def test_scores_are_those_of_a_loop_and_passages_are_encoded_once(block, tmp_path, monkeypatch):
     monkeypatch.setattr(scorer_module, "BLOCK", block)
     task, model = read_search_task(write_beir(tmp_path / "cats")), Hashed()
-    scores = measure_search(model, task, 12)
-    assert list(scores.items) == ["nDCG@10", "MRR@10", "MAP@12", "recall@12"] and scores.max_tokens == 7
+    scores = measure_search(model, task, 12, recall_at=(1, 5))
+    assert list(scores.items) == ["nDCG@10", "MRR@10", "MAP@12", "recall@1", "recall@5", "recall@12"]
+    assert scores.max_tokens == 7
     assert sorted(model.met) == sorted([*task.queries, *all_texts(task)])
     rankings = ranks_by_loop(model.encode(task.queries), model.encode(all_texts(task)), task)
     assert scores.items["MRR@10"].values.mean() == pytest.approx(mean_reciprocal_rank(rankings, task))
-    recall = [
-        sum(n in r[:12] for n in j if j[n] > 0) / sum(g > 0 for g in j.values())
-        for r, j in zip(rankings, task.judgements, strict=True)
-    ]
-    np.testing.assert_allclose(scores.items["recall@12"].values, recall)
+    for rank in (1, 5, 12):
+        recall = [
+            sum(n in r[:rank] for n in j if j[n] > 0) / sum(g > 0 for g in j.values())
+            for r, j in zip(rankings, task.judgements, strict=True)
+        ]
+        np.testing.assert_allclose(scores.items[f"recall@{rank}"].values, recall)
 
 
 @pytest.mark.parametrize("kind", ["prompts", "towers"])
@@ -428,10 +430,11 @@ def test_the_command_prints_tables_and_json(encoder, tmp_path, monkeypatch, caps
     text = capsys.readouterr().out
     assert text.startswith("cats, test: 3 queries, 15 passages, 5 judgements")
     assert "do not find themselves" in text and "nDCG@10" in text and f"difference from {paths[0]}" in text
-    assert run([*paths, "--data", folder, "--json", "--device", "cpu"]) == 0
+    assert run([*paths, "--data", folder, "--json", "--device", "cpu", "--recall-at", "5,1,100"]) == 0
     made = json.loads(capsys.readouterr().out)
     assert [row["checkpoint"] for row in made["results"]] == paths and made["queries"] == 3
-    assert {row["measure"] for row in made["comparison"]} == {"nDCG@10", "MRR@10", "MAP@100", "recall@100"}
+    recall = [f"recall@{rank}" for rank in (1, 5, 100)]
+    assert [row["measure"] for row in made["comparison"]] == ["nDCG@10", "MRR@10", "MAP@100", *recall]
     first = made["results"][0]["scores"]["MRR@10"]
     assert first["low"] <= first["value"] <= first["high"]
     assert f"{first['value']:.4f} [{first['low']:.3f}, {first['high']:.3f}]" in text
@@ -467,6 +470,8 @@ finally:
     ("arguments", "message"),
     [
         (["minilm", "--data", "cats", "--k", "9"], "--k must be at least 10, got 9"),
+        (["minilm", "--data", "cats", "--recall-at", "1,200"], "--recall-at takes ranks from 1 to --k (100)"),
+        (["minilm", "--data", "cats", "--recall-at", "one"], "with commas between: 1,5,20; got one"),
         (["minilm", "--corpus", "books.txt", "--sentences", "1"], "--sentences must be at least 2, got 1"),
         (["minilm", "--corpus", "books.txt", "--split", "dev"], "--task and --split are of judged queries"),
         (["nowhere/at/all", "--data", "cats"], "no model 'nowhere/at/all' here"),

@@ -197,5 +197,5 @@ def test_impossible_pairs_are_refused():
         augment(np.array([[0, 2]]), rate=1.0)
     with pytest.raises(InputError, match="unknown how"):
         augment(np.array([[0, 2]]), how="translate")
-    assert set(PAIRS) == {"neighbours", "contiguous", "dropout", "augment", "labelled"}
+    assert set(PAIRS) == {"neighbours", "contiguous", "dropout", "augment", "labelled", "passages"}
     assert Pairs(np.zeros((3, 4), dtype=int)).num_hard_negatives == 2

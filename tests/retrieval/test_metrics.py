@@ -37,8 +37,11 @@ def test_scores_are_those_of_loops(q, n, k, cut):
         grades = random.choice([-1.0, 0.0, 1.0, 2.0, 3.0], len(numbers))
         grades[0] = 1
         judgements.append(dict(zip(numbers.tolist(), grades.tolist(), strict=True)))
-    scores = ranking_scores(ranking, judgements, cut)
+    scores = ranking_scores(ranking, judgements, cut, recall_at=(1, cut))
     for row in range(q):
+        for rank in (1, cut):
+            recall = by_loop(ranking[row, :rank].tolist(), judgements[row], 1)[f"recall@{rank}"]
+            assert scores[f"recall@{rank}"][row] == pytest.approx(recall, abs=1e-9)
         for name, value in by_loop(ranking[row].tolist(), judgements[row], cut).items():
             assert scores[name][row] == pytest.approx(value, abs=1e-9), name
 
@@ -123,3 +126,9 @@ def test_the_best_ranking_has_all_scores_1_and_one_without_a_hit_0():
 def test_what_has_no_score_is_refused(judged, cut):
     with pytest.raises(ValueError):
         ranking_scores(np.array([[0, 1]]), judged, cut)
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_recall_at_a_rank_that_is_not_there_is_refused(rank):
+    with pytest.raises(ValueError):
+        ranking_scores(np.array([[0, 1]]), [{1: 1}], 1, recall_at=[rank])

@@ -114,6 +114,8 @@ RESUMED = {
     "adapters, moco": {"spec": "transformer:name=TINY", "lora": "rank=3", "objective": "moco:queue=24", "mlm": 0.1},
     "dropout, head, mlm": {"spec": "transformer:name=TINY", "pairs": "dropout", "head": "mlp", "mlm": 0.1},
     "augment": {"spec": SMALL, "pairs": "augment:how=shuffle,rate=0.5"},
+    "inverse cloze, two towers": {"spec": SMALL, "pairs": "passages", "two": True, "micro_batch": 5},
+    "crops": {"spec": SMALL, "pairs": "passages:kind=crops,overlap=false", "workers": 1},
     "moco": {
         "spec": SMALL + ",layers=2,dropout=0.3",
         "pairs": "dropout",

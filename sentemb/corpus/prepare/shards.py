@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sentemb.corpus.language_fit import SAMPLE, misfit_note
@@ -17,12 +18,13 @@ from sentemb.corpus.prepare.npy_files import save_array
 from sentemb.corpus.prepare.parallel import spread
 from sentemb.corpus.sentences import SPLITTER
 from sentemb.corpus.stored_sentences import StoredSentences, open_stored
-from sentemb.corpus.text_source import Reader, TextSource
+from sentemb.corpus.text_source import Reader, TextSource, Title
 from sentemb.corpus.tokens import CHUNK
 from sentemb.errors import InputError, PreparationInterrupted
 from sentemb.storage import FORMAT, build_once, partial_path, replacing, write_text
 
 SHARD = 32_000_000  # characters of text in the first shard of a part; later ones are larger, so that they stay few
+ENDS, TITLES = ".npy", ".titles.npy"  # of files with the documents' ends and the titles' places in a shard
 OFFLINE = "give a folder of .txt books, a file with a sentence a line, or `sample` (needs only a package index)"
 
 
@@ -46,7 +48,8 @@ def prepare_sentences(sources: Sequence[TextSource], folder: Path, spec: str, pr
         _assemble(sources, [len(parts) for parts in readers], work, spec)
     for file in folder.glob("[0-9]*.json"):  # what only going on needed
         file.unlink(missing_ok=True)
-        file.with_suffix(".npy").unlink(missing_ok=True)
+        for suffix in (ENDS, TITLES):
+            file.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _write_part(reader: Reader, number: int, folder: Path, tell: Callable[[int], Any] | None = None) -> int:
@@ -93,6 +96,7 @@ class _Shard:
         self._batch: list[str] = []
         self._written = self._characters = 0
         self._ends: list[int] = []
+        self._titles: list[int] = []
 
     @property
     def full(self) -> bool:
@@ -101,7 +105,9 @@ class _Shard:
 
     def add(self, text: str) -> None:
         """Another sentence."""
-        self._batch.append(text)
+        if isinstance(text, Title):
+            self._titles.append(self._written + len(self._batch))
+        self._batch.append(str(text))
         if len(self._batch) == CHUNK:
             self._flush()
 
@@ -119,8 +125,9 @@ class _Shard:
         """Make it whole, with what its reader left out; ``last`` of its part."""
         self._flush()
         self._writer.finalize()
-        with replacing(self._path.with_suffix(".npy"), sync=False) as partial:
-            save_array(partial, np.unique(np.array(self._ends, dtype=np.int64)))
+        for suffix, places in ((ENDS, self._ends), (TITLES, self._titles)):
+            with replacing(self._path.with_suffix(suffix), sync=False) as partial:
+                save_array(partial, np.unique(np.array(places, dtype=np.int64)))
         content = {"file": self._path.name, "sentences": self._written, "bytes": self._partial.stat().st_size}
         content |= {"characters": self._characters, "notes": list(notes), "last": last}
         self._partial.replace(self._path)
@@ -144,11 +151,12 @@ def _shards(folder: Path, part: int) -> list[dict[str, Any]]:
 
 
 def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path, spec: str) -> None:
-    """Write ``documents.npy`` and ``meta.json`` of all shards of the sources' parts."""
+    """Write ``documents.npy``, ``titles.npy`` and ``meta.json`` of all shards of the sources' parts."""
     documents = [np.zeros(1, dtype=np.int64)]
     bounds: list[int] = []
     shards: list[dict[str, Any]] = []
     notes: list[str] = []
+    titles = [np.zeros(0, dtype=np.int64)]
     count = part = 0
     for source, part_count in zip(sources, parts, strict=True):
         ends, first = [np.zeros(0, dtype=np.int64)], count
@@ -160,7 +168,8 @@ def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path,
                     f"parts of {source.name} are gone from {folder}; give the same command again"
                 )
             for shard in finished:
-                ends.append(count + np.load(folder / shard["file"].replace(".arrow", ".npy")))
+                ends.append(count + _places(folder / shard["file"], ENDS))
+                titles.append(count + _places(folder / shard["file"], TITLES))
                 count += shard["sentences"]
                 notes += shard["notes"]
                 if shard["sentences"]:
@@ -182,10 +191,18 @@ def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path,
             " is split into sentences as books:path=FILE, or in a folder, and lines:path=FILE reads a sentence a line"
         )
     save_array(folder / "documents.npy", offsets)
+    save_array(folder / "titles.npy", np.concatenate(titles))
     meta = {"name": " + ".join(source.name for source in sources), "source": spec, "sentences": count}
     meta |= {"documents": len(offsets) - 1, "bounds": bounds, "shards": shards, "notes": list(dict.fromkeys(notes))}
     meta |= {"splitter": SPLITTER, "format": FORMAT}
     write_text(folder / "meta.json", json.dumps(meta, indent=2), sync=False)
+
+
+def _places(shard: Path, suffix: str) -> NDArray[np.int64]:
+    """What the file beside a shard lists; without one (an earlier version wrote no titles) nothing."""
+    path = shard.with_suffix(suffix)
+    places: NDArray[np.int64] = np.load(path) if suffix == ENDS or path.is_file() else np.zeros(0, dtype=np.int64)
+    return places
 
 
 def _misfit(source: TextSource, folder: Path, shards: Sequence[dict[str, Any]], first: int) -> str | None:

@@ -13,7 +13,7 @@ from sentemb.corpus.multilingual import split_text
 from sentemb.corpus.readers.boundaries import cut
 from sentemb.corpus.readers.csv_format import csv_options
 from sentemb.corpus.sentences import clean
-from sentemb.corpus.text_source import Skip
+from sentemb.corpus.text_source import Skip, Title
 from sentemb.errors import InputError
 from sentemb.registry import quoted
 
@@ -31,6 +31,8 @@ class RowLayout:
         split_sentences: a row is raw text, which is split into sentences, and a document, unless ``document`` names
             those.
         boundaries: end a document before each sentence that looks like the beginning or the end of a book.
+        title: column with the title of each row, which becomes a sentence before it; of rows with equal titles, one
+            behind another in a document, before the first.
     """
 
     FORMER_OPTIONS: ClassVar = {"whole": "split_sentences"}
@@ -39,6 +41,7 @@ class RowLayout:
     document: str = ""
     split_sentences: bool = False
     boundaries: bool = False
+    title: str = ""
 
 
 def rows(data: Any, layout: RowLayout, language: str, limit: int, skip: Skip) -> Iterator[str | None]:
@@ -47,29 +50,36 @@ def rows(data: Any, layout: RowLayout, language: str, limit: int, skip: Skip) ->
 
 
 def _cells(data: Any, layout: RowLayout, language: str, limit: int) -> Iterator[str | None]:
-    before, number = None, 0
+    before, title_before, number = None, "", 0
     for batch in data.iter(1000):
         texts = batch[layout.column]
-        names = batch[layout.document] if layout.document else [None] * len(texts)
-        for text, name in zip(texts, names, strict=True):
+        names, titles = (batch[column] if column else [None] * len(texts) for column in (layout.document, layout.title))
+        for text, name, title in zip(texts, names, titles, strict=True):
             if limit and number >= limit:
                 return
             if number and name != before:
                 yield None
+                title_before = ""
             before, number = name, number + 1
+            title = Title(clean(str(title or "")))
+            if title and title != title_before:
+                yield title
+            title_before = title
             if layout.split_sentences:
                 for paragraph in paragraphs(text or "", language):
                     yield from split_text(paragraph, language)
                 if not layout.document:
                     yield None
+                    title_before = ""
             else:
-                yield clean(text or "") or None
+                yield (sentence := clean(text or "")) or None
+                title_before = title if sentence else ""
 
 
 def file_rows(path: Path, layout: RowLayout, language: str, skip: Skip) -> Iterator[str | None]:
     """The same of a file of FORMATS, which is read as a stream."""
     with complaining(path):
-        yield from rows(stream(path, layout.column, layout.document), layout, language, 0, skip)
+        yield from rows(stream(path, layout.column, layout.document, layout.title), layout, language, 0, skip)
 
 
 def table_rows(path: Path) -> Iterator[dict[str, list[Any]]]:
@@ -155,10 +165,12 @@ def check_columns(data: Any, name: str, layout: RowLayout, spec: str) -> None:
             f"data set {name!r} has no text column {layout.column!r}; its columns: {listed}; "
             + _column_to_type(spec, texts, data)
         )
-    if layout.document and layout.document not in kinds:
-        raise InputError(
-            f"data set {name!r} has no column {layout.document!r}; its columns: {listed}; give one of them as document="
-        )
+    for option in ("document", "title"):
+        column = getattr(layout, option)
+        if column and column not in kinds:
+            raise InputError(
+                f"data set {name!r} has no column {column!r}; its columns: {listed}; give one of them as {option}="
+            )
 
 
 def _column_to_type(spec: str, texts: list[str], data: Any) -> str:

@@ -16,7 +16,7 @@ from sentemb.encoders import towers_of
 from sentemb.errors import InputError
 from sentemb.forward import Features, collate_tokens
 from sentemb.objectives import GuideMargin
-from sentemb.pairs import Noise, Numbers, Pairs, Words
+from sentemb.pairs import Noise, Numbers, Pairs, Words, draw_chances
 from sentemb.training.data.guide import Guide
 from sentemb.training.data.samplers import (
     ContiguousSampler,
@@ -75,6 +75,9 @@ class TrainingData:
     guide: Guide | None = None  # which candidates of a batch are no negatives; None: all are but copies
 
     def __post_init__(self) -> None:
+        for role, source in (("a teacher", self.teacher), ("a guide", self.guide)):
+            if source is not None:
+                self.pairs.refuse_passages(role)
         for role, array in (("teacher", self.teacher), ("guide", self.guide and self.guide.embeddings)):
             if isinstance(array, TeacherArray) and len(array) != len(self.tokens):
                 raise InputError(
@@ -152,6 +155,8 @@ class BatchDataset:
         pair_indices = self.order[step]
         share = rank_share(pair_indices, self.rank, self.world, self.pairs.are_contiguous)
         rows = self.pairs.rows[share]  # [n, k]
+        if self.pairs.passages is not None:
+            return self._of_passages(step, rows, share, pair_indices)
         of_columns = [self.data.tokens, *[self.others] * (rows.shape[1] - 1)]
         columns = [tokens.rows(column) for tokens, column in zip(of_columns, rows.T, strict=True)]
         sentence_ids = self.data.tokens.distinct() if self.sentence_ids is None else self.sentence_ids
@@ -177,6 +182,20 @@ class BatchDataset:
             prompt_lengths=tuple(tokens.prompt_length for tokens in of_columns),
             guide=self._guide_rows(rows),
             guide_margin=self.data.guide.margin if self.data.guide else GuideMargin(),
+        )
+
+    def _of_passages(self, step: int, rows: Numbers, share: Numbers, pair_indices: Numbers) -> Batch:
+        """The batch of these pairs of passages ``[n, 2]``; other sentences and crops are drawn in each epoch."""
+        assert self.pairs.passages is not None
+        sides = (self.data.tokens, self.others)
+        chances = draw_chances(self.seed, step // len(self.updates), share)
+        columns, ids = self.pairs.passages.columns(rows, chances, sides)
+        return Batch(
+            columns,
+            torch.from_numpy(ids),
+            pairs_per_rank=pairs_per_rank(len(pair_indices), self.world),
+            pair_indices=pair_indices,
+            prompt_lengths=tuple(tokens.prompt_length for tokens in sides),
         )
 
     def _teacher_rows(self, rows: Numbers) -> Tensor | None:
@@ -207,6 +226,8 @@ def _embeddings(source: Teacher, rows: Numbers) -> Tensor:
 
 
 def _lengths(pairs: Pairs, tokens: Tokens, numbers: Numbers) -> Numbers:
+    if pairs.passages is not None:
+        return pairs.passages.lengths(pairs.rows[numbers])
     return tokens.lengths(pairs.rows[numbers]).max(axis=1)
 
 
