@@ -36,14 +36,14 @@ class TeacherFolder:
     """The folder of a teacher, whose weights are not read yet.
 
     Args:
-        spec: which one.
+        spec: which one. role: what messages call it.
 
     Raises:
         InputError: there is no such teacher; its folder is damaged or unsafe, or needs code of its own.
     """
 
-    def __init__(self, spec: TeacherSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: TeacherSpec, role: str = "teacher") -> None:
+        self.spec, self.role = spec, role
         self.path = folder_of_pretrained(spec.name, MEND)
         refuse_unsafe(self.path)
 
@@ -76,8 +76,8 @@ class TeacherFolder:
         except InputError:
             if self._has_code:
                 raise InputError(
-                    f"teacher {self.spec.name} needs Python code of its own (auto_map in its config.json), which "
-                    "sentemb never runs; choose another teacher"
+                    f"{self.role} {self.spec.name} needs Python code of its own (auto_map in its config.json), which "
+                    "sentemb never runs; choose another model"
                 ) from None
             raise
         return TeacherModel(self.spec, model, bf16)
