@@ -15,7 +15,7 @@ from sentemb.encoders.loading import (
     refuse_missing_device,
 )
 from sentemb.encoders.model2vec import Precision, refuse_existing, save_model2vec
-from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_prompts
+from sentemb.encoders.prompts import SIDES, Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.threads import all_threads
 from sentemb.encoders.tokenizers import tokenizer_of
@@ -37,6 +37,7 @@ __all__ = [
     "NamedTexts",
     "Precision",
     "Prompts",
+    "SIDES",
     "Texts",
     "Towers",
     "all_threads",

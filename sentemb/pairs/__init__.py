@@ -15,10 +15,12 @@ from sentemb.pairs.builders import (
     sample,
 )
 from sentemb.pairs.lazy import Numbers, Selection
+from sentemb.pairs.negatives import PairNegatives
 from sentemb.pairs.permutation import Permutation
 
 __all__ = [
     "PAIRS",
+    "PairNegatives",
     "Noise",
     "Numbers",
     "Pairs",

@@ -13,6 +13,7 @@ from sentemb.corpus import Tokens
 from sentemb.errors import InputError
 from sentemb.pairs.augmentations import AUGMENTATIONS, Noise
 from sentemb.pairs.lazy import Lazy, Numbers, Selection
+from sentemb.pairs.negatives import PairNegatives
 from sentemb.pairs.permutation import Permutation
 from sentemb.registry import choose
 
@@ -32,6 +33,7 @@ class Pairs:
     self_pairs: bool = False  # whether both sides are one sentence, so that some noise must tell them apart
     noise: Noise | None = None  # what is done to the second side
     labels: np.ndarray | None = None  # int64 [m], equal where pairs are of one class
+    negatives: PairNegatives | None = None  # further hard negatives, of pairs by number
 
     def __len__(self) -> int:
         """Pairs, or sentences of runs."""
@@ -45,7 +47,18 @@ class Pairs:
     @property
     def num_hard_negatives(self) -> int:
         """Hard negatives a pair."""
-        return max(0, self.rows.shape[1] - 2)
+        return max(0, self.rows.shape[1] - 2) + (0 if self.negatives is None else self.negatives.per_pair)
+
+    def columns(self, numbers: Numbers) -> Numbers:
+        """Sentence rows ``[n, columns]`` of these pairs, the further hard negatives behind the others.
+
+        Where one is missing stands the anchor, which objectives do not count among its own negatives as it is a copy.
+        """
+        rows = self.rows[numbers]
+        if self.negatives is None:
+            return rows
+        negatives = self.negatives.of(numbers)
+        return np.concatenate([rows, np.where(negatives < 0, rows[:, :1], negatives)], axis=1)
 
     def select(self, count: int, chosen: Callable[[Numbers], Numbers]) -> "Pairs":
         """``count`` of them: the i-th is the one numbered ``chosen(i)``."""
