@@ -42,6 +42,7 @@ class RunDescription:
     prompts: Prompts
     retrieval: dict[str, str]  # how held-out pairs are ranked
     teacher: dict[str, Any] | None  # whose embeddings are learned from, and what they are
+    negatives: dict[str, Any] | None = None  # what has found hard negatives, and how many there are not
 
 
 def write_config(
@@ -65,6 +66,7 @@ def write_config(
         "prompts": asdict(description.prompts),
         "retrieval": description.retrieval,
         "teacher": description.teacher,
+        "negatives": description.negatives,
         "corpus": {
             "name": corpus.name,
             "fingerprint": corpus.fingerprint,

@@ -145,7 +145,7 @@ class BatchDataset:
         """This process' batch of update ``step + 1``, whatever was asked for before."""
         pair_indices = self.order[step]
         share = rank_share(pair_indices, self.rank, self.world, self.pairs.are_contiguous)
-        rows = self.pairs.rows[share]  # [n, k]
+        rows = self.pairs.columns(share)  # [n, k]
         of_columns = [self.data.tokens, *[self.others] * (rows.shape[1] - 1)]
         columns = [tokens.rows(column) for tokens, column in zip(of_columns, rows.T, strict=True)]
         sentence_ids = self.data.tokens.distinct() if self.sentence_ids is None else self.sentence_ids
