@@ -273,11 +273,13 @@ def specs(settings: dict[str, object]) -> None:
     from eval import PROBES, named
     from sentemb.corpus import CLEANINGS
     from sentemb.encoders import ENCODERS, HEADS
+    from sentemb.mining import NEGATIVES
     from sentemb.objectives import OBJECTIVES
     from sentemb.pairs import PAIRS
     from sentemb.registry import check, choose, terms_of_sum
 
     tables = {"encoder": ENCODERS, "objective": OBJECTIVES, "pairs": PAIRS, "head": HEADS, "clean": CLEANINGS}
+    tables["negatives"] = NEGATIVES
     for key, table in (tables | {"probe": PROBES}).items():
         if key in settings:
             parts = [part for part, _ in terms_of_sum(settings[key], key)] if key == "objective" else [settings[key]]

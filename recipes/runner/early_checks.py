@@ -85,7 +85,6 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
 
     from sentemb.corpus import CLEANINGS, Tokens, check_corpus
     from sentemb.pairs import PAIRS, PassageText
-    from sentemb.teacher import parse_guide, parse_teacher
 
     if isinstance(spec := options.get("pairs"), str):
         # Of one document: a title, which takes part in all pairs but those of passages, and two sentences.
@@ -96,10 +95,22 @@ def check_specs_early(options: Mapping[str, Any]) -> None:
         build(CLEANINGS, spec, "clean")
     if isinstance(spec := options.get("corpus"), str):
         check_corpus(spec)
+    _check_models(options)
+
+
+def _check_models(options: Mapping[str, Any]) -> None:
+    """InputError for a model's path that is not there, or a spec that is wrong."""
+    from sentemb.mining import BM25, SELF, parse_negatives
+    from sentemb.teacher import parse_guide, parse_teacher
+
     if isinstance(spec := options.get("teacher"), str):
         _check_model(parse_teacher(spec).name, "--teacher")
     if isinstance(spec := options.get("guide"), str):
         _check_model(parse_guide(spec).name, "--guide")
+    if isinstance(spec := options.get("negatives"), str):
+        negatives = parse_negatives(spec)
+        if negatives is not None and negatives.by not in (SELF, BM25):
+            _check_model(negatives.by, f"--negatives {spec}")
     if isinstance(init := options.get("init"), str):
         _check_model(init, "--init")
     if isinstance(spec := options.get("encoder"), str):

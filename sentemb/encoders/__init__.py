@@ -17,7 +17,7 @@ from sentemb.encoders.loading import (
 from sentemb.encoders.lora import LoraAdapters, adapted_layers, copy_without_adapters, parse_lora, without_adapters
 from sentemb.encoders.model2vec import Precision, refuse_existing, save_model2vec
 from sentemb.encoders.new_tokens import add_frequent_words
-from sentemb.encoders.prompts import Prompts, parse_prompts, prompts_of, set_prompts
+from sentemb.encoders.prompts import SIDES, Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.skip_pooling import SkipPooling
 from sentemb.encoders.threads import all_threads
@@ -41,6 +41,7 @@ __all__ = [
     "NamedTexts",
     "Precision",
     "Prompts",
+    "SIDES",
     "SkipPooling",
     "Texts",
     "Towers",

@@ -16,11 +16,13 @@ from sentemb.pairs.builders import (
     sample,
 )
 from sentemb.pairs.lazy import Numbers, Selection
+from sentemb.pairs.negatives import PairNegatives
 from sentemb.pairs.passages import Passages, PassageSettings, PassageText, draw_chances, passage_text
 from sentemb.pairs.permutation import Permutation
 
 __all__ = [
     "PAIRS",
+    "PairNegatives",
     "Noise",
     "Numbers",
     "Pairs",

@@ -13,6 +13,7 @@ from sentemb.corpus import Tokens
 from sentemb.errors import InputError
 from sentemb.pairs.augmentations import AUGMENTATIONS, Noise
 from sentemb.pairs.lazy import Lazy, Numbers, Selection
+from sentemb.pairs.negatives import PairNegatives
 from sentemb.pairs.passages import Passages, PassageSettings, PassageText
 from sentemb.pairs.permutation import Permutation
 from sentemb.registry import choose
@@ -35,6 +36,7 @@ class Pairs:
     noise: Noise | None = None  # what is done to the second side
     labels: np.ndarray | None = None  # int64 [m], equal where pairs are of one class
     passages: Passages | None = None  # makes both sides, where ``rows`` bound passages; None: rows are sentences
+    negatives: PairNegatives | None = None  # further hard negatives, of pairs by number
 
     def __len__(self) -> int:
         """Pairs, or sentences of runs."""
@@ -48,7 +50,18 @@ class Pairs:
     @property
     def num_hard_negatives(self) -> int:
         """Hard negatives a pair."""
-        return max(0, self.rows.shape[1] - 2)
+        return max(0, self.rows.shape[1] - 2) + (0 if self.negatives is None else self.negatives.per_pair)
+
+    def columns(self, numbers: Numbers) -> Numbers:
+        """Sentence rows ``[n, columns]`` of these pairs, the further hard negatives behind the others.
+
+        Where one is missing stands the anchor, which objectives do not count among its own negatives as it is a copy.
+        """
+        rows = self.rows[numbers]
+        if self.negatives is None:
+            return rows
+        negatives = self.negatives.of(numbers)
+        return np.concatenate([rows, np.where(negatives < 0, rows[:, :1], negatives)], axis=1)
 
     def refuse_passages(self, what: str) -> None:
         """InputError if these are pairs of passages, for ``what`` knows the sentences of a corpus only."""

@@ -43,6 +43,7 @@ class RunDescription:
     retrieval: dict[str, str]  # how held-out pairs are ranked
     teacher: dict[str, Any] | None  # whose embeddings are learned from, and what they are
     guide: dict[str, Any] | None  # whose embeddings say which candidates are no negatives
+    negatives: dict[str, Any] | None = None  # what has found hard negatives, and how many there are not
 
 
 def write_config(
@@ -67,6 +68,7 @@ def write_config(
         "retrieval": description.retrieval,
         "teacher": description.teacher,
         "guide": description.guide,
+        "negatives": description.negatives,
         "corpus": {
             "name": corpus.name,
             "fingerprint": corpus.fingerprint,

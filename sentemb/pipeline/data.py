@@ -1,7 +1,8 @@
 """The training data: token ids of a corpus, cleaned, and its usable positive pairs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
@@ -9,9 +10,11 @@ from sentence_transformers import SentenceTransformer
 from sentemb.corpus import CLEANINGS, Cleaning, CleaningResult, Corpus, clean_corpus
 from sentemb.encoders import Prompts, tokenizer_of
 from sentemb.errors import InputError
+from sentemb.mining import Computation, MinedSpec, MiningTask, begin_mining, candidate_pool, parse_negatives
 from sentemb.pairs import PAIRS, Pairs, PassageText, Words, drop_unusable_pairs, joined, passage_text, sample
 from sentemb.pipeline.settings import DataSettings, PairSettings
 from sentemb.registry import build
+from sentemb.runs import as_dict
 from sentemb.training import TrainingData
 
 
@@ -21,6 +24,8 @@ class PreparedData:
 
     training: TrainingData
     cleaned: CleaningResult | None
+    pool: np.ndarray | None = None  # sentence rows that mined hard negatives are chosen from
+    mined: dict[str, Any] | None = None  # what config.json gets of mined hard negatives
 
 
 def prepare_data(
@@ -86,9 +91,26 @@ def prepare_data(
         weights.append(weight)
     if not parts:
         raise failed
-    chosen = sample(joined(parts, weights, seed), pairs.max_pairs, seed)
+    together, negatives = joined(parts, weights, seed), parse_negatives(pairs.negatives)
+    chosen = sample(together, pairs.max_pairs, seed)
     words = Words.of(tokenizer) if chosen.noise else None
-    return PreparedData(TrainingData(chosen, tokens, positive_tokens, words), cleaned)
+    pool = None if negatives is None else candidate_pool(together, tokens.distinct(), negatives.pool, seed)
+    return PreparedData(TrainingData(chosen, tokens, positive_tokens, words), cleaned, pool)
+
+
+def with_mined_negatives(
+    prepared: PreparedData, spec: MinedSpec, corpus: Corpus, computation: Computation, begun: Mapping[str, Any]
+) -> PreparedData:
+    """The data with hard negatives of each pair out of the pool; ``begun``: config.json of a continued run.
+
+    Raises:
+        InputError: the pool is too small, or as :func:`sentemb.mining.begin_mining`.
+    """
+    assert prepared.pool is not None
+    data = prepared.training
+    task = MiningTask(corpus, data.tokens, data.pairs, prepared.pool, spec)
+    negatives, about = begin_mining(task, computation, as_dict(begun.get("negatives")))
+    return replace(prepared, training=replace(data, pairs=replace(data.pairs, negatives=negatives)), mined=about)
 
 
 def _refuse_other_rows(rows: np.ndarray, ranges: np.ndarray) -> None:

@@ -31,15 +31,16 @@ from sentemb.encoders import (
 )
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
+from sentemb.mining import Computation, mining_notes, parse_negatives, refuse_no_use_of_negatives
 from sentemb.objectives import Objective, build_objective
 from sentemb.pairs import Pairs
 from sentemb.pipeline.begun_run import BegunRun
 from sentemb.pipeline.claim import claimed
 from sentemb.pipeline.config_file import RunDescription, write_config
-from sentemb.pipeline.data import PreparedData, prepare_data
+from sentemb.pipeline.data import PreparedData, prepare_data, with_mined_negatives
 from sentemb.pipeline.model import check_encoder, make_model, named_texts, refuse_no_noise, tower_dimension
 from sentemb.pipeline.notes import adapter_notes, corpus_notes, long_warmup, passage_notes, prompt_notes
-from sentemb.pipeline.processes import make_accelerator, preserved_caller_state
+from sentemb.pipeline.processes import make_accelerator, precision_of, preserved_caller_state
 from sentemb.pipeline.resume import (
     changed_meanings,
     config_begun,
@@ -227,7 +228,7 @@ class Experiment:
             prepared: those of another run with the same corpus, settings of data and pairs, seed, tokenizer and
                 prompts, in place.
         """
-        ranges = self.train_rows
+        ranges, negatives = self.train_rows, parse_negatives(pairs.negatives)
         if self.data.teacher_sentences is not None:
             ranges = sentence_runs(ranges, self.data.teacher_sentences)
         if prepared is None:
@@ -240,6 +241,17 @@ class Experiment:
             )
         refuse_no_noise(model, prepared.training.pairs, pairs.force)
         self.stored |= asdict(pairs)
+        if negatives is not None and prepared.mined is None:
+            prepared.training.pairs.refuse_passages("--negatives")
+            refuse_no_use_of_negatives(self.made_objective, prepared.training.pairs)
+            computation = Computation(
+                self.accelerator.device,
+                self.data.max_length,
+                self.prompts,
+                self.accelerator.mixed_precision == "bf16",
+                partial(precision_of, self.compute),
+            )
+            prepared = with_mined_negatives(prepared, negatives, corpus, computation, self.begun)
         self.chosen_teacher = self._choose_teacher(model)
         if self.made_objective is not None:  # (before hours of work)
             refuse_unused_guide(self.data, self.made_objective, prepared.training.pairs)
@@ -411,9 +423,10 @@ class Experiment:
             retrieval={"score": sides.score, "sides": sides.names},
             teacher=self.teacher,
             guide=self.guide,
+            negatives=data.mined,
         )
         notes = [str(data.cleaned)] if data.cleaned else []
-        notes += prompt_notes(self.prompts) + passage_notes(pairs)
+        notes += prompt_notes(self.prompts) + passage_notes(pairs) + mining_notes(data.mined, pairs)
         notes += adapter_notes(self.adapters)
         if encoder.mlm is not None and encoder.mlm.new:
             notes.append("the checkpoint has no masked-language-model head; a new one is trained along")

@@ -142,6 +142,12 @@ class PairSettings:
         "with shortest=,longest=,overlap=, or title)",
     )
     max_pairs: int | None = setting(None, "train on N of the pairs, drawn by --seed; default all", at_least=2)
+    negatives: str = setting(
+        "none",
+        "further hard negatives of each pair: none, or mined:by=MODEL,per_anchor=4,pool=50000,skip=10,margin=0.05,"
+        "refresh=0: the nearest of a pool, without the nearest few and those within a margin of the positive's score; "
+        "by=self: by the model in training, again each refresh= updates; by=bm25: by words in common",
+    )
     force: bool = setting(False, "go on where a run is known to degenerate: dropout pairs without dropout")
 
     def __post_init__(self) -> None:

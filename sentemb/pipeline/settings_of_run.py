@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError
+from sentemb.mining import NEGATIVES
 from sentemb.pipeline.settings import PASSAGES, may_change
 from sentemb.registry import absolute, absolute_paths, has_relative_path
 from sentemb.runs import CONFIG, RunFolder
@@ -84,6 +85,8 @@ def absolute_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         changed["encoder"] = absolute_paths(ENCODERS, encoder)
     if isinstance(init, str) and init != "minilm":  # (which is built in)
         changed["init"] = absolute(init)
+    if isinstance(negatives := settings.get("negatives"), str):
+        changed["negatives"] = absolute_paths(NEGATIVES, negatives)
     for role in ("teacher", "guide"):
         if isinstance(spec := settings.get(role), str):
             changed[role] = absolute_teacher(spec)

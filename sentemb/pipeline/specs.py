@@ -2,6 +2,7 @@
 
 from sentemb.corpus import CLEANINGS
 from sentemb.encoders import HEADS
+from sentemb.mining import BM25, parse_negatives, refuse_missing_library
 from sentemb.objectives import build_objective
 from sentemb.pairs import PAIRS
 from sentemb.pipeline.model import check_encoder
@@ -22,5 +23,7 @@ def check_specs(
     if data.guide is not None:
         margin_of(data)
     check(PAIRS, pairs.pairs, "pairs", ("ranges", "text"))
+    if (negatives := parse_negatives(pairs.negatives)) is not None and negatives.by == BM25:
+        refuse_missing_library()
     check(HEADS, objective.head, "head", ("dimension",))
     has_anchor(build_objective(objective.objective), data, encoder, objective.head != "none")

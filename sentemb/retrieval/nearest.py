@@ -39,6 +39,7 @@ def top_k(
     score: str = "cosine",
     leave_out: LeaveOut | None = None,
     tile: tuple[int, int] = TILE,
+    ceiling: NDArray[np.float32] | None = None,
 ) -> tuple[Ids, NDArray[np.float32]]:
     """The ``k`` nearest passages of each query, exactly.
 
@@ -48,6 +49,7 @@ def top_k(
         score: cosine, or dot (the inner product).
         leave_out: for each query the numbers of the passages that it must not find, itself say; negative ones are none.
         tile: queries and passages whose scores are held at a time.
+        ceiling: float32 ``[q]``, for each query the score above which a passage is not found.
 
     Returns:
         (numbers of the passages int64 ``[q, k]``, scores float32 ``[q, k]``), the highest score first and of equal ones
@@ -59,7 +61,7 @@ def top_k(
     Beside the passages it holds about 8 tiles of scores and 40 (k + 16) bytes a query.
     """
     _refuse_shapes(queries, passages.shape, k, score)
-    left_out = _LeftOut(leave_out, len(queries))
+    left_out, limits = _LeftOut(leave_out, len(queries)), _Ceiling(ceiling, queries, score)
     width = min(k + MARGIN, max(1, len(passages)))
     best, longest = _Best(len(queries), width), 0.0
     for start, block in _blocks(passages, tile[1], 3 * width):
@@ -69,17 +71,20 @@ def top_k(
             with np.errstate(over="ignore", invalid="ignore"):  # (of rows so long, there is no proof below)
                 scores = np.asarray(queries[rows], dtype=np.float32) @ block.T
             left_out.mask(scores, rows, start)
+            limits.mask_approximate(scores, rows, float(norms.max(initial=0)))
             best.offer(rows, scores, start)
     candidates = best.keys()
     ids, floor = _ids_of(candidates), _scores_of(candidates.min(axis=1))
     del best, candidates  # (as large as all that follows)
     keys = _exact_keys(queries, passages, ids, score)
+    limits.mask_keys(keys)
     keys.sort(axis=1)
     keys = np.ascontiguousarray(keys[:, ::-1][:, :k])
     unproven = np.flatnonzero(~_proven(queries, keys, k, floor, longest, score))
     if len(unproven):
         lists = [left_out.of(row) for row in unproven.tolist()]
-        search = NearestPassages(queries[unproven], k, score, lists, tile)
+        above = None if ceiling is None else ceiling[unproven]
+        search = NearestPassages(queries[unproven], k, score, lists, tile, above)
         for rows in _slices(len(passages), tile[1]):
             search.add(passages[rows])
         keys[unproven] = search.keys()[:, : keys.shape[1]]
@@ -99,11 +104,12 @@ class NearestPassages:
         score: str = "cosine",
         leave_out: LeaveOut | None = None,
         tile: tuple[int, int] = TILE,
+        ceiling: NDArray[np.float32] | None = None,
     ) -> None:
         _refuse_shapes(queries, (0, *queries.shape[1:]), k, score)
         self.k, self.score, self.tile, self.number = k, score, tile, 0
         self._queries, self._lengths = _wide(queries, 0, score, "query")
-        self._left_out = _LeftOut(leave_out, len(queries))
+        self._left_out, self._ceiling = _LeftOut(leave_out, len(queries)), _Ceiling(ceiling, queries, score)
         self._best = _Best(len(queries), k)
 
     def add(self, passages: Rows) -> None:
@@ -114,6 +120,7 @@ class NearestPassages:
                 products = self._queries[rows] @ block.T
                 scores = _rounded(products, self._lengths[rows, None] * lengths)
                 self._left_out.mask(scores, rows, self.number + start)
+                self._ceiling.mask(scores, rows)
                 self._best.offer(rows, scores, self.number + start)
         self.number += len(passages)
 
@@ -207,6 +214,44 @@ class _LeftOut:
             scores[self._rows[pairs][inside] - rows.start, self._ids[pairs][inside] - first] = -np.inf
 
 
+class _Ceiling:
+    """Which scores are too high to count, by query."""
+
+    def __init__(self, ceiling: NDArray[np.float32] | None, queries: Rows, score: str) -> None:
+        if ceiling is not None and ceiling.shape != (len(queries),):
+            raise ValueError(f"ceiling has shape {ceiling.shape}, and there are {len(queries)} queries")
+        self._ceiling = ceiling
+        if ceiling is not None:
+            self._error = _product_error(queries.shape[1])
+            self._lengths = _lengths_of(queries)
+            scales = np.maximum(self._lengths, LEAST_NORM) if score == "cosine" else 1.0
+            self._limits = ceiling.astype(np.float64) * scales  # of products of queries as they are
+
+    def mask(self, scores: NDArray[np.float32], rows: slice) -> None:
+        """-inf in a tile of scores, in place."""
+        if self._ceiling is not None:
+            np.copyto(scores, -np.inf, where=scores > self._ceiling[rows, None])
+
+    def mask_approximate(self, products: NDArray[np.float32], rows: slice, longest: float) -> None:
+        """-inf in a tile of float32 products of passages up to this length that are surely above, in place."""
+        if self._ceiling is not None:
+            slack = self._error * self._lengths[rows] * longest + products.shape[1] * TINY
+            with np.errstate(over="ignore"):
+                limits = np.nextafter((self._limits[rows] + slack).astype(np.float32), np.float32(np.inf))
+            np.copyto(products, -np.inf, where=products > limits[:, None])
+
+    def mask_keys(self, keys: Ids) -> None:
+        """NOTHING for exact scores ``[q, w]`` that are above, in place."""
+        if self._ceiling is not None:
+            keys[_scores_of(keys) > self._ceiling[:, None]] = NOTHING
+
+
+def pair_scores(x: Rows, y: Rows, score: str = "cosine") -> NDArray[np.float32]:
+    """The scores ``[n]`` of rows i of ``x`` and ``y`` ``[n, d]`` with each other, as :func:`top_k` computes them."""
+    (wide_x, x_lengths), (wide_y, y_lengths) = _wide(x, 0, score, "query"), _wide(y, 0, score, "passage")
+    return _rounded(np.einsum("nd,nd->n", wide_x, wide_y), x_lengths * y_lengths)
+
+
 def _refuse_shapes(queries: Rows, passages: tuple[int, ...], k: int, score: str) -> None:
     choose("score", score, SCORES)
     if queries.ndim != 2 or len(passages) != 2 or queries.shape[1] != passages[1]:
@@ -285,9 +330,9 @@ def _proven(
     """
     if keys.shape[1] < k:  # fewer passages than k: all of them are candidates
         return np.ones(len(queries), dtype=bool)
-    lengths = np.concatenate([np.empty(0), *(_wide_norms(queries[rows]) for rows in _slices(len(queries), PAIRS))])
-    d, scales = queries.shape[1], lengths * longest
-    bound = floor + 1.01 * (d + 8) * 2.0**-24 * scales + d * TINY
+    lengths, d = _lengths_of(queries), queries.shape[1]
+    scales = lengths * longest
+    bound = floor + _product_error(d) * scales + d * TINY
     if score == "cosine":
         bound = bound / np.maximum(lengths, LEAST_NORM)
     is_finite = scales < float(np.finfo(np.float32).max) / 4  # so that no product was infinite
@@ -295,8 +340,14 @@ def _proven(
         return is_finite & (np.isneginf(floor) | (_scores_of(keys[:, -1]) > bound.astype(np.float32)))
 
 
-def _wide_norms(rows: Rows) -> NDArray[np.float64]:
-    return _norms(np.asarray(rows, dtype=np.float64), 0, "query")
+def _product_error(dimension: int) -> float:
+    """How far a float32 product of two rows of unit length is off at most, but for underflow."""
+    return 1.01 * (dimension + 8) * 2.0**-24
+
+
+def _lengths_of(queries: Rows) -> NDArray[np.float64]:
+    blocks = (np.asarray(queries[rows], dtype=np.float64) for rows in _slices(len(queries), PAIRS))
+    return np.concatenate([np.empty(0), *(_norms(block, 0, "query") for block in blocks)])
 
 
 def _padded(keys: Ids, k: int) -> tuple[Ids, NDArray[np.float32]]:

@@ -11,15 +11,18 @@ from sentemb.storage.atomic import (
     write_text,
 )
 from sentemb.storage.cache import FORMAT, build_once, cache_dir, digests, key_of, lock_of, shows_progress
+from sentemb.storage.chunks import DONE, append_chunks, rows_done
 from sentemb.storage.digest import digest
 from sentemb.storage.manifest import LEFTOVER, MANIFEST, MEND, PARTIAL, unlisted, verify
 
 __all__ = [
+    "DONE",
     "FORMAT",
     "LEFTOVER",
     "MANIFEST",
     "MEND",
     "PARTIAL",
+    "append_chunks",
     "cache_dir",
     "digest",
     "digests",
@@ -31,6 +34,7 @@ __all__ = [
     "recover",
     "remove",
     "replacing",
+    "rows_done",
     "shows_progress",
     "unlisted",
     "verify",

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
-    from sentemb.teacher.embeddings import TeacherEmbeddings, embed_corpus
-    from sentemb.teacher.model import TeacherFolder
+    from sentemb.teacher.embeddings import EmbeddingSource, TeacherEmbeddings, embed_corpus
+    from sentemb.teacher.estimate import size_in_words, time_in_words
+    from sentemb.teacher.model import TeacherFolder, TeacherModel
     from sentemb.teacher.projection import ProjectedTeacher, projected
     from sentemb.teacher.selection import sentence_runs
     from sentemb.teacher.spec import GuideSpec, TeacherSpec, absolute_teacher, parse_guide, parse_teacher
 
 __all__ = [
+    "EmbeddingSource",
     "GuideSpec",
     "ProjectedTeacher",
     "TeacherEmbeddings",
     "TeacherFolder",
+    "TeacherModel",
     "TeacherSpec",
     "absolute_teacher",
     "embed_corpus",
@@ -28,15 +31,19 @@ __all__ = [
     "parse_teacher",
     "projected",
     "sentence_runs",
+    "size_in_words",
+    "time_in_words",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "EmbeddingSource": "sentemb.teacher.embeddings",
         "GuideSpec": "sentemb.teacher.spec",
         "ProjectedTeacher": "sentemb.teacher.projection",
         "TeacherEmbeddings": "sentemb.teacher.embeddings",
         "TeacherFolder": "sentemb.teacher.model",
+        "TeacherModel": "sentemb.teacher.model",
         "TeacherSpec": "sentemb.teacher.spec",
         "absolute_teacher": "sentemb.teacher.spec",
         "embed_corpus": "sentemb.teacher.embeddings",
@@ -44,5 +51,7 @@ __getattr__, __dir__ = lazy_exports(
         "parse_teacher": "sentemb.teacher.spec",
         "projected": "sentemb.teacher.projection",
         "sentence_runs": "sentemb.teacher.selection",
+        "size_in_words": "sentemb.teacher.estimate",
+        "time_in_words": "sentemb.teacher.estimate",
     },
 )

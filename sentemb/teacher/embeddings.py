@@ -4,15 +4,12 @@
 ``meta.json`` their shape. While they are computed, the file ``done`` says how many rows are on the disk.
 """
 
-import errno
 import hashlib
 import json
-import os
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,15 +19,15 @@ from tqdm import tqdm
 from sentemb.corpus import Corpus, Tokens
 from sentemb.encoders import all_threads
 from sentemb.errors import InputError
-from sentemb.storage import build_once, key_of, write_text
+from sentemb.storage import DONE, append_chunks, build_once, key_of, rows_done, write_text
 from sentemb.teacher.estimate import Estimate, batches_of, seconds_left, size_in_words
-from sentemb.teacher.model import TeacherFolder, TeacherModel
+from sentemb.teacher.model import TeacherModel
 from sentemb.teacher.selection import distinct_sentences
 
 CHUNK = 2048  # sentences that are put into batches of like length, and then onto the disk, together
 BATCH = {"cpu": 4096}  # tokens of a batch, by kind of device
 BATCH_ELSEWHERE = 32_768
-ROWS, NUMBERS, META, DONE = "embeddings.f16", "numbers.npy", "meta.json", "done"
+ROWS, NUMBERS, META = "embeddings.f16", "numbers.npy", "meta.json"
 
 
 class TeacherEmbeddings:
@@ -91,6 +88,7 @@ class _Pass:
     """What one teacher embeds: the distinct sentences, in chunks."""
 
     model: TeacherModel
+    role: str
     tokens: Tokens
     distinct: NDArray[np.int32]  # rows of the corpus
 
@@ -112,14 +110,29 @@ class _Pass:
             bar.update(len(places))
         if not np.isfinite(out).all():
             raise InputError(
-                f"the {self.model.role}'s embeddings have numbers that float16 cannot hold (infinite, or beyond "
-                f"65,504); choose other layers or another {self.model.role}"
+                f"the embeddings of the {self.role} have numbers that float16 cannot hold (infinite, or beyond "
+                f"65,504); choose {'other layers or another teacher' if self.role == 'teacher' else 'another model'}"
             )
         return out
 
 
+class EmbeddingSource(Protocol):
+    """What a corpus is embedded by: a :class:`TeacherFolder`, or a model in memory."""
+
+    @property
+    def role(self) -> str:
+        """What messages call it: teacher, miner."""
+
+    @property
+    def fingerprint_of_output(self) -> str:
+        """Hex digest of all that decides the embeddings but the corpus."""
+
+    def read(self, device: str | torch.device = "cpu", bf16: bool = False) -> TeacherModel:
+        """What embeds."""
+
+
 def embed_corpus(
-    folder: TeacherFolder,
+    folder: EmbeddingSource,
     corpus: Corpus,
     ranges: NDArray[np.int64],
     max_length: int,
@@ -166,7 +179,7 @@ def embed_corpus(
     with build_once(target, lambda made: _opened(made, fingerprint) is not None, what, corpus.progress) as work:
         if work is not None and _opened(work, fingerprint) is None:
             with all_threads():
-                _write_rows(_Pass(model, tokens, distinct), work, corpus.progress)
+                _write_rows(_Pass(model, folder.role, tokens, distinct), work, corpus.progress)
             with (work / NUMBERS).open("wb") as file:
                 np.save(file, numbers)
             write_text(work / META, json.dumps({"sentences": len(distinct), "dimension": model.dimension}))
@@ -183,38 +196,13 @@ def _opened(folder: Path, fingerprint: str) -> TeacherEmbeddings | None:
 
 
 def _write_rows(work: _Pass, folder: Path, progress: bool) -> None:
-    """Append the chunks that are not on the disk yet; after each one the file DONE counts what is."""
+    """Append the chunks that are not on the disk yet."""
     path, row_bytes, total = folder / ROWS, 2 * work.model.dimension, len(work.distinct)
-    done = _rows_done(folder, row_bytes)
-    _refuse_small_disk(folder, (total - done) * row_bytes)
+    done = rows_done(path, row_bytes)
     if done < total and progress:
         seconds = seconds_left(work.tokens, work.distinct[done:], work.batch_tokens, work.embed)
-        estimate = Estimate(total - done, total, work.model.dimension, seconds, work.model.role)
+        estimate = Estimate(total - done, total, work.model.dimension, seconds, work.role)
         tqdm.write(str(estimate), file=sys.stderr)
-    bar = tqdm(
-        total=total, initial=done, desc=work.model.role, unit=" sentences", unit_scale=True, disable=not progress
-    )
-    with bar, path.open("r+b" if done else "wb") as file:
-        file.truncate(done * row_bytes)
-        file.seek(0, os.SEEK_END)
-        for first in range(done, total, CHUNK):
-            rows = work.chunk(first, bar)
-            file.write(rows.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-            write_text(folder / DONE, str(first + len(rows)))
-
-
-def _rows_done(folder: Path, row_bytes: int) -> int:
-    """Rows that a pass which was killed has left on the disk: chunks that are complete."""
-    try:
-        done = int((folder / DONE).read_text(encoding="utf-8"))
-        return done if (folder / ROWS).stat().st_size >= done * row_bytes else 0
-    except (OSError, ValueError):
-        return 0
-
-
-def _refuse_small_disk(folder: Path, size: int) -> None:
-    """An OSError as that of a full disk, which ends the preparation and leaves what there is, before work in vain."""
-    if shutil.disk_usage(folder).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    bar = tqdm(total=total, initial=done, desc=work.role, unit=" sentences", unit_scale=True, disable=not progress)
+    with bar:
+        append_chunks(path, row_bytes, total, CHUNK, lambda first: work.chunk(first, bar))

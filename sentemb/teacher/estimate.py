@@ -22,7 +22,7 @@ class Estimate:
     all_sentences: int
     dimension: int
     seconds: float
-    role: str = "teacher"
+    role: str = "teacher"  # what embeds
 
     @property
     def gigabytes(self) -> str:
@@ -33,8 +33,10 @@ class Estimate:
         left = "" if self.sentences == self.all_sentences else f"{self.sentences:,} left of "
         rate = self.sentences / max(self.seconds, 1e-9)
         speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-        size = f"{self.all_sentences:,} sentences x {self.dimension:,} in float16: {self.gigabytes}"
-        return f"{self.role}: {left}{size}, about {_time_in_words(self.seconds)} ({speed} sentences/s)"
+        return (
+            f"{self.role}: {left}{self.all_sentences:,} sentences x {self.dimension:,} in float16: {self.gigabytes}, "
+            f"about {time_in_words(self.seconds)} ({speed} sentences/s)"
+        )
 
 
 def batches_of(lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
@@ -76,7 +78,8 @@ def size_in_words(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
-def _time_in_words(seconds: float) -> str:
+def time_in_words(seconds: float) -> str:
+    """Seconds as ``12 seconds``, ``3.5 minutes`` or ``1.2 hours``."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} seconds" if seconds >= 1.5 else "1 second"
     return f"{seconds / 60:.1f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"

@@ -71,7 +71,7 @@ def train_steps(run: TrainingRun, log: RunLog, evaluator: Evaluator, stop: StopR
     """Train from where the run is to its last update, or until a stop is asked for."""
     settings, state = run.settings, run.state
     checkpoint, stopping = None, False
-    for batch in run.batches.batches(state.step, run.steps, settings.workers):
+    for batch in run.batches_left(log):
         state.step += 1
         set_learning_rate(run.optimizer, settings, state.step, run.steps)
         update = backward(run.batch_encoder, run.objective, batch, state.step, settings.micro_batch)

@@ -83,7 +83,7 @@ class NonFiniteGuard:
                 "loss": str(update.loss),
                 "gradient_norm": str(update.gradient_norm),
                 "pairs": indices,
-                "sentences": self.pairs.rows[batch.pair_indices].tolist(),  # rows of the corpus
+                "sentences": self.pairs.columns(batch.pair_indices).tolist(),  # rows of the corpus
             }
             write_text(path, json.dumps(content) + "\n")
         shown = ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")

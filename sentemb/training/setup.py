@@ -14,6 +14,7 @@ from torch import nn
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
 from sentemb.forward import TrainingEncoder, product_library
+from sentemb.mining import RefreshedNegatives
 from sentemb.objectives import NEEDS, OBJECTIVES, GuideMargin, Objective
 from sentemb.pairs import Pairs
 from sentemb.registry import build
@@ -26,7 +27,7 @@ from sentemb.training.checkpoints import (
     restore,
     set_aside_damaged,
 )
-from sentemb.training.data import BatchDataset, Guide, Teacher, TrainingData
+from sentemb.training.data import Batch, BatchDataset, Guide, Teacher, TrainingData
 from sentemb.training.distributed import on_main
 from sentemb.training.evaluator import Evaluation, Evaluator
 from sentemb.training.log import RunLog, rewind
@@ -89,6 +90,20 @@ class TrainingRun:
             **({"stacked": self.stacked} if self.stacked > 1 else {}),
         }
 
+    def batches_left(self, log: RunLog) -> Iterator[Batch]:
+        """The batches of the updates that are left; between them, the model finds hard negatives where that is due."""
+        state, batches, negatives = self.state, self.batches, self.batches.pairs.negatives
+        if not isinstance(negatives, RefreshedNegatives):
+            yield from batches.batches(state.step, self.steps, self.settings.workers)
+            return
+        while state.step < self.steps:  # (the caller counts the updates)
+            if negatives.is_due(state.step):
+                with log.paused():
+                    log.say(f"step {state.step}: the model in training finds hard negatives")
+                    negatives.refresh(self.encoder.model, state.step, self.accelerator.wait_for_everyone)
+            stop = negatives.next_due(state.step, self.steps)
+            yield from batches.batches(state.step, stop, self.settings.workers)
+
     @contextmanager
     def reporting(self) -> Iterator[tuple[RunLog, Evaluator]]:
         """Begin to write: the run folder, its log, and what scores the model; the log is closed at the end."""
@@ -146,6 +161,9 @@ def set_up(
     modules: dict[str, nn.Module] = {"objective": objective}
     if momentum_encoder is not None:
         modules["twin"] = momentum_encoder  # (its name in the checkpoints of all versions)
+
+    if isinstance(data.pairs.negatives, RefreshedNegatives):
+        modules["negatives"] = data.pairs.negatives
 
     point = agreed_checkpoint(target.folder, accelerator) if target.resume is True else target.resume or ResumePoint()
     state = TrainState()
@@ -244,7 +262,7 @@ def refuse_misfit(
     if pairs.num_hard_negatives and "negatives" not in objective.needs | objective.takes:
         raise InputError(
             f"objective {name} takes no hard negatives, and the pairs have {pairs.num_hard_negatives} each; choose "
-            "infonce, hard_negatives or dpr, or leave their columns out (negatives=none)"
+            "infonce, hard_negatives or dpr, or leave their columns (negatives=none) or --negatives out"
         )
     if pairs.labels is not None and "labels" not in objective.needs:
         raise InputError(

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 
 from sentemb.errors import InputError
 from sentemb.forward import StackedEncoder, TrainingEncoder, stacking_shape
+from sentemb.mining import RefreshedNegatives
 from sentemb.objectives import Objective
 from sentemb.training.data import Batch, TrainingData
 from sentemb.training.evaluator import NO_EVALUATION, Evaluation, Evaluator
@@ -79,6 +80,8 @@ def fit_stacked(lanes: Sequence[Lane], data: TrainingData, accelerator: Accelera
         )
     if accelerator.num_processes > 1 or accelerator.scaler is not None or accelerator.trackers:
         raise InputError("encoders are trained together by one process, in no or bf16 precision, without a tracker")
+    if isinstance(data.pairs.negatives, RefreshedNegatives):
+        raise InputError("hard negatives that a model in training finds are its own; train these encoders one by one")
     running = [_Running(lane) for lane in lanes]
     with StopRequest(lanes[0].target.exit_on_second_signal) as stop, ExitStack() as stack:
         for each in running:

@@ -9,7 +9,7 @@ from sentemb.retrieval import NearestPassages, nearest, top_k
 SCORES = ("cosine", "dot")
 
 
-def by_loop(queries, passages, k, score, left_out=None):
+def by_loop(queries, passages, k, score, left_out=None, ceiling=None):
     """Numbers and scores of each query: a loop over the passages, sorted by score, then by number."""
     ids, scores = np.full((len(queries), k), -1), np.full((len(queries), k), -np.inf, dtype=np.float32)
     for i, x in enumerate(queries.astype(np.float64)):
@@ -18,7 +18,8 @@ def by_loop(queries, passages, k, score, left_out=None):
             product = float(x @ y)
             if score == "cosine":
                 product /= max(float(np.linalg.norm(x)), 1e-12) * max(float(np.linalg.norm(y)), 1e-12)
-            if left_out is None or j not in left_out[i]:
+            below = ceiling is None or np.float32(product) <= ceiling[i]
+            if below and (left_out is None or j not in left_out[i]):
                 row.append((-np.float32(product), j))
         row = sorted(row)[:k]
         ids[i, : len(row)] = [j for _, j in row]
@@ -63,6 +64,36 @@ def test_the_nearest_are_those_of_a_loop(kind, score, dtype, monkeypatch):
             np.testing.assert_allclose(scores, expected[1], rtol=2e-7, atol=1e-12)
             streamed = blocks(NearestPassages(queries, k, score, left_out.tolist(), tile), passages, 11)
             np.testing.assert_array_equal(streamed[0], ids)
+
+
+@pytest.mark.parametrize("kind", ["normal", "integers", "copies", "ascending"])
+@pytest.mark.parametrize("score", SCORES)
+def test_scores_above_a_ceiling_do_not_count(kind, score):
+    """The ceiling is a score that there is, one between two of them, or below or above all."""
+    for seed, (q, n, d, k) in enumerate([(7, 150, 5, 9), (3, 40, 3, 60), (9, 300, 16, 1)]):
+        queries, passages = (rows.astype(np.float32) for rows in some(kind, q, n, d, seed))
+        left_out = np.random.default_rng(seed).integers(-1, n + 1, (q, 3))
+        ranked = by_loop(queries, passages, n, score)[1]
+        ceiling = ranked[np.arange(q), np.random.default_rng(seed).integers(0, n, q)]
+        ceiling[0], ceiling[1] = -np.inf, np.inf
+        ceiling[2] -= 1e-3
+        expected = by_loop(queries, passages, k, score, left_out.tolist(), ceiling)
+        for tile in ((2, 7), nearest.TILE):
+            ids, scores = top_k(queries, passages, k, score, left_out, tile, ceiling)
+            np.testing.assert_array_equal(ids, expected[0])
+            np.testing.assert_allclose(scores, expected[1], rtol=2e-7, atol=1e-12)
+            streamed = blocks(NearestPassages(queries, k, score, left_out.tolist(), tile, ceiling), passages, 11)
+            np.testing.assert_array_equal(streamed[0], ids)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_a_ceiling_on_products_that_underflow_or_overflow(scale):
+    queries, passages = some("normal", 4, 200, 6, 0)
+    queries, passages = (queries * scale).astype(np.float32), (passages * scale).astype(np.float32)
+    with np.errstate(over="ignore"):
+        ceiling = by_loop(queries, passages, 30, "cosine")[1][:, -1]
+        expected = by_loop(queries, passages, 5, "cosine", None, ceiling)
+    np.testing.assert_array_equal(top_k(queries, passages, 5, tile=(3, 50), ceiling=ceiling)[0], expected[0])
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -134,6 +165,7 @@ def test_a_row_that_is_not_finite_is_named(side, value):
         ({"score": "cosin"}, "cosine"),
         ({"passages": np.ones((2, 4))}, "queries .q, d. and passages .n, d. are needed"),
         ({"leave_out": [[1]]}, "leave_out is of 1 queries, and there are 2"),
+        ({"ceiling": np.ones(3, np.float32)}, "ceiling has shape .3,., and there are 2 queries"),
     ],
 )
 def test_arguments_that_cannot_be_used(change, message):

@@ -35,7 +35,7 @@ def embed(teacher: str, cache: Path, batches: int | None, before_sync: bool) -> 
 
     TeacherModel.embed = counting
     if before_sync:
-        embeddings_module.os.fsync = lambda _: kill()
+        os.fsync = lambda _: kill()
     corpus = open_corpus([TEXTS[:15], TEXTS[15:]])
     every = np.array([[0, len(corpus)]])
     embed_corpus(TeacherFolder(parse_teacher(f"{teacher}:layers=1-2")), corpus, every, LENGTH)

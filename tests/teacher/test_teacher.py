@@ -367,7 +367,7 @@ def test_fewer_sentences_than_dimensions_are_refused(bert, corpus):
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_done_is_lost(bert, corpus, monkeypatch):
-    monkeypatch.setattr(embeddings_module.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 100))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 100))
     with pytest.raises(InputError, match=r"is full, so the embedding of .* by the teacher \(0 kB\) was not prepared"):
         embeddings_of(bert, corpus)
 

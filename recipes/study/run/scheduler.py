@@ -187,6 +187,7 @@ def stacking_key(planned: EncoderSpec) -> str:
         or settings["compile"]
         or settings["micro_batch"] > 0
         or settings["precision"] == "fp16"
+        or settings["negatives"] != "none"
     )
     return "" if alone else repr({name: value for name, value in settings.items() if name not in MAY_DIFFER})
 

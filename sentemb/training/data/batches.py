@@ -154,9 +154,9 @@ class BatchDataset:
         """This process' batch of update ``step + 1``, whatever was asked for before."""
         pair_indices = self.order[step]
         share = rank_share(pair_indices, self.rank, self.world, self.pairs.are_contiguous)
-        rows = self.pairs.rows[share]  # [n, k]
         if self.pairs.passages is not None:
-            return self._of_passages(step, rows, share, pair_indices)
+            return self._of_passages(step, self.pairs.rows[share], share, pair_indices)
+        rows = self.pairs.columns(share)  # [n, k]
         of_columns = [self.data.tokens, *[self.others] * (rows.shape[1] - 1)]
         columns = [tokens.rows(column) for tokens, column in zip(of_columns, rows.T, strict=True)]
         sentence_ids = self.data.tokens.distinct() if self.sentence_ids is None else self.sentence_ids

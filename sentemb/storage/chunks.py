@@ -1,0 +1,48 @@
+"""A file of rows that is written a chunk at a time: what a killed process has finished stays, and the next goes on."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sentemb.storage.atomic import write_text
+
+DONE = "done"  # the file that says how many rows are on the disk
+
+
+def rows_done(path: Path, row_bytes: int) -> int:
+    """Rows of complete chunks that are on the disk."""
+    try:
+        done = int((path.parent / DONE).read_text(encoding="utf-8"))
+        return done if path.stat().st_size >= done * row_bytes else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def append_chunks(path: Path, row_bytes: int, total: int, chunk: int, make: Callable[[int], NDArray[Any]]) -> None:
+    """Append the chunks that are not on the disk yet; after each one the file DONE beside ``path`` counts what is.
+
+    Args:
+        path: of rows of ``row_bytes`` each; the only such file of its folder.
+        total: rows in all. chunk: rows that are synced together.
+        make: the rows of the chunk that begins at a number.
+
+    Raises:
+        OSError: as that of a full disk, before any work, where the disk has no room for all rows.
+    """
+    done = rows_done(path, row_bytes)
+    if shutil.disk_usage(path.parent).free < (total - done) * row_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with path.open("r+b" if done else "wb") as file:
+        file.truncate(done * row_bytes)
+        file.seek(0, os.SEEK_END)
+        for first in range(done, total, chunk):
+            rows = make(first)
+            file.write(rows.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            write_text(path.parent / DONE, str(first + len(rows)))
