@@ -17,7 +17,7 @@ from sentemb.pairs.builders import (
 )
 from sentemb.pairs.lazy import Numbers, Selection
 from sentemb.pairs.negatives import PairNegatives
-from sentemb.pairs.passages import Passages, PassageSettings, PassageText, draw_chances, passage_text
+from sentemb.pairs.passages import PassagePairs, PassageSettings, PassageText, draw_chances, passage_text
 from sentemb.pairs.permutation import Permutation
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "Pairs",
     "PassageSettings",
     "PassageText",
-    "Passages",
+    "PassagePairs",
     "Permutation",
     "Selection",
     "Words",

@@ -14,7 +14,7 @@ from sentemb.errors import InputError
 from sentemb.pairs.augmentations import AUGMENTATIONS, Noise
 from sentemb.pairs.lazy import Lazy, Numbers, Selection
 from sentemb.pairs.negatives import PairNegatives
-from sentemb.pairs.passages import Passages, PassageSettings, PassageText
+from sentemb.pairs.passages import PassagePairs, PassageSettings, PassageText
 from sentemb.pairs.permutation import Permutation
 from sentemb.registry import choose
 
@@ -35,7 +35,7 @@ class Pairs:
     self_pairs: bool = False  # whether both sides are one sentence, so that some noise must tell them apart
     noise: Noise | None = None  # what is done to the second side
     labels: np.ndarray | None = None  # int64 [m], equal where pairs are of one class
-    passages: Passages | None = None  # makes both sides, where ``rows`` bound passages; None: rows are sentences
+    passages: PassagePairs | None = None  # makes both sides, where ``rows`` bound passages; None: rows are sentences
     negatives: PairNegatives | None = None  # further hard negatives, of pairs by number
 
     def __len__(self) -> int:
@@ -212,7 +212,7 @@ def passages(
         raise InputError(
             "passages are made of tokens; pass text=lambda: sentemb.pairs.passage_text(corpus, tokenizer, max_length)"
         )
-    made = Passages(text(), settings)
+    made = PassagePairs(text(), settings)
     return Pairs(made.bounds(ranges), passages=made)
 
 

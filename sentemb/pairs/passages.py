@@ -119,7 +119,7 @@ class PassageSettings:
 
 
 @dataclass(frozen=True)
-class Passages:
+class PassagePairs:
     """How the two sides of a pair are made of the passage that a row of ``Pairs.rows`` bounds."""
 
     text: PassageText

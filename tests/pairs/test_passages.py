@@ -15,7 +15,7 @@ from sentemb.forward import TrainingEncoder
 from sentemb.objectives import build_objective
 from sentemb.pairs import (
     PAIRS,
-    Passages,
+    PassagePairs,
     PassageSettings,
     draw_chances,
     drop_unusable_pairs,
@@ -391,7 +391,7 @@ def test_what_a_corpus_lacks_is_said(book_file, tmp_path, monkeypatch):
         made(plain, "passages:kind=title")
     with pytest.raises(InputError, match="pass text="):
         build(PAIRS, "passages", "pairs", ranges=plain.split()[0])
-    alone = Passages(passage_text(plain, TOKENIZERS["wordpiece"](), 20), PassageSettings())
+    alone = PassagePairs(passage_text(plain, TOKENIZERS["wordpiece"](), 20), PassageSettings())
     with pytest.raises(InputError, match="holds a passage of 2 sentences"):
         alone.bounds(np.array([[0, 1], [5, 6]]))
 
