@@ -20,6 +20,7 @@ class Situation:
     ordered: bool  # whether neighbouring sentences belong together
     dropout: bool  # whether the model has any
     towers: int  # encoders of the model
+    titles: bool  # whether the text has any
     seconds: float  # the budget
 
 
@@ -50,6 +51,10 @@ def _no_order(situation: Situation) -> str | None:
     return None if situation.ordered else "the text has no order: neighbouring sentences are no nearer than others"
 
 
+def _no_titles(situation: Situation) -> str | None:
+    return None if situation.titles else "the text has no titles; a table may have a column of them"
+
+
 def _no_dropout(situation: Situation) -> str | None:
     return None if situation.dropout else "the model has no dropout: both views of a sentence would be the same"
 
@@ -61,6 +66,16 @@ def _no_map(situation: Situation) -> str | None:
 ARMS: dict[str, Arm] = {
     "neighbours": TrainedArm(
         "neighbouring sentences are positive pairs", {"pairs": "neighbours", "objective": "infonce"}, _no_order
+    ),
+    "passages": TrainedArm(
+        "a sentence and the passage that it was taken out of are a positive pair (inverse cloze)",
+        {"pairs": "passages:kind=inverse_cloze", "objective": "infonce"},
+        _no_order,
+    ),
+    "titles": TrainedArm(
+        "a title and the passage below it are a positive pair",
+        {"pairs": "passages:kind=title", "objective": "infonce"},
+        _no_titles,
     ),
     "dropout": TrainedArm(
         "a sentence twice, dropout the only noise (SimCSE)", {"pairs": "dropout", "objective": "infonce"}, _no_dropout

@@ -114,6 +114,7 @@ class Adaptation:
             ordered=order.present,
             dropout=has_dropout(self.start),
             towers=len(towers_of(self.start)),
+            titles=len(self.corpus.titles) > 0,
             seconds=seconds_of(self.settings.budget),
         )
 

@@ -60,7 +60,7 @@ def test_neighbours_of_documents_with_words_of_their_own_help(start, general, tm
     assert run.adapted and run.verdict.startswith("It paid: ")
     final = {row["measure"]: row for row in run.results["final"]}
     assert final["gain"]["low"] > 0 and final["letters"]["measure"] == "letters"
-    assert set(run.table["arm"]) == {"neighbours", "whiten"}, "a static encoder has no dropout"
+    assert set(run.table["arm"]) == {"neighbours", "passages", "whiten"}, "a static encoder has no dropout"
     assert "dropout" in run.results["refused"]["dropout"]
     assert {"weight 0.25", "weight 0.5", "weight 0.75", "power 1"} <= set(run.table["setting"])
     assert (run.table["status"] == "chosen").sum() == 1
@@ -97,7 +97,9 @@ def test_a_text_of_200_sentences_is_too_small_to_tell(start, general):
 def test_a_shuffled_text_says_so_and_offers_dropout_only(encoder, general):
     start = encoder("static:embeddings=random,dim=24,vocabulary=400,dropout=0.1", max_length=32)
     run = sentemb.adapt(start, shuffled(*TEXT), general=general, **QUICK)
-    assert set(run.table["arm"]) == {"dropout"} and set(run.results["refused"]) == {"neighbours", "whiten"}
+    assert set(run.table["arm"]) == {"dropout"} and set(run.results["refused"]) == {
+        *("neighbours", "passages", "titles", "whiten")
+    }
     assert "order of this text is absent" in run.results["notes"][0]
     final = {row["measure"]: row for row in run.results["final"]}
     assert run.adapted == (bool(final) and final["gain"]["low"] > 0)
