@@ -384,6 +384,6 @@ def test_the_table_of_the_log_has_every_field():
     nested = {"geometry", "metrics", "scores", "conditions"}
     expected = {f.name for f in (*fields(StepRecord), *fields(BatchGeometry))} - nested
     expected |= {"attention", "compile", "precision", "stacked", "threads"}
-    expected |= {"teacher_similarity", "teacher_cosine"}
+    expected |= {"teacher_similarity", "teacher_cosine", "search_ndcg_at_10", "search_mrr_at_10"}
     expected |= {"heldout_alignment", "heldout_uniformity", "retrieval_mrr", "retrieval_recall_at_1"}
     assert {name for key in rows(PAGES["recipes.md"], "field") for name in key.split("`, `")} == expected
