@@ -114,6 +114,6 @@ def difference_of(run: Run, measure: str, encoder: object, against: object) -> D
         if entry.get("drawn") != entry.get("items"):
             over += f" of {units:,.0f} {plain(entry.get('drawn'))}, which were drawn whole"
         elif isinstance(documents := entry.get("documents"), int):  # too few to be drawn
-            over += f" of {documents} document{'s' if documents > 1 else ''}, each pair drawn by itself"
+            over += f" of {documents} document{'s' if documents > 1 else ''}, each drawn by itself"
         return Difference(value, low, high, level, verdict, over)
     return None

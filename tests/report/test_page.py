@@ -292,7 +292,7 @@ def test_pairs_of_few_documents_say_of_how_many(run):
         if entry["measure"] == "retrieval_mrr":
             entry |= {"drawn": "pairs", "units": 1000, "documents": 1}
     (run / "scores.json").write_text(json.dumps(content))
-    assert "1,000 pairs of 1 document, each pair drawn by itself" in page(run)
+    assert "1,000 pairs of 1 document, each drawn by itself" in page(run)
 
 
 def test_same_inputs_same_bytes_in_another_process(run):
