@@ -1,6 +1,5 @@
 """Hard negatives by a model: whose embeddings are nearest to the anchor's, below the score of the positive."""
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from sentemb.encoders import SIDES, Prompts, Towers, read_json, towers_of
+from sentemb.encoders import SIDES, Prompts, Towers, copy_without_adapters, read_json, towers_of
 from sentemb.mining.mine import MiningTask
 from sentemb.mining.spec import MinedSpec
 from sentemb.pairs import Numbers
@@ -74,7 +73,7 @@ class ModelInTraining:
     role = ROLE
 
     def __init__(self, model: SentenceTransformer, prompt: str) -> None:
-        self._model, self._spec = copy.deepcopy(model), TeacherSpec("self", prompt=prompt)
+        self._model, self._spec = copy_without_adapters(model), TeacherSpec("self", prompt=prompt)
         digest = hashlib.blake2b(prompt.encode(), digest_size=16)
         for name, value in self._model.state_dict().items():
             digest.update(name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -82,7 +81,7 @@ class ModelInTraining:
 
     def read(self, device: str | torch.device = "cpu", bf16: bool = False) -> TeacherModel:
         """The copy on a device."""
-        return TeacherModel(self._spec, self._model.to(device), bf16)
+        return TeacherModel(self._spec, self._model.to(device), bf16, ROLE)
 
 
 def miner_in_training(model: SentenceTransformer, prompts: Prompts) -> Miner:

@@ -84,6 +84,11 @@ def test_other_pairs(pairs, miner):
     assert train(SPEC.replace("MODEL", miner), pairs=pairs, force=True).complete
 
 
+def test_a_guide_sees_mined_negatives(miner, batches):
+    run = train(SPEC.replace("MODEL", miner), guide=miner)
+    assert run.complete and batches[0].guide.shape == (8, 5, 32)
+
+
 def test_labelled_negatives_come_first(miner, nli, batches):
     spec = "mined:by=MODEL,per_anchor=2,pool=0,skip=1"
     run = sentemb.train(
