@@ -142,6 +142,7 @@ class JobSetup:
     head: str = "none"
     two: bool = False
     resume: bool = False
+    deadline: float | None = None
     score: Any = None
     dev: str | None = None
     saves: bool = True
@@ -195,7 +196,7 @@ def job(book_file, encoder, tmp_path, monkeypatch):
             data,
             training,
             Accelerator(cpu=True),
-            RunTarget(folder, setup.resume, forget_best=setup.forget_best),
+            RunTarget(folder, setup.resume, forget_best=setup.forget_best, deadline=setup.deadline),
             Evaluation(setup.score, setup.dev, setup.saves),
         )
         run.results.append(result)

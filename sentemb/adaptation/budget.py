@@ -12,7 +12,7 @@ class Budget:
 
     total: float
     spent_before: float = 0.0  # in earlier sessions
-    begun: float = field(default_factory=time.monotonic)
+    begun: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def spent(self) -> float:

@@ -8,7 +8,7 @@ import copy
 import torch
 from sentence_transformers import SentenceTransformer
 
-WEIGHTS = (0.25, 0.5, 0.75)  # of the tuned model
+WEIGHTS = (0.5, 0.25, 0.75)  # of the tuned model, in the order that they are tried in
 
 
 def interpolated(start: SentenceTransformer, tuned: SentenceTransformer, weight: float) -> SentenceTransformer:

@@ -122,6 +122,9 @@ class Search:
         timing = self._timing(arm)
         rate = earlier["rate"] or timing["rate"]
         seconds = max(0.0, self.budget.left - scores_to_come * self.seconds_per_score) * share
+        if rung and seconds < timing["overhead"] and self.journal.read(f"plan-{key}") is None:
+            _say(f"{name}: no time is left to train it for longer")
+            return self._scored(f"{name}-rung-{rung - 1}", name, "", self._no_model)
         plan = self.journal.read(f"plan-{key}")
         if plan is None:
             plan = {"updates": earlier["updates"] + max(1, int(rate * (seconds - timing["overhead"])))}
@@ -155,6 +158,9 @@ class Search:
         trained = next(each for each in self.candidates if each.arm == name and not each.setting)
         for weight in WEIGHTS:
             key, setting = f"{name}-weight-{weight:g}", f"weight {weight:g}"
+            if self.journal.read(key) is None and self.budget.left <= self.seconds_per_score / 2:
+                _say(f"{name}, {setting}: no time is left to score it")
+                continue
             embed = partial(between, weight)
             about = {"updates": trained.updates, "seconds": trained.seconds}
             self.candidates.append(self._scored(key, name, setting, embed, about))
@@ -165,7 +171,10 @@ class Search:
         """The candidate with its scores, which the journal has, or gets together with what is about its training."""
         entry = self.journal.read(key)
         if entry is None:
-            scores = self.tests.score(embed())
+            began, embedder = time.monotonic(), embed()
+            scores = self.tests.score(embedder)
+            if embedder.model is not None:
+                self.seconds_per_score = time.monotonic() - began
             entry = {"updates": 0, "seconds": 0.0, **(about or {})}
             entry |= {"scores": as_entry(scores), "spent": self.budget.spent}
             self.journal.write(key, entry)

@@ -16,13 +16,14 @@ from sentence_transformers import SentenceTransformer
 
 import sentemb
 from recipes import adapt as recipe
-from sentemb.adaptation import Similarity, arm_training
+from sentemb.adaptation import ARMS, AdaptationSettings, Similarity, arm_training, budget, driver, search
 from sentemb.adaptation.folder import AdaptationFolder
 from sentemb.adaptation.journal import Journal
 from sentemb.errors import InputError
 from tests.adaptation.texts import documents_of, shuffled
 
 TEXT = (60, 60)  # documents, sentences
+PLAIN_SPEED = arm_training.Trainer.speed
 QUICK = {"budget": "6s", "lr": 5e-2, "threads": 1}
 
 
@@ -32,6 +33,26 @@ def caches(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.delenv("SENTEMB_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+class Clock:
+    """A clock that stands, so that what is trained does not depend on how busy the machine is."""
+
+    now = 1e12  # (behind any deadline of the clock that runs)
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch) -> Clock:
+    """The clock of the budget; ten updates a second, and a tenth of a second around them."""
+    made = Clock()
+    for module in (budget, search, driver):
+        monkeypatch.setattr(module, "time", made)
+    monkeypatch.setattr(arm_training.Trainer, "speed", lambda self, arm, folder: (10.0, 0.1))
+    monkeypatch.setattr(arm_training, "measured_rate", lambda folder, batch_size: 10.0)
+    return made
 
 
 @pytest.fixture
@@ -122,7 +143,7 @@ class Killed(Exception):
 def test_a_killed_adaptation_goes_on_without_doing_anything_again(encoder, general, monkeypatch):
     """It is killed after each entry of its journal, and resumed until it is done."""
     start = encoder("static:embeddings=random,dim=24,vocabulary=400,dropout=0.1", max_length=32)
-    trained, written, plain_write, plain_train = [], [], Journal.write, arm_training.Trainer.train
+    written, plain_write = [], Journal.write
 
     def write(self, name, entry):
         plain_write(self, name, entry)
@@ -130,12 +151,7 @@ def test_a_killed_adaptation_goes_on_without_doing_anything_again(encoder, gener
         written.append(name)
         raise Killed
 
-    def train(self, arm, folder, *arguments):
-        trained.append(folder.name)
-        return plain_train(self, arm, folder, *arguments)
-
     monkeypatch.setattr(Journal, "write", write)
-    monkeypatch.setattr(arm_training.Trainer, "train", train)
     text, kills = documents_of(*TEXT), 0
     while True:
         try:
@@ -147,13 +163,37 @@ def test_a_killed_adaptation_goes_on_without_doing_anything_again(encoder, gener
             kills += 1
             assert kills < 60
     assert kills == len(written) > 15
-    assert trained.count("timing") == 1
-    # two rungs: both arms, then one of them; a kill between a plan and its training, and one behind the training
-    assert len([name for name in written if "-rung-" in name and not name.startswith("plan")]) == 3
+    rungs = [name for name in written if "-rung-" in name and not name.startswith("plan")]
+    assert len(rungs) == 3, "both arms, then one of them"
+    updates = dict(zip(run.table["arm"], run.table["updates"], strict=True))
+    assert updates["whiten"] == 0 < min(updates["neighbours"], updates["dropout"])
+    assert updates["neighbours"] != updates["dropout"], "the better one was trained for longer"
     assert run.results["verdict"] and AdaptationFolder(Path("run")).done
     count = len(written)
     again = sentemb.adapt(start, text, general=general, max_general_loss=100, out="run", resume=True, **QUICK)
     assert len(written) == count and again.verdict == run.verdict
+
+
+def test_a_spent_budget_ends_the_search_with_what_there_is(encoder, general, clock, monkeypatch):
+    start = encoder("static:embeddings=random,dim=24,vocabulary=400,dropout=0.1", max_length=32)
+    plain_train = arm_training.Trainer.train
+
+    def slow_train(self, *arguments):
+        clock.now += 100
+        return plain_train(self, *arguments)
+
+    monkeypatch.setattr(arm_training.Trainer, "train", slow_train)
+    run = sentemb.adapt(start, documents_of(*TEXT), general=general, max_general_loss=100, **QUICK)
+    trained = run.table[run.table["arm"] != "whiten"]
+    assert list(trained["arm"]) == ["neighbours", "dropout"], "no weights are tried"
+    assert trained["updates"].iloc[0] > trained["updates"].iloc[1] == 1
+    assert run.results["spent"] == 200 and run.verdict
+
+
+def test_the_speed_is_measured_and_leaves_nothing(start, tmp_path):
+    trainer = arm_training.Trainer(start, sentemb.open_corpus(documents_of(10, 20)), AdaptationSettings(lr=1e-3))
+    rate, overhead = PLAIN_SPEED(trainer, ARMS["neighbours"], tmp_path / "timing")
+    assert rate > 0 and overhead >= 0 and not (tmp_path / "timing").exists()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,6 +169,17 @@ def test_one_seed_one_log_and_resume_continues_it_exactly(case, job):
     assert steady(resumed) == steady(straight)
     texts = ["the king sees the cat number 3.", "hello"]
     assert np.array_equal(load(resumed).encode(texts), load(straight).encode(texts))
+
+
+def test_a_run_ends_at_its_deadline_saved_and_resumes_as_if_it_had_not(job):
+    settings = {"max_steps": 6, "save_every": 6, "lr": 1e-3}
+    straight = job("a", **settings)
+    cut = job("b", deadline=time.monotonic(), **settings)
+    assert job.results[-1].step == 1 and job.results[-1].interrupted
+    assert [path.name for path in (cut / "checkpoints").iterdir()] == ["step-1"]
+    resumed = job("b", resume=True, deadline=time.monotonic() + 3600, **settings)
+    assert job.results[-1].step == 6 and not job.results[-1].interrupted
+    assert steady(resumed) == steady(straight)
 
 
 MICRO = {
