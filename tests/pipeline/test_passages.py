@@ -43,12 +43,12 @@ def test_what_does_not_fit_is_one_sentence(spec, tmp_path, tiny):
         (plain, {"pairs": "passages:kind=title"}, "pairs of titles need a corpus with titles, and this one has none"),
         (spec, {"objective": "distill", "teacher": tiny}, "a teacher is of single sentences, and --pairs passages"),
         (spec, {"guide": tiny}, "a guide is of single sentences"),
-        (spec, {"objective": "anchor + infonce"}, "a teacher is of single sentences"),
+        (spec, {"objective": "anchor + infonce", "init": tiny}, "a teacher is of single sentences"),
         (spec, {"objective": "memory_bank"}, "objective memory_bank is of single sentences"),
     ):
-        settings = {"pairs": "passages"} | more
+        settings = {"pairs": "passages"} | ({} if "init" in more else {"encoder": STATIC}) | more
         with pytest.raises(InputError, match=message):
-            sentemb.train(corpus, encoder=STATIC, out="refused", **settings, **LITTLE)
+            sentemb.train(corpus, out="refused", **settings, **LITTLE)
         assert not (tmp_path / "refused").exists()
 
 
