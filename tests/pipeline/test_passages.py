@@ -37,18 +37,19 @@ def test_a_run_says_how_long_its_passages_are_and_resumes(kind, spec, capsys):
     assert [len(each) for each in losses] == [5, 5] and losses[0][:1] == losses[1][:1]
 
 
-def test_what_does_not_fit_is_one_sentence(spec, tmp_path, tiny):
+def test_what_does_not_fit_is_one_sentence(spec, tmp_path, tiny, encoder):
+    encoder(STATIC, 40).save(str(tmp_path / "start"), create_model_card=False)
     plain = [[text + "." for text in row["text"].split(". ")] for row in DOCUMENTS]
     for corpus, more, message in (
         (plain, {"pairs": "passages:kind=title"}, "pairs of titles need a corpus with titles, and this one has none"),
         (spec, {"objective": "distill", "teacher": tiny}, "a teacher is of single sentences, and --pairs passages"),
         (spec, {"guide": tiny}, "a guide is of single sentences"),
-        (spec, {"objective": "anchor + infonce"}, "a teacher is of single sentences"),
+        (spec, {"objective": "anchor + infonce", "init": str(tmp_path / "start")}, "a teacher is of single sentences"),
         (spec, {"objective": "memory_bank"}, "objective memory_bank is of single sentences"),
     ):
-        settings = {"pairs": "passages"} | more
+        settings = {"pairs": "passages"} | ({} if "init" in more else {"encoder": STATIC}) | more
         with pytest.raises(InputError, match=message):
-            sentemb.train(corpus, encoder=STATIC, out="refused", **settings, **LITTLE)
+            sentemb.train(corpus, out="refused", **settings, **LITTLE)
         assert not (tmp_path / "refused").exists()
 
 

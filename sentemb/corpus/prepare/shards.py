@@ -125,7 +125,7 @@ class _Shard:
         """Make it whole, with what its reader left out; ``last`` of its part."""
         self._flush()
         self._writer.finalize()
-        for suffix, places in ((ENDS, self._ends), (TITLES, self._titles)):
+        for suffix, places in ((ENDS, self._ends), *([(TITLES, self._titles)] if self._titles else [])):
             with replacing(self._path.with_suffix(suffix), sync=False) as partial:
                 save_array(partial, np.unique(np.array(places, dtype=np.int64)))
         content = {"file": self._path.name, "sentences": self._written, "bytes": self._partial.stat().st_size}
@@ -199,7 +199,7 @@ def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path,
 
 
 def _places(shard: Path, suffix: str) -> NDArray[np.int64]:
-    """What the file beside a shard lists; without one (an earlier version wrote no titles) nothing."""
+    """What the file beside a shard lists; nothing without one, as where there is no title."""
     path = shard.with_suffix(suffix)
     places: NDArray[np.int64] = np.load(path) if suffix == ENDS or path.is_file() else np.zeros(0, dtype=np.int64)
     return places
