@@ -5,7 +5,7 @@
         --encoder rnn:hidden=256 --lr 1e-3                                # your text, an LSTM
     python recipes/train_distill.py --corpus BOOKS --teacher minilm:layers=3-6,scale=standard \\
         --encoder rnn:distill=minilm,teacher_layers=0-6,dim=1024,weighting=none,gain=0.28,hidden=512,skip=mean \\
-        --teacher-sentences 400000 --objective distill:loss=mse --batch-size 128 --lr 3e-3   # of layers and words
+        --teacher-sentences 400000 --objective distill:loss=mse --batch-size 128 --lr 3e-3 --epochs 2
 
 The teacher embeds --teacher-sentences of the training sentences once; the run says before how long that takes. At the
 end a table has the teacher, the student before and after training, and what each costs. Writes what the other recipes
