@@ -118,13 +118,14 @@ class Search:
         key = f"{name}-rung-{rung}"
         if self.journal.read(key) is not None:
             return self._scored(key, name, "", self._no_model)
-        earlier = self.journal.read(f"{name}-rung-{rung - 1}") or {"updates": 0, "seconds": 0.0, "rate": 0.0}
+        before = self._latest_rung(name, rung)
+        earlier = self.journal.read(before) or {"updates": 0, "seconds": 0.0, "rate": 0.0}
         timing = self._timing(arm)
         rate = earlier["rate"] or timing["rate"]
         seconds = max(0.0, self.budget.left - scores_to_come * self.seconds_per_score) * share
         if rung and seconds < timing["overhead"] and self.journal.read(f"plan-{key}") is None:
             _say(f"{name}: no time is left to train it for longer")
-            return self._scored(f"{name}-rung-{rung - 1}", name, "", self._no_model)
+            return self._scored(before, name, "", self._no_model)
         plan = self.journal.read(f"plan-{key}")
         if plan is None:
             plan = {"updates": earlier["updates"] + max(1, int(rate * (seconds - timing["overhead"])))}
@@ -136,6 +137,11 @@ class Search:
             raise Interrupted
         about = {"updates": trained.updates, "seconds": earlier["seconds"] + trained.seconds, "rate": trained.rate}
         return self._scored(key, name, "", lambda: Embedder.of(trained.model), about)
+
+    def _latest_rung(self, name: str, rung: int) -> str:
+        """The journal's key of the last rung before this one in which the arm was trained; a rung may be left out."""
+        keys = [f"{name}-rung-{earlier}" for earlier in reversed(range(rung))]
+        return next((key for key in keys if self.journal.read(key) is not None), f"{name}-rung-0")
 
     def _timing(self, arm: TrainedArm) -> dict[str, float]:
         """Updates a second and the seconds around them, of the first arm that is trained."""

@@ -73,8 +73,7 @@ class Objective(nn.Module):
     )
     normalise = True  # whether rows get unit length first
     similarity = "cosine"  # or dot: how its scores compare embeddings, and so the saved model
-    guide_dimension = 0  # of the guide's embeddings; 0: there is no guide. The loop sets it before it calls prepare
-    _teacher_dimension = 0
+    _teacher_dimension = _guide_dimension = 0
 
     def forward(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> Tensor:
         """Scalar loss of positive pairs ``x``, ``y`` ``[n, d]``, at least float32.
@@ -113,6 +112,15 @@ class Objective(nn.Module):
     @teacher_dimension.setter
     def teacher_dimension(self, dimension: int) -> None:
         self._teacher_dimension = dimension
+
+    @property
+    def guide_dimension(self) -> int:
+        """Of the guide's embeddings; 0: there is no guide. The loop sets it before it calls ``prepare``."""
+        return self._guide_dimension
+
+    @guide_dimension.setter
+    def guide_dimension(self, dimension: int) -> None:
+        self._guide_dimension = dimension
 
     def terms(self) -> "list[Objective]":
         """The objectives that this is a weighted sum of: itself, where it is none."""

@@ -259,7 +259,8 @@ class Experiment:
         training, self.teacher, self.guide = with_embeddings(
             prepared.training, chosen, self.data, self.compute, corpus, ranges, device, self.begun
         )
-        return replace(prepared, training=training)
+        # (The same object, where nothing was added: encoders that share their data are trained together.)
+        return prepared if training is prepared.training else replace(prepared, training=training)
 
     def _choose_teacher(self, model: SentenceTransformer) -> ChosenTeacher | None:
         """Whose embeddings are learned from; an objective that is made later is looked at then."""

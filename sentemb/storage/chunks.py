@@ -5,11 +5,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from sentemb.storage.atomic import write_text
+
+if TYPE_CHECKING:  # (numpy takes a while, and packages that print their help import this one)
+    from numpy.typing import NDArray
 
 DONE = "done"  # the file that says how many rows are on the disk
 
@@ -23,7 +24,7 @@ def rows_done(path: Path, row_bytes: int) -> int:
         return 0
 
 
-def append_chunks(path: Path, row_bytes: int, total: int, chunk: int, make: Callable[[int], NDArray[Any]]) -> None:
+def append_chunks(path: Path, row_bytes: int, total: int, chunk: int, make: "Callable[[int], NDArray[Any]]") -> None:
     """Append the chunks that are not on the disk yet; after each one the file DONE beside ``path`` counts what is.
 
     Args:

@@ -153,10 +153,18 @@ def test_a_killed_adaptation_goes_on_without_doing_anything_again(encoder, gener
 
     monkeypatch.setattr(Journal, "write", write)
     text, kills = documents_of(*TEXT), 0
+    options = {"general": general, "max_general_loss": 100, "out": "run", "arms": "neighbours,dropout,whiten"} | QUICK
     while True:
         try:
             run = sentemb.adapt(
-                start, text, general=general, max_general_loss=100, out="run", resume=kills > 0, **QUICK
+                start,
+                text,
+                general=general,
+                max_general_loss=100,
+                out="run",
+                resume=kills > 0,
+                arms=ARMS_TRIED,
+                **QUICK,
             )
             break
         except Killed:
@@ -170,7 +178,7 @@ def test_a_killed_adaptation_goes_on_without_doing_anything_again(encoder, gener
     assert updates["neighbours"] != updates["dropout"], "the better one was trained for longer"
     assert run.results["verdict"] and AdaptationFolder(Path("run")).done
     count = len(written)
-    again = sentemb.adapt(start, text, general=general, max_general_loss=100, out="run", resume=True, **QUICK)
+    again = sentemb.adapt(start, text, resume=True, **options)
     assert len(written) == count and again.verdict == run.verdict
 
 
@@ -185,9 +193,9 @@ def test_a_spent_budget_ends_the_search_with_what_there_is(encoder, general, clo
     monkeypatch.setattr(arm_training.Trainer, "train", slow_train)
     run = sentemb.adapt(start, documents_of(*TEXT), general=general, max_general_loss=100, **QUICK)
     trained = run.table[run.table["arm"] != "whiten"]
-    assert list(trained["arm"]) == ["neighbours", "dropout"], "no weights are tried"
-    assert trained["updates"].iloc[0] > trained["updates"].iloc[1] == 1
-    assert run.results["spent"] == 200 and run.verdict
+    assert list(trained["arm"]) == ["neighbours", "passages", "dropout"], "no weights are tried"
+    assert trained["updates"].iloc[0] > trained["updates"].iloc[1] == trained["updates"].iloc[2] == 1
+    assert run.results["spent"] == 300 and run.verdict
 
 
 def test_the_speed_is_measured_and_leaves_nothing(start, tmp_path):
