@@ -156,16 +156,7 @@ def test_a_killed_adaptation_goes_on_without_doing_anything_again(encoder, gener
     options = {"general": general, "max_general_loss": 100, "out": "run", "arms": "neighbours,dropout,whiten"} | QUICK
     while True:
         try:
-            run = sentemb.adapt(
-                start,
-                text,
-                general=general,
-                max_general_loss=100,
-                out="run",
-                resume=kills > 0,
-                arms=ARMS_TRIED,
-                **QUICK,
-            )
+            run = sentemb.adapt(start, text, resume=kills > 0, **options)
             break
         except Killed:
             kills += 1
