@@ -192,7 +192,7 @@ def agreement_with(start: Embedder) -> Similarity:
     others = [*pairs.second[len(pairs.second) // 2 :], *pairs.second[: len(pairs.second) // 2]]
     first, second = pairs.first * 2, [*pairs.second, *others]
     order = np.random.default_rng(SEED).permutation(len(first))
-    name = "similarities as the start's, built-in sample"
+    name = "agreement with the start on the built-in sample"
     return Similarity(name, [first[i] for i in order], [second[i] for i in order], reference=start)
 
 

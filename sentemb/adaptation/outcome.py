@@ -78,7 +78,7 @@ def verdict_of(judged: Judged | None, candidates: Sequence[Candidate], general: 
         best = max(gaining, key=lambda each: each.gain)
         return (
             f"No method helped at the price: keep your model. The best, {best.name}, gained {best.gain:.2f} points on "
-            f"your text and lost {best.loss(general):.2f} of {general}; {allowed:g} were allowed."
+            f"your text and lost {best.loss(general):.2f} points of {general}; {allowed:g} are allowed."
         )
     gain, quality = judged.differences[GAIN], judged.differences[general]
     if not judged.helps:

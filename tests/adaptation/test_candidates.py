@@ -63,4 +63,4 @@ def test_the_verdict_of_a_search_without_a_choice_says_why():
     nothing = verdict_of(None, [candidate("a", -1, 0)], "STS", 0.5)
     assert nothing.startswith("No method helped: keep your model.")
     costly = verdict_of(None, TRIED[:1], "STS", 0.5)
-    assert "keep your model" in costly and "lost 2.00 of STS; 0.5 were allowed" in costly
+    assert "keep your model" in costly and "lost 2.00 points of STS; 0.5 are allowed" in costly
