@@ -6,7 +6,18 @@ from typing import Any
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from sentemb.report import BLUE, GREY, LOOK, VERMILLION, html_page, image, labelled_axes, neighbours_section
+from sentemb.report import (
+    BLUE,
+    GREEN,
+    GREY,
+    LOOK,
+    ORANGE,
+    VERMILLION,
+    html_page,
+    image,
+    labelled_axes,
+    neighbours_section,
+)
 from sentemb.runs import duration, safe
 
 Content = Mapping[str, Any]
@@ -76,17 +87,24 @@ def _tried(content: Content) -> str:
     return _section("What was tried", TABLE, head, rows, listed) if rows or listed else ""
 
 
+def _weight_of(row: Content) -> float:
+    """The share of the tuned weights: 1 of an arm as trained."""
+    return float(row["setting"].split()[1]) if row["setting"] else 1.0
+
+
 def _frontier(content: Content) -> str:
     points = content["frontier"]
     if len(points) < 2:
         return ""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = labelled_axes(figure.subplots(), "gain on your text, points", f"change of {content['general']}, points")
+    axes = labelled_axes(figure.subplots(), "gain on your text, points", "change elsewhere, points")
     arms = list(dict.fromkeys(row["arm"] for row in points if row["arm"] != "keep"))
-    colours = dict(zip(arms, [BLUE, VERMILLION, GREY, *[f"C{i}" for i in range(len(arms))]], strict=False))
+    colours = dict(
+        zip(arms, [BLUE, VERMILLION, GREEN, ORANGE, *[f"C{i}" for i in range(4, 4 + len(arms))]], strict=False)
+    )
     for arm in arms:
         mine = [row for row in points if row["arm"] == arm]
-        joined = sorted((row for row in mine if row["setting"][:5] in ("", "weigh")), key=lambda row: row["loss"])
+        joined = sorted((row for row in mine if row["setting"][:5] in ("", "weigh")), key=_weight_of)
         if any(row["setting"] for row in joined):
             axes.plot([0, *(r["gain"] for r in joined)], [0, *(-r["loss"] for r in joined)], color=colours[arm], lw=1)
         axes.scatter([r["gain"] for r in mine], [-r["loss"] for r in mine], color=colours[arm], label=arm, zorder=3)
