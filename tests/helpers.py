@@ -23,6 +23,11 @@ TINY = [
 VARIES = {"seconds", "pairs_per_second", "peak_memory_mib"}  # of the log, from run to run
 STATIC = "static:embeddings=random,dim=5,vocabulary=270"
 
+# Documents of ten sentences each, and settings of a run over them that takes a second.
+NOUNS = ("cat", "dog", "king", "queen", "ship", "poet", "child", "judge", "miller", "nurse")
+DOCUMENTS = [[f"the {a} sees the {b} number {i}" for i, b in enumerate(NOUNS)] for a in NOUNS]
+LITTLE = {"batch_size": 8, "max_steps": 4, "warmup": 1, "lr": 1e-2, "eval_every": 0, "log_every": 1, "save_every": 2}
+
 
 def torchrun(
     *command: str, cwd: Path, timeout: int = 300, environment: dict[str, str] | None = None

@@ -11,7 +11,7 @@ from eval.sts import correlate
 
 @dataclass(frozen=True)
 class Regression:
-    """What the regressor found: its predictions ``[test rows]`` on the scale of the scores and its best dev Pearson."""
+    """A regressor's results: its predictions ``[test rows]`` on the scale of the scores and its best dev Pearson."""
 
     predicted: np.ndarray
     devpearson: float

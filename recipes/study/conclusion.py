@@ -1,4 +1,4 @@
-"""What a study has found: the table of its encoders, then statistics, figures and page."""
+"""The results of a study: the table of its encoders, then statistics, figures and page."""
 
 import json
 from pathlib import Path

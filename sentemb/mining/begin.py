@@ -112,6 +112,6 @@ def mining_notes(mined: Mapping[str, Any] | None, pairs: Pairs) -> list[str]:
         return []
     share = mined["missing"] / (len(pairs) * pairs.negatives.per_pair)
     return [
-        f"{share:.1%} of the hard negatives could not be found: too few sentences of the pool are far enough below the "
+        f"{share:.1%} of the hard negatives are missing: too few sentences of the pool are far enough below the "
         "positive's score; these pairs have fewer"
     ]

@@ -13,11 +13,8 @@ from recipes import train_bookcorpus
 from sentemb.errors import InputError
 from sentemb.mining import RefreshedNegatives
 from sentemb.training.step import batch_encoder
-from tests.helpers import STATIC, torchrun
+from tests.helpers import DOCUMENTS, LITTLE, STATIC, torchrun
 
-NOUNS = ("cat", "dog", "king", "queen", "ship", "poet", "child", "judge", "miller", "nurse")
-DOCUMENTS = [[f"the {a} sees the {b} number {i}" for i, b in enumerate(NOUNS)] for a in NOUNS]
-LITTLE = {"batch_size": 8, "max_steps": 4, "warmup": 1, "lr": 1e-2, "eval_every": 0, "log_every": 1, "save_every": 2}
 SPEC = "mined:by=MODEL,per_anchor=3,pool=40,skip=2,margin=none"
 SENTENCES = ["the cat", "a nurse sees", "number 4"]
 
@@ -255,5 +252,5 @@ def test_a_command_refuses_in_one_sentence(spec, error, miner, book_file, tmp_pa
 def test_missing_negatives_are_told(miner, capsys):
     run = train("mined:by=MODEL,per_anchor=40,pool=0,skip=0,margin=0.001".replace("MODEL", miner), out="run")
     missing = config(run)["negatives"]["missing"]
-    assert missing > 0 and "of the hard negatives could not be found" in capsys.readouterr().out
+    assert missing > 0 and "of the hard negatives are missing" in capsys.readouterr().out
     assert torch.isfinite(torch.tensor(run.log["loss"].to_numpy())).all()

@@ -12,11 +12,7 @@ from recipes import train_bookcorpus
 from sentemb.errors import InputError
 from sentemb.pipeline import teaching
 from sentemb.teacher import TeacherFolder, parse_teacher
-from tests.helpers import STATIC
-
-NOUNS = ("cat", "dog", "king", "queen", "ship", "poet", "child", "judge", "miller", "nurse")
-DOCUMENTS = [[f"the {a} sees the {b} number {i}" for i, b in enumerate(NOUNS)] for a in NOUNS]
-LITTLE = {"batch_size": 8, "max_steps": 4, "warmup": 1, "lr": 1e-2, "eval_every": 0, "log_every": 1, "save_every": 2}
+from tests.helpers import DOCUMENTS, LITTLE, STATIC
 
 
 @pytest.fixture(autouse=True)
