@@ -307,6 +307,7 @@ def test_the_flags_that_pages_name_exist():
         "--page",
         "--folds",
         "--stack",
+        "--share",
     }
     for name, page in PAGES.items():
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", page)):
