@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 
 PART ?= tests
 
-.PHONY: install demo test test-all test-avx2 test-gpu check docs
+.PHONY: install demo test test-all test-avx2 test-gpu check docs dist
 
 install: $(INSTALLED)  ## everything, the extras included
 
@@ -38,3 +38,8 @@ check: install  ## what a machine can see without running: style, types, import 
 
 docs: install  ## the site, into site/; a broken link or anchor is an error
 	$(BIN)/zensical build --strict --clean
+
+dist: install  ## the sdist and the wheel, into dist/; metadata that a package index would refuse is an error
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from eval.tasks import GROUPS, DataFile, files_of
 from sentemb.errors import InputError
+from sentemb.program import console_command
 from sentemb.storage import digest
 
 try:
@@ -315,21 +316,28 @@ def _refuse_mirror(mirror: str) -> None:
         raise InputError(f"--mirror {mirror!r} is no address; write one like https://host/folder that has downstream/")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.download", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    made = argparse.ArgumentParser(
+        prog=console_command() or "python -m eval.download",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="gets downstream/...; made if it does not exist")
+    made.add_argument("folder", type=Path, metavar="DIR", help="gets downstream/...; made if it does not exist")
     names = f"some of {', '.join(GROUPS['all'])}, or the groups {', '.join(GROUPS)} (default all)"
-    parser.add_argument("--tasks", metavar="A,B", default="all", help=names)
-    parser.add_argument(
+    made.add_argument("--tasks", metavar="A,B", default="all", help=names)
+    made.add_argument(
         "--mirror", metavar="URL", help="a copy of your own, asked first: URL/downstream/MR/rt-polarity.pos and so on"
     )
-    parser.add_argument(
+    made.add_argument(
         "--list", action="store_true", help="fetch nothing: print path, bytes, sha256 and place of what is missing"
     )
-    options = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    options = parser().parse_args(arguments)
     try:
         code = 0 if run(options) else 2
     except InputError as error:

@@ -22,6 +22,7 @@ from eval.seeds import labels
 from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, read
 from sentemb.errors import InputError
 from sentemb.lazy_imports import lazy_exports
+from sentemb.program import console_command
 from sentemb.runs import CONFIG, model_folder
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ __getattr__, __dir__ = lazy_exports(
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
     made = argparse.ArgumentParser(
-        prog="python -m eval.senteval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=console_command() or "python -m eval.senteval",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
     add("checkpoint", nargs="+", help="a run folder, a model folder, a hub name, or minilm; several are compared")

@@ -227,12 +227,17 @@ CHECKS: dict[str, Callable[[], Line]] = {
 }
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--offline", action="store_true", help="do not try to reach the package index and the hub")
+    made.add_argument("--quick", action="store_true", help="leave out the self-test")
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--offline", action="store_true", help="do not try to reach the package index and the hub")
-    parser.add_argument("--quick", action="store_true", help="leave out the self-test")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     left_out = ({"index", "hub"} if options.offline else set()) | ({"self-test"} if options.quick else set())
     failed = False
     print(platform.platform())

@@ -1,8 +1,6 @@
 """OUT/config.json: everything needed to know, or repeat, what was run."""
 
 import json
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -15,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb.corpus import CleaningResult, Corpus
 from sentemb.encoders import Prompts
+from sentemb.program import command_line
 from sentemb.runs import RunFolder
 from sentemb.storage import write_text
 
@@ -56,7 +55,7 @@ def write_config(
     begun: Mapping[str, Any],
 ) -> None:
     """Write the file; ``begun`` is what it holds of a run that is continued."""
-    command = shlex.join([Path(sys.executable).name, *sys.argv])
+    command = command_line()
     content = {
         "settings": dict(settings),
         "command": begun.get("command", command),

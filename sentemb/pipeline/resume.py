@@ -16,6 +16,7 @@ from sentemb.encoders import Prompts
 from sentemb.errors import CorruptFolder, InputError
 from sentemb.pipeline.processes import started_by_accelerate
 from sentemb.pipeline.settings import EvaluationSettings
+from sentemb.program import started_as
 from sentemb.runs import MODULES, RunFolder
 from sentemb.storage import verify
 from sentemb.training import EpochLayout, TrainingSettings
@@ -175,5 +176,6 @@ def how_to_resume(out: Path, command: bool) -> str:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         launcher = f"torchrun --nproc_per_node {os.environ.get('LOCAL_WORLD_SIZE', 1)}"
     else:
-        launcher = "accelerate launch" if started_by_accelerate() else Path(sys.executable).name
-    return f"{launcher} {shlex.quote(sys.argv[0])} --resume --out {shlex.quote(str(out))}"
+        launcher = "accelerate launch" if started_by_accelerate() else ""
+    started = [*launcher.split(), sys.argv[0]] if launcher else started_as()
+    return shlex.join([*started, "--resume", "--out", str(out)])
