@@ -4,9 +4,9 @@
     python -m eval.download DIR --tasks MR,CR      # then: python -m eval.senteval CHECKPOINT --data DIR
     python -m eval.download DIR --tasks sts --list # what would be fetched, from where
 
-Files come to lie in DIR/downstream/. One that is there and right is kept; one that is there and another is never
-overwritten. What a broken connection leaves is in NAME.partial: the same command goes on from there. If a place is
-down, what to put where by hand is said at the end. Exit code 0: all is in place; 2: something is missing.
+Files are written to DIR/downstream/. One that is there and right is kept; one that is there and another is never
+overwritten. What a broken connection leaves is in NAME.partial: run the same command again to continue from there. If a
+place is down, what to put where by hand is said at the end. Exit code 0: all is in place; 2: something is missing.
 """
 
 import argparse
@@ -40,7 +40,7 @@ TIMEOUT = 30  # seconds without an answer
 PAUSES = (1.0, 4.0)  # seconds before the second and the third attempt at a place
 PASSING = (408, 416, 425, 429)  # faults of the moment, as all from 500 on; 416: the partial was longer than the file
 TERMS = "The data sets are their authors' and each has its own terms: use them to evaluate, never to train."
-Progress = Callable[[int], None]  # told the bytes of the current file that are there
+Progress = Callable[[int], None]  # receives the bytes of the current file that are there
 
 
 class Fault(Exception):
@@ -60,7 +60,7 @@ def download(folder: Path, files: Sequence[DataFile], mirror: str | None = None,
         progress: show a bar, on a terminal.
 
     Returns:
-        A sentence for each file that is not in place: why, and how to mend it.
+        A sentence for each file that is not in place: why, and how to fix it.
 
     Raises:
         InputError: ``folder`` cannot be one; nothing has been written.
@@ -97,7 +97,7 @@ def download(folder: Path, files: Sequence[DataFile], mirror: str | None = None,
 
 
 def _move(bar: tqdm, start: int, fetched_bytes: int) -> None:
-    bar.update(start + fetched_bytes - bar.n)  # back, too, where a file is begun anew
+    bar.update(start + fetched_bytes - bar.n)  # back, too, where a file is begun again
 
 
 def _places(file: DataFile, mirror: str | None) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ def _fetch(file: DataFile, target: Path, urls: Sequence[str], unreachable: dict[
     """Bring one file: True if it was fetched, False if it is there already.
 
     Raises:
-        InputError: it is nowhere to be had, or another one is in its place.
+        InputError: it cannot be downloaded, or another file is in its place.
     """
     if _in_place(file, target):
         return False
@@ -296,7 +296,7 @@ def _faults() -> Iterator[None]:
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """InputError if ``folder`` is no folder, or cannot be written to or made."""
+    """InputError if ``folder`` is not a folder, or cannot be written to or made."""
     nearest = next((path for path in (folder, *folder.absolute().parents) if os.path.lexists(path)), folder)
     if not os.path.isdir(nearest):
         raise InputError(f"{nearest} is not a folder; name one to put downstream/ into")
@@ -305,15 +305,17 @@ def _refuse_unwritable(folder: Path) -> None:
 
 
 def _refuse_mirror(mirror: str) -> None:
-    """InputError if ``mirror`` is no address of a folder on a web server."""
+    """InputError if ``mirror`` is not an address of a folder on a web server."""
     try:
         parts = urlsplit(mirror)
         right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         right = right and not (parts.username or parts.query or parts.fragment)
-    except ValueError:  # a port that is no number, a bracket left open
+    except ValueError:  # a port that is not a number, a bracket left open
         right = False
     if not right or not mirror.isascii() or not mirror.isprintable() or " " in mirror:
-        raise InputError(f"--mirror {mirror!r} is no address; write one like https://host/folder that has downstream/")
+        raise InputError(
+            f"--mirror {mirror!r} is not an address; write one like https://host/folder that has downstream/"
+        )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -344,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        print("interrupted: run the same command again to continue", file=sys.stderr)
         code = 130
     if code:
         sys.exit(code)

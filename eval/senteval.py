@@ -149,14 +149,14 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
 
 
 def refuse_no_checkpoint(name: str) -> None:
-    """InputError for a folder without a model, and for a path that is not there and is no name of the hub either."""
+    """InputError for a folder without a model, and for a path that is not there and is not a name of the hub either."""
     path = Path(name)
     if name == "minilm":
         return
     if path.exists():
         model_folder(path)
         return
-    # The hub's names have at most one slash; runs/typo is no name of the hub where runs/ holds runs.
+    # The hub's names have at most one slash; runs/typo is not a name of the hub where runs/ holds runs.
     siblings = path.parent.glob(f"*/{CONFIG}") if path.parent != Path() else iter(())
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name, re.ASCII) or next(siblings, None):
         raise InputError(f"no model {name!r} here, and no model of the hub has such a name; check the path")

@@ -38,11 +38,11 @@ def parser() -> argparse.ArgumentParser:
     add("--task", default="", metavar="NAME", help="of the folders in DIR, where it holds several")
     add("--split", default="test", help="of the judgements in DIR/qrels (default test)")
     add("--k", type=int, default=100, help="ranks of MAP and recall, at least 10 (default 100)")
-    add("--recall-at", default="", metavar="K,K", help="further ranks of recall, up to --k: 1,5,20 say")
+    add("--recall-at", default="", metavar="K,K", help="further ranks of recall, up to --k: for example 1,5,20")
     add("--sentences", type=int, help="with --corpus: sentences of a passage (default 5)")
     add("--max-queries", type=int, help="with --corpus: queries, drawn by a fixed seed (default 10000)")
     add("--cache", type=Path, metavar="DIR", help="keep passages' embeddings there; a second run encodes none")
-    add("--json", action="store_true", help="print JSON in the place of tables")
+    add("--json", action="store_true", help="print JSON instead of tables")
     add("--batch-size", type=int, default=128, help="texts a forward pass (default 128)")
     add("--device", help="cpu, cuda, mps, ...; default: the best there is")
     return made
@@ -84,7 +84,7 @@ def ranks_of_recall(options: argparse.Namespace) -> list[int]:
     """The ranks of ``--recall-at``, each once, in order, without that of ``--k``, which is scored in any case.
 
     Raises:
-        InputError: they are no whole numbers from 1 to ``--k``.
+        InputError: they are not whole numbers from 1 to ``--k``.
     """
     texts = [text.strip() for text in options.recall_at.split(",")] if options.recall_at else []
     if not all(text.isdecimal() and 1 <= int(text) <= options.k for text in texts):
