@@ -1,8 +1,8 @@
-"""Make a finished model better on your text: methods are tried within a budget, and the one that pays is kept.
+"""Make a finished model better on your text: methods are tried within a budget, and the best one is kept.
 
     python recipes/adapt.py --init minilm --corpus BOOKS --budget 30m
     python recipes/adapt.py --init minilm --corpus BOOKS --search DIR --budget 30m      # judged queries of your own
-    python recipes/adapt.py --resume --out runs/adapt                                   # go on after a kill
+    python recipes/adapt.py --resume --out runs/adapt                                   # resume after a crash
 
 Methods are chosen on one half of the held-out documents, by what they gain there and lose elsewhere, and the choice is
 judged on the other half. Writes OUT/model (the adapted model, or yours where nothing helped beyond chance),
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--data", type=Path, help="SentEval's folder, for STS-B dev; else $SENTEMB_DATA/senteval")
     add("--out", type=Path, help="the folder, new; default runs/adapt or the next free runs/adapt-2, ...")
-    add("--resume", action="store_true", help="go on with the adaptation in --out, with its settings")
+    add("--resume", action="store_true", help="resume the adaptation in --out, with its settings")
     for each in fields(AdaptationSettings):
         add_flag(made, each, each.default)
     return made
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command with --resume and --out goes on", file=sys.stderr)
+        print("interrupted; run the same command with --resume and --out to continue", file=sys.stderr)
         sys.exit(130)
     for note in run.results["notes"]:
         print(f"note: {note}")
@@ -119,7 +119,7 @@ def general_quality(data: Path | None) -> "Similarity | None":
 
 
 def resumed(begun: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
-    """The options that an adaptation was begun with, with those of now over them.
+    """The options that an adaptation was begun with, overridden by those of this call.
 
     Raises:
         InputError: there is none.
@@ -127,7 +127,9 @@ def resumed(begun: dict[str, Any], options: dict[str, Any], out: Path) -> dict[s
     if not begun:
         if "init" in options and "corpus" in options:
             return options
-        raise InputError(f"{out} is no adaptation that could be resumed; check the path, or give --init and --corpus")
+        raise InputError(
+            f"{out} is not an adaptation that could be resumed; check the path, or give --init and --corpus"
+        )
     from sentemb.adaptation import AdaptationSettings
 
     names = {each.name for each in fields(AdaptationSettings)}

@@ -104,7 +104,7 @@ def index() -> Line:
 def hub() -> Line:
     """The hub, for models and data sets named by their hub names."""
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
-        return "note", "HF_HUB_OFFLINE is set: only what is in its cache can be had"
+        return "note", "HF_HUB_OFFLINE is set: only what is in its cache is available"
     url = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     return _reached(url, "hub names cannot be fetched; minilm, folders and files work")
 

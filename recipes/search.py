@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # the reader, head say, has all it wants
+    except BrokenPipeError:  # the reader, for example head, has all it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)
@@ -80,7 +80,7 @@ def read_queries(options: argparse.Namespace) -> list[str]:
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if not RunFolder(options.run).config.is_file():
-        raise InputError(f"{options.run} is no run: it has no config.json; give the folder of a training run")
+        raise InputError(f"{options.run} is not a run: it has no config.json; give the folder of a training run")
     if options.page and not RunFolder(options.run).log.is_file():
         raise InputError(f"{options.run} has no log.jsonl, and so no page; leave out --page")
     if options.queries is None and not options.ask:
@@ -157,7 +157,7 @@ def encoders(options: argparse.Namespace, settings: Mapping[str, object]) -> "di
     """The encoder that training began with, and the trained one, by name.
 
     Raises:
-        InputError: one of them cannot be had. The first is left out, with a note, where nothing asks for it alone.
+        InputError: one of them cannot be loaded. The first is left out, with a note, where nothing asks for it alone.
     """
     from sentemb.encoders import load
     from sentemb.pipeline import initial_model, initial_name
@@ -177,7 +177,7 @@ def encoders(options: argparse.Namespace, settings: Mapping[str, object]) -> "di
 
 
 def write_page(run: Path, corpus: str, sentences: int, queries: list[str], results: "dict[str, list[Nearest]]") -> None:
-    """Put the rankings into the run's page, in the place of those of an earlier search."""
+    """Put the rankings into the run's page, instead of those of an earlier search."""
     from sentemb.report import write_report, write_search
 
     answers = [
@@ -251,7 +251,7 @@ def nearest_sentences(
     """The ``k`` nearest distinct sentences of each query by each model, in the memory of one block of embeddings.
 
     The corpus is read once. Sentences are encoded and compared as held-out pairs are scored
-    (:func:`sentemb.validation.sides_of`), a query in the place of a pair's first sentence.
+    (:func:`sentemb.validation.sides_of`), a query instead of a pair's first sentence.
     """
     import numpy as np
     from tqdm import tqdm

@@ -6,7 +6,7 @@
     python recipes/sweep.py --study mine.yaml --corpus FILE --dry-run # what a study of your own would run
 
 Processes train side by side, a core each; encoders that are alike but for objective, rates and the like are trained
-together in one, on the same batches. The same command goes on with a study that was ended or killed:
+together in one, on the same batches. The same command resumes a study that was ended or killed:
 encoders that are done are never run again, those that failed are tried once more. Writes OUT/results.parquet and
 OUT/results.csv, OUT/statistics.json, OUT/figures/, OUT/study.html, and OUT/encoders/NAME/ with each model.
 """
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
 
 
@@ -165,7 +165,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     about["seconds"] = round(about["seconds"] + time.perf_counter() - start)
     write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
     if not is_complete:
-        print("ended; the same command goes on with it")
+        print("ended; run the same command again to continue")
         return
     print(conclude(place.out))
 
@@ -203,7 +203,7 @@ def _begun_with(out: Path, before: dict[str, Any], corpus: "Corpus", folds: int)
     if before.get("corpus", {}).get("fingerprint", corpus.fingerprint) != corpus.fingerprint:
         raise InputError(f"{out} was begun on another corpus, or its files have changed; choose another --out")
     if before.get("folds", folds) != folds:
-        raise InputError(f"{out} was begun with --folds {before['folds']}; go on with that, or choose another --out")
+        raise InputError(f"{out} was begun with --folds {before['folds']}; continue with that, or choose another --out")
     return replace(corpus, least_held_out=least_held_out(before)) if before else corpus
 
 

@@ -40,7 +40,7 @@ def train(settings: RecipeSettings) -> "TrainedRun":
         objective = experiment.make_objective(settings.objective)
         # Sentences. A tenth of the documents is held out, and scores the encoder.
         corpus = experiment.open_corpus(settings.data)
-        # A transformer with dropout, which alone tells both views of a sentence apart.
+        # A transformer with dropout, which is the only difference between both views of a sentence.
         encoder = experiment.make_encoder(settings.encoder, corpus)
         # Each sentence with itself, as token ids; refused where the encoder has no dropout.
         pairs = experiment.make_pairs(settings.pairs, corpus, encoder)

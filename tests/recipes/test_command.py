@@ -131,7 +131,7 @@ def test_bash_completes_commands_options_and_names(complete):
     assert complete("sentemb", "evaluate", "runs/first", "--format", "") == {"text", "markdown", "latex", "csv", "json"}
     assert complete("sentemb", "sweep", "--study", "cir") == {"circle"}
     assert complete("sentemb", "--completion", "") == {"bash", "zsh"}
-    assert complete("sentemb", "train", "--corpus", "some") == set()  # (bash goes on with file names)
+    assert complete("sentemb", "train", "--corpus", "some") == set()  # (bash continues with file names)
     for name, command in COMMANDS.items():
         assert complete("sentemb", name, "--") == {
             option for option in parser_of(command.module)._option_string_actions if option.startswith("--")
