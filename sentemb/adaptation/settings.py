@@ -16,7 +16,7 @@ STSB_LOSS, AGREEMENT_LOSS = 0.5, 5.0  # points of general quality that may be lo
 class AdaptationSettings:
     """The adaptation."""
 
-    budget: str = setting("30m", "time to try methods in, 90s, 30m or 2h say; the final scores come after it")
+    budget: str = setting("30m", "time to try methods in, for example 90s, 30m or 2h; the final scores come after it")
     max_general_loss: float | None = setting(
         None,
         f"points of general quality that the model may lose; default {STSB_LOSS:g} of STS-B dev, and without its data "
@@ -47,7 +47,7 @@ def seconds_of(budget: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget.strip())
     if match is None:
-        raise InputError(f"budget {budget!r} is no time; write 90s, 30m or 2h")
+        raise InputError(f"budget {budget!r} is not a time; write 90s, 30m or 2h")
     seconds = float(match[1]) * UNITS[match[2]]
     if seconds < LEAST_SECONDS:
         raise InputError(f"budget must be at least {LEAST_SECONDS}s, got {budget}")

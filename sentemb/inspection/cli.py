@@ -4,10 +4,11 @@
     python -m sentemb.corpus lines.txt --clean drop:duplicates=corpus --out lines
     python -m sentemb.corpus bookcorpus --no-time --max-length 64
 
-It tells how much text there is and what was left out, how long sentences are and how many --max-length cuts, what is
-said again and again, what the vocabulary lacks, what is hardly text, which pairs of neighbours are worth nothing, what
+It shows how much text there is and what was left out, how long sentences are and how many --max-length cuts, what is
+said again and again, what the vocabulary lacks, what is hardly text, which pairs of neighbours are useless, what
 --clean would drop, and how long an epoch takes here. What it prepares is what training reads: a run with the same
---corpus, --max-length and word embeddings begins at once. The same command tells the same, but for the timing.
+--corpus, --max-length and word embeddings begins at once. The same command prints the same report, except for the
+timing.
 """
 
 import argparse
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "with tokenizer.json, a run, a hub name",
     )
     add("--max-length", type=int, default=40, metavar="N", help="tokens to which sentences are cut (default 40)")
-    add("--clean", default="none", metavar="SPEC", help="tell what these rules would drop: drop:min_tokens=3,...")
+    add("--clean", default="none", metavar="SPEC", help="show what these rules would drop: drop:min_tokens=3,...")
     add("--language", default=DEFAULT, metavar="CODE", help="of raw text: de, fr, ja, ... (default en)")
     add("--boundaries", action="store_true", help="look for books' beginnings and ends, also in several documents")
     add(

@@ -11,8 +11,8 @@ Python. `A + B*0.5` is the [sum](#sums) of several. This page is printed by `pyt
 it equal to the code.
 
 x and y are the two views of a batch of n pairs, from all processes; h is the number of hard negatives a pair has.
-Unless a row says otherwise, views are brought to unit length and s_ij = x_i . y_j / temperature. Sums run over all
-candidates; a copy of the anchor or of its positive is no negative of it, whatever the objective, and with a
+Unless a row says something else, views are brought to unit length and s_ij = x_i . y_j / temperature. Sums run over all
+candidates; a copy of the anchor or of its positive is not a negative of it, whatever the objective, and with a
 [guide](#a-guide) candidates that it finds nearer than the positive are none, either. m is the momentum
 encoder, an average of the encoder over past updates, which the training loop makes. `--head mlp` or
 `--head projection:hidden=,out=,layers=` puts a projection head (SimCLR's) before any of them and leaves it out of the
@@ -44,15 +44,15 @@ without a weight has 1. In Python, `WeightedSum([(objective, 2.0), (function, 0.
 same batch, each of it what it needs or takes; a part learns and remembers what it does alone, and one momentum
 encoder serves all that need one. The log has each part's loss before weighting as `loss_NAME`.
 
-Refused are parts of which some need runs of consecutive sentences and others pairs, parts that score by cosine beside
+Refused are parts of which some need runs of consecutive sentences and others pairs, parts that score by cosine with
 others by inner product, and two that move the momentum encoder at different rates (`moco` and `byol`). The loss of
 guessing is in the log where all parts have one.
 
 ## A guide
 
 `--guide MODEL` ([options](recipes.md#a-guide)) leaves false negatives out of {guided}. A candidate z of
-an anchor a with the positive p is no negative where g(a, z) > c - margin - relative_margin |c|, c = g(a, p) and g the
-guide's cosine (Solatorio 2024, GISTEmbed, section 3). Where an anchor has several positives, c is that of its pair
+an anchor a with the positive p is not a negative where g(a, z) > c - margin - relative_margin |c|, c = g(a, p) and g
+the guide's cosine (Solatorio 2024, GISTEmbed, section 3). Where an anchor has several positives, c is that of its pair
 (`supcon`, whose own class stays) or of the nearer neighbour (`joint_infonce`). `hard` and `hard_simple` take their
 nearest of what is left; an anchor without negatives has the loss of its positive alone. With a guide `moco` and
 `memory_bank` remember its embeddings, too, and `simple` works out all scores. Of `mix` it is for the contrastive term.

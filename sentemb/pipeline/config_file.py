@@ -41,7 +41,7 @@ class RunDescription:
     prompts: Prompts
     retrieval: dict[str, str]  # how held-out pairs are ranked
     teacher: dict[str, Any] | None  # whose embeddings are learned from, and what they are
-    guide: dict[str, Any] | None  # whose embeddings say which candidates are no negatives
+    guide: dict[str, Any] | None  # whose embeddings say which candidates are not negatives
     negatives: dict[str, Any] | None = None  # what has found hard negatives, and how many there are not
 
 

@@ -36,7 +36,7 @@ class DataSettings:
         "none",
         "leave sentences out of the pairs: none, or drop:min_tokens=1,max_tokens=0,letters=0.5,script=any,"
         "duplicates=none (document, corpus),near_duplicates=0 (share of a document's sentences); python -m "
-        "sentemb.corpus CORPUS tells what that would do",
+        "sentemb.corpus CORPUS shows what that would do",
     )
     max_length: int = setting(40, "longest sentence in tokens; longer ones are cut", at_least=1)
     teacher: str | None = setting(
@@ -52,8 +52,8 @@ class DataSettings:
 
     guide: str | None = setting(
         None,
-        "a finished model that tells false negatives: a candidate that it finds nearer to the anchor than the positive "
-        "is no negative, whatever the contrastive objective. NAME:margin=0,relative_margin=0 leaves out those above "
+        "a model that detects false negatives: a candidate that it puts nearer to the anchor than the positive "
+        "is not a negative, whatever the contrastive objective. NAME:margin=0,relative_margin=0 leaves out those above "
         "c - margin - relative_margin * |c|, c its cosine of the positive pair; also layers=, pooling=, prompt=. Its "
         "embeddings are computed once and cached",
     )
@@ -148,7 +148,7 @@ class PairSettings:
         "refresh=0: the nearest of a pool, without the nearest few and those within a margin of the positive's score; "
         "by=self: by the model in training, again each refresh= updates; by=bm25: by words in common",
     )
-    force: bool = setting(False, "go on where a run is known to degenerate: dropout pairs without dropout")
+    force: bool = setting(False, "run although the run is known to degenerate: dropout pairs without dropout")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -210,7 +210,9 @@ class ComputeSettings:
         at_most=10_000,
         may_change=True,
     )
-    track: str | None = setting(None, "also log to a tracker that accelerate knows, tensorboard say", may_change=True)
+    track: str | None = setting(
+        None, "also log to a tracker that accelerate has, for example tensorboard", may_change=True
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -225,11 +227,11 @@ class RunSettings:
         False,
         "continue the run in --out (without it the newest of runs/NAME, runs/NAME-2, ...) from its newest valid "
         "checkpoint, with its settings; with other flags in addition, begin it where there is none yet. SIGTERM or "
-        "Ctrl-C end a run after the step at hand, saved",
+        "Ctrl-C end a run after the current step, saved",
     )
     elastic: bool = setting(
         False,
-        "let --resume go on with another number of processes: the same global batch, other dropout masks",
+        "let --resume continue with another number of processes: the same global batch, other dropout masks",
     )
     imports: tuple[str, ...] = ()  # files that add rows to tables, which the card names (--import)
     command: bool = False  # whether a command began it: a second signal exits, and one resumes by a command line

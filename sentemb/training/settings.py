@@ -15,11 +15,13 @@ class TrainingSettings:
     epochs: int | None = setting(
         None, "passes over all pairs; default 1, or as many as --max-steps needs", at_least=1, may_change=True
     )
-    max_steps: int | None = setting(None, "stop after so many updates at the latest", at_least=1, may_change=True)
+    max_steps: int | None = setting(
+        None, "stop after this number of updates at the latest", at_least=1, may_change=True
+    )
     batch_size: int = setting(256, "pairs per process; all other pairs of the global batch are negatives", at_least=2)
     micro_batch: int = setting(
         0,
-        "encode so many pairs at a time: the same gradient in less memory; 0: all at once",
+        "encode this number of pairs at a time: the same gradient in less memory; 0: all at once",
         at_least=0,
         may_change=True,
     )
@@ -44,7 +46,7 @@ class TrainingSettings:
     weight_decay: float = setting(0.0, "of the optimiser, on all weights that are trained", at_least=0)
     clip: float = setting(1.0, "greatest gradient norm", above=0)
     mlm: float = setting(
-        0.0, "weight of masked-language modelling beside the objective (transformers; SimCSE: 0.1)", at_least=0
+        0.0, "weight of masked-language modelling in addition to the objective (transformers; SimCSE: 0.1)", at_least=0
     )
     seed: int = setting(0, "of weights, order and dropout", at_least=0, below=2**32)
     log_every: int = setting(10, "updates between records of log.jsonl", at_least=1, may_change=True)
