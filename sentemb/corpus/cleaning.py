@@ -49,7 +49,7 @@ def drop(
         script: most letters must be of it (latin, cyrillic, ...); any.
         duplicates: sentences of the same tokens but for the first: none, document (within one) or corpus (in all).
         near_duplicates: documents that share this part of their sentences with an earlier one (Jaccard similarity, up
-            to 0.95, estimated by MinHash, Broder 1997), for example 0.8; 0: no search. Needs the package datasketch, and
+            to 0.95, estimated by MinHash, Broder 1997), such as 0.8; 0: no search. Needs the package datasketch, and
             some kilobytes a document.
 
     Raises:

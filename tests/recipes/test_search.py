@@ -221,7 +221,7 @@ def test_another_corpus_and_queries_from_standard_input(trained, tmp_path, monke
         ([".", "--queries", "blank"], "holds no query"),
         (["."], "there is no query; give one with --ask"),
         ([".", "--ask", " "], "--ask is empty"),
-        ([".", "--ask", "a", "--page"], "has no log.jsonl, and so no page"),
+        ([".", "--ask", "a", "--page"], "has no log.jsonl, so it has no page"),
         ([".", "--queries", "latin"], "is not UTF-8 text"),
         ([".", "--queries", "q", "--device", "abacus", "--corpus", "q"], "device 'abacus' cannot be used"),
         ([".", "--queries", "q"], "name the text with --corpus"),

@@ -158,7 +158,7 @@ def test_a_recurrent_teacher(encoder, tmp_path, corpus):
     model.save(str(tmp_path / "model"))
     made = embeddings_of(str(tmp_path / "model"), corpus)
     assert_close(made.rows(np.arange(len(corpus))), model.encode(TEXTS))
-    with pytest.raises(InputError, match="no transformer and has no layers"):
+    with pytest.raises(InputError, match="not a transformer and has no layers"):
         embeddings_of(f"{tmp_path / 'model'}:layers=1", corpus)
 
 
