@@ -103,7 +103,7 @@ def _installed(packages: Iterable[str] | None) -> list[Distribution]:
         try:
             installed.append(Distribution.from_name(name))
         except PackageNotFoundError:
-            raise InputError(f"there is no installed package {name!r}; pip list shows those there are") from None
+            raise InputError(f"there is no installed package {name!r}; pip list shows the installed ones") from None
     return installed
 
 

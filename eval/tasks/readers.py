@@ -132,7 +132,7 @@ def _lines(task: Task, path: Path, rows: int) -> list[str]:
             "(python -m eval.download fetches it)"
         ) from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     try:
         text = content.decode(task.encoding)
     except UnicodeDecodeError as error:

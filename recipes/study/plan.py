@@ -109,7 +109,7 @@ def read_study(name_or_path: str) -> Study:
     path = Path(name_or_path)
     if not path.is_file():
         if path.suffix in (".yaml", ".yml"):
-            raise InputError(f"{name_or_path} is not a file; the studies that come along are {', '.join(shipped())}")
+            raise InputError(f"{name_or_path} is not a file; the shipped studies are {', '.join(shipped())}")
         path = SHIPPED / f"{choose('study', name_or_path, shipped())}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -72,7 +72,7 @@ class Corpus:
             raise InputError(f"max-length must be more than the {special} special tokens, got {max_length}")
         prompt_length = prompt_length_of(tokenizer_copy, prompt)
         if prompt and max_length <= len(tokenizer_copy.encode(prompt).ids):
-            raise InputError(f"max-length {max_length} leaves no room behind the prompt {prompt!r}; give a larger one")
+            raise InputError(f"max-length {max_length} leaves no room after the prompt {prompt!r}; give a larger one")
         key = key_of(tokenizer_copy.to_str(), *([prompt] if prompt else []))
         folder = self.folder / f"tokens-{key}-{max_length}"
         if (tokens := open_tokens(folder, prompt_length)) is None:

@@ -21,7 +21,7 @@ def tokenizer_of(model: SentenceTransformer) -> Tokenizer:
         if isinstance(first, WordEmbeddings):
             wrapped = cast(Any, wrapped).tokenizer
         if not hasattr(wrapped, "backend_tokenizer"):
-            raise InputError("this model's tokenizer is not one of the fast ones, which training needs; choose another")
+            raise InputError("this model's tokenizer is not a fast tokenizer, which training needs; choose another")
         tokenizer = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.no_truncation()

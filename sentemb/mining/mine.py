@@ -55,7 +55,7 @@ class MinedNegatives:
         shape = int(meta["pairs"]), int(meta["per_anchor"])
         self.missing = int(meta["missing"])  # negatives that there are not
         if (folder / ROWS).stat().st_size != 4 * shape[0] * shape[1]:
-            raise ValueError(f"{folder / ROWS} has not the size of {shape[0]} x {shape[1]} numbers")
+            raise ValueError(f"{folder / ROWS} does not have the size of {shape[0]} x {shape[1]} numbers")
         self.rows = np.asarray(np.memmap(folder / ROWS, dtype="<i4", mode="r", shape=shape))
 
     def __reduce__(self) -> tuple[type["MinedNegatives"], tuple[Path]]:  # another process maps the same file

@@ -67,8 +67,8 @@ class Pairs:
         """InputError if these are pairs of passages, for ``what`` knows the sentences of a corpus only."""
         if self.passages is not None:
             raise InputError(
-                f"{what} is of single sentences, and --pairs passages gives other texts; leave it out, or choose other "
-                "pairs"
+                f"{what} works on single sentences, and --pairs passages gives other texts; leave it out, or "
+                "choose other pairs"
             )
 
     def select(self, count: int, chosen: Callable[[Numbers], Numbers]) -> "Pairs":
@@ -278,7 +278,7 @@ def joined(parts: Sequence[Pairs], weights: Sequence[float], seed: int) -> Pairs
     if len(parts) == 1 and weights[0] == 1:
         return parts[0]
     if parts[0].labels is not None:
-        raise InputError("classes=true takes sources of one weight each; leave the weights out")
+        raise InputError("classes=true needs sources without weights; leave the weights out")
     if parts[0].are_contiguous:
         raise InputError(
             "runs of consecutive sentences cannot be weighted; leave the weights out, or choose neighbours"

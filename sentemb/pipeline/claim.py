@@ -49,7 +49,7 @@ def claimed(
                 lock.acquire(timeout=0)
             except Timeout:
                 raise InputError(
-                    f"{folder} is being written by another process; wait for its end, or choose another --out"
+                    f"{folder} is in use by another process; wait until it ends, or choose another --out"
                 ) from None
     try:
         if new and accelerator.is_main_process:

@@ -131,7 +131,9 @@ class Experiment:
             self.stored["imports"] = list(run.imports)
         before = self.begun.get("settings", {}).get("imports", [])
         if [Path(path).name for path in before] != [Path(path).name for path in run.imports] and self.begun:
-            raise InputError(f"{run.out} was begun with --import {' '.join(before) or 'nothing'}; give the same again")
+            raise InputError(
+                f"{run.out} was started with --import {' '.join(before) or 'nothing'}; give the same again"
+            )
         self.prompts = Prompts()
         self.text_tokens = TextTokens()  # of what scores the model, at each evaluation
         self.saves_selected = True  # whether best/ and last/ are written, where they are not needed for model/

@@ -48,7 +48,9 @@ def check_encoder(settings: EncoderSettings) -> None:
         if kind in ("rnn", "static"):
             raise InputError(f"--lora is for transformer encoders, and --encoder {kind} is none; leave it out")
     if settings.new_tokens and kind == "rnn":
-        raise InputError("--new-tokens is for transformer and static encoders, and --encoder rnn is none; leave it out")
+        raise InputError(
+            "--new-tokens is for transformer and static encoders, and --encoder rnn is not one of them; leave it out"
+        )
 
 
 def trains_transformer(settings: EncoderSettings) -> bool:
@@ -127,7 +129,8 @@ def refuse_no_noise(model: SentenceTransformer, pairs: Pairs, force: bool) -> No
     if pairs.self_pairs and pairs.noise is None and not has_dropout(model) and not force:
         raise InputError(
             "dropout pairs need an encoder with dropout, and this one has none: both views of a sentence would be the "
-            "same; give it some (transformer:name=...,dropout=0.1), choose other --pairs, or --force it to degenerate"
+            "same; give it dropout (transformer:name=...,dropout=0.1), choose other --pairs, or --force it to "
+            "degenerate"
         )
 
 

@@ -36,15 +36,15 @@ def on_processes(settings: TrainingSettings, begun: Config, world: int, elastic:
     """The settings for ``world`` processes; those of a continued run keep its global batch and the cuts of its epochs.
 
     Raises:
-        InputError: it was begun on another number, and ``elastic`` is not given or the batch does not divide.
+        InputError: it was started on another number, and ``elastic`` is not given or the batch does not divide.
     """
     before, least = begun.get("world_size", world), begun.get("least", 0)
     if before == world:
         return replace(settings, smallest_batch=least)
     if not elastic:
         raise InputError(
-            f"the run was begun on {before} process(es) and now there are {world}; start as many, or add --elastic to "
-            "resume with the same global batch"
+            f"the run was started on {before} process(es) and now there are {world}; start as many, or add "
+            "--elastic to resume with the same global batch"
         )
     batch = settings.batch_size * before
     if batch % world or batch < 2 * world:
@@ -95,7 +95,7 @@ def differences(settings: TrainingSettings, begun: Config, world: int, steps: in
 
 
 def prompts_begun_with(begun: Config, prompts: Prompts) -> Prompts:
-    """What a run trains with: ``prompts`` of its model, or those that a continued one was begun with."""
+    """What a run trains with: ``prompts`` of its model, or those that a continued one was started with."""
     if not begun:
         return prompts
     return Prompts(**begun.get("prompts", {}))  # (earlier versions trained without any)
@@ -120,9 +120,9 @@ def changed_meanings(
     notes = []
     if begun and prompts != default:
         notes.append(
-            f"the run was begun with the prompts {prompts.anchor!r} and {prompts.positive!r} and continues with them; "
-            f"the model's are {default.anchor!r} and {default.positive!r}, with which it is scored; begin a new run "
-            "to train with those"
+            f"the run was started with the prompts {prompts.anchor!r} and {prompts.positive!r} "
+            f"and continues with them; the model's are {default.anchor!r} and {default.positive!r}, with which it is "
+            "scored; begin a new run to train with those"
         )
     if before is not None and before != retrieval:
         notes.append(
@@ -142,7 +142,7 @@ def refuse_another_run(out: Path, begun: Config, corpus: Corpus, accelerator: Ac
         before = before.get("fingerprint", value) if isinstance(before, dict) else before
         if before != value:
             raise InputError(
-                f"{out} was begun with {name} {before}, now it is {value}; give it what it had, or a new --out"
+                f"{out} was started with {name} {before}, now it is {value}; use the former value, or a new --out"
             )
     if run.newest_checkpoint() is None and run.model.exists() and not done:
         raise InputError(

@@ -55,7 +55,7 @@ def chosen_teacher(
         prompts: of the model. towers: how many it has.
 
     Raises:
-        InputError: the objective makes no use of the teacher, nothing is to be learned from it, or there is no start
+        InputError: the objective does not use the teacher, nothing is to be learned from it, or there is no start
             that an anchor could be compared with.
     """
     if objective is not None and has_anchor(objective, data, encoder, has_head):
@@ -86,12 +86,12 @@ def has_anchor(objective: Objective, data: DataSettings, encoder: EncoderSetting
         return False
     if all(term.teacher_is_start for term in terms):
         raise InputError(
-            "objective anchor holds the model where it begins, so alone it teaches nothing; add another objective "
+            "objective anchor keeps the model where it starts, so alone it learns nothing; add another objective "
             "(infonce + anchor*0.1)"
         )
     if encoder.init is None:
         raise InputError(
-            "objective anchor holds the model near the finished one that training begins from; name that as init "
+            "objective anchor keeps the model near the finished one that training starts from; name that as init "
             "(--init minilm, a folder or a hub name) instead of an encoder"
         )
     if data.teacher is not None or any("teacher" in term.needs and not term.teacher_is_start for term in terms):
@@ -214,7 +214,7 @@ def embed_by_teacher(
     config.json holds).
 
     Raises:
-        InputError: the teacher cannot be used, or is not the one that the run was begun with.
+        InputError: the teacher cannot be used, or is not the one that the run was started with.
     """
     folder = TeacherFolder(teacher.spec)
     precision = _precision(folder, compute, begun)
@@ -259,7 +259,7 @@ def _precision(folder: TeacherFolder, compute: ComputeSettings, begun: Mapping[s
     before, fingerprint = as_dict(begun.get(folder.role)), folder.fingerprint_of_output
     if before.get("fingerprint", fingerprint) != fingerprint:
         raise InputError(
-            f"the run was begun with another {folder.role} of the name {folder.spec.name} (fingerprint "
+            f"the run was started with another {folder.role} of the name {folder.spec.name} (fingerprint "
             f"{before['fingerprint']}, now {fingerprint}); put the former model back, or begin a new run"
         )
     return str(before.get("precision") or precision_of(compute, folder.is_transformer))

@@ -46,7 +46,7 @@ class TeacherEmbeddings:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         shape = int(meta["sentences"]), int(meta["dimension"])
         if (folder / ROWS).stat().st_size != 2 * shape[0] * shape[1]:
-            raise ValueError(f"{folder / ROWS} has not the size of {shape[0]} x {shape[1]} numbers")
+            raise ValueError(f"{folder / ROWS} does not have the size of {shape[0]} x {shape[1]} numbers")
         self._rows = np.asarray(np.memmap(folder / ROWS, dtype="<f2", mode="r", shape=shape))
         self._numbers = np.asarray(np.load(folder / NUMBERS, mmap_mode="r"))
 

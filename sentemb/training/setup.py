@@ -257,7 +257,7 @@ def refuse_misfit(
                 raise InputError(f"objective {_name_of(term)} needs {NEEDS[need]}")
     if teacher is not None and "teacher" not in objective.needs | objective.takes:
         raise InputError(
-            f"objective {name} makes no use of a teacher; choose distill or distill_similarity, or leave --teacher out"
+            f"objective {name} does not use a teacher; choose distill or distill_similarity, or leave --teacher out"
         )
     if pairs.num_hard_negatives and "negatives" not in objective.needs | objective.takes:
         raise InputError(
@@ -266,7 +266,7 @@ def refuse_misfit(
         )
     if pairs.labels is not None and "labels" not in objective.needs:
         raise InputError(
-            f"objective {name} makes no use of classes; choose supcon or cross_entropy, or leave label= "
+            f"objective {name} does not use classes; choose supcon or cross_entropy, or leave label= "
             "(of neighbours: classes=) out"
         )
     if guide is not None:
@@ -281,7 +281,7 @@ def refuse_misfit(
                 f"write {term_name}:classes={labels}"
             )
     if towers > 1 and objective.requires_shared_encoder:
-        raise InputError(f"objective {name} keeps what both sides look like in one place; it needs --towers 1")
+        raise InputError(f"objective {name} stores both sides in one memory; it needs --towers 1")
 
 
 def refuse_useless_guide(objective: Objective, pairs: Pairs, margin: GuideMargin) -> None:

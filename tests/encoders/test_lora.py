@@ -253,7 +253,7 @@ def test_the_callers_model_is_trained_in_place_and_left_without_adapters_also_by
 
 def test_a_command_refuses_what_cannot_have_adapters_in_one_sentence(book_file, capsys):
     for options, message in (
-        (["--encoder", "rnn", "--lora", "rank=2"], "--encoder rnn is none"),
+        (["--encoder", "rnn", "--lora", "rank=2"], "--encoder rnn is not one of them"),
         (["--init", "minilm", "--lora", "rank=-1"], "rank must be at least 1"),
     ):
         with pytest.raises(SystemExit) as ended:

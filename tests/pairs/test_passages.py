@@ -398,9 +398,9 @@ def test_what_a_corpus_lacks_is_said(book_file, tmp_path, monkeypatch):
 
 def test_what_knows_sentences_only_refuses_passages(corpus):
     pairs, _, sides = made(corpus, "passages")
-    with pytest.raises(InputError, match="a teacher is of single sentences"):
+    with pytest.raises(InputError, match="a teacher works on single sentences"):
         TrainingData(pairs, sides[0], teacher=TeacherArray(normal(len(corpus), 3).cpu().numpy()))
-    with pytest.raises(InputError, match="objective memory_bank is of single sentences"):
+    with pytest.raises(InputError, match="objective memory_bank works on single sentences"):
         refuse_misfit(build_objective("memory_bank"), pairs)
 
 
