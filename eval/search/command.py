@@ -20,7 +20,7 @@ from sentemb.errors import InputError
 if TYPE_CHECKING:
     from sentemb.search import SearchTask
 
-LEAST_DEPTH = 10  # ranks that nDCG and MRR are of
+LEAST_DEPTH = 10  # ranks for nDCG and MRR
 
 
 def parser() -> argparse.ArgumentParser:

@@ -46,7 +46,7 @@ class Data:
 
     @property
     def scored(self) -> int:
-        """How many rows the score is of."""
+        """The number of rows in the score."""
         if self.task.form in ("sts", "line") or self.task.sample:
             return sum(len(part) for part in self.parts.values())
         return len(self.parts["test"])

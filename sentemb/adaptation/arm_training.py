@@ -58,7 +58,7 @@ class Trainer:
     settings: AdaptationSettings
 
     def speed(self, arm: TrainedArm, folder: Path) -> tuple[float, float]:
-        """Updates a second, and the seconds before the first and behind the last one, of a training thrown away."""
+        """Updates a second, and the seconds before the first and after the last one, of a training thrown away."""
         shutil.rmtree(folder, ignore_errors=True)
         trained = self.train(arm, folder, TIMED_UPDATES, time.monotonic() + 3600)
         shutil.rmtree(folder, ignore_errors=True)

@@ -63,7 +63,7 @@ class Order:
 
 
 def halves_of(corpus: Corpus) -> tuple[Ranges, Ranges]:
-    """The held-out documents in two halves: every second one, or, of few, those before and behind the middle."""
+    """The held-out documents in two halves: every second one, or, of few, those before and after the middle."""
     ranges = corpus.split()[1]
     if len(ranges) >= FEW_DOCUMENTS:
         return ranges[::2], ranges[1::2]

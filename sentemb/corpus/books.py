@@ -106,7 +106,7 @@ def paragraphs(text: str, language: str = DEFAULT) -> list[str]:
 
 
 def _blocks(lines: list[str], ends: Callable[[str, str], bool]) -> str:
-    """Lines with a blank one behind each that ``ends`` a paragraph before the next."""
+    """Lines with a blank one after each that ``ends`` a paragraph before the next."""
     pairs = zip(lines, [*lines[1:], ""], strict=True)
     return "\n".join(f"{line}\n" if line and following and ends(line, following) else line for line, following in pairs)
 

@@ -47,7 +47,7 @@ def drop(
         min_tokens, max_tokens: least and most tokens without special ones; 0: no bound.
         letters: least share of letters among the characters that are not white space: tables, rules and numbers go.
         script: most letters must be of it (latin, cyrillic, ...); any.
-        duplicates: sentences of the same tokens but for the first: none, document (within one) or corpus (in all).
+        duplicates: sentences of the same tokens except the first: none, document (within one) or corpus (in all).
         near_duplicates: documents that share this part of their sentences with an earlier one (Jaccard similarity, up
             to 0.95, estimated by MinHash, Broder 1997), such as 0.8; 0: no search. Needs the package datasketch, and
             some kilobytes a document.

@@ -266,7 +266,7 @@ def _plain_ids(tokenizer: Tokenizer) -> list[int]:
 
 
 def _special_around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """The ids that stand before and behind those of a text."""
+    """The ids that stand before and after those of a text."""
     encoding = tokenizer.encode("a")
     text = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
     if not text:

@@ -1,4 +1,4 @@
-"""The Rust tokenizer behind an encoder."""
+"""The Rust tokenizer of an encoder."""
 
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from sentemb.errors import InputError
 
 
 def tokenizer_of(model: SentenceTransformer) -> Tokenizer:
-    """The Rust tokenizer behind an encoder, with the special tokens that ``encode`` adds and no padding."""
+    """The Rust tokenizer of an encoder, with the special tokens that ``encode`` adds and no padding."""
     first: Any = towers_of(model)[0][0]
     if isinstance(first, StaticEmbedding):
         tokenizer = Tokenizer.from_str(first.tokenizer.to_str())

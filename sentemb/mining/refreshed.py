@@ -81,7 +81,7 @@ class RefreshedNegatives(nn.Module):
         return int(self.mined_at) != (step - step % self.every if self.every else 0)
 
     def next_due(self, step: int, steps: int) -> int:
-        """The first update after ``step`` that they are to be found again behind, at most ``steps``."""
+        """The first update after ``step`` that they are to be found again after, at most ``steps``."""
         return min(steps, step - step % self.every + self.every) if self.every else steps
 
     def refresh(self, model: SentenceTransformer, step: int, everyone: Callable[[], None]) -> None:

@@ -34,7 +34,7 @@ class Pairs:
     positions: np.ndarray | Lazy | None = None  # int64 [m], one apart where sentences are neighbours; None: no runs
     self_pairs: bool = False  # whether both sides are one sentence, so that only noise can make them differ
     noise: Noise | None = None  # what is done to the second side
-    labels: np.ndarray | None = None  # int64 [m], equal where pairs are of one class
+    labels: np.ndarray | None = None  # int64 [m], equal where pairs belong to one class
     passages: PassagePairs | None = None  # makes both sides, where ``rows`` bound passages; None: rows are sentences
     negatives: PairNegatives | None = None  # further hard negatives, of pairs by number
 
@@ -53,7 +53,7 @@ class Pairs:
         return max(0, self.rows.shape[1] - 2) + (0 if self.negatives is None else self.negatives.per_pair)
 
     def columns(self, numbers: Numbers) -> Numbers:
-        """Sentence rows ``[n, columns]`` of these pairs, the further hard negatives behind the others.
+        """Sentence rows ``[n, columns]`` of these pairs, the further hard negatives after the others.
 
         Where one is missing stands the anchor, which objectives do not count among its own negatives as it is a copy.
         """

@@ -8,7 +8,7 @@ from sentemb.pairs import Pairs
 from sentemb.training import TrainingSettings
 
 NOTES = 5  # on the corpus that are printed
-LOOKED_AT = 10_000  # passages, evenly spread, that their medians are of
+LOOKED_AT = 10_000  # passages, evenly spread, for their medians
 
 
 def corpus_notes(corpus: Corpus) -> list[str]:
@@ -28,7 +28,7 @@ def prompt_notes(prompts: Prompts) -> list[str]:
 
 
 def passage_notes(pairs: Pairs) -> list[str]:
-    """How long the passages of pairs are; none where pairs are of sentences."""
+    """How long the passages of pairs are; none for pairs of sentences."""
     if pairs.passages is None:
         return []
     rows = pairs.rows[np.linspace(0, len(pairs) - 1, min(LOOKED_AT, len(pairs))).astype(int)]

@@ -75,7 +75,7 @@ def differences(settings: TrainingSettings, begun: Config, world: int, steps: in
         )
     if begun and (parts := begun.get("settings", {}).get("micro_batch", settings.micro_batch)) != settings.micro_batch:
         notes.append(
-            f"micro-batch was {parts} and is {settings.micro_batch}: the same gradient, but for dropout masks, which "
+            f"micro-batch was {parts} and is {settings.micro_batch}: the same gradient, except dropout masks, which "
             "are drawn for each part"
         )
     now = {"threads": torch.get_num_threads(), "torch": version("torch"), "transformers": version("transformers")}
@@ -154,7 +154,7 @@ def refuse_another_run(out: Path, begun: Config, corpus: Corpus, accelerator: Ac
 def finished(out: Path, steps: int, begun: Config, evaluation: EvaluationSettings, reported: bool) -> bool:
     """Whether the run in ``out`` has its model, by the current selection, and no step of ``steps`` is left.
 
-    ``reported``: whether it must have its page, too, and have been scored as is asked for now.
+    ``reported``: whether it must also have its page, and have been scored as this call asks.
     """
     settings, run = begun.get("settings", {}), RunFolder(out)
     names = [each.name for each in fields(evaluation) if each.metadata.get("may_change")] if reported else ["select"]

@@ -183,7 +183,7 @@ def with_embeddings(
 ) -> tuple[TrainingData, dict[str, Any] | None, dict[str, Any] | None]:
     """Training data with the teacher's and the guide's embeddings, and what config.json gets of both; None: no such.
 
-    Arguments and errors as of :func:`embed_by_teacher`. Data that another run has prepared may come with its teacher.
+    Arguments and errors: see :func:`embed_by_teacher`. Data that another run has prepared may come with its teacher.
     """
     for role, chosen in (("a teacher", teacher), ("a guide", data.guide)):
         if chosen is not None:  # (before hours of work)

@@ -29,7 +29,7 @@ def check_search(path: Path, split: str = "test") -> None:
     """Look at what can be seen without reading texts.
 
     Args:
-        path, split: as of :func:`read_search_task`.
+        path, split: see :func:`read_search_task`.
 
     Raises:
         InputError: there is no such path, or it is neither a table nor a folder in BEIR's layout with such a split.

@@ -43,10 +43,10 @@ class NonFiniteGuard:
         self.pairs, self.accelerator = pairs, accelerator
 
     def accepts(self, update: Update, batch: Batch) -> bool:
-        """Whether the optimiser shall take this update's step. ``gradient_norm`` of the update has been set.
+        """Whether the optimiser may take this update's step. ``gradient_norm`` of the update has been set.
 
         Raises:
-            FloatingPointError: the run shall stop; step, pairs and what to try are named.
+            FloatingPointError: the run must stop; step, pairs and what to try are named.
         """
         state, scaler = self.state, self.accelerator.scaler
         if math.isfinite(update.loss) and math.isfinite(update.gradient_norm):

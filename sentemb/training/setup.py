@@ -140,7 +140,7 @@ def set_up(
     refuse_other_dimension(objective, encoder, data.teacher)
     if data.pairs.are_contiguous and towers == 1 and data.positive_tokens is not None:
         raise InputError(
-            "positive_tokens are of the second side of pairs, and of consecutive sentences one encoder takes each but "
+            "positive_tokens belong to the second side of pairs, and one encoder takes each consecutive sentence only "
             "once; leave them out, or train two towers"
         )
     on_main(lambda: refuse_foreign(target.folder, bool(target.resume), target.caller_files), accelerator)

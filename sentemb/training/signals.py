@@ -21,7 +21,7 @@ class StopRequest:
 
     Args:
         exits: whether a second signal exits the process, as a command does.
-        deadline: by ``time.monotonic()``, after which the run shall end, too; None: there is none.
+        deadline: by ``time.monotonic()``, after which the run must end, too; None: there is none.
     """
 
     def __init__(self, exits: bool = True, deadline: float | None = None) -> None:
@@ -33,7 +33,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether the run shall end after the current step."""
+        """Whether the run must end after the current step."""
         return self.signal > 0 or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def __enter__(self) -> "StopRequest":

@@ -248,7 +248,7 @@ def test_what_cannot_be_used_is_one_sentence_and_nothing_is_written(start, gener
         sentemb.adapt(start, [("a cat.", "a dog."), ("a ship.", "a boat.")] * 20, general=general)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="not an empty folder"):
+    with pytest.raises(InputError, match="exists and is not empty"):
         sentemb.adapt(start, text, general=general, out="full")
     assert not list(tmp_path.glob("run*"))
 

@@ -294,5 +294,5 @@ def test_an_encoder_of_two_prompts_becomes_two_towers_of_one_each(recipe, book_f
 
 
 def test_consecutive_sentences_of_one_encoder_have_one_side(job):
-    with pytest.raises(InputError, match="positive_tokens are of the second side of pairs"):
+    with pytest.raises(InputError, match="positive_tokens belong to the second side of pairs"):
         job("a", pairs="contiguous", objective="joint_infonce", max_steps=2, positive_prompt="x: ")

@@ -482,7 +482,7 @@ finally:
         (["nowhere/at/all", "--data", "cats"], "no model 'nowhere/at/all' here"),
         (["minilm", "--data", "nowhere"], "there is no file or folder nowhere"),
         (["minilm", "--data", "empty"], "empty has no corpus.jsonl"),
-        (["minilm", "--data", "pairs.csv", "--task", "x"], "--task x is of a folder, and pairs.csv is a file"),
+        (["minilm", "--data", "pairs.csv", "--task", "x"], "--task x applies to a folder, and pairs.csv is a file"),
         (["minilm", "--corpus", "nowhere"], "no file or folder has that path"),
     ],
 )

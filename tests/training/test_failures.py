@@ -207,7 +207,7 @@ def test_what_cannot_be_shared_by_so_many_processes_is_refused():
     config, begun_config = TrainingSettings(batch_size=16), {"world_size": 2, "least": 4}
     assert on_processes(config, begun_config, 2, False) == TrainingSettings(batch_size=16, smallest_batch=4)
     assert on_processes(config, begun_config, 4, True) == TrainingSettings(batch_size=8, smallest_batch=4)
-    with pytest.raises(InputError, match="begun on 2 process"):
+    with pytest.raises(InputError, match="started on 2 process"):
         on_processes(config, begun_config, 1, False)
     for world in (3, 32):
         with pytest.raises(InputError, match="cannot be shared evenly"):

@@ -1,7 +1,7 @@
 """Tokenizing a corpus word by word: each distinct word goes through the tokenizer once.
 
 Most tokenizers treat what stands between two spaces by itself, and most words of a text have been met before. Where a
-tokenizer is of such a kind (:func:`by_words`), the ids of a sentence are those of its words, looked up.
+tokenizer is such a kind (:func:`by_words`), the ids of a sentence are those of its words, looked up.
 """
 
 import json
@@ -66,7 +66,7 @@ class WordwiseTokenizer:
 
 
 class _Words(dict[str, int]):
-    """The number of each word that was met, and behind it its ids."""
+    """The number of each word that was met, and after it its ids."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()

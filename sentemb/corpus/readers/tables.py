@@ -32,7 +32,7 @@ class RowLayout:
             those.
         boundaries: end a document before each sentence that looks like the beginning or the end of a book.
         title: column with the title of each row, which becomes a sentence before it; of rows with equal titles, one
-            behind another in a document, before the first.
+            after another in a document, before the first.
     """
 
     FORMER_OPTIONS: ClassVar = {"whole": "split_sentences"}

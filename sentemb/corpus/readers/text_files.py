@@ -47,7 +47,7 @@ def _encoding(stream: BinaryIO, path: Path) -> str:
             wrong = text.count("\ufffd")
             if wrong:
                 wrong -= head.count(b"\xef\xbf\xbd")  # U+FFFD may also be written out
-            good += len(head) - len(text)  # the bytes behind the first of each character
+            good += len(head) - len(text)  # the bytes after the first of each character
             bad += wrong
         head = stream.read(1 << 20)
     return "utf-8-sig" if bad <= good else "cp1252"

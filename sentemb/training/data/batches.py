@@ -38,7 +38,7 @@ class Batch:
     columns: list[list[np.ndarray]]
     ids: Tensor  # int64 [n, columns], equal where sentences are the same
     positions: Tensor | None = None  # int64 [n] of runs: one apart where sentences are neighbours
-    labels: Tensor | None = None  # int64 [n], equal where pairs are of one class
+    labels: Tensor | None = None  # int64 [n], equal where pairs belong to one class
     teacher: Tensor | None = None  # float32 [n, sides, D], the teacher's; one side where both are one sentence
     pairs_per_rank: tuple[int, ...] | None = None  # pairs of each process; None: as many as here
     pair_indices: np.ndarray | None = None  # int64 [pairs of all processes], the update's pairs
