@@ -1,4 +1,4 @@
-"""Which sentences are worth training on. Nothing is taken out of a corpus: what is dropped is in no training pair.
+"""Choose the sentences to train on. The corpus keeps all sentences; dropped ones are in no training pair.
 
 So neighbours stay neighbours (those of a dropped sentence do not become each other's), another choice needs no other
 preparation, and what each rule drops is counted.
@@ -70,7 +70,7 @@ CLEANINGS = {"none": Cleaning, "drop": drop}
 
 @dataclass(frozen=True)
 class CleaningResult:
-    """What cleaning leaves."""
+    """The sentences that cleaning keeps, and counts of the others."""
 
     mask: NDArray[np.bool_]  # [sentences]
     dropped: dict[str, int]  # by rule, in order; a sentence counts for the first rule it breaks

@@ -72,7 +72,7 @@ def split_text(paragraph: str, language: str = DEFAULT) -> list[str]:
 
 
 def splitter_of(language: str) -> str:
-    """The rules that split a language, for a key: those of English as ever."""
+    """The name and version of the rules for a language, as a part of a cache key. English keeps its former key."""
     return SPLITTER if language == DEFAULT else f"{SPLITTER}, {RULES}, {language}"
 
 

@@ -1,4 +1,4 @@
-"""What a corpus can be made of, and ``open_corpus``.
+"""The sources of a corpus, and ``open_corpus``.
 
 To add a kind: a function that returns a TextSource (its readers give sentences in order and None after each document),
 and a line in CORPORA.
@@ -131,7 +131,7 @@ def absolute_corpus(spec: str) -> str:
 
 
 def with_lines(spec: str) -> str:
-    """``spec`` with each text file read as a sentence a line, as all were before raw text was seen to be a book."""
+    """``spec`` with each text file read as a sentence a line, as in versions that did not detect raw text."""
     parts = []
     for part, weight in weighted(spec):
         path = Path(part).expanduser()

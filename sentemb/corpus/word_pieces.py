@@ -1,4 +1,4 @@
-"""Into how many pieces a tokenizer splits the words of a corpus: many, where it was made for another language."""
+"""Count the pieces into which a tokenizer splits the words of a corpus: many, if it was made for another language."""
 
 import json
 import re
@@ -33,7 +33,7 @@ class WordPieces:
 
     @property
     def note(self) -> str:
-        """What to know of it; "" where most words are whole or in two pieces."""
+        """A warning; "" if most words are whole or in two pieces."""
         if self.words < FEWEST or self.split <= SHARE * self.words:
             return ""
         return (

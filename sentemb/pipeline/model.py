@@ -37,7 +37,7 @@ SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in run
 
 
 def check_encoder(settings: EncoderSettings) -> None:
-    """InputError for what can be seen to be wrong with the settings before any data is read."""
+    """Check the encoder's settings before any data is read; InputError for a wrong one."""
     if settings.init is None and settings.encoder is not None:
         check(ENCODERS, settings.encoder, "encoder", ("texts", "max_length"))
     if settings.prompts is not None:
@@ -54,7 +54,7 @@ def check_encoder(settings: EncoderSettings) -> None:
 
 
 def trains_transformer(settings: EncoderSettings) -> bool:
-    """Whether the encoder is a transformer, as far as its spec or its folder says; hub names are taken for one."""
+    """Whether the encoder is a transformer, by its spec or its folder; a hub name counts as one."""
     if settings.init is None:
         return (settings.encoder or "").startswith("transformer")
     if not is_folder(settings.init):

@@ -1,4 +1,4 @@
-"""What a run says about its settings before it begins."""
+"""Notes about the settings of a run, printed before it starts."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ LOOKED_AT = 10_000  # passages, evenly spread, for their medians
 
 
 def corpus_notes(corpus: Corpus) -> list[str]:
-    """Notes of the reading of a corpus: the first ones, and where the others are."""
+    """Notes from reading a corpus: the first ones, and where to see the others."""
     more = len(corpus.notes) - NOTES
     rest = [f"{more} more of this kind; python -m sentemb.corpus lists all of them"] if more > 0 else []
     return [*corpus.notes[:NOTES], *rest]

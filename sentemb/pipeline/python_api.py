@@ -202,7 +202,7 @@ def _opened(corpus: Any, settings: Mapping[str, Any], folder: Path | None, resum
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, if all of them have names that there are."""
+    """The settings, after a check of their names."""
     named = {"corpus", "encoder", "objective", "pairs", "head", "dev"}  # which may be objects
     valid = sorted(set(default_settings()) - named - SCORING)
     for name in settings:

@@ -1,4 +1,4 @@
-"""Whether what is resumed is the run that was begun, and what is different about it now."""
+"""Check that a resumed run is the run that was started, and list what differs now."""
 
 import os
 import shlex
@@ -55,7 +55,7 @@ def on_processes(settings: TrainingSettings, begun: Config, world: int, elastic:
 
 
 def differences(settings: TrainingSettings, begun: Config, world: int, steps: int, pairs: int) -> list[str]:
-    """What a continued run does not do as the one that was begun would have, a sentence each.
+    """The differences between a continued run and one without interruption, a sentence each.
 
     Raises:
         InputError: the last update of an epoch is too small for this number of processes.
@@ -116,7 +116,7 @@ def changed_meanings(
     retrieval: dict[str, str],
     before: dict[str, str] | None,
 ) -> list[str]:
-    """What means something else now than when a continued run was begun by an earlier version, a sentence each."""
+    """What has a different meaning now than in the version that started the run, a sentence each."""
     notes = []
     if begun and prompts != default:
         notes.append(

@@ -67,7 +67,7 @@ def refuse_used(out: Path) -> None:
 
 
 def is_empty(out: Path) -> bool:
-    """Whether it is a folder with nothing in it but what a run that was killed at its very beginning has left."""
+    """Whether a folder is empty, or holds only the files of a run that was killed at its start."""
     return out.is_dir() and all(path.name.startswith(f".{CONFIG}.") for path in out.iterdir())
 
 

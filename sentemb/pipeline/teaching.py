@@ -32,7 +32,7 @@ from sentemb.validation import HeldOutPairs, TeacherReference
 
 @dataclass(frozen=True)
 class ChosenTeacher:
-    """Whose embeddings of the training sentences a run learns from."""
+    """The model whose embeddings of the training sentences a run learns."""
 
     spec: TeacherSpec
     is_start: bool = False  # the model that training begins from, which the objective anchor holds it near
@@ -255,7 +255,7 @@ def embed_by_guide(
 
 
 def _precision(folder: TeacherFolder, compute: ComputeSettings, begun: Mapping[str, Any]) -> str:
-    """What a model's embeddings are computed in: as where the run was begun; InputError if that was another model."""
+    """The precision of a model's embeddings, as at the start of the run; InputError if that was another model."""
     before, fingerprint = as_dict(begun.get(folder.role)), folder.fingerprint_of_output
     if before.get("fingerprint", fingerprint) != fingerprint:
         raise InputError(
@@ -266,6 +266,6 @@ def _precision(folder: TeacherFolder, compute: ComputeSettings, begun: Mapping[s
 
 
 def _about(folder: TeacherFolder, precision: str, embeddings: TeacherEmbeddings | ProjectedTeacher) -> dict[str, Any]:
-    """What config.json gets of embeddings."""
+    """The entry of config.json about embeddings."""
     about = {"fingerprint": folder.fingerprint_of_output, "precision": precision, "dimension": embeddings.dimension}
     return about | {"sentences": len(embeddings)}

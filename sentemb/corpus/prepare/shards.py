@@ -122,7 +122,7 @@ class _Shard:
         self._batch = []
 
     def close(self, notes: Sequence[str], last: bool) -> None:
-        """Make it whole, with what its reader left out; ``last`` of its part."""
+        """Finish the shard and record what its reader left out; ``last``: it is the last of its part."""
         self._flush()
         self._writer.finalize()
         for suffix, places in ((ENDS, self._ends), *([(TITLES, self._titles)] if self._titles else [])):

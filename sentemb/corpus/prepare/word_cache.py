@@ -23,7 +23,7 @@ PRE_TOKENIZERS = {"BertPreTokenizer", "ByteLevel", "Digits", "Punctuation", "Whi
 
 
 def by_words(tokenizer: Tokenizer) -> bool:
-    """Whether the parts of a tokenizer that can look beyond a word are all known not to."""
+    """Whether no part of the tokenizer looks beyond a word."""
     content = json.loads(tokenizer.to_str())
     steps = _steps(content["pre_tokenizer"], "pretokenizers")
     normal = {step["type"] for step in _steps(content["normalizer"], "normalizers")} <= NORMALIZERS
@@ -49,7 +49,7 @@ class WordwiseTokenizer:
         self.trusted = False  # until a check; the same text gives the same ids whatever was encoded before
 
     def check(self, texts: list[str]) -> None:
-        """Look whether words and whole sentences agree on these; only then are words used, until the next check."""
+        """Compare ids by word with ids by sentence. Words are used until the next check, if both agree."""
         self.trusted = False
         if self._words is not None:
             wordwise, expected = self._words.encode(texts), self._encode_batch(texts)
