@@ -1,4 +1,4 @@
-"""One arm trained for a while, and resumed for longer: a run of the pipeline inside the adaptation's folder."""
+"""Train one arm for a part of its time and resume it later: a run of the pipeline inside the adaptation's folder."""
 
 import contextlib
 import copy
@@ -40,7 +40,7 @@ SAVE_SECONDS = 600  # between checkpoints, about
 
 @dataclass(frozen=True)
 class Trained:
-    """What a part of an arm's training has come to."""
+    """The result of a part of an arm's training."""
 
     model: SentenceTransformer
     updates: int  # of the arm so far

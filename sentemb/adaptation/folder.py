@@ -47,7 +47,7 @@ class AdaptationFolder:
 
     @property
     def done(self) -> bool:
-        """Whether the adaptation has come to its end."""
+        """Whether the adaptation is finished."""
         return self.report.is_file() and bool(self.read_results())
 
     def read_begun(self) -> Content:
@@ -55,7 +55,7 @@ class AdaptationFolder:
         return _read(self.path / BEGUN)
 
     def read_results(self) -> Content:
-        """What it has come to; empty where it has not."""
+        """Its results; empty if it is not finished."""
         return _read(self.results)
 
     def begin(self, content: Mapping[str, Any], resume: bool) -> None:
@@ -75,7 +75,7 @@ class AdaptationFolder:
                 )
 
     def finish(self) -> None:
-        """Remove what is needed no more."""
+        """Remove files that are no longer needed."""
         shutil.rmtree(self.path / WORK, ignore_errors=True)
 
 

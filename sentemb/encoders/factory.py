@@ -1,4 +1,4 @@
-"""Encoders: SentenceTransformers of stock modules, made from a spec, trained and saved without code of our own.
+"""Encoders: SentenceTransformers of stock modules, made from a spec, which load without sentemb.
 
 ``build(ENCODERS, "rnn:hidden=256", texts=..., max_length=...)`` makes one; :mod:`sentemb.forward` has its training
 forward; :mod:`sentemb.encoders.loading` reads any checkpoint back. To add one: a function and a line.
@@ -276,7 +276,7 @@ def two_towers(f: SentenceTransformer, g: SentenceTransformer) -> SentenceTransf
 
 
 def freeze_unused(model: Iterable[nn.Module]) -> None:
-    """Leave out of training what feeds nothing here: BERT's own pooler."""
+    """Freeze weights that nothing uses here, such as BERT's own pooler."""
     for module in (module for top in model for module in top.modules()):
         if isinstance(module, Transformer):
             for name, weight in module.auto_model.named_parameters():

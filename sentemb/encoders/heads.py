@@ -1,4 +1,4 @@
-"""Heads: what maps an embedding to what the objective sees, in training only. No checkpoint has one."""
+"""Heads: layers between the embedding and the objective, in training only. No checkpoint has one."""
 
 from torch import nn
 

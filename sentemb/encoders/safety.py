@@ -1,4 +1,4 @@
-"""Model folders from elsewhere: refused, by name, where reading one could run code or reach out of the folder.
+"""Check model folders from other sources: refuse one that could run code, or that reads outside of its folder.
 
 Weights are read from safetensors only. A module class must belong to sentence-transformers or sentemb. What the
 libraries refuse themselves (code in the folder without ``trust_remote_code``, which is never set here) is left to them.

@@ -94,7 +94,7 @@ class Towers(InputModule):
 
 
 def default_prompt(model: SentenceTransformer) -> str:
-    """What ``encode`` puts before each text; "" is nothing."""
+    """The prompt that ``encode`` puts before each text; "" for none."""
     return (model.prompts.get(model.default_prompt_name) or "") if model.default_prompt_name is not None else ""
 
 

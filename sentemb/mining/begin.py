@@ -107,7 +107,7 @@ def _mine_in_training(
 
 
 def mining_notes(mined: Mapping[str, Any] | None, pairs: Pairs) -> list[str]:
-    """What there is to know about the mined hard negatives, a sentence each."""
+    """Notes about the mined hard negatives, a sentence each."""
     if not mined or not mined.get("missing") or pairs.negatives is None:
         return []
     share = mined["missing"] / (len(pairs) * pairs.negatives.per_pair)

@@ -1,4 +1,4 @@
-"""Positive pairs from a corpus, computed where they are asked for: those of 74 million sentences take no memory.
+"""Positive pairs from a corpus, computed on demand: those of 74 million sentences take no memory.
 
 To add a source of pairs: a function that returns Pairs, and a line in PAIRS.
 """
@@ -24,7 +24,7 @@ GAP = 1000  # how much further apart the positions of two documents are, so that
 
 @dataclass(frozen=True)
 class Pairs:
-    """What is encoded together: each row an anchor, its positive and, in further columns, its hard negatives.
+    """Rows of an anchor, its positive and, in further columns, its hard negatives.
 
     Runs of sentences have one column instead, and ``positions``. Pairs of passages have the first and the last sentence
     of each passage, and ``passages``, which makes both sides of it.

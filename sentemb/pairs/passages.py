@@ -33,7 +33,7 @@ TokenIds = NDArray[Any]
 
 @dataclass(frozen=True)
 class PassageText:
-    """The tokens that passages are made of."""
+    """The tokens of passages."""
 
     tokens: Tokens  # of each sentence as it stands after another one
     before: int  # special tokens before each sentence of ``tokens``
@@ -74,7 +74,7 @@ def _joins_plainly(tokenizer: Tokenizer) -> bool:
 
 @dataclass(frozen=True)
 class PassageSettings:
-    """What a pair of a passage is, and how long passages are.
+    """The kind of a pair, and the length of passages.
 
     Args:
         kind: inverse_cloze (a sentence of the passage, and the passage), crops (two runs of tokens of it) or title (the
@@ -120,7 +120,7 @@ class PassageSettings:
 
 @dataclass(frozen=True)
 class PassagePairs:
-    """How the two sides of a pair are made of the passage that a row of ``Pairs.rows`` bounds."""
+    """Make the two sides of a pair from the passage that a row of ``Pairs.rows`` bounds."""
 
     text: PassageText
     settings: PassageSettings

@@ -1,4 +1,4 @@
-"""What happens to an update whose loss or gradient is not finite: all policy on NaN, infinity and fp16's overflows."""
+"""The policy for a loss or gradient that is not finite: NaN, infinity, and overflows of fp16."""
 
 import json
 import math

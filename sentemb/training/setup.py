@@ -1,4 +1,4 @@
-"""What happens before the first update: checks, what is made, what a resumed run restores."""
+"""Prepare the first update: check, make the parts of training, and restore a resumed run."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -79,7 +79,7 @@ class TrainingRun:
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """What numbers depend on besides the settings; the first record of the log has it."""
+        """The conditions that decide the numbers, in addition to the settings, for the log's first record."""
         return {
             "attention": self.encoder.attention,
             "compile": self.settings.compile,

@@ -79,7 +79,7 @@ class StopRequest:
         return self.signal > 0 and not hangup and time.monotonic() - self._time > REPEAT_SECONDS
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """What a signal does in the main thread: the other one has read its number."""
+        """Handle a signal in the main thread; the other thread has read its number."""
         if not self.exits and number == signal.SIGINT and self._is_second(number):
             raise KeyboardInterrupt
 
@@ -92,7 +92,7 @@ def ignore_signals(worker: int = 0) -> None:
 
 
 class TolerantStream:
-    """A stream that is written to as long as it is there: a terminal may close, a pipe's reader may end."""
+    """A stream that ignores writes once it is closed: a terminal may close, the reader of a pipe may end."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -118,7 +118,7 @@ class TolerantStream:
 
 
 def tell(text: str) -> None:
-    """Print to stdout, if anybody is still there."""
+    """Print to stdout, if it is still open."""
     stream = TolerantStream(sys.stdout)
     stream.write(text + "\n")
     stream.flush()
