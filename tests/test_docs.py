@@ -105,7 +105,7 @@ def test_links_and_anchors_resolve():
         parts = urlsplit(target)
         if parts.scheme or parts.netloc:
             good = parts.scheme == "https" and parts.hostname in HOSTS and re.fullmatch(r"[!-~]+", target)
-            assert good, f"{name}: {target} is no well-formed address of a host that is known"
+            assert good, f"{name}: {target} is not a well-formed address of a host that is known"
             assert parts.hostname != "arxiv.org" or re.fullmatch(r"/abs/\d{4}\.\d{4,5}", parts.path), (name, target)
             continue
         path = (DOCS / name).resolve().parent / parts.path if parts.path else (DOCS / name).resolve()

@@ -19,7 +19,7 @@ SMALLEST_STEP = 0.05  # a refined weight is at least so far from the weights tha
 def interpolated(start: SentenceTransformer, tuned: SentenceTransformer, weight: float) -> SentenceTransformer:
     """A new model whose weights are ``weight * tuned + (1 - weight) * start``; 0 is the start, and 1 the tuned one.
 
-    What is no floating-point number (positions, counts) is the start's.
+    What is not a floating-point number (positions, counts) is the start's.
 
     Raises:
         ValueError: the models have not the same weights, or ``weight`` is not between 0 and 1.

@@ -1,4 +1,4 @@
-"""The search for the method that pays: maps, successive halving of what trains, weights in between."""
+"""The search for the best method: maps, successive halving of what trains, weights in between."""
 
 import sys
 import time
@@ -25,7 +25,7 @@ SAVING = 3.0  # seconds that a checkpoint may take
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal has ended the search after a checkpoint; the same call with ``resume`` goes on."""
+    """A signal has ended the search after a checkpoint; the same call with ``resume`` continues it."""
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Search:
         return 0.0 if candidate is None else candidate.worth(self.tests.general.name, self.allowed)
 
     def _train(self, name: str, arm: TrainedArm, rung: int, share: float, scores_to_come: int) -> Candidate:
-        """An arm's part of a rung: ``share`` of what is left of the budget beside the scores to come."""
+        """An arm's part of a rung: ``share`` of what is left of the budget after the scores to come."""
         key = f"{name}-rung-{rung}"
         if self.journal.read(key) is not None:
             return self._scored(key, name, "", self._no_model)
