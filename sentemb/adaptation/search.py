@@ -120,7 +120,7 @@ class Search:
             return self._scored(key, name, "", self._no_model)
         before = self._latest_rung(name, rung)
         earlier = self.journal.read(before) or {"updates": 0, "seconds": 0.0, "rate": 0.0}
-        timing = self._timing(arm)
+        timing = self._timing(name, arm)
         rate = earlier["rate"] or timing["rate"]
         seconds = max(0.0, self.budget.left - scores_to_come * self.seconds_per_score) * share
         if rung and seconds < timing["overhead"] and self.journal.read(f"plan-{key}") is None:
@@ -143,14 +143,15 @@ class Search:
         keys = [f"{name}-rung-{earlier}" for earlier in reversed(range(rung))]
         return next((key for key in keys if self.journal.read(key) is not None), f"{name}-rung-0")
 
-    def _timing(self, arm: TrainedArm) -> dict[str, float]:
-        """Updates a second and the seconds around them, of the first arm that is trained."""
-        entry = self.journal.read("timing")
+    def _timing(self, name: str, arm: TrainedArm) -> dict[str, float]:
+        """Updates a second and the seconds around them, of an arm: passages are longer than sentences."""
+        key = f"timing-{name}"
+        entry = self.journal.read(key)
         if entry is None:
-            _say("timing a few updates")
-            rate, overhead = self.trainer.speed(arm, self.journal.folder / "timing")
+            _say(f"{name}: timing a few updates")
+            rate, overhead = self.trainer.speed(arm, self.journal.folder / key)
             entry = {"rate": rate, "overhead": overhead, "spent": self.budget.spent}
-            self.journal.write("timing", entry)
+            self.journal.write(key, entry)
         return entry
 
     def _interpolate(self, name: str) -> None:
