@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 
 PART ?= tests
 
-.PHONY: install demo test test-all test-avx2 test-gpu check docs dist
+.PHONY: install demo test test-all test-avx2 test-gpu check pages docs dist
 
 install: $(INSTALLED)  ## everything, the extras included
 
@@ -35,6 +35,11 @@ check: install  ## what a machine can see without running: style, types, import 
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest tests/test_layering.py tests/test_words.py
+
+pages: install  ## the pages and figures that are made from code and results
+	$(BIN)/python -m sentemb.objectives > .page && mv .page docs/objectives.md
+	$(BIN)/python -m tests.documentation.api_reference > .page && mv .page docs/api.md
+	$(BIN)/python -m tests.documentation.student_figure
 
 docs: install  ## the site, into site/; a broken link or anchor is an error
 	$(BIN)/zensical build --strict --clean

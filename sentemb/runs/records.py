@@ -1,6 +1,5 @@
 """What a run folder's files hold, read so that a missing or broken piece is left out and said, never a crash."""
 
-import html
 import json
 import math
 from collections.abc import Mapping
@@ -148,11 +147,6 @@ def number(value: object) -> float:
 def plain(value: object) -> str:
     """Text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def safe(value: object) -> str:
-    """As :func:`plain`, escaped for HTML."""
-    return html.escape(plain(value))
 
 
 def show(value: float, digits: int) -> str:

@@ -214,7 +214,7 @@ def test_a_study_has_one_language(tmp_path):
 
 
 def test_the_example_of_the_guide_is_a_study(tmp_path):
-    guide = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "sweep.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"^```yaml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
     (tmp_path / "letters.yaml").write_text(text)
     study = read_study(str(tmp_path / "letters.yaml"))
