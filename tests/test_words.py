@@ -18,7 +18,7 @@ INSTEAD = {  # a phrase, as a regular expression: what to write instead
     r"(is|are|be|been|was|were) told|tells? (all|what|why|how|of)": "says, prints, lists",
     r"(goes|go|going|went) on": "continues, resumes; run the same command again",
     r"beside": "next to, with, in addition to",
-    r"otherwise": "else; differently",
+    r"(?<!, )(?<!; )(?-i:otherwise)": "differently; else",
     r"so many": "N, this number of",
     r"of ours": "that sentemb has written",
     r"strangers?|partners?": "negative, random pair; positive",
