@@ -24,7 +24,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Extras:
-    """What an objective may take beside the two views: all of it optional, all of it of the global batch."""
+    """What an objective may take in addition to the two views: each optional, each of the global batch."""
 
     ids: Tensor | None = None  # int64 [n, 2 + k], equal where sentences are the same: of x, of y, of each negative
     negatives: Tensor | None = None  # [n, k, d] hard negatives, k for each anchor
