@@ -58,7 +58,7 @@ class Mix(Objective):
     Args:
         contrastive, align, uniform: weights, >= 0, not all zero.
         temperature, alpha, t: of the three terms, > 0.
-        sides: as of :class:`AlignUniform`.
+        sides: see :class:`AlignUniform`.
 
     Source: Wang & Isola 2020, arXiv 2005.10242, section 5 and appendix B.
     """

@@ -145,7 +145,7 @@ class NTXent(InfoNCE):
     """Pick each of 2n views' positive among all 2n - 1 others: SimCLR's loss.
 
     Args:
-        temperature: tau, > 0. learn: as of :class:`InfoNCE`.
+        temperature: tau, > 0. learn: see :class:`InfoNCE`.
 
     Source: Chen et al. 2020 (SimCLR), arXiv 2002.05709, eq. 1.
     """

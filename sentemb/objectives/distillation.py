@@ -99,7 +99,7 @@ class Anchor(Distill):
         super().__init__(loss, map="none")
 
     def refuse_dimensions(self, dimension: int, teacher: int) -> None:
-        """Both are of one model, unless a head stands before the objective."""
+        """Both come from one model, unless a head stands before the objective."""
         if dimension != teacher:
             raise InputError(
                 f"objective anchor compares the model's embeddings with the start's, which have {teacher} dimensions, "

@@ -101,7 +101,7 @@ class HardSimple(Hard):
     """L_simple over each anchor's nearest negatives only.
 
     Args:
-        quantile, top: as of :class:`Hard`. weight: as of :class:`Simple`.
+        quantile, top: see :class:`Hard`. weight: see :class:`Simple`.
 
     Source: Wang & Liu 2021, arXiv 2012.09740, section 3.4 and table 1 (the nearest 4,095).
     """
