@@ -129,12 +129,12 @@ def _object(text: str) -> Record | None:
 
 
 def as_dict(value: object) -> Record:
-    """The value, or nothing if it is no object."""
+    """The value, or nothing if it is not an object."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: object) -> list[Any]:
-    """The value, or nothing if it is no list."""
+    """The value, or nothing if it is not a list."""
     return value if isinstance(value, list) else []
 
 

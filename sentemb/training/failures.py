@@ -78,11 +78,11 @@ def explaining_failures(
 
 
 def last_checkpoint_of(run: Path) -> str:
-    """A clause that says from which checkpoint a run that fails now goes on."""
+    """A clause that names the checkpoint from which a run that fails now would resume."""
     newest = RunFolder(run).newest_checkpoint()
     if newest is None:
         return "no checkpoint was saved yet (--save-every)"
-    return f"the last good checkpoint is {newest}, and --resume --out {run} goes on from it"
+    return f"the last good checkpoint is {newest}, and --resume --out {run} resumes from it"
 
 
 def advice_on_divergence(run: Path, settings: TrainingSettings) -> str:

@@ -300,7 +300,7 @@ def test_csv_is_read_where_there_is_no_parquet(study, tmp_path):
 
 
 def test_no_folder_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         write_study_page(tmp_path / "none")
 
 
