@@ -26,6 +26,7 @@ from sentemb.validation import (
     nearest_examples,
     sides_of,
     similarity_histograms,
+    sphere_points,
 )
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ class TrainedRun:
         """Measure the encoder before and after training, the average of its word embeddings and any teacher; compare.
 
         Writes scores.json, with the interval of each difference (:func:`sentemb.validation.compare_encoders`) and
-        held-out sentences with their nearest neighbours, and the results in the model's card. On processes other than
-        the main one nothing happens.
+        held-out sentences with their nearest neighbours and on a sphere, and the results in the model's card. On
+        processes other than the main one nothing happens.
 
         Args:
             measure: the results of a model, ``geometry`` among them, and ``items``, where there are any:
@@ -138,8 +139,13 @@ class TrainedRun:
             name: similarity_histograms(side.first, self.pairs, other=side.second) for name, side in shown.items()
         }
         differences = compare_encoders(dict(sorted(items.items(), key=lambda entry: entry[0] != TRAINED)))
-        examples = nearest_examples(shown, self.pairs)
-        content = {"rows": rows, "differences": differences, "histograms": histograms, "examples": examples}
+        content = {
+            "rows": rows,
+            "differences": differences,
+            "histograms": histograms,
+            "examples": nearest_examples(shown, self.pairs),
+            "sphere": sphere_points(shown, self.pairs),
+        }
         write_text(run.scores, json.dumps(content, indent=1) + "\n")
         from_initial = [d for d in differences if d["encoder"] == TRAINED and roles[d["against"]] == "initial"]
         if run.model.is_dir():
