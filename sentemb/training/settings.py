@@ -63,6 +63,7 @@ class TrainingSettings:
     )
     compile: bool = setting(False, "torch.compile the forward: minutes of compiling first, and no packing")
     smallest_batch: int = 0  # pairs of an epoch's last update, at least, on all processes; 0: two a process (no flag)
+    global_batch: int = 0  # pairs of an update on all processes, where they do not divide; 0: as many on each (no flag)
     workers: int = setting(
         0, "processes that make batches ahead; the same batches for any number", at_least=0, may_change=True
     )
@@ -74,6 +75,10 @@ class TrainingSettings:
             raise InputError(
                 f"warmup must be a share of the run below 1 or a whole number of updates, got {self.warmup}"
             )
+
+    def pairs_per_update(self, processes: int) -> int:
+        """Pairs of a full update on all processes together."""
+        return self.global_batch or self.batch_size * processes
 
     def warmup_updates(self, steps: int) -> int:
         """Updates of a run of ``steps`` over which the learning rate rises."""
