@@ -36,6 +36,7 @@ class RunDescription:
     text: str  # the first line: what one update sees and computes with
     steps: int
     smallest_batch: int  # pairs of an epoch's last update, at least
+    global_batch: int  # pairs of an update on all processes
     pairs: int
     cleaned: CleaningResult | None
     prompts: Prompts
@@ -63,6 +64,7 @@ def write_config(
         "description": description.text,
         "steps": description.steps,
         "least": description.smallest_batch,
+        "global_batch": description.global_batch,
         "prompts": asdict(description.prompts),
         "retrieval": description.retrieval,
         "teacher": description.teacher,

@@ -72,6 +72,7 @@ from sentemb.teacher import sentence_runs
 from sentemb.training import (
     Evaluation,
     FitResult,
+    Heartbeat,
     Lane,
     Patience,
     RunTarget,
@@ -79,9 +80,11 @@ from sentemb.training import (
     agreed_checkpoint,
     describe,
     fit,
+    last_checkpoint_of,
     on_main,
     refuse_misfit,
     refuse_other_dimension,
+    report_to_others,
     tell,
     total_steps,
     tune_malloc,
@@ -151,11 +154,12 @@ class Experiment:
         with ExitStack() as stack:
             stack.enter_context(preserved_caller_state())
             self.accelerator = make_accelerator(self.compute, self.transformer)
+            self.heartbeat = stack.enter_context(Heartbeat(self.accelerator, 60 * self.compute.timeout))
             logging.disable_progress_bar()  # a bar for each file read or written hides the one of training
             world = self.accelerator.num_processes
             self.training = on_processes(self.training, self.begun, world, self.run.elastic)
             self.stored |= {each.name: getattr(self.training, each.name) for each in fields(self.training)}
-            del self.stored["smallest_batch"]  # (no setting, but what follows from them)
+            del self.stored["smallest_batch"], self.stored["global_batch"]  # (no settings, but what follows from them)
             use_threads(self.compute.threads)
             tune_malloc()
             # The first process of a machine at a file's lock prepares, and the others wait there: collectives would
@@ -166,8 +170,11 @@ class Experiment:
 
     def __exit__(self, *error: Any) -> None:
         with self._context:
-            if error[0] is None:
+            if error[1] is not None:
+                report_to_others(error[1])
+            else:
                 self.patience.wait()  # for the main process, which scores
+                self.heartbeat.stop()
                 if self.run.command:
                     self.accelerator.end_training()
                 else:  # (other runs of this script need the processes)
@@ -420,6 +427,7 @@ class Experiment:
             text=describe(self.training, objective, pairs, self.accelerator, encoder, data.training.guide),
             steps=total_steps(self.training, len(pairs), world),
             smallest_batch=self.training.smallest_batch or 2 * world,
+            global_batch=self.training.pairs_per_update(world),
             pairs=len(pairs),
             cleaned=data.cleaned,
             prompts=self.prompts,
@@ -461,6 +469,7 @@ class Experiment:
             write_config(out, self.stored, description, corpus, model, accelerator, self.begun)
         if self.compute.track:
             accelerator.init_trackers("sentemb", config={k: v for k, v in self.stored.items() if v is not None})
+        self.heartbeat.advice = partial(last_checkpoint_of, out)
         files = self._other_files(out)
         return RunTarget(out, point, files, exit_on_second_signal=self.run.command)
 

@@ -185,6 +185,7 @@ def set_up(
         world=world,
         rank=accelerator.process_index,
         smallest_batch=settings.smallest_batch,
+        global_batch=settings.global_batch,
         towers=towers,
         sentence_ids=sentence_ids,
     )
@@ -324,7 +325,7 @@ def describe(
 ) -> str:
     """The first log line: what one update sees and computes with, and how long the run is."""
     processes = accelerator.num_processes
-    batch = min(settings.batch_size * processes, len(pairs))
+    batch = min(settings.pairs_per_update(processes), len(pairs))
     per_process = min(settings.batch_size, len(pairs) // processes)
     unit = "consecutive sentences" if pairs.are_contiguous else "pairs"
     parts = f" in parts of {settings.micro_batch}" if 0 < settings.micro_batch < per_process else ""
