@@ -22,7 +22,7 @@ from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.skip_pooling import SkipPooling
 from sentemb.encoders.threads import all_threads
 from sentemb.encoders.tokenizers import tokenizer_of
-from sentemb.encoders.two_tower import Towers, default_prompt, towers_of
+from sentemb.encoders.two_tower import Towers, as_router, default_prompt, towers_of
 from sentemb.encoders.word_embeddings import (
     NamedTexts,
     Texts,
@@ -48,6 +48,7 @@ __all__ = [
     "adapted_layers",
     "add_frequent_words",
     "all_threads",
+    "as_router",
     "default_prompt",
     "mean_of_word_embeddings",
     "fingerprint_of",
