@@ -6,8 +6,8 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 
 from sentemb.corpus import Corpus
-from sentemb.encoders import without_adapters
-from sentemb.runs import read_selected, write_card
+from sentemb.encoders import as_router, without_adapters
+from sentemb.runs import ROUTER, read_selected, write_card
 
 
 def selected(folder: Path) -> str:
@@ -18,8 +18,10 @@ def selected(folder: Path) -> str:
 def save_trained_model(
     folder: Path, model: SentenceTransformer, settings: dict[str, Any], corpus: Corpus, trained: str
 ) -> None:
-    """The model and its card, which has no scores yet."""
+    """The model and its card, which has no scores yet; two towers also as a stock Router, where that can be."""
     with without_adapters(model):
         model.save(str(folder), create_model_card=False)
+        if router := as_router(model):
+            router.save(str(folder / ROUTER), create_model_card=False)
     about = {"settings": settings, "corpus": {"name": corpus.name}}
     write_card(folder, about | {"encoder": {"dimension": model.get_embedding_dimension()}}, trained)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError, in_a_line
-from sentemb.runs.folder import MODULES
+from sentemb.runs.folder import MODULES, ROUTER
 from sentemb.runs.records import as_dict, number, plain
 from sentemb.storage import write_text
 
@@ -23,6 +23,10 @@ SENTEMB_LOADING = """import sentemb  # {} no module of sentence-transformers
 
 model = sentemb.load(PATH)  # this folder
 # or, where sentemb is installed: SentenceTransformer(PATH, trust_remote_code=True)"""
+ROUTED = (
+    "The folder `router` holds the same two encoders for use without sentemb: with "
+    "`router = SentenceTransformer(PATH + '/router')`, `router.encode_query` is f and `router.encode_document` is g."
+)
 TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction", "sentemb"]
 SEARCH = "search "  # what the names of scores of search begin with
 GEOMETRY = {
@@ -63,6 +67,8 @@ def write_card(
     if as_dict(config.get("encoder")).get("dimension"):
         parts[0] += f" Embeddings have {config['encoder']['dimension']} dimensions."
     parts.append(f"## Use\n\n```python\n{_loading(folder)}\nmodel.encode(['A sentence.'])\n```")
+    if (folder / ROUTER / MODULES).is_file():
+        parts.append(ROUTED)
     parts.append(_prompts(folder))
     if tasks or any(key in geometry for key in GEOMETRY):
         parts.append("## Results\n\n" + _results(tasks, geometry, as_dict((result or {}).get("search"))))
