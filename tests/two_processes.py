@@ -11,8 +11,9 @@ from accelerate import Accelerator
 
 from sentemb.encoders import ENCODERS, LoraAdapters, parse_lora
 from sentemb.forward import TrainingEncoder
-from sentemb.objectives import build_objective
+from sentemb.objectives import Matryoshka, build_objective
 from sentemb.registry import build
+from sentemb.runs import parse_prefixes
 from sentemb.training import TrainingSettings
 from sentemb.training.data import Batch
 from sentemb.training.distributed import refuse_drift
@@ -24,6 +25,7 @@ SIZES = (8, 8, 7)  # pairs of the three batches; the last one is smaller, and tw
 SENTENCES = 60
 TEACHER = 7  # dimensions of the teacher's embeddings
 GUIDE = 5  # and of the guide's
+PREFIXED = "matryoshka="  # what an option of a case begins with
 
 
 def batch_of(
@@ -67,10 +69,12 @@ def trained(
     micro_batch: int = 0,
     guided: bool = False,
     lora: str = "",
+    matryoshka: str = "",
 ) -> dict[str, Any]:
     """Losses of three updates, gradients of the last one, and what the objective remembers after it.
 
-    ``guided``: with a guide, whose share of masked negatives comes in addition.
+    ``guided``: with a guide, whose share of masked negatives comes in addition. ``matryoshka``: prefixes that the
+    objective is applied to.
     """
     torch.manual_seed(0)
     model = build(ENCODERS, encoder, "encoder", texts=lambda: ["a few words, and a few more"], max_length=16).double()
@@ -82,6 +86,8 @@ def trained(
     model.eval()  # no dropout: its masks differ between processes
     world, rank = accelerator.num_processes, accelerator.process_index
     embedder, made = TrainingEncoder(model), build_objective(objective)
+    if matryoshka:
+        made = Matryoshka(made, parse_prefixes(matryoshka))
     width = embedder.dimension if any(term.teacher_is_start for term in made.terms()) else TEACHER
     made.teacher_dimension = width if "teacher" in made.needs else 0
     made.guide_dimension = GUIDE if guided else 0
@@ -126,8 +132,10 @@ def main() -> None:
     assert accelerator.num_processes == 2, f"world size {accelerator.num_processes}"
     for case in sys.argv[2:]:
         encoder, objective, *more = case.split("|")
-        lora = "".join(option for option in more if option != "guide")
-        case_results = trained(encoder, objective, accelerator, guided="guide" in more, lora=lora)
+        prefixes = "".join(option.removeprefix(PREFIXED) for option in more if option.startswith(PREFIXED))
+        lora = "".join(option for option in more if option != "guide" and not option.startswith(PREFIXED))
+        guided = "guide" in more
+        case_results = trained(encoder, objective, accelerator, guided=guided, lora=lora, matryoshka=prefixes)
         if accelerator.is_main_process:
             torch.save(case_results, Path(sys.argv[1]) / f"{hash_of(case)}.pt")
     drifted = torch.nn.Linear(2, 2).to(accelerator.device)

@@ -7,7 +7,8 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb.corpus import Corpus
 from sentemb.encoders import without_adapters
-from sentemb.runs import read_selected, write_card
+from sentemb.pipeline.model import tower_dimension
+from sentemb.runs import PREFIXES, read_selected, shorter_prefixes, write_card
 
 
 def selected(folder: Path) -> str:
@@ -21,5 +22,6 @@ def save_trained_model(
     """The model and its card, which has no scores yet."""
     with without_adapters(model):
         model.save(str(folder), create_model_card=False)
-    about = {"settings": settings, "corpus": {"name": corpus.name}}
+    about: dict[str, Any] = {"settings": settings, "corpus": {"name": corpus.name}}
+    about[PREFIXES] = shorter_prefixes(settings.get("matryoshka"), tower_dimension(model))
     write_card(folder, about | {"encoder": {"dimension": model.get_embedding_dimension()}}, trained)

@@ -33,6 +33,7 @@ from sentemb.report.figures import (
     retrieval_figure,
     stsb_figure,
 )
+from sentemb.report.prefixes import prefixes_section
 from sentemb.report.queries import queries_section
 from sentemb.report.score_columns import TEACHER_SIMILARITY
 from sentemb.report.score_table import score_table
@@ -131,6 +132,7 @@ def _page(run: Run) -> str:
 <section><h2>Scores</h2>
 {scores}
 </section>
+{prefixes_section(run)}
 <div class="figures">
 {figures}
 </div>

@@ -14,6 +14,7 @@ from sentemb.runs.folder import (
     refuse_foreign,
 )
 from sentemb.runs.model_card import is_stock, write_card
+from sentemb.runs.prefixes import PREFIXES, parse_prefixes, prefixes_of, shorter_prefixes
 from sentemb.runs.records import (
     FORMER_INITIAL,
     TEACHER,
@@ -38,6 +39,7 @@ __all__ = [
     "FORMER_INITIAL",
     "MODEL",
     "MODULES",
+    "PREFIXES",
     "SELECTED",
     "TEACHER",
     "TRAINED",
@@ -55,12 +57,15 @@ __all__ = [
     "model_folder",
     "model_name",
     "number",
+    "parse_prefixes",
     "plain",
+    "prefixes_of",
     "read_run",
     "read_selected",
     "refuse_foreign",
     "renamed_histograms",
     "safe",
+    "shorter_prefixes",
     "show",
     "write_card",
 ]
