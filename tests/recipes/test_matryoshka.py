@@ -1,6 +1,7 @@
 """--matryoshka and --truncate: what a run writes and prints of each prefix, and what it refuses."""
 
 import json
+import math
 import re
 
 import numpy as np
@@ -45,10 +46,10 @@ def test_log_table_page_and_card_have_each_prefix(run):
     model = str(folder / "model")
     for row, size in zip(scores["prefixes"], (4, 8), strict=True):
         assert row["dimension"] == size and set(row["tasks"]) == {"TINY", "STS-B"} and "items" not in row
-        assert row["encoded"] == 0 or row["reused"] > 0
+        assert row["encoded"] == 0 and row["reused"] > 0
         assert row["retrieval_mrr"] == pytest.approx(last[f"retrieval_mrr_{size}d"], abs=1e-6)
         assert last[f"heldout_alignment_{size}d"] == pytest.approx(row["geometry"]["alignment"], abs=1e-6)
-        assert "stsb_dev_spearman" not in last or f"stsb_dev_spearman_{size}d" in last
+        assert math.isfinite(last[f"stsb_dev_spearman_{size}d"])
         cut = SentenceTransformer(model, truncate_dim=size, device="cpu")
         np.testing.assert_allclose(cut.encode(TEXTS), load(model).encode(TEXTS)[:, :size], atol=SINGLE)
         lines = " ".join(line for line in printed.splitlines() if line.startswith(f"trained @{size} "))
@@ -59,7 +60,7 @@ def test_log_table_page_and_card_have_each_prefix(run):
     assert all(d["against"] == "trained" for d in compared)
     difference = next(d["difference"] for d in compared if d["measure"] == "retrieval_mrr")
     full = scores["rows"][1]["retrieval_mrr"]
-    assert difference == pytest.approx(scores["prefixes"][0]["retrieval_mrr"] - full, abs=1e-9)
+    assert difference == pytest.approx(scores["prefixes"][0]["retrieval_mrr"] - full, abs=1e-6)
     assert scores["prefixes"][0]["retrieval_mrr"] != scores["rows"][1]["retrieval_mrr"]
     card = (folder / "model" / "README.md").read_text()
     assert "the first 4 or 8 dimensions of an embedding are an embedding, too" in card
