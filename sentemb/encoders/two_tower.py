@@ -56,12 +56,13 @@ class Towers(InputModule):
         return features | {OF_G + name: value for name, value in other.items()}
 
     def forward(self, features: dict[str, Any], **more: Any) -> dict[str, Any]:
-        """Adds ``sentence_embedding`` ``[n, d_f + d_g]``."""
+        """Adds ``sentence_embedding`` ``[n, d_f + d_g]``; where a tower's embeddings are cut, what is left of them."""
         other = {name.removeprefix(OF_G): value for name, value in features.items() if name.startswith(OF_G)}
         shared = {name: value for name, value in features.items() if not name.startswith(OF_G)}
         inputs = ((self.f, shared), (self.g, other or shared))
         sides: list[Tensor] = [
-            l2_normalize(tower(dict(tower_features))["sentence_embedding"]) for tower, tower_features in inputs
+            l2_normalize(tower(dict(tower_features))["sentence_embedding"][:, : tower.truncate_dim])
+            for tower, tower_features in inputs
         ]
         return features | {"sentence_embedding": torch.cat(sides, dim=1)}
 

@@ -32,7 +32,7 @@ from sentemb.encoders import (
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.mining import Computation, mining_notes, parse_negatives, refuse_no_use_of_negatives
-from sentemb.objectives import Objective, build_objective
+from sentemb.objectives import Matryoshka, Objective, build_objective
 from sentemb.pairs import Pairs
 from sentemb.pipeline.begun_run import BegunRun
 from sentemb.pipeline.claim import claimed
@@ -66,7 +66,14 @@ from sentemb.pipeline.teaching import ChosenTeacher, chosen_teacher, reference_o
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.pipeline.training_scores import ScoresOfTraining, in_space_of_teacher
 from sentemb.registry import build, check
-from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, refuse_foreign
+from sentemb.runs import (
+    TRAINED_FOLDERS,
+    RunFolder,
+    least_held_out,
+    parse_prefixes,
+    refuse_foreign,
+    shorter_prefixes,
+)
 from sentemb.storage import write_folder
 from sentemb.teacher import sentence_runs
 from sentemb.training import (
@@ -217,6 +224,8 @@ class Experiment:
             self.adapters = LoraAdapters(model, parse_lora(encoder.lora))
             self._context.callback(self.adapters.merge)  # (also where the run fails: the model may be the caller's)
         self.stored |= asdict(encoder)
+        if self.made_objective is not None:  # (before hours of work)
+            self.made_objective.refuse_too_short(tower_dimension(model))
         return model
 
     def make_pairs(
@@ -288,6 +297,8 @@ class Experiment:
         if custom_head is None:
             check(HEADS, objective.head, "head", ("dimension",))
         made: Objective = build_objective(objective.objective) if custom_objective is None else custom_objective
+        if objective.matryoshka is not None:
+            made = Matryoshka(made, parse_prefixes(objective.matryoshka))
         self.stored |= asdict(objective)
         self.made_objective = made
         return made
@@ -382,7 +393,8 @@ class Experiment:
         untrained, memory = copy_without_adapters(model), EmbeddingMemory()
         memory.of(untrained, "untrained")
         to_teacher = partial(in_space_of_teacher, training_encoder, objective)
-        scored = ScoresOfTraining(pairs, dev, memory, self.text_tokens, reference, to_teacher)
+        prefixes = description.prefixes
+        scored = ScoresOfTraining(pairs, dev, memory, self.text_tokens, reference, to_teacher, prefixes)
         lane = Lane(
             training_encoder,
             objective,
@@ -435,6 +447,7 @@ class Experiment:
             teacher=self.teacher,
             guide=self.guide,
             negatives=data.mined,
+            prefixes=shorter_prefixes(self.objective.matryoshka, tower_dimension(model)),
         )
         notes = [str(data.cleaned)] if data.cleaned else []
         notes += prompt_notes(self.prompts) + passage_notes(pairs) + mining_notes(data.mined, pairs)

@@ -300,7 +300,8 @@ def refuse_useless_guide(objective: Objective, pairs: Pairs, margin: GuideMargin
 
 
 def refuse_other_dimension(objective: Objective, encoder: TrainingEncoder, teacher: Teacher | None) -> None:
-    """InputError where the embeddings that an objective sees cannot be compared with the teacher's."""
+    """InputError where the embeddings that an objective sees are too short, or do not compare with the teacher's."""
+    objective.refuse_too_short(encoder.dimension)
     if teacher is not None:
         objective.refuse_dimensions(encoder.dimension, teacher.dimension)
 
