@@ -26,7 +26,14 @@ def write_corpus_page(folder: Path, sections: Sequence["Section"]) -> Path:
 
     with style.context(["default", LOOK]):
         shown = list(map(_shown, sections))
-    content = html_page("corpus.html", "sentemb.inspection", title=sections[0].title, mark=Markup(MARK), sections=shown)
+    content = html_page(
+        "corpus.html",
+        "sentemb.inspection",
+        title=sections[0].title,
+        headline=_headline(sections[0]),
+        mark=Markup(MARK),
+        sections=shown,
+    )
     page = folder / PAGE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,6 +41,11 @@ def write_corpus_page(folder: Path, sections: Sequence["Section"]) -> Path:
     except OSError as error:
         raise InputError(f"cannot write {page}: {error.strerror}; give another --out") from error
     return page
+
+
+def _headline(section: "Section") -> str:
+    facts = dict(section.facts)
+    return f"{facts['sentences']} sentences in {facts['documents'].partition(', ')[0]} documents"
 
 
 def _shown(section: "Section") -> dict[str, Any]:

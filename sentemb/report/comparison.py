@@ -27,6 +27,7 @@ class ComparedScore:
     verdict: str  # of the trained one: better, worse, cannot tell
     over: str  # how many items it is of
     level: float
+    measure: str  # its name in scores.json
 
 
 def comparison_of(run: Run, against: str | None = None) -> list[ComparedScore]:
@@ -47,9 +48,8 @@ def comparison_of(run: Run, against: str | None = None) -> list[ComparedScore]:
         digits = column.digits + 1
         interval = f"{d.low:+.{digits}f} to {d.high:+.{digits}f}"
         difference = f"{d.value:+.{digits}f}"
-        scores.append(
-            ComparedScore(column.title, column.prose, before, after, difference, interval, d.verdict, d.over, d.level)
-        )
+        texts = (column.title, column.prose, before, after, difference, interval)
+        scores.append(ComparedScore(*texts, d.verdict, d.over, d.level, column.key))
     return scores
 
 
