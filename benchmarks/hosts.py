@@ -8,7 +8,7 @@ The hosts are namespaces of this machine (benchmarks/namespaces.py: Linux, as ro
 rank 0 are on, host-b with rank 1, and host-c for later. torchrun starts one process on each, the recipe trains a small
 encoder of words, and a fault follows. Of what ends, the table has the seconds from the fault to the end of the other
 host's process, its exit code, the updates lost since the newest valid checkpoint, and whether ``--resume --elastic``
-goes on from that on the hosts that are left. Exit code 1 if a row is not as it must be.
+continues from that on the hosts that are left. Exit code 1 if a row is not as it must be.
 """
 
 import argparse
@@ -129,7 +129,7 @@ class GoesOn:
         lost = job.step() - job.newest_valid()[0]
         if lost:
             problems.append("it was not saved when it was asked to end")
-        outcome = f"goes on, {before:.1f} updates/s before and {after:.1f} after"
+        outcome = f"continues, {before:.1f} updates/s before and {after:.1f} after"
         return Row(outcome, seconds, "0", f"{lost} updates", problems=tuple(problems))
 
 
@@ -141,7 +141,7 @@ def speed(job: Job, seconds: float) -> float:
 
 
 def after_fault(job: Job) -> None:
-    """Clear away what a fault has left, as people would before they go on: stopped processes, a full disk."""
+    """Clear away what a fault has left, as people would before they resume: stopped processes, a full disk."""
     (job.seen() / "filler").unlink(missing_ok=True)
     for name, launcher in job.launchers.items():
         for process in [*launcher.children(recursive=True), launcher] if launcher.is_running() else []:
@@ -203,7 +203,7 @@ class ElasticLauncher:
     relayed: tuple[str, ...] = ()
 
     def run(self, job: Job) -> Row:
-        """Lose host-b, go on alone; let host-c join; returns the seconds of both."""
+        """Lose host-b, continue alone; let host-c join; returns the seconds of both."""
         arguments = [*job.arguments(), "--resume", "--elastic"]
         # Without it a host that joins waits in vain for the address of the first one (torch 2.13).
         more = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -219,7 +219,7 @@ class ElasticLauncher:
         job.start("host-c", arguments, "1:2", **more)
         job.wait_for(lambda: job.processes() == 2 and job.step() > step, ("host-a", "host-c"))
         joined = time.monotonic() - begun
-        outcome = f"goes on alone by itself; with host-c {joined:.0f} s after that was started"
+        outcome = f"continues alone by itself; with host-c {joined:.0f} s after that was started"
         return Row(outcome, alone, lost=f"{lost} updates", resumed="by torchrun")
 
 
