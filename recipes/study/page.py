@@ -59,7 +59,7 @@ def write_study_page(study: Path) -> Path:
         The page's path.
 
     Raises:
-        InputError: ``study`` is no folder.
+        InputError: ``study`` is not a folder.
     """
     results = read_results(study)
     page = study / "study.html"

@@ -10,7 +10,7 @@ from sentemb.inspection.text import Section
 from sentemb.storage import write_text
 
 PAGE = "corpus.html"
-MARK = '<meta name="generator" content="sentemb.corpus">'  # by which a page is known to be one of ours
+MARK = '<meta name="generator" content="sentemb.corpus">'  # marks a page that this command has written
 
 
 def write_corpus_page(folder: Path, sections: Sequence["Section"]) -> Path:
@@ -72,7 +72,7 @@ def refuse_foreign_page(folder: Path) -> None:
     """InputError if no page can be written into ``folder``, or one is there that this command has not made."""
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"--out {folder}: {existing} is no folder that can be written to; give another --out")
+        raise InputError(f"--out {folder}: {existing} is not a folder that can be written to; give another --out")
     try:
         with (folder / PAGE).open(encoding="utf-8", errors="replace") as file:
             ours = MARK in file.read(200)
