@@ -60,7 +60,7 @@ def pairs_for(corpus_spec: str | None, checkpoint: str, tasks: Sequence[Data]) -
 
 
 def _held_out(spec: str, config: dict[str, Any]) -> HeldOutPairs:
-    """Pairs of the documents of a corpus that the run of ``config``, if it is of that corpus, was not trained on.
+    """Pairs of the documents of a corpus that the run of ``config``, if it used that corpus, was not trained on.
 
     The corpus is split by the rules of the run's language.
     """

@@ -142,7 +142,7 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
         refuse_unwritable(options.output)
         options.output_format = SUFFIXES[options.output.suffix.lower()]
     if options.compact and {options.format, options.output_format} <= {"csv", "json", None}:
-        raise InputError("--compact is a table; print or write it as text, markdown or latex")
+        raise InputError("--compact gives a table; print or write it as text, markdown or latex")
     folder = data_folder(options.data)
     chosen = choose_tasks(options.tasks, folder)
     for checkpoint in options.checkpoint:

@@ -21,6 +21,7 @@ from recipes.runner.presets import presets
 from sentemb import open_corpus
 from sentemb.pipeline import default_settings
 from tests.documentation import api_reference, student_figure
+from tests.documentation.commands import commands_of
 from tests.documentation.words import README_WORDS, WORDS_A_SENTENCE, pages, sentences, words_a_sentence
 
 ROOT = Path(__file__).parents[1]
@@ -57,13 +58,11 @@ def links() -> list[tuple[str, str]]:
 
 
 def commands() -> list[str]:
-    """Lines of the blocks that are commands, without their comments, continued lines joined."""
-    prefixes = ("accelerate launch", "torchrun ", "python ")
+    """Those of the README's and the pages' blocks, but for ``make`` and scripts of the user's own."""
     readme = FENCE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     texts = [text for *_, kind, text in (*BLOCKS, *readme) if kind in ("", "bash")]
-    lines = [line for text in texts for line in text.replace("\\\n", " ").split("\n")]
-    commented = [line for line in lines if line.startswith(prefixes)]
-    return [command for line in commented if not (command := re.split(r"\s#", line)[0].strip()).endswith(" script.py")]
+    listed = [command for text in texts for command in commands_of(text)]
+    return [command for command in listed if not command.startswith("make ") and not command.endswith(" script.py")]
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -304,6 +303,7 @@ def test_the_flags_that_pages_name_exist():
         flags |= set(command.parser()._option_string_actions)
     launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet"}
     others = {
+        "--completion",
         "--list",
         "--mirror",
         "--offline",

@@ -1,4 +1,8 @@
-"""Run by test_train under torch.distributed.run: three updates by the loop's own gradients, on two processes."""
+"""Run by tests under torch.distributed.run: three updates by the loop's own gradients, on two or three processes.
+
+Arguments: a folder, and cases `encoder|objective`, each with any of `|guide`, `|runs` (pairs from runs of sentences),
+`|micro=2` (pairs a part) and LoRA's options.
+"""
 
 import os
 import sys
@@ -15,7 +19,7 @@ from sentemb.objectives import build_objective
 from sentemb.registry import build
 from sentemb.training import TrainingSettings
 from sentemb.training.data import Batch
-from sentemb.training.distributed import refuse_drift
+from sentemb.training.distributed import average_gradients, refuse_drift
 from sentemb.training.momentum_encoder import MomentumEncoder
 from sentemb.training.step import BatchEncoder, backward
 
@@ -33,12 +37,16 @@ def batch_of(
     counts: tuple[int, ...] | None = None,
     guided: bool = False,
     width: int = TEACHER,
+    as_runs: bool = False,
 ) -> Batch:
-    """The number-th batch's pairs of ``part``, with what the objective needs; the first two of each are copies."""
+    """The number-th batch's pairs of ``part``, with what the objective needs; the first two of each are copies.
+
+    ``as_runs``: of neighbours in runs, also for an objective of pairs.
+    """
     rng = np.random.default_rng(number)
     rows = [np.arange(3, 4 + int(length)) + int(shift) for length, shift in rng.integers(0, 9, (SENTENCES, 2))]
     made = build_objective(objective)
-    runs, k = "runs" in made.needs, 3 if "negatives" in made.needs else 2
+    runs, k = as_runs or "runs" in made.needs, 3 if "negatives" in made.needs else 2
     ids = torch.from_numpy(rng.permutation(SENTENCES)[: SIZES[number] * k].reshape(-1, k))
     ids[1] = ids[0]
     teacher = None
@@ -67,6 +75,7 @@ def trained(
     micro_batch: int = 0,
     guided: bool = False,
     lora: str = "",
+    as_runs: bool = False,
 ) -> dict[str, Any]:
     """Losses of three updates, gradients of the last one, and what the objective remembers after it.
 
@@ -97,8 +106,9 @@ def trained(
         made.zero_grad()
         bounds = [each * size // world for each in range(world + 1)]
         counts = tuple(np.diff(bounds).tolist())
-        batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts, guided, width)
+        batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts, guided, width, as_runs)
         update = backward(batch_encoder, made, batch, number + 1, micro_batch)
+        average_gradients(made, accelerator)
         losses.append(update.loss)
         if update.objective_inputs is not None and update.objective_inputs[2].guide is not None:
             shares.append(update.objective_inputs[2].guide.counts.share)
@@ -121,13 +131,19 @@ def trained(
     }
 
 
+def trained_by(case: str, accelerator: Accelerator) -> dict[str, Any]:
+    """:func:`trained` by the options of a case."""
+    encoder, objective, *more = case.split("|")
+    micro_batch = sum(int(option.removeprefix("micro=")) for option in more if option.startswith("micro="))
+    lora = "".join(option for option in more if option not in ("guide", "runs") and not option.startswith("micro="))
+    return trained(encoder, objective, accelerator, micro_batch, "guide" in more, lora, "runs" in more)
+
+
 def main() -> None:
     accelerator = Accelerator(cpu=not GPU)
-    assert accelerator.num_processes == 2, f"world size {accelerator.num_processes}"
+    assert accelerator.num_processes == int(os.environ["WORLD_SIZE"]) > 1, f"world size {accelerator.num_processes}"
     for case in sys.argv[2:]:
-        encoder, objective, *more = case.split("|")
-        lora = "".join(option for option in more if option != "guide")
-        case_results = trained(encoder, objective, accelerator, guided="guide" in more, lora=lora)
+        case_results = trained_by(case, accelerator)
         if accelerator.is_main_process:
             torch.save(case_results, Path(sys.argv[1]) / f"{hash_of(case)}.pt")
     drifted = torch.nn.Linear(2, 2).to(accelerator.device)

@@ -58,7 +58,7 @@ def measure_search(
         k: ranks of MAP and recall, at least 10.
         batch_size: texts a forward pass. progress: show a bar.
         cache: a folder where passages' embeddings stay for the next time; None: they are in a temporary file.
-        recall_at: further ranks that recall is of, at most ``k``.
+        recall_at: more ranks for recall, at most ``k``.
 
     Raises:
         InputError: an embedding is not finite, or the disk is full.

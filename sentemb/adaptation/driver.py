@@ -1,4 +1,4 @@
-"""An adaptation from its first look at the text to its page."""
+"""Run an adaptation, from the first check of the text to the page."""
 
 import time
 from collections.abc import Mapping

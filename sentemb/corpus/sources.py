@@ -1,4 +1,4 @@
-"""What a corpus can be made of, and ``open_corpus``.
+"""The sources of a corpus, and ``open_corpus``.
 
 To add a kind: a function that returns a TextSource (its readers give sentences in order and None after each document),
 and a line in CORPORA.
@@ -66,7 +66,7 @@ def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT) -> Co
             lines between documents (packed or not), or of a .parquet, .jsonl, .csv or .tsv file with a column ``text``.
             A text file whose lines are not sentences but wrapped prose or paragraphs is a book, and a note says so.
             The built-in name wins over a file or folder of that name, which is written ``./sample``. Several are
-            joined by `` + ``, each with ``*WEIGHT`` behind it if its pairs are to be seen more or less than once an
+            joined by `` + ``, each with ``*WEIGHT`` after it if its pairs are to be seen more or less than once an
             epoch: ``books + notes.txt*3``. Or what a program holds: a list of texts, of documents or of pairs, or a
             ``datasets.Dataset`` (:func:`sentemb.corpus.readers.memory.memory_source`). A Corpus is returned as it is.
         progress: show progress on stderr.
@@ -131,7 +131,7 @@ def absolute_corpus(spec: str) -> str:
 
 
 def with_lines(spec: str) -> str:
-    """``spec`` with each text file read as a sentence a line, as all were before raw text was seen to be a book."""
+    """``spec`` with each text file read as a sentence a line, as in versions that did not detect raw text."""
     parts = []
     for part, weight in weighted(spec):
         path = Path(part).expanduser()

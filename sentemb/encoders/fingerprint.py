@@ -1,4 +1,4 @@
-"""What distinguishes one saved model from another: a digest of its files."""
+"""Identify a saved model by a digest of its files."""
 
 import hashlib
 import json

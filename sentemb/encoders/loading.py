@@ -1,4 +1,4 @@
-"""Any checkpoint back as a SentenceTransformer: of a run, of a folder, of the hub; checked before it is read.
+"""Load a checkpoint of a run, a folder or the hub as a SentenceTransformer, after a check of its files.
 
 A folder that sentemb has written is compared with its manifest (:mod:`sentemb.storage.manifest`); one from elsewhere
 must not name what could run code (:mod:`sentemb.encoders.safety`). Weights are read from safetensors only.
@@ -133,7 +133,7 @@ def fetched(name: str, revision: str = "") -> Path:
 
 
 def _modules(folder: Path, rows: list[dict[str, Any]]) -> list[nn.Module]:
-    """The modules of a checkpoint with ours among them, from the classes that such a one has and no others."""
+    """The modules of a checkpoint that has modules of sentemb; only the classes of such checkpoints are allowed."""
     classes_by_name: dict[str, Any] = {
         f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, LSTM, Pooling, Dense, Dropout)
     }

@@ -46,7 +46,7 @@ class Towers(InputModule):
         self.f.max_seq_length = self.g.max_seq_length = value
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **more: Any) -> dict[str, Any]:
-        """Features of texts, for both; without a ``prompt`` each has its own default one, g's features then behind."""
+        """Features of texts, for both; without a ``prompt`` each uses its own default; f's features first, then g's."""
         of_f, of_g = (default_prompt(tower) if prompt is None else prompt for tower in (self.f, self.g))
         features = self.f.preprocess(inputs, prompt=of_f or None, **more)
         if of_f == of_g:
@@ -94,7 +94,7 @@ class Towers(InputModule):
 
 
 def default_prompt(model: SentenceTransformer) -> str:
-    """What ``encode`` puts before each text; "" is nothing."""
+    """The prompt that ``encode`` puts before each text; "" for none."""
     return (model.prompts.get(model.default_prompt_name) or "") if model.default_prompt_name is not None else ""
 
 

@@ -10,7 +10,7 @@ from sentemb.inspection.text import Section
 from sentemb.storage import write_text
 
 PAGE = "corpus.html"
-MARK = '<meta name="generator" content="sentemb.corpus">'  # marks a page that this command has written
+MARK = '<meta name="generator" content="sentemb.corpus">'  # by which a page of this command is recognised
 
 
 def write_corpus_page(folder: Path, sections: Sequence["Section"]) -> Path:

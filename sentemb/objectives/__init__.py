@@ -6,6 +6,7 @@ that says what it is, and a line in OBJECTIVES. ``python -m sentemb.objectives``
 """
 
 from sentemb.objectives.align_uniform import AlignUniform, Mix
+from sentemb.objectives.anchor_rows import AnchorRows
 from sentemb.objectives.base import NEEDS, Extras, Objective, positive
 from sentemb.objectives.byol import BYOL
 from sentemb.objectives.contiguous import CPC, JointInfoNCE
@@ -69,6 +70,7 @@ __all__ = [
     "OBJECTIVES",
     "AlignUniform",
     "Anchor",
+    "AnchorRows",
     "BarlowTwins",
     "CrossEntropy",
     "Distill",

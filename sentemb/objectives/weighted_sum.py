@@ -30,6 +30,7 @@ class WeightedSum(Objective):
     """
 
     normalise = False  # (each part does as it does alone)
+    shares_loss = True  # (likewise)
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class WeightedSum(Objective):
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """The parts' losses, weighted and added."""
         losses = [part(x, y, extras.only(part.needs | part.takes)) for part in self._objectives()]
-        self.part_losses = [loss.detach() for loss in losses]
+        self.part_losses = list(extras.total(torch.stack([loss.detach() for loss in losses])))
         return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
 
     def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:

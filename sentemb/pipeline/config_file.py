@@ -1,4 +1,4 @@
-"""OUT/config.json: everything needed to know, or repeat, what was run."""
+"""OUT/config.json: everything that is needed to repeat a run."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What a run has come out to be, besides its settings."""
+    """The facts of a run that its settings do not say."""
 
     text: str  # the first line: what one update sees and computes with
     steps: int

@@ -131,7 +131,9 @@ class Experiment:
             self.stored["imports"] = list(run.imports)
         before = self.begun.get("settings", {}).get("imports", [])
         if [Path(path).name for path in before] != [Path(path).name for path in run.imports] and self.begun:
-            raise InputError(f"{run.out} was begun with --import {' '.join(before) or 'nothing'}; give the same again")
+            raise InputError(
+                f"{run.out} was started with --import {' '.join(before) or 'nothing'}; give the same again"
+            )
         self.prompts = Prompts()
         self.text_tokens = TextTokens()  # of what scores the model, at each evaluation
         self.saves_selected = True  # whether best/ and last/ are written, where they are not needed for model/
@@ -263,7 +265,7 @@ class Experiment:
         return prepared if training is prepared.training else replace(prepared, training=training)
 
     def _choose_teacher(self, model: SentenceTransformer) -> ChosenTeacher | None:
-        """Whose embeddings are learned from; an objective that is made later is checked then."""
+        """Choose the teacher; an objective that is made later is checked later."""
         objective, towers = self.made_objective, len(towers_of(model))
         has_head = objective is not None and (self.custom_head is not None or self.objective.head != "none")
         return chosen_teacher(objective, self.data, self.encoder, has_head, self.prompts, towers)
@@ -324,7 +326,7 @@ class Experiment:
         evaluation: EvaluationSettings,
         dev: DevScore | None = None,
     ) -> BegunRun | TrainedRun:
-        """What :meth:`train` does before the first update, with its arguments; the run itself if it is finished."""
+        """Do what :meth:`train` does before the first update; return the run itself if it is finished."""
         for part in (model, *towers_of(model)):
             part.similarity_fn_name = objective.similarity  # type: ignore[assignment]
         training_encoder = self._training_encoder(model, objective, data)
@@ -384,7 +386,7 @@ class Experiment:
         return BegunRun(lane, corpus, untrained, pairs, evaluation, memory, reference)
 
     def end(self, begun: BegunRun, result: FitResult) -> TrainedRun:
-        """What :meth:`train` does after the last update: save the model, or say how to resume."""
+        """Do what :meth:`train` does after the last update: save the model, or say how to resume."""
         out, model = begun.lane.target.folder, begun.lane.encoder.model
         run = self._end(out, begun.corpus, model, begun.untrained, begun.pairs, result, begun.evaluation)
         texts = named_texts(begun.corpus, self.train_rows)
@@ -411,7 +413,7 @@ class Experiment:
     def _describe(
         self, encoder: TrainingEncoder, objective: Objective, data: PreparedData
     ) -> tuple[RunDescription, list[str]]:
-        """What the run has come out to be, and notes to print."""
+        """The facts of the run for config.json, and notes to print."""
         pairs, world, model = data.training.pairs, self.accelerator.num_processes, encoder.model
         sides = sides_of(model, CachedEncoder(model))
         description = RunDescription(
@@ -443,7 +445,7 @@ class Experiment:
     def _begin(
         self, out: Path, corpus: Corpus, model: SentenceTransformer, description: RunDescription, notes: list[str]
     ) -> RunTarget:
-        """Look at what the run folder holds, print what is trained, and write config.json."""
+        """Check the run folder, print what is trained, and write config.json."""
         accelerator = self.accelerator
         # InputErrors, if there are files of others, or all checkpoints are damaged; nothing is written then
         on_main(partial(refuse_foreign, out, bool(self.begun), self._other_files(out)), accelerator)

@@ -11,7 +11,7 @@ from sentemb.runs import read_selected, write_card
 
 
 def selected(folder: Path) -> str:
-    """Which step a best/ folder is of, in words."""
+    """The step of a best/ folder, in words."""
     return f"{read_selected(folder)['step']} steps (the best by the dev score)"
 
 

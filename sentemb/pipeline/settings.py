@@ -20,7 +20,7 @@ PASSAGES = "passages"  # of the setting search: a sentence finds its passage in 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The text, and a teacher and a guide of it."""
+    """The text, its teacher and its guide."""
 
     corpus: str | None = setting(
         "sample",
@@ -190,7 +190,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """How it is computed."""
+    """Precision, threads and processes."""
 
     precision: str = setting(
         "auto",
@@ -264,7 +264,7 @@ def may_change(name: str) -> bool:
 
 
 def pick(kind: type[Kind], settings: Mapping[str, Any]) -> Kind:
-    """The settings of one class out of a mapping that may have others, too.
+    """The settings of one class, from a mapping that may have others.
 
     Raises:
         InputError: a value has the wrong type or lies outside of its bounds.

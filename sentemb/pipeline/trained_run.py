@@ -1,4 +1,4 @@
-"""What a training run has come to: its model, its log, its scores before and after, its folder and its page."""
+"""The result of a training run: its model, log, scores before and after, folder and page."""
 
 import json
 import sys

@@ -87,7 +87,7 @@ def verdict(run: Run) -> list[str]:
     """The trained encoder against every other one in sentences; what got worse stands as plainly as what got better."""
     names = [plain(row.get("encoder", "unnamed")) for row in run.rows()]
     if TRAINED not in names or len(names) < 2:
-        return ["scores.json has no trained encoder and another one to compare."]
+        return ["scores.json has no trained encoder and another one, so there is nothing to compare."]
     others = sorted((name for name in names if name != TRAINED), key=lambda name: name != run.initial())
     return [_sentence(run, name) for name in others]
 

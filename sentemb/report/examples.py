@@ -62,5 +62,5 @@ def _ranking(example: Record, name: str) -> dict[str, Any]:
 
 
 def is_row(value: object, cells: int) -> bool:
-    """Whether the value is a list of that many cells."""
+    """Whether the value is a list with this number of cells."""
     return isinstance(value, list) and len(value) == cells

@@ -204,7 +204,7 @@ def _settings(config: Record) -> list[PageTable]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m sentemb.report RUN``: write the page again and print its path; 2 where RUN is not a run."""
+    """``python -m sentemb.report RUN``: write the page again and print its path; exit code 2 if RUN is not a run."""
     description = "Write RUN/report.html, one self-contained page, from the files of a training run."
     parser = argparse.ArgumentParser(prog="python -m sentemb.report", description=description)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder with config.json and log.jsonl")

@@ -17,7 +17,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table of a page. A row's first cell is its title; what is not text is shown as JSON, and Markup as it is."""
+    """A table of a page. A row's first cell is its title. Other values than text become JSON; Markup is not escaped."""
 
     title: str
     head: Sequence[object]

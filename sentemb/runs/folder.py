@@ -121,7 +121,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def read_selected(folder: Path) -> dict[str, Any]:
-    """Which step a ``best/`` or ``last/`` folder is of, and its dev score; empty where it does not say."""
+    """The step of a ``best/`` or ``last/`` folder, and its dev score; empty where it does not say."""
     try:
         content = json.loads((folder / SELECTED).read_text(encoding="utf-8"))
         return content if isinstance(content, dict) and isinstance(content.get("step"), int) else {}

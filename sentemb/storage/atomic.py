@@ -89,7 +89,7 @@ def recover(parent: Path, name: str = "*") -> None:
 
 
 def free_name(folder: Path, suffix: str) -> Path:
-    """A name next to ``folder`` that nothing has: NAME + suffix, then -2, -3, ... behind it."""
+    """A name next to ``folder`` that nothing has: NAME + suffix, then -2, -3, ... after it."""
     number, free = 1, folder.with_name(folder.name + suffix)
     while free.exists():
         number += 1

@@ -10,7 +10,7 @@ from sentemb.errors import CorruptFolder
 from sentemb.storage.digest import digest
 
 MANIFEST = "manifest.json"
-PARTIAL = ".partial-"  # in the name of a folder that is being written; the number of its process is behind it
+PARTIAL = ".partial-"  # in the name of a folder that is being written; the number of its process follows
 MEND = "copy the folder again, or use another"
 OURS = ("training.json", "selected.json")  # say with "manifest": true that the folder was written with one
 # Of systems, of notebooks, and of writers that were killed: nobody's files.

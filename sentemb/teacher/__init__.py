@@ -1,4 +1,4 @@
-"""A teacher's embeddings of the training sentences, computed once and kept in the cache: what a student learns from.
+"""A teacher's embeddings of the training sentences, the targets of a student: computed once and cached.
 
 :mod:`sentemb.teacher.spec` reads ``--teacher``, :mod:`sentemb.teacher.model` embeds, :mod:`sentemb.teacher.embeddings`
 keeps the result, :mod:`sentemb.teacher.projection` makes targets of it. Nothing heavy is imported before a name is

@@ -1,4 +1,4 @@
-"""How long a teacher will take and how much disk it needs, from batches of all lengths that are measured."""
+"""Estimate the time and disk space of a teacher, from measured batches of all lengths."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ SHARE = 20  # ... and one in this number
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a teacher's pass takes. Its text is what the user reads before it begins."""
+    """The cost of a teacher's pass. The user reads its text before the pass starts."""
 
     sentences: int  # that are left
     all_sentences: int

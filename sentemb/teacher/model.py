@@ -96,7 +96,7 @@ class TeacherModel:
         spec: layers, pooling, prompt.
         model: any SentenceTransformer of one tower.
         bf16: matrix products in bfloat16, else float32.
-        role: as of :class:`TeacherFolder`.
+        role: see :class:`TeacherFolder`.
 
     Raises:
         InputError: the model has two towers, no such layers, or no layers at all where some are asked for.

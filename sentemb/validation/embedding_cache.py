@@ -101,7 +101,7 @@ class EmbeddingCache:
             partial.rename(target)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
-            print(f"note: embeddings could not be kept in {self.folder} ({error.strerror})", file=sys.stderr)
+            print(f"note: embeddings could not be stored in {self.folder} ({error.strerror})", file=sys.stderr)
 
 
 def _key(text: str) -> bytes:
