@@ -15,7 +15,7 @@ import yaml
 
 from eval import GROUPS, TASKS, senteval
 from eval.search import command as search_command
-from recipes import adapt, search, train_bookcorpus, train_distill, train_simcse, train_supervised
+from recipes import adapt, encode, search, train_bookcorpus, train_distill, train_simcse, train_supervised
 from recipes.runner import parser
 from recipes.runner.presets import presets
 from sentemb import open_corpus
@@ -35,6 +35,7 @@ RECIPES = {
     f"recipes/{module.__name__.rpartition('.')[2]}.py": default_settings() | getattr(module, "DEFAULTS", {})
     for module in (train_bookcorpus, train_simcse, train_supervised, train_distill)
 }
+OTHERS = ("recipes/search.py", "recipes/adapt.py", "recipes/encode.py")
 STUDIES = ROOT / "recipes" / "studies"
 
 
@@ -222,6 +223,7 @@ def parsers() -> dict[str, object]:
     parse_by_command["eval.senteval"] = lambda arguments: senteval.parser().parse_args(arguments)
     parse_by_command["eval.search"] = lambda arguments: search_command.parser().parse_args(arguments)
     parse_by_command["recipes/search.py"] = lambda arguments: search.parser().parse_args(arguments)
+    parse_by_command["recipes/encode.py"] = lambda arguments: encode.parser().parse_args(arguments)
     parse_by_command["recipes/adapt.py"] = lambda arguments: adapt.parser().parse_args(arguments)
     modules = {"eval.download": "eval.download", "sentemb.corpus": "sentemb.inspection.cli"}
     modules["eval.package_docs"] = "eval.package_docs.command"
@@ -258,7 +260,7 @@ def test_a_command_has_flags_that_exist(command, monkeypatch):
         return
     parse_by_command = parsers()
     assert program in parse_by_command, command
-    if program in RECIPES or program in ("eval.senteval", "eval.search", "recipes/search.py", "recipes/adapt.py"):
+    if program in RECIPES or program in ("eval.senteval", "eval.search", *OTHERS):
         parsed = parse_by_command[program](arguments)  # an unknown flag exits
         if "--import" not in arguments:  # (which adds names to the tables)
             specs(vars(parsed))
@@ -299,7 +301,7 @@ def specs(settings: dict[str, object]) -> None:
 
 def test_the_flags_that_pages_name_exist():
     flags = {flag for defaults in RECIPES.values() for flag in parser("", defaults)._option_string_actions}
-    for command in (senteval, search_command, search, adapt):
+    for command in (senteval, search_command, search, adapt, encode):
         flags |= set(command.parser()._option_string_actions)
     launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet"}
     others = {

@@ -92,6 +92,8 @@ def _read(
     except InputError as error:  # of a run's config.json; flags were checked above
         raise InputError(f"{error}, in {RunFolder(out or Path()).config}; begin a new run") from None
     check_tasks(chosen.evaluation)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # else torch prints its own stack where another process is gone
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from sentemb.pipeline import check_specs, end_with_launcher
 
     check_specs(chosen.data, chosen.encoder, chosen.pairs, chosen.objective)
@@ -123,9 +125,8 @@ def import_file(path: str) -> None:
 
 def _end(why: str) -> None:
     """The run cannot continue: say so, also to the launcher, which prints the reason of the first process."""
-    print(f"stopped: {why}", file=sys.stderr)
-    if "TORCHELASTIC_ERROR_FILE" in os.environ:
-        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+    from sentemb.training import report_to_launcher
 
-        get_error_handler().record_exception(RuntimeError(why))
+    print(f"stopped: {why}", file=sys.stderr)
+    report_to_launcher(why)
     sys.exit(1)

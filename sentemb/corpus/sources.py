@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -171,6 +172,24 @@ def check_corpus(spec: str) -> None:
             raise InputError(f"corpus {part!r}: there is no file or folder {path}; check the path")
         if factory is folder_of_books:
             _book_files(Path(values["path"]).expanduser())
+
+
+def files_of_documents(spec: str, corpus: Corpus) -> list[tuple[str, int]]:
+    """The files that a corpus was read from, in order, each with the first of its documents.
+
+    A folder stands for its books where one of them was left out, and a built-in corpus without a path for itself.
+    """
+    starts: list[tuple[str, int]] = []
+    bounds = pairwise([*corpus.bounds, len(corpus.documents) - 1])
+    for (part, _), (first, last) in zip(weighted(spec), bounds, strict=True):
+        values = check(CORPORA, part, "corpus", ("progress", "language"))[1] if built_in(part) else {"path": part}
+        path = Path(values["path"]).expanduser() if "path" in values else None
+        books_inside = _book_files(path) if path is not None and path.is_dir() else []
+        if len(books_inside) == last - first:
+            starts += [(str(file), first + number) for number, file in enumerate(books_inside)]
+        else:
+            starts.append((part if path is None else str(path), first))
+    return starts
 
 
 def _refuse_missing(spec: str) -> NoReturn:

@@ -51,6 +51,14 @@ class Tokens:
         starts, stops = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
         return [self._flat[start:stop] for start, stop in zip(starts, stops, strict=True)]
 
+    def flat(self, rows: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Ids of all these sentences, one after the other, and how many of each."""
+        starts, lengths = self._offsets[rows], self.lengths(rows)
+        ends = np.cumsum(lengths)
+        places = np.repeat(starts - ends + lengths, lengths)
+        places += np.arange(len(places))
+        return self._flat[places], lengths
+
     def lengths(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.int64]:
         """Tokens in these sentences, an array of the shape of ``rows``."""
         if isinstance(rows, slice):

@@ -17,6 +17,7 @@ SENTEMB_MODULES = {  # classes of sentemb that a checkpoint may name, by their p
     "sentemb.encoders.final_states.FinalStates": "sentemb.encoders.final_states.FinalStates",
     "sentemb.encoders.gru.GRU": "sentemb.encoders.gru.GRU",
     "sentemb.gru.GRU": "sentemb.encoders.gru.GRU",
+    "sentemb.encoders.onnx.encoder.OnnxEncoder": "sentemb.encoders.onnx.encoder.OnnxEncoder",
     "sentemb.encoders.skip_pooling.SkipPooling": "sentemb.encoders.skip_pooling.SkipPooling",
     "sentemb.encoders.two_tower.Towers": "sentemb.encoders.two_tower.Towers",
     "sentemb.towers.Towers": "sentemb.encoders.two_tower.Towers",

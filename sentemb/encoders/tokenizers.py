@@ -6,6 +6,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding, WordEmbeddings
 from tokenizers import Tokenizer, processors
 
+from sentemb.encoders.onnx import OnnxEncoder
 from sentemb.encoders.two_tower import towers_of
 from sentemb.errors import InputError
 
@@ -16,6 +17,8 @@ def tokenizer_of(model: SentenceTransformer) -> Tokenizer:
     if isinstance(first, StaticEmbedding):
         tokenizer = Tokenizer.from_str(first.tokenizer.to_str())
         tokenizer.post_processor = processors.Sequence([])  # its encode adds no special tokens
+    elif isinstance(first, OnnxEncoder):
+        tokenizer = Tokenizer.from_str(first.tokenizer.to_str())
     else:
         wrapped = first.tokenizer
         if isinstance(first, WordEmbeddings):

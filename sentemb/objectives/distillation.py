@@ -43,6 +43,10 @@ class Distill(Objective):
         self.map = choose("map", map, ("auto", "linear", "none"))
         self.linear: nn.Linear | None = None
 
+    def is_in_space_of_teacher(self, dimension: int, teacher: int) -> bool:
+        """Where no map is learned."""
+        return self.map == "none" or (self.map == "auto" and dimension == teacher)
+
     def refuse_dimensions(self, dimension: int, teacher: int) -> None:
         """Without a map both must have as many."""
         if self.map == "none" and dimension != teacher:
@@ -55,7 +59,7 @@ class Distill(Objective):
         """The map, where one is wanted."""
         teacher = self.teacher_dimension or dimension
         self.refuse_dimensions(dimension, teacher)
-        if self.linear is None and (self.map == "linear" or dimension != teacher):
+        if self.linear is None and not self.is_in_space_of_teacher(dimension, teacher):
             self.linear = nn.Linear(dimension, teacher)
 
     def to_teacher(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import random
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,10 +17,10 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import InitProcessGroupKwargs
 
-from sentemb.errors import InputError
+from sentemb.errors import InputError, TrainingFailed, in_a_line
 from sentemb.pipeline.settings import ComputeSettings
 from sentemb.registry import choose
-from sentemb.training import bf16_units
+from sentemb.training import GRACE, bf16_units
 
 
 def make_accelerator(compute: ComputeSettings, transformer: bool) -> Accelerator:
@@ -30,6 +31,7 @@ def make_accelerator(compute: ComputeSettings, transformer: bool) -> Accelerator
     Raises:
         InputError: fp16 without a GPU; a tracker that is unknown or not installed; processes that Accelerate does not
             see; or a precision other than that of an Accelerator which this process has already made.
+        TrainingFailed: the processes cannot connect to each other.
     """
     track = compute.track
     if track is not None:
@@ -38,7 +40,9 @@ def make_accelerator(compute: ComputeSettings, transformer: bool) -> Accelerator
     # Without a GPU accelerate takes processes started by torchrun for separate runs, unless they know that they run on
     # the CPU.
     cpu = launched > 1 and not torch.accelerator.is_available()
-    waiting = InitProcessGroupKwargs(timeout=timedelta(minutes=compute.timeout))
+    # A GPU's collectives end the process where they give up; the heartbeat comes first, with a sentence.
+    later = 0 if cpu else 4 * GRACE
+    waiting = InitProcessGroupKwargs(timeout=timedelta(minutes=compute.timeout, seconds=later))
     precision = precision_of(compute, transformer)
     if precision == "fp16" and not torch.accelerator.is_available():
         raise InputError("precision fp16 needs a GPU; choose bf16 or no")
@@ -51,18 +55,33 @@ def make_accelerator(compute: ComputeSettings, transformer: bool) -> Accelerator
             )
         precision = made
     # A tracker must be given a folder before the run has one; it is set to the run folder once that is claimed.
-    accelerator = Accelerator(
-        cpu=cpu, mixed_precision=precision, log_with=track, project_dir="runs", kwargs_handlers=[waiting]
-    )
-    if accelerator.num_processes != launched:
-        raise InputError(
-            f"{launched} processes were started but accelerate sees {accelerator.num_processes}; use torchrun"
+    try:
+        accelerator = Accelerator(
+            cpu=cpu, mixed_precision=precision, log_with=track, project_dir="runs", kwargs_handlers=[waiting]
         )
-    # A process that refuses the settings and exits while another one still connects would end that one by an error.
-    accelerator.wait_for_everyone()
+        if accelerator.num_processes != launched:
+            raise InputError(
+                f"{launched} processes were started but accelerate sees {accelerator.num_processes}; use torchrun"
+            )
+        # A process that refuses the settings and exits while another one still connects would end that one by an error.
+        accelerator.wait_for_everyone()
+    except RuntimeError as error:
+        if launched == 1:
+            raise
+        raise TrainingFailed(not_connected(launched, error)) from error
     if track is not None and not accelerator.log_with:
         raise InputError(f"--track {track} needs its package; pip install {track}")
     return accelerator
+
+
+def not_connected(processes: int, error: BaseException) -> str:
+    """What is said where the processes of a run could not connect to each other."""
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    return (
+        f"{socket.gethostname()} could not connect to all of the {processes} processes of this run, which meet at "
+        f"{place}; see what the others printed, that each host reaches all others, and that GLOO_SOCKET_IFNAME (for "
+        f"GPUs NCCL_SOCKET_IFNAME) names the network interface between them ({in_a_line(error)})"
+    )
 
 
 def precision_of(compute: ComputeSettings, transformer: bool) -> str:

@@ -14,7 +14,7 @@ from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
 from sentemb.languages import DEFAULT, check_language
-from sentemb.objectives import FunctionObjective, Objective, WeightedSum, as_objective, name_of
+from sentemb.objectives import FunctionObjective, Matryoshka, Objective, WeightedSum, as_objective, name_of
 from sentemb.pairs import Pairs
 from sentemb.pipeline.experiment import Experiment
 from sentemb.pipeline.model import trains_transformer
@@ -153,6 +153,11 @@ class _Objects:
         if pairs is None and opened is not None and opened.labelled:
             pairs = "labelled"
         loss = None if objective is None or isinstance(objective, str) else as_objective(objective)
+        if isinstance(loss, Matryoshka):
+            raise InputError(
+                "the objective is a Matryoshka, whose prefixes are a setting here; give the objective that it is of, "
+                "and matryoshka='64,128'"
+            )
         by_name = dev is None or dev == "teacher"
         score = None if by_name else dev if isinstance(dev, DevScore) else DevScore.of(dev)
         described: dict[str, Any] = {

@@ -36,22 +36,24 @@ def on_processes(settings: TrainingSettings, begun: Config, world: int, elastic:
     """The settings for ``world`` processes; those of a continued run keep its global batch and the cuts of its epochs.
 
     Raises:
-        InputError: it was started on another number, and ``elastic`` is not given or the batch does not divide.
+        InputError: it was started on another number, and ``elastic`` is not given or the batch is too small.
     """
     before, least = begun.get("world_size", world), begun.get("least", 0)
+    batch = begun.get("global_batch", settings.batch_size * before)
+    uneven = batch if batch % world else 0
     if before == world:
-        return replace(settings, smallest_batch=least)
+        return replace(settings, smallest_batch=least, global_batch=uneven)
     if not elastic:
         raise InputError(
             f"the run was started on {before} process(es) and now there are {world}; start as many, or add "
             "--elastic to resume with the same global batch"
         )
-    batch = settings.batch_size * before
-    if batch % world or batch < 2 * world:
+    if batch < 2 * world:
         raise InputError(
-            f"the global batch of {batch} pairs cannot be shared evenly by {world} processes, two pairs each"
+            f"the global batch of {batch} pairs is too small for {world} processes, two pairs each at least"
         )
-    return replace(settings, batch_size=batch // world, smallest_batch=least or 2 * before)
+    share = -(-batch // world)
+    return replace(settings, batch_size=share, smallest_batch=least or 2 * before, global_batch=uneven)
 
 
 def differences(settings: TrainingSettings, begun: Config, world: int, steps: int, pairs: int) -> list[str]:
@@ -61,15 +63,17 @@ def differences(settings: TrainingSettings, begun: Config, world: int, steps: in
         InputError: the last update of an epoch is too small for this number of processes.
     """
     notes, before = [], begun.get("world_size", world)
-    updates = EpochLayout(pairs, settings.batch_size, world, settings.smallest_batch)
+    updates = EpochLayout(pairs, settings.batch_size, world, settings.smallest_batch, settings.global_batch)
     if updates.size(len(updates) - 1) < 2 * world:
         raise InputError(
             f"the last update of an epoch has {updates.size(len(updates) - 1)} pairs, too few for {world} processes; "
             f"use fewer, for example {before}"
         )
     if before != world:
+        most, uneven = settings.batch_size, settings.global_batch > 0
+        share = f"{most - 1} or {most}" if uneven else most
         notes.append(
-            f"begun on {before} process(es), now {world} with {settings.batch_size} pairs each: the same pairs in each "
+            f"begun on {before} process(es), now {world} with {share} pairs each: the same pairs in each "
             "update; dropout masks and augmentations are drawn for each process and sums are rounded differently, "
             "so that losses differ a little"
         )

@@ -34,6 +34,7 @@ from sentemb.report.figures import (
     stsb_figure,
 )
 from sentemb.report.headline import run_headline, run_tiles
+from sentemb.report.prefixes import prefix_table
 from sentemb.report.queries import nearest_to_queries
 from sentemb.report.score_columns import TEACHER_SIMILARITY
 from sentemb.report.score_table import score_table
@@ -132,6 +133,7 @@ def _page(run: Run) -> str:
         sphere=sphere,
         first_figures=[drawn for drawn in figures if drawn.name in FIRST],
         more_figures=[drawn for drawn in figures if drawn.name not in FIRST],
+        prefixes=prefix_table(run),
         queries=nearest_to_queries(run),
         neighbours=nearest_neighbours(as_dict(run.scores.get("examples")), run.initial()),
         tables=[*comparison_tables(run), score_table(run)] if run.rows() else [],

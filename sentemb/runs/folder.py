@@ -13,6 +13,7 @@ from sentemb.storage import LEFTOVER, MANIFEST, PARTIAL, remove, unlisted
 
 CONFIG, LOG, SCORES, SEARCH, REPORT = "config.json", "log.jsonl", "scores.json", "search.json", "report.html"
 MODEL, CHECKPOINTS, BEST, LAST = "model", "checkpoints", "best", "last"
+ROUTER = "router"  # in the model/ of two towers: the same as a Router of sentence-transformers
 SELECTED = "selected.json"  # in best/ and last/: the step, and the dev score
 MODULES = "modules.json"  # in the folder of any model
 TRAINED_FOLDERS = (CHECKPOINTS, BEST, LAST)  # what training writes and replaces

@@ -6,7 +6,7 @@ A folder gets a manifest of its files (:mod:`sentemb.storage.manifest`), by whic
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,25 @@ def write_folder(folder: Path, write: Callable[[Path], Any]) -> None:
             _replaced(partial).rename(folder)
         for leftover in (partial, _replaced(partial)):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def finish_folder(partial: Path, folder: Path, temporary: Collection[str] = ()) -> None:
+    """Give a folder that was filled under another name its manifest, sync it, and give it its name.
+
+    A process that is killed meanwhile leaves a folder that the next call finishes.
+
+    Args:
+        partial: the folder. folder: its new path; nothing, or an empty folder.
+        temporary: names of its files that go at last; the manifest does not list them.
+    """
+    if not (partial / MANIFEST).is_file():
+        write_text(partial / MANIFEST, manifest_of(partial, temporary))
+    for name in temporary:
+        (partial / name).unlink(missing_ok=True)
+    for path in [*partial.rglob("*"), partial]:
+        _sync(path)
+    partial.rename(folder)
+    _sync(folder.parent)
 
 
 def recover(parent: Path, name: str = "*") -> None:

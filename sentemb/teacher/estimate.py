@@ -12,6 +12,7 @@ from sentemb.corpus import Tokens
 SAMPLED = 20_000  # sentences whose lengths stand for all
 MEASURED = 6  # batches that are measured, at most
 SHARE = 20  # ... and one in this number
+BYTES = {"float32": 4.0, "float16": 2.0, "int8": 1.0, "binary": 1 / 8}  # of a number, by precision
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,20 @@ class Estimate:
     dimension: int
     seconds: float
     role: str = "teacher"  # what embeds
+    precision: str = "float16"
 
     @property
     def gigabytes(self) -> str:
         """The size of all embeddings in words."""
-        return size_in_words(2 * self.all_sentences * self.dimension)
+        return size_in_words(BYTES[self.precision] * self.all_sentences * self.dimension)
 
     def __str__(self) -> str:
         left = "" if self.sentences == self.all_sentences else f"{self.sentences:,} left of "
         rate = self.sentences / max(self.seconds, 1e-9)
         speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
         return (
-            f"{self.role}: {left}{self.all_sentences:,} sentences x {self.dimension:,} in float16: {self.gigabytes}, "
-            f"about {time_in_words(self.seconds)} ({speed} sentences/s)"
+            f"{self.role}: {left}{self.all_sentences:,} sentences x {self.dimension:,} in {self.precision}: "
+            f"{self.gigabytes}, about {time_in_words(self.seconds)} ({speed} sentences/s)"
         )
 
 

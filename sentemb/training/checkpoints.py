@@ -88,7 +88,7 @@ class Checkpointer:
 def fixed_settings(settings: TrainingSettings, processes: int) -> dict[str, Any]:
     """The settings that a resumed run must continue with, by the names that ``training.json`` has."""
     names = ("lr", "warmup", "schedule", "optimizer", "weight_decay", "clip", "seed", "mlm")
-    return {name: getattr(settings, name) for name in names} | {"global batch": settings.batch_size * processes}
+    return {name: getattr(settings, name) for name in names} | {"global batch": settings.pairs_per_update(processes)}
 
 
 def card_of(run: Path, step: int, scores: Mapping[str, float]) -> Card:

@@ -58,8 +58,9 @@ def fit(
     """
     run = set_up(encoder, objective, data, settings, accelerator, target, evaluation)
     with (
-        explaining_failures(target.folder, settings, run.state, run.batches, run.batch_encoder),
+        # (first: a launcher may send a signal while a process looks which other one is missing)
         StopRequest(target.exit_on_second_signal, target.deadline) as stop,
+        explaining_failures(target.folder, settings, run.state, run.batches, run.batch_encoder),
         run.reporting() as (log, evaluator),
     ):
         result = train_steps(run, log, evaluator, stop)

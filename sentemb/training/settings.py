@@ -62,6 +62,7 @@ class TrainingSettings:
     )
     compile: bool = setting(False, "torch.compile the forward: compiles for minutes first, and does not pack")
     smallest_batch: int = 0  # pairs of an epoch's last update, at least, on all processes; 0: two a process (no flag)
+    global_batch: int = 0  # pairs of an update on all processes, where they do not divide; 0: as many on each (no flag)
     workers: int = setting(
         0, "processes that prepare batches ahead; any number gives the same batches", at_least=0, may_change=True
     )
@@ -73,6 +74,10 @@ class TrainingSettings:
             raise InputError(
                 f"warmup must be a share of the run below 1 or a whole number of updates, got {self.warmup}"
             )
+
+    def pairs_per_update(self, processes: int) -> int:
+        """Pairs of a full update on all processes together."""
+        return self.global_batch or self.batch_size * processes
 
     def warmup_updates(self, steps: int) -> int:
         """Updates of a run of ``steps`` over which the learning rate rises."""

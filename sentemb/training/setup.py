@@ -185,6 +185,7 @@ def set_up(
         world=world,
         rank=accelerator.process_index,
         smallest_batch=settings.smallest_batch,
+        global_batch=settings.global_batch,
         towers=towers,
         sentence_ids=sentence_ids,
     )
@@ -299,7 +300,8 @@ def refuse_useless_guide(objective: Objective, pairs: Pairs, margin: GuideMargin
 
 
 def refuse_other_dimension(objective: Objective, encoder: TrainingEncoder, teacher: Teacher | None) -> None:
-    """InputError where the embeddings that an objective sees cannot be compared with the teacher's."""
+    """InputError where the embeddings that an objective sees are too short, or do not compare with the teacher's."""
+    objective.refuse_too_short(encoder.dimension)
     if teacher is not None:
         objective.refuse_dimensions(encoder.dimension, teacher.dimension)
 
@@ -324,7 +326,7 @@ def describe(
 ) -> str:
     """The first log line: what one update sees and computes with, and how long the run is."""
     processes = accelerator.num_processes
-    batch = min(settings.batch_size * processes, len(pairs))
+    batch = min(settings.pairs_per_update(processes), len(pairs))
     per_process = min(settings.batch_size, len(pairs) // processes)
     unit = "consecutive sentences" if pairs.are_contiguous else "pairs"
     parts = f" in parts of {settings.micro_batch}" if 0 < settings.micro_batch < per_process else ""

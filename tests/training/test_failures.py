@@ -11,6 +11,7 @@ import random
 import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -209,9 +210,13 @@ def test_what_cannot_be_shared_by_so_many_processes_is_refused():
     assert on_processes(config, begun_config, 4, True) == TrainingSettings(batch_size=8, smallest_batch=4)
     with pytest.raises(InputError, match="started on 2 process"):
         on_processes(config, begun_config, 1, False)
-    for world in (3, 32):
-        with pytest.raises(InputError, match="cannot be shared evenly"):
-            on_processes(config, begun_config, world, True)
+    uneven = TrainingSettings(batch_size=11, smallest_batch=4, global_batch=32)
+    assert on_processes(config, begun_config, 3, True) == uneven
+    on_three = {"world_size": 3, "least": 4, "global_batch": 32}
+    assert on_processes(TrainingSettings(batch_size=11), on_three, 3, False) == uneven
+    assert on_processes(TrainingSettings(batch_size=11), on_three, 2, True) == replace(config, smallest_batch=4)
+    with pytest.raises(InputError, match="global batch of 32 pairs is too small for 17 processes"):
+        on_processes(config, begun_config, 17, True)
     with pytest.raises(InputError, match="last update of an epoch has 5 pairs, too few for 4"):
         differences(on_processes(config, begun_config, 4, True), begun_config, 4, 9, 37)
     (note,) = differences(config, {"steps": 7}, 1, 9, 64)

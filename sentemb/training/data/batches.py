@@ -96,6 +96,7 @@ class BatchDataset:
     world: int = 1
     rank: int = 0
     smallest_batch: int = 0  # pairs of an epoch's last update, at least, on all processes; 0: two a process
+    global_batch: int = 0  # pairs of an update on all processes, where they do not divide; 0: as many on each
     towers: int = 1
     sentence_ids: np.ndarray | None = None  # int64 [sentences], equal where sentences are copies; None: the tokens' own
 
@@ -124,7 +125,7 @@ class BatchDataset:
     @cached_property
     def updates(self) -> EpochLayout:
         """The updates of an epoch."""
-        return EpochLayout(len(self.pairs), self.batch_size, self.world, self.smallest_batch)
+        return EpochLayout(len(self.pairs), self.batch_size, self.world, self.smallest_batch, self.global_batch)
 
     @cached_property
     def order(self) -> LengthBucketedSampler | ContiguousSampler:

@@ -25,11 +25,12 @@ class EpochLayout:
     batch_size: int  # pairs per process
     processes: int = 1
     least: int = 0  # 0: two a process
+    global_batch: int = 0  # pairs of a full batch on all processes, where they do not divide; 0: as many on each
 
     @property
     def full(self) -> int:
         """Pairs of a full batch, on all processes."""
-        return self.batch_size * self.processes
+        return self.global_batch or self.batch_size * self.processes
 
     def __len__(self) -> int:
         """How many there are in an epoch; 0 if the pairs are too few for one."""
