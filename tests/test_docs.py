@@ -303,7 +303,7 @@ def test_the_flags_that_pages_name_exist():
     flags = {flag for defaults in RECIPES.values() for flag in parser("", defaults)._option_string_actions}
     for command in (senteval, search_command, search, adapt, encode):
         flags |= set(command.parser()._option_string_actions)
-    launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet"}
+    launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet", "--local_addr"}
     others = {
         "--completion",
         "--list",
