@@ -67,7 +67,7 @@ def encode(model: str | Path | SentenceTransformer, corpus: Any, out: str | Path
         encoded.embeddings  # a memory map float32 [n, d]: row i is of encoded.texts([i])
 
     The numbers are those of ``model.encode``, to rounding. Copies of a sentence are embedded once. It needs the memory
-    of the model and of a window of some thousand sentences. After a kill the same call goes on.
+    of the model and of a window of some thousand sentences. After a kill the same call continues.
 
     Args:
         model: a folder, a run, a hub name, ``minilm``, or a SentenceTransformer.
