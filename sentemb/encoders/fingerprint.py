@@ -1,4 +1,4 @@
-"""What tells one saved model from another: a digest of its files."""
+"""Identify a saved model by a digest of its files."""
 
 import hashlib
 import json

@@ -1,7 +1,7 @@
-"""Any checkpoint back as a SentenceTransformer: of a run, of a folder, of the hub; checked before it is read.
+"""Load a checkpoint of a run, a folder or the hub as a SentenceTransformer, after a check of its files.
 
-A folder of ours is compared with its manifest (:mod:`sentemb.storage.manifest`); one from elsewhere must not name what
-could run code (:mod:`sentemb.encoders.safety`). Weights are read from safetensors only.
+A folder that sentemb has written is compared with its manifest (:mod:`sentemb.storage.manifest`); one from elsewhere
+must not name what could run code (:mod:`sentemb.encoders.safety`). Weights are read from safetensors only.
 """
 
 from pathlib import Path
@@ -76,7 +76,7 @@ def _read_graph(folder: Path, device: str | None) -> SentenceTransformer:
 def folder_of_model(path: str | Path, mend: str = OFFLINE) -> Path:
     """The folder of what :func:`load` takes, compared with its manifest; a hub model is fetched.
 
-    ``mend``: what to do where there is no such model, for the error.
+    ``mend``: the error's advice where there is no such model.
 
     Raises:
         InputError: there is no such model, or its folder is damaged.
@@ -91,7 +91,7 @@ def folder_of_model(path: str | Path, mend: str = OFFLINE) -> Path:
 
 
 def folder_of_pretrained(name: str, mend: str = OFFLINE) -> Path:
-    """As :func:`folder_of_model`, and also a folder that transformers has saved, which is no SentenceTransformer."""
+    """As :func:`folder_of_model`, and also a folder that transformers has saved, which is not a SentenceTransformer."""
     folder = Path(name).expanduser()
     if is_folder(str(folder)) and not (folder / MODULES).exists() and (folder / "config.json").is_file():
         content = read_json(folder / "config.json")  # (of a run folder it holds settings)
@@ -126,7 +126,7 @@ def read_model(folder: Path, device: str | None = "cpu") -> SentenceTransformer:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """What sentence-transformers reads beside the modules: prompts, the similarity, the dimensions of encode."""
+    """What sentence-transformers reads in addition to the modules: prompts, similarity, dimensions of encode."""
     path = folder / "config_sentence_transformers.json"
     content = read_json(path) if path.is_file() else {}
     return {key: content.get(key) for key in ("prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim")}
@@ -155,7 +155,7 @@ def fetched(name: str, revision: str = "") -> Path:
 
 
 def _modules(folder: Path, rows: list[dict[str, Any]]) -> list[nn.Module]:
-    """The modules of a checkpoint with ours among them, from the classes that such a one has and no others."""
+    """The modules of a checkpoint that has modules of sentemb; only the classes of such checkpoints are allowed."""
     classes_by_name: dict[str, Any] = {
         f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, LSTM, Pooling, Dense, Dropout)
     }
@@ -186,7 +186,7 @@ def refuse_missing_weights(module: Transformer, folder: Path) -> None:
         if name not in saved_names and not any(k.endswith("." + name) for k in saved_names)
     ]
     if missing:
-        raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file anew")
+        raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file again")
 
 
 def refuse_missing_device(device: str) -> None:

@@ -118,9 +118,9 @@ class TrainingEncoder(nn.Module):
         return features["sentence_embedding"]
 
     def _recurrent(self, modules: list[Any], features: Features) -> tuple[Features, list[Any]]:
-        """Features behind word embeddings and a recurrent stack, with its pooling where both are one; what is left."""
+        """Features after word embeddings and a recurrent stack, with its pooling where both are one; what is left."""
         embeddings, ids, lengths = modules[0].emb_layer, features["input_ids"], features["sentence_lengths"]
-        if isinstance(modules[1], Pooling):  # (of the words themselves, for a SkipPooling behind the recurrence)
+        if isinstance(modules[1], Pooling):  # (of the words themselves, for a SkipPooling after the recurrence)
             features = modules[1](features | {"token_embeddings": embeddings(ids)})
             modules = [modules[0], *modules[2:]]
         encoder = modules[1].encoder

@@ -44,7 +44,7 @@ class GuideScores:
 
     Args:
         anchors: ``[n, D]``. candidates: ``[m, D]``.
-        limits: ``[n]``; a candidate with a greater cosine is no negative. inf: the anchor has no positive.
+        limits: ``[n]``; a candidate with a greater cosine is not a negative. inf: the anchor has no positive.
         counts: where a mask counts what it leaves out.
     """
 
@@ -52,6 +52,10 @@ class GuideScores:
     candidates: Tensor
     limits: Tensor
     counts: MaskCounts
+
+    def __getitem__(self, rows: slice) -> "GuideScores":
+        """Of some of the anchors."""
+        return GuideScores(self.anchors[rows], self.candidates, self.limits[rows], self.counts)
 
     def nearer(self, rows: slice, columns: slice) -> Tensor:
         """Whether a candidate is above its anchor's limit, bool ``[rows, columns]``."""
@@ -63,7 +67,7 @@ class CandidateMask:
     """An edit of scores: which candidates an anchor does not count.
 
     Args:
-        kin: int64 ``[n, k]``, ids of sentences whose copies are no negatives of the anchor; None: there are no copies.
+        kin: int64 ``[n, k]``, ids of sentences whose copies are not negatives of the anchor; None: there are no copies.
         ids: int64 ``[m]``, of the candidates.
         exempt_columns: int64 ``[n, p]``, columns that count whatever they are: the anchor's positives; -1 for none.
         itself: int64 ``[n, q]``, columns that never count; -1 for none.
@@ -77,6 +81,17 @@ class CandidateMask:
     itself: Tensor | None = None
     labels: tuple[Tensor, Tensor] | None = None
     guide: GuideScores | None = None
+
+    def __getitem__(self, rows: slice) -> "CandidateMask":
+        """Of some of the anchors."""
+        return CandidateMask(
+            None if self.kin is None else self.kin[rows],
+            self.ids,
+            None if self.exempt_columns is None else self.exempt_columns[rows],
+            None if self.itself is None else self.itself[rows],
+            None if self.labels is None else (self.labels[0][rows], self.labels[1]),
+            None if self.guide is None else self.guide[rows],
+        )
 
     def __call__(self, scores: Tensor, rows: slice, columns: slice) -> None:
         """-inf for what is left out, in place."""

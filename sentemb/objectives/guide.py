@@ -1,10 +1,11 @@
-"""False negatives by a guide model: candidates that it finds nearer to an anchor than the positive are no negatives.
+"""False negatives by a guide model: candidates that it finds nearer to an anchor than the positive are not negatives.
 
 Source: Solatorio 2024 (GISTEmbed), arXiv 2402.16829, section 3; the margins are those of sentence-transformers.
 """
 
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from sentemb.geometry import GuideScores, MaskCounts, l2_normalize
@@ -38,7 +39,7 @@ class GuideMargin:
         return self.absolute + self.relative > ROUNDING
 
     def limits(self, cosines: Tensor) -> Tensor:
-        """The cosine beyond which a candidate is no negative, ``[n]``, from the positives' cosines ``[n]``."""
+        """The cosine beyond which a candidate is not a negative, ``[n]``, from the positives' cosines ``[n]``."""
         return cosines - self.absolute - self.relative * cosines.abs() + ROUNDING
 
 
@@ -87,6 +88,9 @@ class GuideEmbeddings:
         return GuideScores(self.sides[side], candidates, limits, self.counts)
 
 
-def guide_scores(guide: GuideEmbeddings | None, side: int, candidates: int) -> GuideScores | None:
-    """As :meth:`GuideEmbeddings.scores`, of the rows of a side as candidates; None without a guide."""
-    return None if guide is None else guide.scores(side, guide.sides[candidates])
+def guide_scores(guide: GuideEmbeddings | None, side: int, *candidates: int) -> GuideScores | None:
+    """As :meth:`GuideEmbeddings.scores`, of the rows of one or both sides as candidates; None without a guide."""
+    if guide is None:
+        return None
+    rows = [guide.sides[each] for each in candidates]
+    return guide.scores(side, rows[0] if len(rows) == 1 else torch.cat(rows))

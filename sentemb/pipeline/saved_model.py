@@ -7,11 +7,12 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb.corpus import Corpus
 from sentemb.encoders import as_router, without_adapters
-from sentemb.runs import ROUTER, read_selected, write_card
+from sentemb.pipeline.model import tower_dimension
+from sentemb.runs import PREFIXES, ROUTER, read_selected, shorter_prefixes, write_card
 
 
 def selected(folder: Path) -> str:
-    """Which step a best/ folder is of, in words."""
+    """The step of a best/ folder, in words."""
     return f"{read_selected(folder)['step']} steps (the best by the dev score)"
 
 
@@ -23,5 +24,6 @@ def save_trained_model(
         model.save(str(folder), create_model_card=False)
         if router := as_router(model):
             router.save(str(folder / ROUTER), create_model_card=False)
-    about = {"settings": settings, "corpus": {"name": corpus.name}}
+    about: dict[str, Any] = {"settings": settings, "corpus": {"name": corpus.name}}
+    about[PREFIXES] = shorter_prefixes(settings.get("matryoshka"), tower_dimension(model))
     write_card(folder, about | {"encoder": {"dimension": model.get_embedding_dimension()}}, trained)
