@@ -52,7 +52,7 @@ def evaluate(
         ``attrs["search"]`` by task all scores of search: the mean over queries, 0 to 1, of each metric.
 
     Raises:
-        InputError: there is no such task, its data is missing, or the model is no checkpoint or gives no finite
+        InputError: there is no such task, its data is missing, or the model is not a checkpoint or gives no finite
             embeddings; nothing has been scored by then.
     """
     from pandas import DataFrame

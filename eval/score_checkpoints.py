@@ -78,7 +78,7 @@ def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed
         options: of :func:`eval.senteval.parser`, checked by :func:`eval.senteval.prepare`.
         tasks: those read. failed: the others, with the reason.
     """
-    build(PROBES, options.probe, "probe", device="cpu")  # a wrong one is told now
+    build(PROBES, options.probe, "probe", device="cpu")  # an invalid one is reported now
     results: dict[str, dict[str, Any]] = {}
     correct: dict[str, dict[str, np.ndarray]] = {}
     lost = bool(failed)

@@ -266,7 +266,7 @@ def averages(
 ) -> dict[str, dict[str, Any]]:
     """Means of what was asked for: ``{name: {"value", "of", "complete", "missing"}}``.
 
-    ``transfer`` and ``sts`` are the means of seven that papers print, where all seven were asked for; otherwise
+    ``transfer`` and ``sts`` are the means of seven that papers print, where all seven were asked for; else
     ``mean`` is of the probed tasks and ``mean_similarity`` of the tasks of similarity, where there are several.
     A mean without a task that failed is marked incomplete.
 

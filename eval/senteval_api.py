@@ -152,7 +152,7 @@ class SE:
                 rows = np.asarray(rows)
                 rows = rows.astype(np.float32) if rows.dtype.kind in "biu" or rows.dtype.itemsize < 4 else rows
             except ValueError as error:
-                raise InputError(f"the batcher's rows are no array ({error}); it must return [n, d]") from None
+                raise InputError(f"the batcher's rows are not an array ({error}); it must return [n, d]") from None
             if rows.dtype.kind != "f":
                 raise InputError(f"the batcher returned an array of {rows.dtype}; it must return numbers, [n, d]")
             if rows.ndim != 2 or len(rows) != len(batch):

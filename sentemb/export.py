@@ -20,7 +20,7 @@ from sentemb.errors import InputError, in_a_line
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-TEXTS, LENGTH = 1000, 16  # of the comparison: random texts of so many tokens each
+TEXTS, LENGTH = 1000, 16  # of the comparison: random texts, and the tokens of each
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,7 +100,7 @@ def _difference(model: "SentenceTransformer", small: "SentenceTransformer") -> s
 
 
 def _unknown_words(model: "SentenceTransformer") -> list[str]:
-    """A note where model2vec reads an unknown word otherwise."""
+    """A note where model2vec treats an unknown word differently."""
     from sentemb.encoders import tokenizer_of
 
     tokenizer = tokenizer_of(model)

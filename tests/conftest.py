@@ -134,7 +134,7 @@ def book_file(tmp_path: Path) -> Path:
 
 @dataclass(frozen=True)
 class JobSetup:
-    """What a job is made of, beside its training settings."""
+    """What a job is made of, next to its training settings."""
 
     spec: str = SMALL
     objective: str = "infonce"

@@ -82,7 +82,7 @@ def markup_sections(page: str) -> Iterator[DocSection]:
 
 
 def section_of(title: str, text: str) -> DocSection | None:
-    """A section of plain words, its title's words removed from its text; None where one of both is no prose."""
+    """A section of plain words, its title's words removed from its text; None where one of both is not prose."""
     title = plain(title).rstrip(".: ")
     if not TITLE[0] <= len(_WORD.findall(title)) <= TITLE[1] or "(" in title or not title[:1].isalnum():
         return None

@@ -34,7 +34,7 @@ OPTIMISERS = {
 
 
 def optimiser(text: str) -> tuple[Any, dict[str, float]]:
-    """The class and settings of ``"sgd,lr=0.1"``; ValueError for an unknown one or a setting that is no number."""
+    """The class and settings of ``"sgd,lr=0.1"``; ValueError for an unknown one or a setting that is not a number."""
     name, *settings = (part.strip() for part in text.split(","))
     if name not in OPTIMISERS:
         raise ValueError(f"unknown optim {name!r}; valid: {', '.join(sorted(OPTIMISERS))}")
@@ -62,8 +62,8 @@ class MlpSettings:
     Args:
         nhid: hidden units. optim: ``adam``, ``rmsprop``, ``sgd``, ...; with settings in quotes, as in
             ``mlp:optim="adam,lr=0.01",nhid=50``.
-        batch_size: rows a step. tenacity: stop at the round after so many that did not improve dev accuracy, in all.
-        epoch_size: passes a round. max_epoch: no round starts after so many passes. dropout: of hidden units.
+        batch_size: rows a step. tenacity: stop after this number of rounds that did not improve dev accuracy, in all.
+        epoch_size: passes a round. max_epoch: no round starts after this number of passes. dropout: of hidden units.
         seed: of weights, order and dropout, through generators of its own.
 
     Raises:
@@ -95,8 +95,8 @@ def train_many(
 ) -> list[np.ndarray]:
     """Labels of each fit's test rows at each weight decay, ``[decays, test rows]`` int8.
 
-    Without dev rows 5 % of the train rows are held out, as upstream does. Memory beside a float32 copy of ``x``:
-    at most GATHERED and TRAINED, or one fold's where that is more.
+    Without dev rows 5 % of the train rows are held out, as upstream does. Memory in addition to a float32 copy of
+    ``x``: at most GATHERED and TRAINED, or one fold's where that is more.
     """
     features = torch.from_numpy(np.ascontiguousarray(x)).to(device, torch.float32)
     labels = torch.from_numpy(np.asarray(y, dtype=np.int64)).to(device)
@@ -181,7 +181,7 @@ class _Group:
                 old = store[running_folds].unflatten(2, (self.values, -1))
                 new = parameter.detach().unflatten(2, (self.values, -1))
                 store[running_folds] = torch.where(better[:, None, :, None], new, old).flatten(2)
-            # The count is of all failures, not of those in a row, and is looked at before it grows.
+            # The count is of all failures, not of those in a row, and is checked before it grows.
             stopped = live & ~better & (failures[running_folds] >= self.settings.tenacity)
             failures[running_folds] += (live & ~better).float()
             running[running_folds] = live & ~stopped

@@ -65,7 +65,7 @@ def _drawn(task: SearchTask) -> str:
 
 
 def _how_ranked(scores: Mapping[str, SearchScores]) -> dict[str, list[str]]:
-    """Which encoders rank otherwise than by the cosine of one encoder's embeddings."""
+    """Which encoders rank by something else than the cosine of one encoder's embeddings."""
     kinds: dict[str, list[str]] = {}
     for name, each in scores.items():
         if (each.sides, each.score) != (ONE_SIDE, "cosine"):

@@ -1,4 +1,4 @@
-"""Where SentEval's data files are to be had, and how to tell the right ones: rows of data, nothing is fetched here.
+"""Where to download SentEval's data files, and how to verify them: rows of data, nothing is fetched here.
 
 The bytes are those that SentEval's own script (``get_transfer_data.bash``) makes; many of the hosts it reads from are
 gone. The copies named here are in public repositories, each at one commit, so that they cannot change.
@@ -160,7 +160,7 @@ c558fa95fec006608f13e3d942f153b614beabccbf33e64f36418d406a895e37   1500   258473
 
 
 def files_of(names: str) -> list[DataFile]:
-    """The files that the tasks and groups in ``"MR,CR"`` need, with the licences beside them, each once.
+    """The files that the tasks and groups in ``"MR,CR"`` need, and their licences, each once.
 
     Raises:
         InputError: a name is neither, is of the built-in sample (which needs no file), or there is none.

@@ -102,7 +102,7 @@ def with_available_data(
 
 
 def read_tasks(evaluation: EvaluationSettings, default: str) -> list[Data]:
-    """The tasks of the final scores. Data that cannot be had costs the scores, not the run, unless it was asked for.
+    """The tasks of the final scores. Data that is missing costs the scores, not the run, unless it was asked for.
 
     Args:
         evaluation: which tasks, and where their data is.

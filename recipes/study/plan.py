@@ -57,7 +57,7 @@ class Study:
     language: str  # of its raw text
     tasks: str | None
     search: str | None  # what search is scored on, as of the recipes
-    keep: str  # model, all, none: what stays of an encoder's run folder beside its log and scores
+    keep: str  # model, all, none: what stays of an encoder's run folder, in addition to its log and scores
     base: dict[str, Any]
     encoders: list[EncoderSpec] = field(default_factory=list)
 
@@ -109,7 +109,7 @@ def read_study(name_or_path: str) -> Study:
     path = Path(name_or_path)
     if not path.is_file():
         if path.suffix in (".yaml", ".yml"):
-            raise InputError(f"{name_or_path} is no file; the studies that come along are {', '.join(shipped())}")
+            raise InputError(f"{name_or_path} is not a file; the studies that come along are {', '.join(shipped())}")
         path = SHIPPED / f"{choose('study', name_or_path, shipped())}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

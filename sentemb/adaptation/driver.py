@@ -28,7 +28,7 @@ from sentemb.adaptation.held_out import (
     text_measures,
     texts_of,
 )
-from sentemb.adaptation.interpolation import WEIGHTS
+from sentemb.adaptation.interpolation import SCORED_WEIGHTS
 from sentemb.adaptation.journal import as_entry, as_scores
 from sentemb.adaptation.measures import GAIN, Embedder, Measure, PairRetrieval, Similarity
 from sentemb.adaptation.outcome import Judge, Judged, verdict_of
@@ -139,7 +139,7 @@ class Adaptation:
         entry = journal.read("start")
         if entry is None:
             speed = _speed(embedder, texts_of(self._measures(half, 0, order, 0.5)))
-            seconds = EVALUATION_SHARE * budget.total / evaluations_of(trained, 1, len(WEIGHTS))
+            seconds = EVALUATION_SHARE * budget.total / evaluations_of(trained, 1, SCORED_WEIGHTS)
             share = min(1.0, seconds * speed / sentences_of(1, self.task is not None))
             tests = HeldOutTests(self._measures(half, 0, order, share), general_part(general, share))
             began = time.monotonic()

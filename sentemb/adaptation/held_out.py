@@ -82,7 +82,7 @@ def shortened(ranges: Ranges, first: int, stop: int | None) -> Ranges:
 
 
 def thinned(ranges: Ranges, sentences: int, seed: int = SEED) -> Ranges:
-    """About so many sentences: runs of documents that are drawn by ``seed``, of long ones not all of them."""
+    """About ``count`` sentences: runs of documents that are drawn by ``seed``, of long ones not all of them."""
     lengths = np.diff(ranges, axis=1)[:, 0]
     longest = max(RUN, math.ceil(sentences / len(ranges)))
     random = np.random.default_rng(seed)
@@ -182,10 +182,10 @@ def _with_fewer_passages(task: SearchTask, most: int) -> SearchTask:
 
 
 def agreement_with(start: Embedder) -> Similarity:
-    """How a model orders pairs of general sentences, against how the start does: half neighbours, half strangers.
+    """How a model orders pairs of general sentences, against how the start does: half neighbours, half random pairs.
 
     Raises:
-        InputError: the built-in sample, whose sentences they are, cannot be had.
+        InputError: the built-in sample, whose sentences they are, is not available.
     """
     corpus = open_corpus("sample")
     pairs = held_out_pairs(corpus, GENERAL // 2)

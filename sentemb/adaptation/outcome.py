@@ -14,7 +14,7 @@ from sentemb.adaptation.search import Search
 
 @dataclass(frozen=True)
 class Judged:
-    """The model that was judged, and its scores beside the start's."""
+    """The model that was judged, and its scores next to the start's."""
 
     candidate: Candidate
     model: SentenceTransformer

@@ -112,7 +112,7 @@ def _blocks(lines: list[str], ends: Callable[[str, str], bool]) -> str:
 
 
 def _runs_on(line: str, following: str, separate: bool) -> bool:
-    """Whether a short line, in text that is a paragraph a line, goes on in the next: verse, or a piece left wrapped."""
+    """Whether a short line of a text with a paragraph a line continues in the next: verse, or wrapped prose."""
     if len(line) > 80:
         return False
     last = line.rstrip("\"'”’")[-1:]
@@ -147,7 +147,7 @@ def _mended(text: str, unspaced: bool = False) -> list[str]:
     text = text.replace("\n", " ")
     text = _SEVERAL.sub(" ", text)
     joined: list[str] = []
-    parts: list[str] = []  # of the paragraph at hand
+    parts: list[str] = []  # of the current paragraph
     for paragraph in text.split("\0"):
         paragraph = paragraph.strip(" ")
         if not paragraph or (paragraph[0] == "[" and paragraph.startswith("[Illustration") and paragraph[-1] == "]"):

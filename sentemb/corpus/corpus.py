@@ -58,11 +58,11 @@ class Corpus:
     def tokens(self, tokenizer: Tokenizer, max_length: int, prompt: str = "") -> Tokens:
         """Every sentence as the tokenizer encodes it, special tokens included, cut to ``max_length`` ids.
 
-        Kept beside the corpus for each tokenizer, length and ``prompt``, which goes before each sentence. The
+        Stored next to the corpus for each tokenizer, length and ``prompt``, which goes before each sentence. The
         tokenizer's own padding and truncation are ignored.
 
         Raises:
-            InputError: ``max_length`` leaves no room beside the special tokens and the prompt, or nothing was encoded
+            InputError: ``max_length`` leaves no room besides the special tokens and the prompt, or nothing was encoded
                 at all.
         """
         tokenizer_copy = Tokenizer.from_str(tokenizer.to_str())

@@ -1,4 +1,4 @@
-"""Numbers as good as random made of numbers: what tells sentences apart, and what shuffles are made of."""
+"""Numbers as good as random made of numbers: what distinguishes sentences, and what shuffles are made of."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from sentemb.languages import LANGUAGES
 
-SAMPLE, LONGEST_TEXT = 1_000, 500  # sentences looked at; characters of each
-LETTERS, WORDS = 100, 50  # without so many letters, or words, nothing is said
+SAMPLE, LONGEST_TEXT = 1_000, 500  # sentences read; characters of each
+LETTERS, WORDS = 100, 50  # the fewest letters and words that a check needs
 RARE, OFTEN, TIMES = 0.1, 0.03, 2  # share of a second script; of a language's words, and against the chosen one's
 
 SCRIPTS = {

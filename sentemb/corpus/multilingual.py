@@ -1,4 +1,4 @@
-"""Paragraphs of any language as sentences: sentencex' rules of that language, and what they need beside them.
+"""Paragraphs of any language as sentences: sentencex' rules of that language, and what they need in addition.
 
 English has rules for novels of its own (``sentences``). Of those, quotations as separate sentences hold for every
 language, "no sentence begins with a small letter" for those that have capitals, and headings, titles and words that

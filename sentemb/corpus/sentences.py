@@ -1,4 +1,4 @@
-"""Paragraphs of English as sentences: what sentencex proposes, and what novels need beside it."""
+"""Paragraphs of English as sentences: what sentencex proposes, and what novels need in addition."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ LONGEST = 20_000  # characters of a paragraph that sentencex sees at once
 
 _LETTER = re.compile(r"[^\W\d_]")
 _QUOTES = {"“": " ", "”": " ", "‘": " ", "’ ": "  ", "«": " ", "»": " ", "…": "."}
-# behind a full stop: what closes the sentence, white space, and then no sign that it goes on; all of bounded length,
+# behind a full stop: what closes the sentence, white space, and then no sign that it continues; all of bounded length,
 # or a line of quotes would take time quadratic in its length
 _CLOSED = r"""(?:["”’»')\]_]|\[\d+\]){0,9}+(?:\s["”’'](?=\s))?+\s++(?![.,;:!?…)]"""
 _END = re.compile(_CLOSED + r"""|[-–—\s"“‘«'(\[_]{0,9}+[a-z])|(?<=\.\.)(?=[A-Z])""")  # "gone...Nobody"

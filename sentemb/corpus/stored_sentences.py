@@ -50,7 +50,7 @@ class StoredCorpus:
 
 
 def open_stored(folder: Path, sources: int) -> StoredCorpus | None:
-    """The prepared corpus of so many sources in a folder; None if it is missing or damaged."""
+    """The prepared corpus of several sources in a folder; None if it is missing or damaged."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         documents: NDArray[np.int64] = np.load(folder / "documents.npy")

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 from sentemb.corpus.corpus import Corpus
 from sentemb.storage import key_of, write_text
 
-SENTENCES = 2_000  # that are looked at
-PIECES = 3  # into so many or more a word is split that the vocabulary lacks
+SENTENCES = 2_000  # that are read
+PIECES = 3  # a word that the vocabulary lacks is split into this number or more
 SHARE = 1 / 3  # of the words so split; more is noted
 FEWEST = 50  # words from which a share says something
 
@@ -46,7 +46,7 @@ class WordPieces:
 def word_pieces(corpus: Corpus, tokenizer: Tokenizer, seed: int = 0) -> WordPieces:
     """Split the words of at most SENTENCES sentences, drawn by ``seed`` without replacement.
 
-    The result is kept beside the corpus: many runs train on one corpus with one tokenizer.
+    The result is stored next to the corpus: many runs train on one corpus with one tokenizer.
     """
     limits = f"{SENTENCES} {PIECES} {seed} {_WORD.pattern}"
     file = corpus.folder / f"word-pieces-{key_of(limits, corpus.fingerprint, tokenizer.to_str())}.json"

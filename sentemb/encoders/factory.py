@@ -121,7 +121,7 @@ class RnnSettings:
         if self.skip:
             pooling_modes(self.skip, ("mean", "max"))
             if self.bidirectional and "final" in names:
-                raise ValueError("skip has no pooling=final of two directions beside it; choose pooling=mean+max")
+                raise ValueError("skip has no pooling=final of two directions next to it; choose pooling=mean+max")
         at_least_one(hidden=self.hidden, layers=self.layers)
         if not 0 < self.gain < 1e6:
             raise ValueError(f"gain must be a positive number, got {self.gain}")
@@ -222,7 +222,7 @@ def transformer(
             with the word embeddings and some of the layers of a larger model, as in keep_layers=1-3.
 
     Raises:
-        ValueError, InputError: the model cannot be had, or has no dropout to set or no such layers.
+        ValueError, InputError: the model cannot be loaded, or has no dropout to set or no such layers.
     """
     modes = pooling_modes(pooling, ("mean", "cls", "max"))
     folder = named_minilm() if name == "minilm" else Path(name).expanduser()
@@ -345,7 +345,7 @@ def _word_table(
     """The table that a spec's options ask for.
 
     Raises:
-        ValueError, InputError: options that exclude each other, a value out of range, or a table that cannot be had.
+        ValueError, InputError: options that exclude each other, a value out of range, or a table that is not available.
     """
     if not distillation.distill:
         sizes = sizes_of(embeddings, vocabulary, dim)

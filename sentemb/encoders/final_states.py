@@ -13,8 +13,9 @@ class FinalStates(Module):
     These are the states in which the two directions of the top layer end: of an LSTM the h, not the c. An empty
     sentence has the states in which both begin, zero.
 
-    A module of ours, as the stock Pooling cannot: its mode ``lasttoken`` finds the last token, but its mode ``cls``
-    takes ``cls_token_embeddings`` of the features for the first one, and the stock WordEmbeddings has set them to None.
+    A module of sentemb, because the stock Pooling cannot: its mode ``lasttoken`` finds the last token, but its mode
+    ``cls`` takes ``cls_token_embeddings`` of the features for the first one, and the stock WordEmbeddings has set them
+    to None.
 
     Args:
         embedding_dimension: of the states of a token, both directions: 2 * hidden.

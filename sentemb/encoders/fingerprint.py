@@ -1,4 +1,4 @@
-"""What tells one saved model from another: a digest of its files."""
+"""What distinguishes one saved model from another: a digest of its files."""
 
 import hashlib
 import json

@@ -1,7 +1,7 @@
 """Any checkpoint back as a SentenceTransformer: of a run, of a folder, of the hub; checked before it is read.
 
-A folder of ours is compared with its manifest (:mod:`sentemb.storage.manifest`); one from elsewhere must not name what
-could run code (:mod:`sentemb.encoders.safety`). Weights are read from safetensors only.
+A folder that sentemb has written is compared with its manifest (:mod:`sentemb.storage.manifest`); one from elsewhere
+must not name what could run code (:mod:`sentemb.encoders.safety`). Weights are read from safetensors only.
 """
 
 from pathlib import Path
@@ -54,7 +54,7 @@ def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
 def folder_of_model(path: str | Path, mend: str = OFFLINE) -> Path:
     """The folder of what :func:`load` takes, compared with its manifest; a hub model is fetched.
 
-    ``mend``: what to do where there is no such model, for the error.
+    ``mend``: the error's advice where there is no such model.
 
     Raises:
         InputError: there is no such model, or its folder is damaged.
@@ -69,7 +69,7 @@ def folder_of_model(path: str | Path, mend: str = OFFLINE) -> Path:
 
 
 def folder_of_pretrained(name: str, mend: str = OFFLINE) -> Path:
-    """As :func:`folder_of_model`, and also a folder that transformers has saved, which is no SentenceTransformer."""
+    """As :func:`folder_of_model`, and also a folder that transformers has saved, which is not a SentenceTransformer."""
     folder = Path(name).expanduser()
     if is_folder(str(folder)) and not (folder / MODULES).exists() and (folder / "config.json").is_file():
         content = read_json(folder / "config.json")  # (of a run folder it holds settings)
@@ -104,7 +104,7 @@ def read_model(folder: Path, device: str | None = "cpu") -> SentenceTransformer:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """What sentence-transformers reads beside the modules: prompts and the similarity."""
+    """What sentence-transformers reads in addition to the modules: prompts and the similarity."""
     path = folder / "config_sentence_transformers.json"
     content = read_json(path) if path.is_file() else {}
     return {key: content.get(key) for key in ("prompts", "default_prompt_name", "similarity_fn_name")}
@@ -164,7 +164,7 @@ def refuse_missing_weights(module: Transformer, folder: Path) -> None:
         if name not in saved_names and not any(k.endswith("." + name) for k in saved_names)
     ]
     if missing:
-        raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file anew")
+        raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file again")
 
 
 def refuse_missing_device(device: str) -> None:

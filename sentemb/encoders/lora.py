@@ -73,7 +73,7 @@ class LoraAdapters:
     """The adapters of a model, whose own weights are frozen while it has them.
 
     Args:
-        model: changed in place. Other modules than the transformer's go on being trained as they were.
+        model: changed in place. Other modules than the transformer's are trained as before.
         settings: the adapters. Their first matrices are drawn from torch's generator; the second ones are zeros, so
             that the model begins as it was.
 

@@ -81,7 +81,7 @@ class Towers(InputModule):
         names = [str(Path(subfolder, name)) for name in "fg"]
         for name in names:
             if Path(model_name_or_path).is_dir() and not Path(model_name_or_path, name).is_dir():
-                raise InputError(f"{Path(model_name_or_path, name)} is missing; copy the folder anew")
+                raise InputError(f"{Path(model_name_or_path, name)} is missing; copy the folder again")
         where = {key: more[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in more}
         folders = [cls.load_dir_path(model_name_or_path, name, **where) for name in names]
         return cls(*(load(str(folder), device="cpu") for folder in folders))

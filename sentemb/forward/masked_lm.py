@@ -18,11 +18,11 @@ class MaskedWords(nn.Module):
     """The head that names masked words, and their masking: 15 % of words, of these 80 % masked, 10 % random, 10 % kept.
 
     The head is that of the checkpoint where it has one (``new`` is False then), its decoder tied to the model's word
-    embeddings. It exists in training only. Source: Devlin et al. 2019 (arXiv 1810.04805), section 3.1; beside a
+    embeddings. It exists in training only. Source: Devlin et al. 2019 (arXiv 1810.04805), section 3.1; next to a
     contrastive loss: Gao et al. 2021 (arXiv 2104.08821), section 6.3 and table 6.
 
     Raises:
-        InputError: the model is no transformer with a masked-language-model head, or has two towers.
+        InputError: the model is not a transformer with a masked-language-model head, or has two towers.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
@@ -65,7 +65,7 @@ class MaskedWords(nn.Module):
 
 
 def _pretrained(config: Any) -> tuple[Any, bool]:
-    """The masked language model of a checkpoint, and whether its head had to be made anew."""
+    """The masked language model of a checkpoint, and whether its head had to be initialised."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sentemb.errors import InputError
 from sentemb.inspection.text import Section
@@ -18,15 +19,14 @@ def write_corpus_page(folder: Path, sections: Sequence["Section"]) -> Path:
     Raises:
         InputError: it cannot be written.
     """
+    from markupsafe import Markup
     from matplotlib import style
 
     from sentemb.report import LOOK, html_page
-    from sentemb.runs import safe
 
     with style.context(["default", LOOK]):
-        body = "\n".join(map(_as_html, sections))
-    name = safe(sections[0].title)
-    content = html_page(name, f"<h1>What is in a corpus</h1>\n{body}", meta=MARK)
+        shown = list(map(_shown, sections))
+    content = html_page("corpus.html", "sentemb.inspection", title=sections[0].title, mark=Markup(MARK), sections=shown)
     page = folder / PAGE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,26 +36,24 @@ def write_corpus_page(folder: Path, sections: Sequence["Section"]) -> Path:
     return page
 
 
-def _as_html(section: "Section") -> str:
+def _shown(section: "Section") -> dict[str, Any]:
     from matplotlib.figure import Figure
 
-    from sentemb.report import BLUE, image
-    from sentemb.runs import safe
+    from sentemb.report import BLUE, PageTable, image
 
-    parts = [f"<p class='note'>{safe(note)}</p>" for note in section.notes]
+    svg = ""
     if section.bars:
         figure = Figure(figsize=(7, 3), layout="constrained")
         axes = figure.subplots()
         axes.bar([label for label, _ in section.bars], [100 * share for _, share in section.bars], color=BLUE)
         axes.set(xlabel="tokens", ylabel="% of the sentences")
         axes.spines[["top", "right"]].set_visible(False)
-        parts.append(f"<div class='paper'>{image(figure, 'lengths', section.title)}</div>")
-    tables: list[tuple[Sequence[str], Sequence[Sequence[str]]]] = [((), section.facts), (section.head, section.rows)]
-    for head, rows in tables:
-        titles = "".join(f"<th scope='col'>{safe(title)}</th>" for title in head)
-        body = "".join(f"<tr>{''.join(f'<td>{safe(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
-        parts.append(f"<table><thead><tr>{titles}</tr></thead><tbody>\n{body}</tbody></table>" if rows else "")
-    return f"<section><h2>{safe(section.title)}</h2>\n" + "\n".join(parts) + "</section>"
+        svg = image(figure, "lengths", section.title)
+    tables = [
+        PageTable(section.title, head, rows, wide=False)
+        for head, rows in (((), section.facts), (section.head, section.rows))
+    ]
+    return {"title": section.title, "notes": section.notes, "svg": svg, "tables": tables}
 
 
 def refuse_foreign_page(folder: Path) -> None:

@@ -32,7 +32,7 @@ class Computation:
     precision_of: Callable[[bool], str]  # of a finished one, by whether it is a transformer
 
     def fingerprint(self, miner: str, bf16: bool) -> str:
-        """What decides a model's scores: each kind of device rounds otherwise."""
+        """What decides a model's scores: each kind of device rounds differently."""
         return f"{miner} {self.max_length} {self.device.type} {bf16}"
 
 

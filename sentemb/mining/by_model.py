@@ -111,7 +111,7 @@ class EmbeddingSearch:
             left_out: for each the places that do not count.
 
         In the ranking of all others a negative has a rank of ``skip`` or more, from 0 on, and a score of at most the
-        ceiling. Where rank ``skip`` is above the ceiling all of lower ranks are, so that they need not be looked at.
+        ceiling. Where rank ``skip`` is above the ceiling all of lower ranks are, so that they need no check.
         """
         queries, margin = self.anchors.rows(rows[:, 0]), self.spec.relative_margin
         count, skip = self.spec.per_anchor, self.spec.skip

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from sentemb.pairs import Numbers, Pairs, Permutation
 
-DRAWN = 65_536  # pairs whose sentences are looked at together
+DRAWN = 65_536  # pairs whose sentences are read together
 
 
 def candidate_pool(pairs: Pairs, keys: NDArray[np.int64], size: int, seed: int) -> Numbers:

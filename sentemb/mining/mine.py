@@ -108,7 +108,7 @@ class MiningTask:
 def mine_negatives(task: MiningTask, miner: str, make_search: Callable[[], Search]) -> MinedNegatives:
     """The hard negatives of a task: from the cache, or found and put there.
 
-    What a killed process has finished stays, and the next one goes on behind it; the bytes are those of a process that
+    What a killed process has finished stays, and the next one continues after it; the bytes are those of a process that
     ran to the end. Never is a sentence with the tokens of the anchor, or of a positive of it, among them.
 
     Args:

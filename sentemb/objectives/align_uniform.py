@@ -1,4 +1,4 @@
-"""Alignment and uniformity as a loss, alone and beside a contrastive term (Wang & Isola 2020)."""
+"""Alignment and uniformity as a loss, alone and with a contrastive term (Wang & Isola 2020)."""
 
 from torch import Tensor
 

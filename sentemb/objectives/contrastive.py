@@ -1,7 +1,7 @@
 """Contrastive objectives: pick the positive among candidates, -log(exp(s_ii) / sum_j exp(s_ij)), in its many forms.
 
 Sums over candidates are worked out a tile at a time (:mod:`sentemb.geometry.tiled_scores`). A candidate that is
-a copy of the anchor or of its positive is no negative of it, nor is one that a guide finds nearer than the positive.
+a copy of the anchor or of its positive is not a negative of it, nor is one that a guide finds nearer than the positive.
 """
 
 import math
@@ -74,7 +74,7 @@ class InfoNCE(Objective):
         return self.directions * (self.mean(forth - positive_scores) + self.mean(back - positive_scores)) / 2
 
     def scaled(self, x: Tensor) -> Tensor:
-        """Rows over the temperature of now."""
+        """Rows divided by the current temperature."""
         if self.factor is None:
             return x / self.temperature
         return x * (self.factor.exp() / self.temperature)
@@ -119,7 +119,7 @@ class InfoNCE(Objective):
         return joined(of_x), joined(of_y or of_x)
 
     def candidate_mask(self, x: Tensor, extras: Extras, anchors: int, candidates: int) -> CandidateMask | None:
-        """Which rows of one side (0: x, 1: y) are no candidates of those of another (of its own: itself is none)."""
+        """Which rows of one side (0: x, 1: y) are not candidates of those of another (of its own: itself is none)."""
         positive_columns = order(x)[:, None] if anchors != candidates else None
         itself = positive_columns if self.decoupled else None
         ids = extras.ids[:, :2] if copied(extras.ids) else None

@@ -13,7 +13,7 @@ from sentemb.registry import choose
 
 
 class Distill(Objective):
-    """Put each sentence where the teacher puts it, if need be seen through a linear map that is no part of the model.
+    """Put each sentence where the teacher puts it, if need be seen through a linear map that is not part of the model.
 
     To have the teacher's dimension in the saved model, give the encoder that many (``out=``): then no map is needed.
     Each view is a sentence to itself; copies count as often as they come. Where there is no teacher (outside the

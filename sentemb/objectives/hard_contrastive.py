@@ -57,7 +57,7 @@ class Hard(Objective):
     Args:
         temperature: tau, > 0.
         quantile: alpha, in (0, 1]: the share of an anchor's negatives that count, its nearest (rounded up).
-        top: so many of them instead of a share; 0: by ``quantile``.
+        top: this number of them instead of a share; 0: by ``quantile``.
 
     Source: Wang & Liu 2021, arXiv 2012.09740, eqs. 8, 9; alpha 0.0819 for CIFAR, which was 4,095 negatives.
     """
@@ -87,7 +87,7 @@ class Hard(Objective):
         return (torch.stack([log_sum_exp(xs, y, far), positive_scores]).logsumexp(dim=0) - positive_scores).mean()
 
     def num_nearest(self, negatives: Tensor) -> Tensor:
-        """How many of so many negatives count, int64; at least one of any."""
+        """How many of these negatives count, int64; at least one of any."""
         if self.top:
             return negatives.clamp(max=self.top)
         return (self.quantile * negatives.double() - 1e-9).ceil().long()

@@ -18,7 +18,7 @@ from sentemb.pairs.passages import PassagePairs, PassageSettings, PassageText
 from sentemb.pairs.permutation import Permutation
 from sentemb.registry import choose
 
-AT_ONCE = 1_000_000  # pairs looked at
+AT_ONCE = 1_000_000  # pairs read
 GAP = 1000  # how much further apart the positions of two documents are, so that no offset leads from one to the other
 
 
@@ -32,7 +32,7 @@ class Pairs:
 
     rows: np.ndarray | Lazy  # int64 [m, k], sentence rows of the corpus
     positions: np.ndarray | Lazy | None = None  # int64 [m], one apart where sentences are neighbours; None: no runs
-    self_pairs: bool = False  # whether both sides are one sentence, so that some noise must tell them apart
+    self_pairs: bool = False  # whether both sides are one sentence, so that only noise can make them differ
     noise: Noise | None = None  # what is done to the second side
     labels: np.ndarray | None = None  # int64 [m], equal where pairs are of one class
     passages: PassagePairs | None = None  # makes both sides, where ``rows`` bound passages; None: rows are sentences
@@ -92,7 +92,7 @@ def neighbours(
         ranges: int64 ``[documents, 2]``, first and one-past-last sentence row of each document.
         window: the greatest distance; 1 pairs each sentence with the next.
         both: each pair also the other way round, the later sentence as the anchor.
-        documents: of so many documents only, evenly spread over the corpus; 0: of all.
+        documents: of this number of documents only, evenly spread over the corpus; 0: of all.
         classes: the number of its document (0, 1, ...) is a pair's class, for objectives that learn from classes.
 
     Source: neighbours as positives, Logeswaran & Lee 2018 (arXiv 1803.02893), Wang & Isola 2020, appendix B.3.
@@ -137,7 +137,7 @@ def _neighbours(starts: Numbers, before: list[Numbers], sizes: Numbers, count: i
 def contiguous(ranges: np.ndarray) -> Pairs:
     """Batches that are runs of consecutive sentences, each with its two neighbours as joint targets.
 
-    Runs go on over the end of a document, but sentences of two documents are no neighbours.
+    Runs continue over the end of a document, but sentences of two documents are not neighbours.
     Source: Quick-Thoughts, Logeswaran & Lee 2018 (arXiv 1803.02893); Wang & Isola 2020, appendix B.3.
     """
     rows = _every(ranges, 1)

@@ -1,6 +1,6 @@
 """Pairs of passages: a sentence and the passage around it, two crops of one text, a title and the passage below it.
 
-A passage is a run of consecutive sentences of one document. No title is in it, and it goes on over none. Its token ids
+A passage is a run of consecutive sentences of one document. No title is in it, and it never crosses one. Its token ids
 are those of its sentences, one after another, as the tokenizer gives them for the joined text.
 
 ``Pairs.rows`` hold the first and the last sentence of each pair. What is drawn (the sentence of a passage, the ends of
@@ -164,7 +164,7 @@ class PassagePairs:
     def usable(self, rows: Numbers) -> NDArray[np.bool_]:
         """Which of these passages ``[m, 2]`` make a pair of two different texts.
 
-        That takes two different sentences (a title and one unlike it), or so many tokens that the shortest crop has
+        That takes two different sentences (a title and one unlike it), or enough tokens that the shortest crop has
         one. Sentences without a token, or outside of the mask, do not count.
         """
         low, high = int(rows[:, 0].min()), int(rows[:, 1].max()) + 1
@@ -186,7 +186,7 @@ class PassagePairs:
         return good if self.sentence_mask is None else good & self.sentence_mask[start:stop]
 
     def columns(self, rows: Numbers, chances: Chances, sides: Sequence[Tokens]) -> tuple[list[list[TokenIds]], Numbers]:
-        """Token ids of both sides of pairs, and ids that are equal where texts are no negatives of each other.
+        """Token ids of both sides of pairs, and ids that are equal where texts are not negatives of each other.
 
         Args:
             rows: int64 ``[n, 2]``, of ``Pairs.rows``.
@@ -196,7 +196,7 @@ class PassagePairs:
         Returns:
             Two lists of n arrays, and int64 ``[n, 2]``: a sentence has the id of its tokens, a passage that of its
             sentences, whichever of them was removed, and crops that of their passage. A title and its passage have that
-            of the title's tokens, so that passages below equal titles are no negatives.
+            of the title's tokens, so that passages below equal titles are not negatives.
         """
         make = {"inverse_cloze": self._inverse_cloze, "crops": self._crops, "title": self._title}[self.settings.kind]
         columns: list[list[TokenIds]] = [[], []]

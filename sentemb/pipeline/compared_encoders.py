@@ -1,4 +1,4 @@
-"""The encoders that a run is scored beside: what training began with, averaged word embeddings, a teacher."""
+"""The encoders that a run is compared with: what training began with, averaged word embeddings, a teacher."""
 
 import sys
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ def _words_of(
     spec = f"static:distill={quoted(parse_teacher(str(settings['teacher'])).name)},dim={dimension}"
     try:
         words = build(ENCODERS, spec, "encoder", texts=texts, max_length=int(settings.get("max_length", 40)))
-    except InputError as error:  # it is no transformer
+    except InputError as error:  # it is not a transformer
         print(f"note: the teacher's single words are not scored: {error}", file=sys.stderr)
         return []
     return [ComparedEncoder(f"static distilled {name} embeddings", "words", words.to(trained.device))]

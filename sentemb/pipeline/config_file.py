@@ -1,8 +1,6 @@
 """OUT/config.json: everything needed to know, or repeat, what was run."""
 
 import json
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -15,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb.corpus import CleaningResult, Corpus
 from sentemb.encoders import Prompts
+from sentemb.program import command_line
 from sentemb.runs import RunFolder
 from sentemb.storage import write_text
 
@@ -43,7 +42,7 @@ class RunDescription:
     prompts: Prompts
     retrieval: dict[str, str]  # how held-out pairs are ranked
     teacher: dict[str, Any] | None  # whose embeddings are learned from, and what they are
-    guide: dict[str, Any] | None  # whose embeddings say which candidates are no negatives
+    guide: dict[str, Any] | None  # whose embeddings say which candidates are not negatives
     negatives: dict[str, Any] | None = None  # what has found hard negatives, and how many there are not
 
 
@@ -57,7 +56,7 @@ def write_config(
     begun: Mapping[str, Any],
 ) -> None:
     """Write the file; ``begun`` is what it holds of a run that is continued."""
-    command = shlex.join([Path(sys.executable).name, *sys.argv])
+    command = command_line()
     content = {
         "settings": dict(settings),
         "command": begun.get("command", command),
@@ -66,6 +65,7 @@ def write_config(
         "steps": description.steps,
         "least": description.smallest_batch,
         "global_batch": description.global_batch,
+        "first_batch_size": begun.get("first_batch_size", begun.get("settings", settings).get("batch_size")),
         "prompts": asdict(description.prompts),
         "retrieval": description.retrieval,
         "teacher": description.teacher,

@@ -1,7 +1,7 @@
 """One training run, stage by stage: corpus, encoder, pairs, objective, training.
 
 The recipes and :func:`sentemb.train` go through the same stages. Each stage takes settings, or the caller's own object
-in their place. Nothing is written into the run folder before all that was given has been looked at.
+in their place. Nothing is written into the run folder before all settings are checked.
 """
 
 import os
@@ -270,7 +270,7 @@ class Experiment:
         return prepared if training is prepared.training else replace(prepared, training=training)
 
     def _choose_teacher(self, model: SentenceTransformer) -> ChosenTeacher | None:
-        """Whose embeddings are learned from; an objective that is made later is looked at then."""
+        """Whose embeddings are learned from; an objective that is made later is checked then."""
         objective, towers = self.made_objective, len(towers_of(model))
         has_head = objective is not None and (self.custom_head is not None or self.objective.head != "none")
         return chosen_teacher(objective, self.data, self.encoder, has_head, self.prompts, towers)
@@ -391,7 +391,7 @@ class Experiment:
         return BegunRun(lane, corpus, untrained, pairs, evaluation, memory, reference)
 
     def end(self, begun: BegunRun, result: FitResult) -> TrainedRun:
-        """What :meth:`train` does after the last update: save the model, or say how to go on."""
+        """What :meth:`train` does after the last update: save the model, or say how to resume."""
         out, model = begun.lane.target.folder, begun.lane.encoder.model
         run = self._end(out, begun.corpus, model, begun.untrained, begun.pairs, result, begun.evaluation)
         texts = named_texts(begun.corpus, self.train_rows)
@@ -487,7 +487,7 @@ class Experiment:
         result: FitResult,
         evaluation: EvaluationSettings,
     ) -> TrainedRun:
-        """Say how to go on with an interrupted run, or save the model of one that has ended."""
+        """Say how to resume an interrupted run, or save the model of one that has ended."""
         folder, main = RunFolder(out), self.accelerator.is_main_process
         if self.adapters is not None:
             self.adapters.merge()
@@ -495,7 +495,7 @@ class Experiment:
         if result.interrupted:
             if main:
                 tell(
-                    f"stopped after step {result.step} of {result.steps}, saved in {result.checkpoint}; go on with\n"
+                    f"stopped after step {result.step} of {result.steps}, saved in {result.checkpoint}; resume with\n"
                     f"    {how_to_resume(out, self.run.command)}"
                 )
         elif main:

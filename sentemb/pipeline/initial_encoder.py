@@ -66,7 +66,7 @@ def initial_model(run: Path) -> SentenceTransformer:
         run: a run folder. Scripts that its encoder needs (``--import``) have been run.
 
     Raises:
-        InputError: it is no run folder; the encoder was an object of a Python program; the text from which a fresh
+        InputError: it is not a run folder; the encoder was an object of a Python program; the text from which a fresh
             encoder learned its words has changed; or as :func:`sentemb.pipeline.make_model`.
     """
     from accelerate.utils import set_seed

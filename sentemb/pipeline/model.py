@@ -33,7 +33,7 @@ from sentemb.registry import build, check
 from sentemb.runs import MODULES, model_folder
 from sentemb.storage import verify
 
-SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in runs of so many
+SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in runs of this length
 
 
 def check_encoder(settings: EncoderSettings) -> None:
@@ -151,5 +151,5 @@ def training_texts(corpus: Corpus, ranges: np.ndarray) -> Iterator[str]:
     for start in runs:
         rows = every[start : start + RUN][:, 0]
         for row, text in zip(rows, corpus.sentences(rows), strict=True):
-            if not columns or row % columns != columns - 1:  # (a class is no sentence)
+            if not columns or row % columns != columns - 1:  # (a class is not a sentence)
                 yield text

@@ -14,7 +14,7 @@ LOOKED_AT = 10_000  # passages, evenly spread, that their medians are of
 def corpus_notes(corpus: Corpus) -> list[str]:
     """Notes of the reading of a corpus: the first ones, and where the others are."""
     more = len(corpus.notes) - NOTES
-    rest = [f"{more} more of this kind; python -m sentemb.corpus tells them all"] if more > 0 else []
+    rest = [f"{more} more of this kind; python -m sentemb.corpus lists all of them"] if more > 0 else []
     return [*corpus.notes[:NOTES], *rest]
 
 

@@ -37,7 +37,8 @@ def make_accelerator(compute: ComputeSettings, transformer: bool) -> Accelerator
     if track is not None:
         choose("tracker", track, LOGGER_TYPE_TO_CLASS)
     launched = int(os.environ.get("WORLD_SIZE", 1))
-    # Without a GPU accelerate takes processes started by torchrun for separate runs, unless told of the CPU.
+    # Without a GPU accelerate takes processes started by torchrun for separate runs, unless they know that they run on
+    # the CPU.
     cpu = launched > 1 and not torch.accelerator.is_available()
     # A GPU's collectives end the process where they give up; the heartbeat comes first, with a sentence.
     later = 0 if cpu else 4 * GRACE

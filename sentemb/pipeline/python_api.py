@@ -57,7 +57,7 @@ def train(
         run.model.encode(["A sentence."])
 
     In one process, or in all processes of ``accelerate launch``. KeyboardInterrupt (a notebook's stop button) saves
-    after the update at hand and returns the run so far; ``resume=True`` goes on with it. Random states of the caller
+    after the current update and returns the run so far; ``resume=True`` resumes it. Random states of the caller
     are as before when it returns.
 
     Args:

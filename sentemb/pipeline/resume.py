@@ -16,6 +16,7 @@ from sentemb.encoders import Prompts
 from sentemb.errors import CorruptFolder, InputError
 from sentemb.pipeline.processes import started_by_accelerate
 from sentemb.pipeline.settings import EvaluationSettings
+from sentemb.program import started_as
 from sentemb.runs import MODULES, RunFolder
 from sentemb.storage import verify
 from sentemb.training import EpochLayout, TrainingSettings
@@ -45,7 +46,7 @@ def on_processes(settings: TrainingSettings, begun: Config, world: int, elastic:
     if not elastic:
         raise InputError(
             f"the run was begun on {before} process(es) and now there are {world}; start as many, or add --elastic to "
-            "go on with the same global batch"
+            "resume with the same global batch"
         )
     if batch < 2 * world:
         raise InputError(
@@ -59,21 +60,21 @@ def differences(settings: TrainingSettings, begun: Config, world: int, steps: in
     """What a continued run does not do as the one that was begun would have, a sentence each.
 
     Raises:
-        InputError: the last update of an epoch is too small for so many processes.
+        InputError: the last update of an epoch is too small for this number of processes.
     """
     notes, before = [], begun.get("world_size", world)
     updates = EpochLayout(pairs, settings.batch_size, world, settings.smallest_batch, settings.global_batch)
     if updates.size(len(updates) - 1) < 2 * world:
         raise InputError(
             f"the last update of an epoch has {updates.size(len(updates) - 1)} pairs, too few for {world} processes; "
-            f"use fewer, {before} say"
+            f"use fewer, for example {before}"
         )
     if before != world:
         most, uneven = settings.batch_size, settings.global_batch > 0
         share = f"{most - 1} or {most}" if uneven else most
         notes.append(
             f"begun on {before} process(es), now {world} with {share} pairs each: the same pairs in each "
-            "update; dropout masks and augmentations are drawn for each process and sums are rounded otherwise, "
+            "update; dropout masks and augmentations are drawn for each process and sums are rounded differently, "
             "so that losses differ a little"
         )
     if begun and (parts := begun.get("settings", {}).get("micro_batch", settings.micro_batch)) != settings.micro_batch:
@@ -85,7 +86,7 @@ def differences(settings: TrainingSettings, begun: Config, world: int, steps: in
     then = begun.get("versions", {}) | begun
     other = [f"{name} {then[name]} (now {value})" for name, value in now.items() if then.get(name, value) != value]
     if other:
-        notes.append(f"begun with {', '.join(other)}: sums are rounded otherwise, so that numbers differ a little")
+        notes.append(f"begun with {', '.join(other)}: sums are rounded differently, so that numbers differ a little")
     if begun and (planned := begun.get("steps", steps)) != steps:
         rising, rising_before = settings.warmup_updates(steps), settings.warmup_updates(planned)
         warmup = "" if rising == rising_before else f" with {rising} of them warm-up (was {rising_before})"
@@ -123,7 +124,7 @@ def changed_meanings(
     notes = []
     if begun and prompts != default:
         notes.append(
-            f"the run was begun with the prompts {prompts.anchor!r} and {prompts.positive!r} and goes on with them; "
+            f"the run was begun with the prompts {prompts.anchor!r} and {prompts.positive!r} and continues with them; "
             f"the model's are {default.anchor!r} and {default.positive!r}, with which it is scored; begin a new run "
             "to train with those"
         )
@@ -131,7 +132,7 @@ def changed_meanings(
         notes.append(
             f"held-out pairs are ranked by {retrieval['score']} ({retrieval['sides']}) now, and were by "
             f"{before['score']} ({before['sides']}) when the run was begun: these scores do not compare, and best/ is "
-            "chosen anew from here on"
+            "chosen again from here on"
         )
     return notes
 
@@ -149,13 +150,13 @@ def refuse_another_run(out: Path, begun: Config, corpus: Corpus, accelerator: Ac
             )
     if run.newest_checkpoint() is None and run.model.exists() and not done:
         raise InputError(
-            f"{out} is finished and has no checkpoint to go on from; begin a new --out, or score it with python -m "
+            f"{out} is finished and has no checkpoint to resume from; begin a new --out, or score it with python -m "
             "eval.senteval"
         )
 
 
 def finished(out: Path, steps: int, begun: Config, evaluation: EvaluationSettings, reported: bool) -> bool:
-    """Whether the run in ``out`` has its model, by the selection of now, and no step of ``steps`` is left.
+    """Whether the run in ``out`` has its model, by the current selection, and no step of ``steps`` is left.
 
     ``reported``: whether it must have its page, too, and have been scored as is asked for now.
     """
@@ -173,11 +174,12 @@ def finished(out: Path, steps: int, begun: Config, evaluation: EvaluationSetting
 
 
 def how_to_resume(out: Path, command: bool) -> str:
-    """What to type to go on with ``out``: a command line, by the launcher that started this one, or Python."""
+    """What to type to resume ``out``: a command line, by the launcher that started this one, or Python."""
     if not command:
         return f"sentemb.train(..., out={str(out)!r}, resume=True)"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         launcher = f"torchrun --nproc_per_node {os.environ.get('LOCAL_WORLD_SIZE', 1)}"
     else:
-        launcher = "accelerate launch" if started_by_accelerate() else Path(sys.executable).name
-    return f"{launcher} {shlex.quote(sys.argv[0])} --resume --out {shlex.quote(str(out))}"
+        launcher = "accelerate launch" if started_by_accelerate() else ""
+    started = [*launcher.split(), sys.argv[0]] if launcher else started_as()
+    return shlex.join([*started, "--resume", "--out", str(out)])

@@ -1,4 +1,4 @@
-"""The settings of a run that begins or resumes. Nothing heavy is imported before a run's specs are looked at."""
+"""The settings of a run that begins or resumes. Nothing heavy is imported before a run's specs are checked."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ def resumed_settings(
         resume: whether the run in it is continued, if there is one.
 
     Raises:
-        InputError: ``out`` is no run, or was begun with other settings; or two encoders are named.
+        InputError: ``out`` is not a run, or was begun with other settings; or two encoders are named.
     """
     if options.get("init") is not None and options.get("encoder") is not None:
         raise InputError("--init and --encoder both name the encoder; give one of them")
@@ -35,7 +35,7 @@ def resumed_settings(
     if not RunFolder(out).config.is_file():
         if not options or (out.exists() and not is_empty(out)):
             raise InputError(
-                f"{out} is no run that could be continued (it has no config.json); check the path, or say what a new "
+                f"{out} is not a run that can be resumed (it has no config.json); check the path, or say what a new "
                 "run there is of (--corpus and the like)"
             )
         return _one_encoder({**defaults, **options})
@@ -43,6 +43,9 @@ def resumed_settings(
     begun_with = absolute_settings(content["settings"])  # (earlier versions left paths in specs as they were given)
     if begun_with.get("precision") == "auto":  # what it was then, whatever this machine would choose
         begun_with["precision"] = content.get("precision", "auto")
+    # (On other processes than at first, they share the same global batch; the same command may resume it.)
+    if "batch_size" in options and options["batch_size"] == content.get("first_batch_size"):
+        del options["batch_size"]
     for name in ("precision", "dev"):  # what was chosen then holds
         if options.get(name) == "auto":
             del options[name]

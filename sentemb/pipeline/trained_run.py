@@ -49,7 +49,7 @@ class TrainedRun:
     step: int  # updates done
     steps: int  # updates of the whole run
     trained: str  # how much the model was trained, in words
-    interrupted: bool = False  # a signal or KeyboardInterrupt ended it; train(..., resume=True) goes on
+    interrupted: bool = False  # a signal or KeyboardInterrupt ended it; train(..., resume=True) resumes it
     is_main_process: bool = True  # the others of a launch have no scores and write nothing
     reference: TeacherReference | None = field(default=None, repr=False)  # of its teacher
     texts: Texts | None = field(default=None, repr=False)  # of the training documents

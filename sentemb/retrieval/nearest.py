@@ -47,7 +47,7 @@ def top_k(
         queries: ``[q, d]``. passages: ``[n, d]``. Arrays or memory maps, float32 or float16.
         k: passages a query.
         score: cosine, or dot (the inner product).
-        leave_out: for each query the numbers of the passages that it must not find, itself say; negative ones are none.
+        leave_out: for each query the numbers of the passages that it must not find (such as itself); negative: none.
         tile: queries and passages whose scores are held at a time.
         ceiling: float32 ``[q]``, for each query the score above which a passage is not found.
 
@@ -58,7 +58,7 @@ def top_k(
     Raises:
         InputError: a row is not finite. ValueError: shapes, k or score that cannot be used.
 
-    Beside the passages it holds about 8 tiles of scores and 40 (k + 16) bytes a query.
+    In addition to the passages it holds about 8 tiles of scores and 40 (k + 16) bytes a query.
     """
     _refuse_shapes(queries, passages.shape, k, score)
     left_out, limits = _LeftOut(leave_out, len(queries)), _Ceiling(ceiling, queries, score)

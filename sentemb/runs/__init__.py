@@ -29,7 +29,6 @@ from sentemb.runs.records import (
     plain,
     read_run,
     renamed_histograms,
-    safe,
     show,
 )
 
@@ -60,7 +59,6 @@ __all__ = [
     "read_selected",
     "refuse_foreign",
     "renamed_histograms",
-    "safe",
     "show",
     "write_card",
 ]

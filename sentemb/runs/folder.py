@@ -72,7 +72,7 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     def checkpoint(self, step: int) -> Path:
-        """The checkpoint after so many updates."""
+        """The checkpoint after this number of updates."""
         return self.checkpoints / f"step-{step}"
 
     def nonfinite(self, step: int) -> Path:
@@ -116,7 +116,7 @@ class RunFolder:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The number of updates that a checkpoint's name tells."""
+    """The number of updates in a checkpoint's name."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
@@ -142,7 +142,7 @@ def model_folder(path: Path) -> Path:
     for folder in (path, run.model, *sorted(steps, key=steps.__getitem__, reverse=True)):
         if (folder / MODULES).is_file() or (folder / MANIFEST).is_file():
             return folder
-    raise InputError(f"{path} is no checkpoint: there is no {MODULES} in it, in its model/ or in its checkpoints/")
+    raise InputError(f"{path} is not a checkpoint: there is no {MODULES} in it, in its model/ or in its checkpoints/")
 
 
 def model_name(name: str) -> str:

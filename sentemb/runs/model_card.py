@@ -1,7 +1,7 @@
 """The model card of a checkpoint: README.md with what it is, how it loads, what it scored, and how it was trained.
 
 Its head is the metadata that model hubs read (huggingface_hub's ModelCardData), so that a folder can be uploaded as it
-is. It is no part of a checkpoint's manifest: people may edit it.
+is. It is not a part of a checkpoint's manifest: people may edit it.
 """
 
 import json
@@ -201,7 +201,7 @@ def _listed(task: str, metric: str, value: float) -> Any:
 
 
 def is_stock(folder: Path) -> bool:
-    """Whether a model folder has no module of ours, so that sentence-transformers alone can load it.
+    """Whether a model folder has no module of sentemb, so that sentence-transformers alone can load it.
 
     Raises:
         InputError: its modules.json cannot be read.
@@ -210,4 +210,4 @@ def is_stock(folder: Path) -> bool:
         rows = json.loads((folder / MODULES).read_text(encoding="utf-8"))
         return not any(row["type"].startswith("sentemb.") for row in rows)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(f"{folder / MODULES} cannot be read ({in_a_line(error)}); copy it anew") from None
+        raise InputError(f"{folder / MODULES} cannot be read ({in_a_line(error)}); copy it again") from None

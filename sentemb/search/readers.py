@@ -148,9 +148,9 @@ def _rows(path: Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except ValueError:  # (half a file, another encoding)
-            raise InputError(f"line {number} of {path} is not JSON; copy the file anew") from None
+            raise InputError(f"line {number} of {path} is not JSON; copy the file again") from None
         if not isinstance(row, dict) or not isinstance(row.get("_id"), str | int) or not _is_text(row):
-            raise InputError(f'line {number} of {path} is no object with "_id" and "text"; mend or remove the line')
+            raise InputError(f'line {number} of {path} is not an object with "_id" and "text"; fix or remove the line')
         yield number, place, str(row["_id"]), row
 
 
@@ -190,7 +190,7 @@ def _read_qrels(folder: Path, split: str, texts: dict[str, str]) -> Judgements:
         if grade is None and number == 1:  # the head
             continue
         if grade is None:
-            raise InputError(f"line {number} of {path} is no query, passage and grade, with tabs between; mend it")
+            raise InputError(f"line {number} of {path} is not a query, passage and grade, with tabs between; fix it")
         if cells[0] not in texts:
             raise InputError(
                 f"line {number} of {path} names the query {cells[0]!r}, and {QUERIES} has no such query; take both "
@@ -218,7 +218,7 @@ def _read_corpus(path: Path, wanted: set[str]) -> tuple[StoredPassages, dict[str
         offsets.append(place)
         hashes.append(hash(passage))
     if not offsets:
-        raise InputError(f"{path} holds no passage; copy the file anew")
+        raise InputError(f"{path} holds no passage; copy the file again")
     offsets.append(path.stat().st_size)
     _refuse_repeats(path, np.array(hashes, dtype=np.int64))
     return StoredPassages(path, np.array(offsets, dtype=np.int64), digest(path)), number
@@ -245,7 +245,7 @@ def _refuse_no_table(path: Path) -> None:
 
 
 def _read_table(path: Path) -> SearchTask:
-    """Pairs in a table; queries and passages are told apart by their text."""
+    """Pairs in a table; queries and passages are identified by their text."""
     _refuse_no_table(path)
     passages: dict[str, int] = {}
     judged: dict[str, dict[int, float]] = {}
@@ -264,7 +264,7 @@ def _read_table(path: Path) -> SearchTask:
                 if cell is None or not str(cell).strip():
                     raise InputError(f"row {row} of {path} has nothing in {column!r}; fill it or remove the row")
             if grade is None:
-                raise InputError(f"row {row} of {path} has the score {score!r}, which is no number; mend it")
+                raise InputError(f"row {row} of {path} has the score {score!r}, which is not a number; fix it")
             number = passages.setdefault(str(passage), len(passages))
             if judged.setdefault(str(query), {}).setdefault(number, grade) != grade:
                 raise InputError(f"row {row} of {path} judges a pair again, with another score; leave one of both")

@@ -1,4 +1,4 @@
-"""A file of rows that is written a chunk at a time: what a killed process has finished stays, and the next goes on."""
+"""A file of rows, written a chunk at a time: finished chunks survive a crash, and the next process continues there."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ def rows_done(path: Path, row_bytes: int) -> int:
 
 
 def append_chunks(path: Path, row_bytes: int, total: int, chunk: int, make: "Callable[[int], NDArray[Any]]") -> None:
-    """Append the chunks that are not on the disk yet; after each one the file DONE beside ``path`` counts what is.
+    """Append the chunks that are not on the disk yet; after each one the file DONE next to ``path`` counts what is.
 
     Args:
         path: of rows of ``row_bytes`` each; the only such file of its folder.

@@ -1,4 +1,4 @@
-"""Manifests of folders: which files a folder of ours holds, their sizes and sha256, compared before it is used."""
+"""Manifests of the folders that sentemb writes: files, sizes and sha256, which are compared before a folder is used."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from sentemb.storage.digest import digest
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial-"  # in the name of a folder that is being written; the number of its process is behind it
-MEND = "copy the folder anew, or use another"
+MEND = "copy the folder again, or use another"
 OURS = ("training.json", "selected.json")  # say with "manifest": true that the folder was written with one
 # Of systems, of notebooks, and of writers that were killed: nobody's files.
 LEFTOVER = re.compile(r"\.DS_Store|\._.+|\.nfs.+|\.ipynb_checkpoints|\..+\.[0-9a-f]{32}")
@@ -26,7 +26,7 @@ def verify(folder: Path) -> None:
     path = folder / MANIFEST
     if not path.is_file():
         if any(_written_with_one(folder / name) for name in OURS):
-            raise CorruptFolder(f"{path} is missing, so that nothing tells whether the folder is whole; {MEND}")
+            raise CorruptFolder(f"{path} is missing, so nothing shows whether the folder is complete; {MEND}")
         return
     try:
         text = path.read_text(encoding="utf-8")

@@ -142,7 +142,7 @@ def embed_corpus(
 ) -> TeacherEmbeddings:
     """The teacher's embeddings of some sentences of a corpus: from the cache, or computed and put there.
 
-    Each distinct sentence is embedded once. What a killed pass has finished stays, and the next one goes on behind it;
+    Each distinct sentence is embedded once. What a killed pass has finished stays, and the next one continues after it;
     the bytes are those of a pass in one go.
 
     Args:
@@ -160,7 +160,7 @@ def embed_corpus(
     ranges = np.asarray(ranges, dtype=np.int64)
     fingerprint = folder.fingerprint_of_output
     chosen = hashlib.blake2b(ranges.tobytes(), digest_size=16).hexdigest()
-    # Each kind of device rounds otherwise: what is computed on one is not continued on another.
+    # Each kind of device rounds differently: what is computed on one is not continued on another.
     computed = torch.device(device).type, "bf16" if bf16 else "float32", str(CHUNK)
     target = corpus.folder / f"teacher-{key_of(fingerprint, corpus.fingerprint, chosen, str(max_length), *computed)}"
     if (embeddings := _opened(target, fingerprint)) is not None:

@@ -11,7 +11,7 @@ from sentemb.corpus import Tokens
 
 SAMPLED = 20_000  # sentences whose lengths stand for all
 MEASURED = 6  # batches that are measured, at most
-SHARE = 20  # ... and one of so many
+SHARE = 20  # ... and one in this number
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Estimate:
 
 
 def batches_of(lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
-    """Places of sentences in batches of like length, the shortest first, of about so many ``tokens`` each."""
+    """Places of sentences in batches of like length, the shortest first, of about ``tokens`` tokens each."""
     order = np.argsort(lengths, kind="stable")
     batch = (np.cumsum(np.maximum(lengths[order], 1)) - 1) // tokens
     return np.split(order, np.flatnonzero(np.diff(batch)) + 1)

@@ -1,4 +1,4 @@
-"""A teacher: its folder, what tells it from others, and the forward that gives its embeddings of token rows."""
+"""A teacher: its folder, what distinguishes it from others, and the forward that gives its embeddings of token rows."""
 
 import hashlib
 from collections.abc import Sequence
@@ -95,7 +95,7 @@ class TeacherModel:
     Args:
         spec: layers, pooling, prompt.
         model: any SentenceTransformer of one tower.
-        bf16: matrix products in bfloat16, float32 otherwise.
+        bf16: matrix products in bfloat16, else float32.
         role: as of :class:`TeacherFolder`.
 
     Raises:
@@ -196,7 +196,7 @@ def _drop_unused_layers(module: Transformer, layers: range, offset: int | None) 
 def _layers_of(spec: TeacherSpec, model: SentenceTransformer, role: str) -> range:
     """The numbers of the layers that a spec asks for; InputError if the model has not all of them."""
     if not isinstance(model[0], Transformer):
-        raise InputError(f"{role} {spec.name} is no transformer and has no layers; leave layers and pooling out")
+        raise InputError(f"{role} {spec.name} is not a transformer and has no layers; leave layers and pooling out")
     count = int(model[0].auto_model.config.num_hidden_layers)
     layers = spec.layer_range if spec.layer_range is not None else range(count, count + 1)
     if layers[-1] > count:

@@ -23,7 +23,7 @@ class TeacherSpec:
         prompt: text before each sentence. Left out: the teacher's default prompt, as ``encode`` takes it.
         scale: none, or standard: each dimension gets mean 0 and variance 1 over the sentences, so that all weigh alike
             (a transformer's layers have a few dimensions with large numbers).
-        dim: the embeddings' first principal components, so many; 0: the embeddings as they are.
+        dim: the embeddings' number of first principal components; 0: the embeddings as they are.
 
     Raises:
         ValueError: layers that are no such range, a negative dim. InputError: another pooling or scale.

@@ -43,7 +43,7 @@ class Checkpointer:
         encoder: the model, its head and its side task.
         optimizer: its tensors are saved.
         modules: what else learns or remembers, by name: the objective and the momentum encoder.
-        settings: how many checkpoints stay, and what a resumed run must go on with.
+        settings: how many checkpoints stay, and what a resumed run must continue with.
         accelerator: the processes and the loss scaler.
     """
 
@@ -86,7 +86,7 @@ class Checkpointer:
 
 
 def fixed_settings(settings: TrainingSettings, processes: int) -> dict[str, Any]:
-    """The settings that a resumed run must go on with, by the names that ``training.json`` has."""
+    """The settings that a resumed run must continue with, by the names that ``training.json`` has."""
     names = ("lr", "warmup", "schedule", "optimizer", "weight_decay", "clip", "seed", "mlm")
     return {name: getattr(settings, name) for name in names} | {"global batch": settings.pairs_per_update(processes)}
 
@@ -164,7 +164,7 @@ def _training_only(encoder: TrainingEncoder) -> dict[str, nn.Module]:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a run goes on, and the damaged checkpoints that are newer."""
+    """Where a run resumes, and the damaged checkpoints that are newer."""
 
     checkpoint: Path | None = None  # None: there is none, and the run begins
     damaged: tuple[tuple[Path, str], ...] = ()  # the folder and what is wrong with it
@@ -201,7 +201,7 @@ def set_aside_damaged(point: ResumePoint) -> list[str]:
         checkpoint.rename(target)
         problem = error.rpartition("; ")[0]  # (without what to do about it)
         warnings.append(
-            f"{problem}; it is set aside as {target}, and the run goes on from the checkpoint before, "
+            f"{problem}; it is set aside as {target}, and the run resumes from the checkpoint before, "
             f"{point.checkpoint}"
         )
     return warnings

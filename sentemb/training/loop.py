@@ -52,7 +52,7 @@ def fit(
 
     Raises:
         FloatingPointError: loss, gradient or weights are no longer finite; step, pairs and what to try are named.
-        TrainingFailed: the disk or the memory is full, or another process has died; its text says how to go on.
+        TrainingFailed: the disk or the memory is full, or another process has died; its text says how to resume.
         InputError: fewer than two pairs a process, pairs and objective that do not fit, no checkpoint that does, or a
             folder with files that the run has not written; nothing has been written by then.
     """
@@ -106,7 +106,7 @@ def apply_update(run: TrainingRun, log: RunLog, evaluator: Evaluator, update: Up
 
 
 def save_checkpoint(run: TrainingRun, log: RunLog) -> Path:
-    """Write the checkpoint of the step at hand, and the log up to it."""
+    """Write the checkpoint of the current step, and the log up to it."""
     with log.paused():
         log.sync()
         return run.checkpointer.save(run.state)

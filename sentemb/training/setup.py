@@ -50,9 +50,9 @@ class RunTarget:
     folder: Path  # new or empty, or the run to resume
     resume: bool | ResumePoint = False  # True: from the newest valid checkpoint; or what :func:`agreed_checkpoint` gave
     caller_files: Collection[str] = (CONFIG,)  # names in the folder that the caller has put there
-    forget_best: bool = False  # the dev scores of the resumed run do not compare with those of now
+    forget_best: bool = False  # the dev scores of the resumed run do not compare with the current ones
     exit_on_second_signal: bool = False  # as a command does; a library raises KeyboardInterrupt
-    deadline: float | None = None  # by time.monotonic(): the run ends after the step at hand then, saved
+    deadline: float | None = None  # by time.monotonic(): the run ends after the current step then, saved
 
 
 @dataclass
@@ -290,7 +290,7 @@ def refuse_useless_guide(objective: Objective, pairs: Pairs, margin: GuideMargin
     if "guide" not in objective.needs | objective.takes:
         raise InputError(
             f"objective {_names_of(objective)} has no negatives that a guide could leave out; choose a contrastive one "
-            "(infonce, say), or leave --guide out"
+            "(for example infonce), or leave --guide out"
         )
     if pairs.self_pairs and not margin.masks_self_pairs:
         raise InputError(

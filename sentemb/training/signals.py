@@ -1,4 +1,4 @@
-"""Signals that end a run after the step at hand, and output that outlives its terminal."""
+"""Signals that end a run after the current step, and output that outlives its terminal."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ REPEAT_SECONDS = 0.5  # what comes sooner is the same request, which a launcher 
 
 
 class StopRequest:
-    """SIGTERM and SIGINT ask the run to end after the step at hand, saved; SIGHUP too, unless it is ignored.
+    """SIGTERM and SIGINT ask the run to end after the current step, saved; SIGHUP too, unless it is ignored.
 
     A second SIGINT or SIGTERM ends the process at once, nothing saved: in a library by KeyboardInterrupt (SIGINT), in a
-    command by its exit code. A thread looks at the signals: the main one may be deep in a library, waiting for
+    command by its exit code. A thread handles the signals: the main one may be deep in a library, waiting for
     another process. Outside of the main thread, where Python takes no handlers, nothing is changed.
 
     Args:
@@ -33,7 +33,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether the run shall end after the step at hand."""
+        """Whether the run shall end after the current step."""
         return self.signal > 0 or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def __enter__(self) -> "StopRequest":

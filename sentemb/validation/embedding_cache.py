@@ -48,7 +48,7 @@ def _vocabulary(tokenizer: Any) -> Any:
 class EmbeddingCache:
     """Embeddings on disk: ``folder/<fingerprint of the model>/rows-*/``, each written whole and never changed.
 
-    Rows are memory-mapped. Files that cannot be read are left out, with a note on stderr, and encoded anew.
+    Rows are memory-mapped. Files that cannot be read are left out, with a note on stderr, and encoded again.
 
     Raises:
         InputError: the folder cannot be made or written to.

@@ -230,7 +230,7 @@ class TestLoad:
         model = saved(spec)
         (file, *_) = sorted(model.rglob("model.safetensors"), key=lambda path: path.stat().st_size)
         weights = load_file(file)
-        # what encode needs, whichever the encoder: the last in order of names that is no position table
+        # what encode needs, whichever the encoder: the last in order of names that is not a position table
         lost = sorted(name for name in weights if "pooler" not in name)[-1]
         save_file({k: v for k, v in weights.items() if k != lost}, file, metadata={"format": "pt"})
         named = lost if spec != "static" else "embedding"

@@ -22,7 +22,7 @@ TEXTS = [
     "zebras it",
     "it went on",
 ]
-# "dragons" and "thunder" are there 6 times, "dragon" and "thunders" 5, "zebras" once; "the", "on", ... are no pieces
+# "dragons" and "thunder" are there 6 times, "dragon" and "thunders" 5, "zebras" once; "the", "on", ... are not pieces
 ADDED = ["dragons", "thunder", "dragon", "thunders"]
 UNTOUCHED = ["it went on", "the rain, zebras!"]
 LITTLE = {"batch_size": 8, "max_steps": 4, "warmup": 1, "lr": 1e-3, "eval_every": 0, "log_every": 1, "save_every": 2}

@@ -154,5 +154,5 @@ def test_a_missing_tower_is_named_and_not_looked_for_on_the_hub(name, encoder, t
     for path in (tmp_path / "two").rglob(name):
         path.rename(tmp_path / "gone")
     for again in (load, lambda path: SentenceTransformer(str(path), trust_remote_code=True)):
-        with pytest.raises(InputError, match=rf"/{name} is missing; copy the folder anew"):
+        with pytest.raises(InputError, match=rf"/{name} is missing; copy the folder again"):
             again(tmp_path / "two")

@@ -92,7 +92,7 @@ def test_the_parameters_are_the_documented_ones(data):
         (lambda batch: np.ones((len(batch) + 1, 2)), r"returned an array of shape \(44, 2\) for a batch of 43"),
         (lambda batch: np.ones(len(batch)), r"shape \(43,\)"),
         (lambda batch: np.array([[np.nan if "6" in s else 1.0] for s in batch]), "embedding of '.*6.*' is not finite"),
-        (lambda batch: [[1.0], [1.0, 2.0]], "the batcher's rows are no array"),
+        (lambda batch: [[1.0], [1.0, 2.0]], "the batcher's rows are not an array"),
         (lambda batch: [["a"]] * len(batch), "returned an array of <U1"),
     ],
 )

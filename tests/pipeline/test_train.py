@@ -131,7 +131,7 @@ class StopsAt:
     """InfoNCE as a function, which presses Ctrl-C in the update ``step``, as a notebook's stop button does."""
 
     def __init__(self, step: int | None) -> None:
-        self._step, self._calls = step, 0  # private: where it stops is no setting of the objective
+        self._step, self._calls = step, 0  # private: where it stops is not a setting of the objective
 
     def __call__(self, x, y):
         self._calls += 1

@@ -63,7 +63,7 @@ def test_a_recipe_trains_by_an_imported_objective_and_its_card_names_the_file(re
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "is no Python file; give the path of a .py file"),
+        (None, "is not a Python file; give the path of a .py file"),
         ("import nothing_of_this_name\n", "failed, line 1 (ModuleNotFoundError"),
         ("x = 1\nx.y\n", "failed, line 2 (AttributeError"),
         ("def broken(:\n", "failed (SyntaxError"),

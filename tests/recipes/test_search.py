@@ -215,13 +215,13 @@ def test_another_corpus_and_queries_from_standard_input(trained, tmp_path, monke
 @pytest.mark.parametrize(
     ("arguments", "pattern"),
     [
-        (["nowhere", "--queries", "q"], "nowhere is no run: it has no config.json"),
+        (["nowhere", "--queries", "q"], "nowhere is not a run: it has no config.json"),
         ([".", "--queries", "q", "--k", "0"], "--k must be at least 1, got 0"),
         ([".", "--queries", "missing"], "--queries missing cannot be read"),
         ([".", "--queries", "blank"], "holds no query"),
         (["."], "there is no query; give one with --ask"),
         ([".", "--ask", " "], "--ask is empty"),
-        ([".", "--ask", "a", "--page"], "has no log.jsonl, and so no page"),
+        ([".", "--ask", "a", "--page"], "has no log.jsonl, so it has no page"),
         ([".", "--queries", "latin"], "is not UTF-8 text"),
         ([".", "--queries", "q", "--device", "abacus", "--corpus", "q"], "device 'abacus' cannot be used"),
         ([".", "--queries", "q"], "name the text with --corpus"),

@@ -214,7 +214,7 @@ def test_a_study_has_one_language(tmp_path):
 
 
 def test_the_example_of_the_guide_is_a_study(tmp_path):
-    guide = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "sweep.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"^```yaml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
     (tmp_path / "letters.yaml").write_text(text)
     study = read_study(str(tmp_path / "letters.yaml"))
@@ -266,11 +266,11 @@ def test_other_input_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatc
     (tmp_path / "broken.yaml").write_text("{")
     for arguments, message in [
         (["--study", "bookcorpus"], "did you mean 'bookcorpus-108'"),
-        (["--study", "x.yaml"], "x.yaml is no file"),
+        (["--study", "x.yaml"], "x.yaml is not a file"),
         (["--study", str(tmp_path / "broken.yaml")], "cannot be read as YAML"),
         (["--study", "circle", "--jobs", "0"], "--jobs must be at least 1"),
         (["--study", "circle", "--folds", "1"], "--folds must be at least 2"),
-        (["--study", "circle", "--out", str(tmp_path)], "no study's folder"),
+        (["--study", "circle", "--out", str(tmp_path)], "not the folder of a study"),
         (["--study", "circle", "--out", str(tmp_path / "new"), "--page"], "holds no study yet"),
         (["--study", str(wrong), "--out", str(tmp_path / "new")], "encoder x: objective"),
         (["--study", str(wrong), "--dry-run"], "encoder x: objective"),

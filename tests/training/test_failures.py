@@ -123,7 +123,7 @@ def test_a_signal_ends_after_the_step_and_what_follows_is_exact(job):
     def score(model):
         if next(steps) == 1:  # at step 3
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.5)  # (another thread looks at it)
+            time.sleep(0.5)  # (another thread reads it)
         return {"dev": 0.5}
 
     run = job("b", **STEPS | {"eval_every": 3, "save_every": 0}, score=score, dev="dev")
@@ -144,7 +144,7 @@ def test_sigterm_saves_exits_0_and_prints_the_command_to_go_on(tmp_path):
     step = RunFolder(tmp_path / "run").newest_checkpoint()
     assert process.exitcode == 0 and step is not None, printed
     assert re.search(
-        rf"stopped after step {step.name[5:]} of 100000, .*go on with\n +\S+ .* --resume --out \S+run", printed
+        rf"stopped after step {step.name[5:]} of 100000, .*resume with\n +\S+ .* --resume --out \S+run", printed
     )
     verify(step)
 
@@ -409,7 +409,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(job, capsys):
     for lost in ("step-8",):
         os.truncate(run / "checkpoints" / lost / "training.safetensors", 100)
     again = job("b", resume=True, **STEPS)
-    assert "damaged-step-8, and the run goes on from the checkpoint before, " in capsys.readouterr().err
+    assert "damaged-step-8, and the run resumes from the checkpoint before, " in capsys.readouterr().err
     assert faults.weights(straight / "model") == faults.weights(again / "model")
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["damaged-step-8", "step-6", "step-8"]
 
@@ -495,8 +495,8 @@ def test_a_refused_resume_writes_nothing(book_file, tmp_path, monkeypatch, capsy
     (tmp_path / "full" / "mine").touch()
     for main, arguments, message in (
         (train_supervised.main, ["--resume"], "finds no run in runs/supervised"),
-        (train_bookcorpus.main, ["--resume", "--out", "typo"], "typo is no run that could be continued"),
-        (train_bookcorpus.main, ["--resume", "--out", "full", "--corpus", str(book_file)], "full is no run"),
+        (train_bookcorpus.main, ["--resume", "--out", "typo"], "typo is not a run that can be resumed"),
+        (train_bookcorpus.main, ["--resume", "--out", "full", "--corpus", str(book_file)], "full is not a run"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
@@ -524,7 +524,7 @@ def test_resume_without_a_folder_takes_the_newest_run_and_scores_anew_when_asked
     train_bookcorpus.main(["--resume", "--select", "best"])
     assert "the best by the dev score" in (run / "model" / "README.md").read_text() and steady(run) == before
     assert faults.weights(run / "model") == faults.weights(run / "best")
-    os.truncate(run / "model" / "modules.json", 3)  # a damaged model is made anew
+    os.truncate(run / "model" / "modules.json", 3)  # a damaged model is made again
     train_bookcorpus.main(["--resume"])
     verify(run / "model")
 

@@ -17,7 +17,7 @@ def hub_rows(data: Any, name: str, *arguments: Any) -> Iterator[str | None]:
         raise
     except Exception as error:  # of the network, of files: each library has its own
         raise PreparationInterrupted(
-            f"data set {name!r} could not be read to its end ({in_short(error)}); the same command goes on from there"
+            f"data set {name!r} was not read to its end ({in_short(error)}); run the same command again to continue"
         ) from error
 
 

@@ -45,7 +45,7 @@ class RowLayout:
 
 
 def rows(data: Any, layout: RowLayout, language: str, limit: int, skip: Skip) -> Iterator[str | None]:
-    """The cells of a data set's column, with None after each document. ``limit``: only so many rows; 0: all."""
+    """The cells of a data set's column, with None after each document. ``limit``: the most rows to read; 0: all."""
     yield from cut(_cells(data, layout, language, limit), layout.boundaries)
 
 
@@ -101,7 +101,7 @@ def complaining(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # of pyarrow, pandas, the file system: each has its own
         kind = FORMATS[path.suffix.lower()]
-        raise InputError(f"{path} cannot be read as {kind} ({in_short(error)}); make it anew") from error
+        raise InputError(f"{path} cannot be read as {kind} ({in_short(error)}); make it again") from error
 
 
 class _Parquet:
@@ -137,7 +137,7 @@ def stream(path: Path, *columns: str) -> Any:
 
 
 def options_of_format(path: Path) -> dict[str, Any]:
-    """What ``datasets.load_dataset`` must be told of a file of FORMATS beside its kind."""
+    """What ``datasets.load_dataset`` must know about a file of FORMATS, in addition to its kind."""
     return csv_options(path) if FORMATS[path.suffix.lower()] == "csv" else {}
 
 

@@ -28,7 +28,7 @@ from sentemb.training.data.samplers import (
 from sentemb.training.data.teacher import Teacher, TeacherArray
 from sentemb.training.signals import ignore_signals
 
-CHUNK = 1_000_000  # sentences whose lengths are looked at together
+CHUNK = 1_000_000  # sentences whose lengths are read together
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class TrainingData:
     positive_tokens: Tokens | None = None  # of the other sides, where they have another prompt; None: the same
     words: Words | None = None  # how token ids make words, where the pairs' noise changes some
     teacher: Teacher | None = None  # a teacher's embeddings of the sentences, for objectives that need one
-    guide: Guide | None = None  # which candidates of a batch are no negatives; None: all are but copies
+    guide: Guide | None = None  # which candidates of a batch are not negatives; None: all are but copies
 
     def __post_init__(self) -> None:
         for role, source in (("a teacher", self.teacher), ("a guide", self.guide)):
@@ -135,7 +135,7 @@ class BatchDataset:
         return LengthBucketedSampler(self.updates, partial(_lengths, self.pairs, self.data.tokens), self.seed)
 
     def batches(self, done: int, steps: int, workers: int = 0) -> Iterator[Batch]:
-        """This process's batches of updates ``done + 1`` to ``steps``, made ahead by so many worker processes."""
+        """This process's batches of updates ``done + 1`` to ``steps``, made ahead by ``workers`` processes."""
         loader: DataLoader[Any] = DataLoader(
             cast(Dataset[Any], self),
             sampler=range(done, steps),

@@ -40,7 +40,7 @@ class TeacherArray:
         finite = np.isfinite(embeddings).all(axis=1)
         if not finite.all():
             raise InputError(
-                f"the teacher's embedding of sentence {int(np.argmin(finite))} is not finite; mend or leave out that "
+                f"the teacher's embedding of sentence {int(np.argmin(finite))} is not finite; fix or leave out that "
                 "sentence"
             )
         self.embeddings = embeddings

@@ -35,7 +35,7 @@ class TrainingMonitor:
     def check_geometry(self, step: int, geometry: BatchGeometry, self_pairs: bool) -> str | None:
         """A warning where both views of each sentence are identical, or all sentences are nearly one point.
 
-        ``self_pairs``: both sides of each pair are the same sentence, so that only noise tells them apart.
+        ``self_pairs``: both sides of each pair are the same sentence, so that only noise makes them differ.
         """
         if self_pairs and geometry.alignment < IDENTICAL:
             return self._once(
