@@ -149,7 +149,7 @@ def _in_place(file: DataFile, target: Path) -> bool:
     if sha256 != file.sha256:
         raise InputError(
             f"{target} is another file: sha256 {sha256} where {file.sha256} ({file.lines} lines) is expected; it is "
-            "left as it is, so move it away and run the same command again"
+            "not overwritten, so move it away and run the same command again"
         )
     return True
 

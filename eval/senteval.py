@@ -109,6 +109,12 @@ def parser() -> argparse.ArgumentParser:
         choices=("all", "train", "dev", "test", "none"),
         help="part of STS-B for alignment and uniformity (default all where they are shown)",
     )
+    add(
+        "--truncate",
+        type=int,
+        metavar="N",
+        help="score the first N dimensions of each embedding, as SentenceTransformer(truncate_dim=N) gives them",
+    )
     add("--batch-size", type=int, default=128, help="sentences in a forward pass (default 128)")
     add("--device", help="cpu, cuda, mps, ...; default: the fastest of this machine")
     return made
@@ -136,13 +142,15 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
     if options.batch_size < 1 or options.folds < 2:
         name, least = ("--batch-size", 1) if options.batch_size < 1 else ("--folds", 2)
         raise InputError(f"{name} must be at least {least}, got {getattr(options, name[2:].replace('-', '_'))}")
+    if options.truncate is not None and options.truncate < 1:
+        raise InputError(f"--truncate must be at least 1, got {options.truncate}")
     labels(options.checkpoint, options.names)
     options.output_format = None
     if options.output:
         refuse_unwritable(options.output)
         options.output_format = SUFFIXES[options.output.suffix.lower()]
     if options.compact and {options.format, options.output_format} <= {"csv", "json", None}:
-        raise InputError("--compact is a table; print or write it as text, markdown or latex")
+        raise InputError("--compact gives a table; print or write it as text, markdown or latex")
     folder = data_folder(options.data)
     chosen = choose_tasks(options.tasks, folder)
     for checkpoint in options.checkpoint:

@@ -163,7 +163,7 @@ class SE:
             if parts and rows.shape[1] != parts[0].shape[1]:
                 raise InputError(
                     f"the batcher returned {rows.shape[1]} numbers a sentence after {parts[0].shape[1]} before "
-                    f"(the batch's first is {batch[0]!r}); it must always return as many"
+                    f"(the batch's first is {batch[0]!r}); it must always return the same number"
                 )
             parts.append(refuse_broken(batch, rows))
         return np.concatenate(parts)
@@ -171,7 +171,7 @@ class SE:
 
 def _refuse_unknown(name: str) -> None:
     if name in ABSENT:
-        raise InputError(f"task {name!r} is not offered here; there are {', '.join(UPSTREAM)}")
+        raise InputError(f"task {name!r} is not available; valid: {', '.join(UPSTREAM)}")
     choose("task", name, UPSTREAM)
 
 

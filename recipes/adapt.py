@@ -119,7 +119,7 @@ def general_quality(data: Path | None) -> "Similarity | None":
 
 
 def resumed(begun: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
-    """The options that an adaptation was begun with, overridden by those of this call.
+    """The options that an adaptation was started with, overridden by those of this call.
 
     Raises:
         InputError: there is none.

@@ -30,6 +30,7 @@ COMMANDS = {
     "adapt": Command("recipes.adapt", "Train", "a finished model further on your text, within a time budget"),
     "evaluate": Command("eval.senteval", "Use and compare", "score checkpoints on SentEval's tasks"),
     "search": Command("recipes.search", "Use and compare", "find the sentences of a text that are nearest to yours"),
+    "encode": Command("recipes.encode", "Use and compare", "embed a text of any size into a folder of vectors"),
     "sweep": Command("recipes.sweep", "Use and compare", "train and score many encoders: a study with statistics"),
     "inspect": Command("sentemb.inspection.cli", "Prepare", "show what a text holds before you train on it"),
     "download": Command("eval.download", "Prepare", "fetch SentEval's data, 17 MB, and check it"),

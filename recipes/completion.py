@@ -11,7 +11,6 @@ import argparse
 import importlib
 import shlex
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from sentemb.registry import choose
@@ -58,8 +57,11 @@ def completion(shell: str, modules: Mapping[str, str]) -> str:
 
 def _case(name: str, module: str) -> str:
     """The branch of one command: its options, and the values of those that take a name."""
+    from recipes.runner import names_by_option
+    from recipes.study import shipped
+
     options = parser_of(module)._option_string_actions
-    names = names_by_option()
+    names = names_by_option() | {"--study": shipped()}
     lines = [f"    {name})", f"    options={shlex.quote(' '.join(options))}", '    case "$before" in']
     for option, action in options.items():
         values = action.choices or names.get(option, ())
@@ -75,19 +77,3 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     module: Any = importlib.import_module(name)
     made: argparse.ArgumentParser = module.parser() if hasattr(module, "parser") else parser(None, {})
     return made
-
-
-def names_by_option() -> Mapping[str, list[str]]:
-    """The names that an option of the recipes takes: choices of settings, rows of tables, presets, studies."""
-    from recipes.runner.early_checks import OPTIONS
-    from recipes.runner.presets import presets
-    from recipes.study import shipped
-    from sentemb.pairs import PAIRS
-    from sentemb.pipeline import STORED
-
-    settings = [each for kind in STORED for each in fields(kind) if each.metadata.get("choices")]
-    names = {
-        f"--{each.name.replace('_', '-')}": [str(value) for value in each.metadata["choices"]] for each in settings
-    }
-    names |= {f"--{what}": sorted(rows) for what, rows in OPTIONS.items()}
-    return names | {"--pairs": sorted(PAIRS), "--preset": sorted(presets()), "--study": shipped()}

@@ -132,7 +132,7 @@ def data() -> Line:
     sample = "the sample is in the cache" if (cache_dir() / "sample").is_dir() else "the sample is not fetched yet"
     folder = data_folder(None)
     if folder is None:
-        return "note", f"no SENTEMB_DATA: scores are of the sample's two tasks; {sample}"
+        return "note", f"no SENTEMB_DATA: scores use the sample's two tasks; {sample}"
     try:
         tasks = choose_tasks("all", folder)
     except InputError as error:

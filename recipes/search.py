@@ -4,6 +4,7 @@
     sentemb search runs/first --queries questions.txt --page    # a query a line; also into the run's page
     sentemb search runs/first --queries questions.txt --after   # the trained encoder alone: half the time
     echo "It was a dark night." | sentemb search runs/first --queries - --corpus BOOKS --k 5
+    sentemb search MODEL --embeddings OUT --ask "It was a dark night."   # embeddings that sentemb encode has written
 
 `python recipes/search.py` is the same command. Below each query it prints the k nearest distinct sentences, nearest
 first, with their cosine (the inner product, for a model that was trained with it). With two towers the query goes
@@ -38,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line's options."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = made.add_argument
-    add("run", type=Path, metavar="RUN", help="the folder of a training run")
+    add("run", type=Path, metavar="RUN", help="the folder of a training run; with --embeddings, the model's")
     add("--queries", metavar="FILE", help="a text file with a query a line; - is standard input")
     add("--ask", action="append", default=[], metavar="TEXT", help="a query; may be given several times")
     which = made.add_mutually_exclusive_group()
@@ -46,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--after", action="store_true", help="search only with the trained encoder")
     which.add_argument("--page", action="store_true", help="also put both rankings into RUN/report.html")
     add("--corpus", help="the text to search, like --corpus of the recipes (default: the run's own)")
+    add(
+        "--embeddings",
+        type=Path,
+        metavar="OUT",
+        help="search the folder that recipes/encode.py has written by this model, instead of encoding the text again",
+    )
     add("--k", type=int, default=3, help="sentences shown for each query (default 3)")
     add("--max-sentences", type=int, metavar="N", help="search only N sentences, evenly spread over the corpus")
     add("--batch-size", type=int, default=128, help="sentences in a forward pass (default 128)")
@@ -57,7 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = parser().parse_args(arguments)
     try:
-        search(options, read_queries(options), corpus_spec(options))
+        queries = read_queries(options)
+        if options.embeddings is not None:
+            search_embeddings(options, queries)
+        else:
+            search(options, queries, corpus_spec(options))
         sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -80,7 +91,9 @@ def read_queries(options: argparse.Namespace) -> list[str]:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    if not RunFolder(options.run).config.is_file():
+    if options.embeddings is not None:
+        refuse_with_embeddings(options)
+    elif not RunFolder(options.run).config.is_file():
         raise InputError(f"{options.run} is not a run: it has no config.json; give the folder of a training run")
     if options.page and not RunFolder(options.run).log.is_file():
         raise InputError(f"{options.run} has no log.jsonl, so it has no page; leave out --page")
@@ -90,6 +103,14 @@ def read_queries(options: argparse.Namespace) -> list[str]:
     if "" in queries:
         raise InputError("--ask is empty; write a query after it")
     return list(dict.fromkeys(queries + (lines_of_file(options.queries) if options.queries is not None else [])))
+
+
+def refuse_with_embeddings(options: argparse.Namespace) -> None:
+    """InputError for a flag that says what is encoded, where nothing is."""
+    for name in ("before", "page", "corpus", "max_sentences"):
+        if getattr(options, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} is for a search that encodes the text; leave out {flag} or --embeddings")
 
 
 def lines_of_file(name: str) -> list[str]:
@@ -152,6 +173,33 @@ def search(options: argparse.Namespace, queries: list[str], spec: str) -> None:
         print("\n".join(lines_of(nearest[0]) if len(nearest) == 1 else side_by_side(*nearest)))
     if options.page:
         write_page(options.run, corpus.name, len(rows), queries, results)
+
+
+def search_embeddings(options: argparse.Namespace, queries: list[str]) -> None:
+    """Search the sentences of an encoded corpus, print.
+
+    Raises:
+        InputError: it is none, is damaged, or was made by another model.
+    """
+    from sentemb.encoders import fingerprint_of, folder_of_pretrained, read_model, refuse_missing_device
+    from sentemb.encoding import EncodedCorpus, nearest_rows
+
+    if options.device is not None:
+        refuse_missing_device(options.device)
+    encoded = EncodedCorpus(options.embeddings, check=True)
+    folder = folder_of_pretrained(str(options.run))
+    made_by = encoded.meta["model"]  # ("" where it was an object of a program)
+    if made_by and fingerprint_of(folder) != encoded.meta["model_fingerprint"]:
+        raise InputError(
+            f"{options.embeddings} was made by {made_by}, and {options.run} is another model; give that one"
+        )
+    rows, scores = nearest_rows(encoded, read_model(folder, options.device), queries, options.k)
+    print(f"model: {options.run}   corpus: {encoded.meta['corpus_name']}   embeddings: {options.embeddings}")
+    for query, numbers, line in zip(queries, rows, scores, strict=True):
+        places = numbers >= 0
+        texts = encoded.texts(numbers[places])
+        print(f"\n{query}")
+        print("\n".join(lines_of(list(zip(line[places].tolist(), texts, strict=True)))))
 
 
 def encoders(options: argparse.Namespace, settings: Mapping[str, object]) -> "dict[str, SentenceTransformer]":

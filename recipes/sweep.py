@@ -196,17 +196,19 @@ def _tasks(study: Study, folder: Path | None) -> "list[Task]":
 
 
 def _begun_with(out: Path, before: dict[str, Any], corpus: "Corpus", folds: int) -> "Corpus":
-    """The corpus, with the documents held out that a study's folder was begun with.
+    """The corpus, with the documents held out that a study's folder was started with.
 
     Raises:
-        InputError: it was begun on another corpus, or with another number of folds.
+        InputError: it was started on another corpus, or with another number of folds.
     """
     from sentemb.runs import least_held_out
 
     if before.get("corpus", {}).get("fingerprint", corpus.fingerprint) != corpus.fingerprint:
-        raise InputError(f"{out} was begun on another corpus, or its files have changed; choose another --out")
+        raise InputError(f"{out} was started on another corpus, or its files have changed; choose another --out")
     if before.get("folds", folds) != folds:
-        raise InputError(f"{out} was begun with --folds {before['folds']}; continue with that, or choose another --out")
+        raise InputError(
+            f"{out} was started with --folds {before['folds']}; continue with that, or choose another --out"
+        )
     return replace(corpus, least_held_out=least_held_out(before)) if before else corpus
 
 

@@ -28,7 +28,7 @@ class TrainingFailed(RuntimeError):
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether an error, or one behind it, says that the disk is full."""
+    """Whether an error, or a cause of it, says that the disk is full."""
     seen: BaseException | None = error
     while seen is not None:
         full = isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

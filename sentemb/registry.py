@@ -280,7 +280,7 @@ def _path_unless(annotation: Any) -> tuple[str, ...] | None:
 def absolute(path: str) -> str:
     """The absolute path of a file or folder that is there, without links; any other text as it is.
 
-    A link stays one where the file behind it ends differently: the hub's cache keeps files by their digests, and the
+    A link stays one where its target ends differently: the hub's cache keeps files by their digests, and the
     ending says what is in a file.
     """
     if not path_exists(path):
@@ -330,7 +330,7 @@ def _convert(text: str, kind: Any, where: str) -> Any:
     if not tried:
         raise InputError(
             f"{where} is annotated {kind!r}, which no text can be turned into; annotate it bool, int, float, str, "
-            "Path, a Literal of these, or with | None behind it"
+            "Path, a Literal of these, or with | None after it"
         )
     raise InputError(f"{where} is {' or '.join(names)}, got {text!r}")
 

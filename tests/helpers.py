@@ -30,10 +30,10 @@ LITTLE = {"batch_size": 8, "max_steps": 4, "warmup": 1, "lr": 1e-2, "eval_every"
 
 
 def torchrun(
-    *command: str, cwd: Path, timeout: int = 300, environment: dict[str, str] | None = None
+    *command: str, cwd: Path, timeout: int = 300, environment: dict[str, str] | None = None, processes: int = 2
 ) -> subprocess.CompletedProcess:
     # accelerate launch --cpu --num_processes 2 starts one process; this starts two
-    runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     variables = {k: v for k, v in os.environ.items() if k != "ACCELERATE_USE_CPU"} | {"OMP_NUM_THREADS": "1"}
     variables |= environment or {"SENTEMB_TEST_DEVICE": "cpu"}
     return subprocess.run([*runner, *command], cwd=cwd, env=variables, timeout=timeout, capture_output=True, text=True)

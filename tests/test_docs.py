@@ -15,12 +15,13 @@ import yaml
 
 from eval import GROUPS, TASKS, senteval
 from eval.search import command as search_command
-from recipes import adapt, search, train_bookcorpus, train_distill, train_simcse, train_supervised
+from recipes import adapt, encode, search, train_bookcorpus, train_distill, train_simcse, train_supervised
 from recipes.runner import parser
 from recipes.runner.presets import presets
 from sentemb import open_corpus
 from sentemb.pipeline import default_settings
 from tests.documentation import api_reference, student_figure
+from tests.documentation.commands import commands_of
 from tests.documentation.words import README_WORDS, WORDS_A_SENTENCE, pages, sentences, words_a_sentence
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,7 @@ RECIPES = {
     f"recipes/{module.__name__.rpartition('.')[2]}.py": default_settings() | getattr(module, "DEFAULTS", {})
     for module in (train_bookcorpus, train_simcse, train_supervised, train_distill)
 }
+OTHERS = ("recipes/search.py", "recipes/adapt.py", "recipes/encode.py")
 STUDIES = ROOT / "recipes" / "studies"
 
 
@@ -57,13 +59,11 @@ def links() -> list[tuple[str, str]]:
 
 
 def commands() -> list[str]:
-    """Lines of the blocks that are commands, without their comments, continued lines joined."""
-    prefixes = ("accelerate launch", "torchrun ", "python ")
+    """Those of the README's and the pages' blocks, but for ``make`` and scripts of the user's own."""
     readme = FENCE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     texts = [text for *_, kind, text in (*BLOCKS, *readme) if kind in ("", "bash")]
-    lines = [line for text in texts for line in text.replace("\\\n", " ").split("\n")]
-    commented = [line for line in lines if line.startswith(prefixes)]
-    return [command for line in commented if not (command := re.split(r"\s#", line)[0].strip()).endswith(" script.py")]
+    listed = [command for text in texts for command in commands_of(text)]
+    return [command for command in listed if not command.startswith("make ") and not command.endswith(" script.py")]
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -223,6 +223,7 @@ def parsers() -> dict[str, object]:
     parse_by_command["eval.senteval"] = lambda arguments: senteval.parser().parse_args(arguments)
     parse_by_command["eval.search"] = lambda arguments: search_command.parser().parse_args(arguments)
     parse_by_command["recipes/search.py"] = lambda arguments: search.parser().parse_args(arguments)
+    parse_by_command["recipes/encode.py"] = lambda arguments: encode.parser().parse_args(arguments)
     parse_by_command["recipes/adapt.py"] = lambda arguments: adapt.parser().parse_args(arguments)
     modules = {"eval.download": "eval.download", "sentemb.corpus": "sentemb.inspection.cli"}
     modules["eval.package_docs"] = "eval.package_docs.command"
@@ -259,7 +260,7 @@ def test_a_command_has_flags_that_exist(command, monkeypatch):
         return
     parse_by_command = parsers()
     assert program in parse_by_command, command
-    if program in RECIPES or program in ("eval.senteval", "eval.search", "recipes/search.py", "recipes/adapt.py"):
+    if program in RECIPES or program in ("eval.senteval", "eval.search", *OTHERS):
         parsed = parse_by_command[program](arguments)  # an unknown flag exits
         if "--import" not in arguments:  # (which adds names to the tables)
             specs(vars(parsed))
@@ -300,10 +301,11 @@ def specs(settings: dict[str, object]) -> None:
 
 def test_the_flags_that_pages_name_exist():
     flags = {flag for defaults in RECIPES.values() for flag in parser("", defaults)._option_string_actions}
-    for command in (senteval, search_command, search, adapt):
+    for command in (senteval, search_command, search, adapt, encode):
         flags |= set(command.parser()._option_string_actions)
     launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet"}
     others = {
+        "--completion",
         "--list",
         "--mirror",
         "--offline",

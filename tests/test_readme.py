@@ -10,8 +10,10 @@ import pytest
 
 from eval import senteval
 from recipes import sweep, train_bookcorpus, train_distill, train_simcse, train_supervised
+from recipes.command import COMMANDS
 from recipes.study import read_study, shipped
 from sentemb.objectives import OBJECTIVES, reference_page
+from tests.documentation.commands import commands_of, spelled_out
 
 README_FOLDER = Path(__file__).parents[1]
 README = (README_FOLDER / "README.md").read_text(encoding="utf-8")
@@ -22,13 +24,6 @@ MODULES = (train_bookcorpus, train_distill, train_simcse, train_supervised)
 RECIPES = {f"recipes/{m.__name__.rpartition('.')[2]}.py": m for m in MODULES}
 TINY = ["--max-steps", "2", "--batch-size", "8", "--no-score", "--threads", "1"]
 SMALL = "rnn:hidden=4,embeddings=random,dim=5,vocabulary=270"  # (MiniLM's embeddings are 47 MB a file)
-
-
-def commands_of(text: str) -> list[str]:
-    """Lines that are commands, without their comments, continued lines joined."""
-    prefixes = ("accelerate launch", "torchrun", "python ", "make ")
-    lines = text.replace("\\\n", " ").splitlines()
-    return [re.split(r"\s#", line)[0].strip() for line in lines if line.startswith(prefixes)]
 
 
 def commands() -> list[str]:
@@ -87,6 +82,16 @@ def place(tmp_path, book_file, nli, monkeypatch):
     answers = [{"question": row["anchor"], "answer": row["positive"], "topic": i % 3} for i, row in enumerate(rows)]
     (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
     return tmp_path
+
+
+def test_commands_of_the_console_script_are_spelled_out():
+    text = "sentemb train --lr 1 \\\n    --out a  # a comment\nsentemb evaluate A\nsentemb is one\nsentemb inspect B\n"
+    assert commands_of(text) == [
+        "python recipes/train_bookcorpus.py --lr 1      --out a",
+        "python -m eval.senteval A",
+        "python -m sentemb.corpus B",
+    ]
+    assert {spelled_out(f"sentemb {name}").split()[-1] for name in COMMANDS} > set(RECIPES)
 
 
 @pytest.mark.parametrize("command", trained())

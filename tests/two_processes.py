@@ -1,4 +1,8 @@
-"""Run by test_train under torch.distributed.run: three updates by the loop's own gradients, on two processes."""
+"""Run by tests under torch.distributed.run: three updates by the loop's own gradients, on two or three processes.
+
+Arguments: a folder, and cases `encoder|objective`, each with any of `|guide`, `|runs` (pairs from runs of sentences),
+`|micro=2` (pairs a part) and LoRA's options.
+"""
 
 import os
 import sys
@@ -11,11 +15,12 @@ from accelerate import Accelerator
 
 from sentemb.encoders import ENCODERS, LoraAdapters, parse_lora
 from sentemb.forward import TrainingEncoder
-from sentemb.objectives import build_objective
+from sentemb.objectives import Matryoshka, build_objective
 from sentemb.registry import build
+from sentemb.runs import parse_prefixes
 from sentemb.training import TrainingSettings
 from sentemb.training.data import Batch
-from sentemb.training.distributed import refuse_drift
+from sentemb.training.distributed import average_gradients, refuse_drift
 from sentemb.training.momentum_encoder import MomentumEncoder
 from sentemb.training.step import BatchEncoder, backward
 
@@ -24,6 +29,7 @@ SIZES = (8, 8, 7)  # pairs of the three batches; the last one is smaller, and tw
 SENTENCES = 60
 TEACHER = 7  # dimensions of the teacher's embeddings
 GUIDE = 5  # and of the guide's
+PREFIXED = "matryoshka="  # what an option of a case begins with
 
 
 def batch_of(
@@ -33,12 +39,16 @@ def batch_of(
     counts: tuple[int, ...] | None = None,
     guided: bool = False,
     width: int = TEACHER,
+    as_runs: bool = False,
 ) -> Batch:
-    """The number-th batch's pairs of ``part``, with what the objective needs; the first two of each are copies."""
+    """The number-th batch's pairs of ``part``, with what the objective needs; the first two of each are copies.
+
+    ``as_runs``: of neighbours in runs, also for an objective of pairs.
+    """
     rng = np.random.default_rng(number)
     rows = [np.arange(3, 4 + int(length)) + int(shift) for length, shift in rng.integers(0, 9, (SENTENCES, 2))]
     made = build_objective(objective)
-    runs, k = "runs" in made.needs, 3 if "negatives" in made.needs else 2
+    runs, k = as_runs or "runs" in made.needs, 3 if "negatives" in made.needs else 2
     ids = torch.from_numpy(rng.permutation(SENTENCES)[: SIZES[number] * k].reshape(-1, k))
     ids[1] = ids[0]
     teacher = None
@@ -67,10 +77,13 @@ def trained(
     micro_batch: int = 0,
     guided: bool = False,
     lora: str = "",
+    as_runs: bool = False,
+    matryoshka: str = "",
 ) -> dict[str, Any]:
     """Losses of three updates, gradients of the last one, and what the objective remembers after it.
 
-    ``guided``: with a guide, whose share of masked negatives comes in addition.
+    ``guided``: with a guide, whose share of masked negatives comes in addition. ``matryoshka``: prefixes that the
+    objective is applied to.
     """
     torch.manual_seed(0)
     model = build(ENCODERS, encoder, "encoder", texts=lambda: ["a few words, and a few more"], max_length=16).double()
@@ -82,6 +95,8 @@ def trained(
     model.eval()  # no dropout: its masks differ between processes
     world, rank = accelerator.num_processes, accelerator.process_index
     embedder, made = TrainingEncoder(model), build_objective(objective)
+    if matryoshka:
+        made = Matryoshka(made, parse_prefixes(matryoshka))
     width = embedder.dimension if any(term.teacher_is_start for term in made.terms()) else TEACHER
     made.teacher_dimension = width if "teacher" in made.needs else 0
     made.guide_dimension = GUIDE if guided else 0
@@ -97,8 +112,9 @@ def trained(
         made.zero_grad()
         bounds = [each * size // world for each in range(world + 1)]
         counts = tuple(np.diff(bounds).tolist())
-        batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts, guided, width)
+        batch = batch_of(number, objective, slice(bounds[rank], bounds[rank + 1]), counts, guided, width, as_runs)
         update = backward(batch_encoder, made, batch, number + 1, micro_batch)
+        average_gradients(made, accelerator)
         losses.append(update.loss)
         if update.objective_inputs is not None and update.objective_inputs[2].guide is not None:
             shares.append(update.objective_inputs[2].guide.counts.share)
@@ -121,13 +137,21 @@ def trained(
     }
 
 
+def trained_by(case: str, accelerator: Accelerator) -> dict[str, Any]:
+    """:func:`trained` by the options of a case."""
+    encoder, objective, *more = case.split("|")
+    micro_batch = sum(int(option.removeprefix("micro=")) for option in more if option.startswith("micro="))
+    prefixes = "".join(option.removeprefix(PREFIXED) for option in more if option.startswith(PREFIXED))
+    others = ("guide", "runs")
+    lora = "".join(o for o in more if o not in others and not o.startswith(("micro=", PREFIXED)))
+    return trained(encoder, objective, accelerator, micro_batch, "guide" in more, lora, "runs" in more, prefixes)
+
+
 def main() -> None:
     accelerator = Accelerator(cpu=not GPU)
-    assert accelerator.num_processes == 2, f"world size {accelerator.num_processes}"
+    assert accelerator.num_processes == int(os.environ["WORLD_SIZE"]) > 1, f"world size {accelerator.num_processes}"
     for case in sys.argv[2:]:
-        encoder, objective, *more = case.split("|")
-        lora = "".join(option for option in more if option != "guide")
-        case_results = trained(encoder, objective, accelerator, guided="guide" in more, lora=lora)
+        case_results = trained_by(case, accelerator)
         if accelerator.is_main_process:
             torch.save(case_results, Path(sys.argv[1]) / f"{hash_of(case)}.pt")
     drifted = torch.nn.Linear(2, 2).to(accelerator.device)

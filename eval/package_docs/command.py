@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     """Collect, write, and say what it was made of.
 
     Raises:
-        InputError: an option is out of range, or as of ``collect`` and ``write_collection``.
+        InputError: an option is out of range, or an error of ``collect`` and ``write_collection``.
     """
     from eval.package_docs.collection import SEARCH, TRAIN, collect, write_collection
 

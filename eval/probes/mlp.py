@@ -84,7 +84,7 @@ class MlpSettings:
         if not (counts_valid and self.tenacity >= 0 and self.max_epoch >= 0 and 0 <= self.dropout < 1):
             raise ValueError("nhid, tenacity, max_epoch >= 0, batch_size, epoch_size >= 1 and 0 <= dropout < 1 wanted")
         if self.dropout and not self.nhid:
-            raise ValueError("dropout is of hidden units; give nhid as well")
+            raise ValueError("dropout applies to hidden units; give nhid as well")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
         optimiser(self.optim)  # a wrong one is refused now
@@ -181,7 +181,7 @@ class _Group:
                 old = store[running_folds].unflatten(2, (self.values, -1))
                 new = parameter.detach().unflatten(2, (self.values, -1))
                 store[running_folds] = torch.where(better[:, None, :, None], new, old).flatten(2)
-            # The count is of all failures, not of those in a row, and is checked before it grows.
+            # The count includes all failures, not only those in a row, and is checked before it grows.
             stopped = live & ~better & (failures[running_folds] >= self.settings.tenacity)
             failures[running_folds] += (live & ~better).float()
             running[running_folds] = live & ~stopped
@@ -190,7 +190,7 @@ class _Group:
         return best_parameters
 
     def _keep(self, folds: Tensor) -> None:
-        """Leave the folds behind that are done."""
+        """Remove the folds that are done."""
         if folds.all():
             return
         self.trains, self.devs = self.trains[folds], self.devs[folds]

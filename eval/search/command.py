@@ -20,7 +20,7 @@ from sentemb.errors import InputError
 if TYPE_CHECKING:
     from sentemb.search import SearchTask
 
-LEAST_DEPTH = 10  # ranks that nDCG and MRR are of
+LEAST_DEPTH = 10  # ranks for nDCG and MRR
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,9 +79,9 @@ def refuse(options: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
     ranks_of_recall(options)
     if options.corpus is None and (options.sentences, options.max_queries) != (None, None):
-        raise InputError("--sentences and --max-queries are of passages of --corpus; leave them out with --data")
+        raise InputError("--sentences and --max-queries apply to --corpus; leave them out with --data")
     if options.corpus is not None and (options.task or options.split != "test"):
-        raise InputError("--task and --split are of judged queries in --data; leave them out with --corpus")
+        raise InputError("--task and --split apply to judged queries of --data; leave them out with --corpus")
     for checkpoint in options.checkpoint:
         if len(options.checkpoint) == 1 or Path(checkpoint).exists():  # (one of several is left out later)
             refuse_no_checkpoint(checkpoint)
@@ -96,7 +96,7 @@ def ranks_of_recall(options: argparse.Namespace) -> list[int]:
     texts = [text.strip() for text in options.recall_at.split(",")] if options.recall_at else []
     if not all(text.isdecimal() and 1 <= int(text) <= options.k for text in texts):
         raise InputError(
-            f"--recall-at takes ranks from 1 to --k ({options.k}), with commas between: 1,5,20; got {options.recall_at}"
+            f"--recall-at takes ranks from 1 to --k ({options.k}), separated by commas: 1,5,20; got {options.recall_at}"
         )
     return sorted({int(text) for text in texts} - {options.k})
 

@@ -21,7 +21,7 @@ class DataFile:
     urls: tuple[str, ...]  # where it is, tried in this order
 
 
-# _FIRST and _SECOND hold SentEval's layout, but for the files below; the others, one task each under other names.
+# _FIRST and _SECOND hold SentEval's layout, except the files below; the others, one task each under other names.
 _RAW = "https://raw.githubusercontent.com"
 _FIRST = f"{_RAW}/NilpotantBooker/NLP_Project/2189fd664aabb91cf58b36bc341a4f485c120cef/SentEval/data"
 _SECOND = f"{_RAW}/leotmc/simcse/e0b62fcef5dadeeef55aef3b640ab219860c201b/SentEval/data"
@@ -163,7 +163,7 @@ def files_of(names: str) -> list[DataFile]:
     """The files that the tasks and groups in ``"MR,CR"`` need, and their licences, each once.
 
     Raises:
-        InputError: a name is neither, is of the built-in sample (which needs no file), or there is none.
+        InputError: a name is neither, belongs to the built-in sample (which needs no file), or there is none.
     """
     wanted = named(name.strip() for name in names.split(",") if name.strip())
     sample = [name for name in wanted if TASKS[name].sample]

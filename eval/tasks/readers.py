@@ -46,7 +46,7 @@ class Data:
 
     @property
     def scored(self) -> int:
-        """How many rows the score is of."""
+        """The number of rows in the score."""
         if self.task.form in ("sts", "line") or self.task.sample:
             return sum(len(part) for part in self.parts.values())
         return len(self.parts["test"])
@@ -132,7 +132,7 @@ def _lines(task: Task, path: Path, rows: int) -> list[str]:
             "(python -m eval.download fetches it)"
         ) from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     try:
         text = content.decode(task.encoding)
     except UnicodeDecodeError as error:

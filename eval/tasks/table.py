@@ -52,7 +52,7 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """What its headline score is of: ``probe`` (accuracy), ``similarity`` (Spearman), ``regression`` (Pearson)."""
+        """The kind of its headline score: ``probe`` (accuracy), ``similarity`` (Spearman), ``regression`` (Pearson)."""
         return "probe" if self.probed else self.scheme
 
     @property

@@ -33,6 +33,7 @@ from eval import (
     stsb_dev_score,
 )
 from sentemb.corpus import Corpus
+from sentemb.encoders import is_truncated
 from sentemb.errors import InputError
 from sentemb.pipeline import PASSAGES, EvaluationSettings, TrainedRun
 from sentemb.report import COSTS, SHARE, TEACHER_SIMILARITY, columns_of, comparison_of, mean_scores, tasks_of
@@ -135,7 +136,7 @@ def print_scores(run: TrainedRun, tasks: Sequence[Data], search: SearchTask | No
         model.to("cpu")
         result, scored = measure(model, tasks, pairs, settings=settings, cache=run.encoder(model).cache)
         items = items_of(scored)
-        if search is not None:
+        if search is not None and not is_truncated(model):  # (each would encode all passages once more)
             result["search"], searched = search_scores(model, search)
             items |= searched
         return result | {"items": items}

@@ -59,7 +59,7 @@ def write_study_page(study: Path) -> Path:
         The page's path.
 
     Raises:
-        InputError: ``study`` is no folder.
+        InputError: ``study`` is not a folder.
     """
     results = read_results(study)
     page = study / "study.html"
@@ -86,6 +86,7 @@ def _page(results: Results, drawn: list[Drawn]) -> str:
         "recipes.study",
         ["sort.js"],
         title=about.get("title") or about.get("name") or results.folder.name,
+        headline=_headline(as_list(statistics.get("tables"))),
         described=[text for text in plain(about.get("description") or "").split("\n\n") if text.strip()],
         sentences=as_list(statistics.get("said")),
         notes=results.notes,
@@ -96,6 +97,27 @@ def _page(results: Results, drawn: list[Drawn]) -> str:
         **_encoders(results.table, results.tasks),
         base=_base(about),
     )
+
+
+def _headline(tables: list[Any]) -> str:
+    """How many of the study's comparisons are more than chance, by the tables with verdicts and corrected p-values."""
+    parts = []
+    if verdicts := _column(tables, "verdict"):
+        worse = f" and worsened {n}" if (n := verdicts.count("worse")) else ""
+        parts.append(f"Training improved {verdicts.count('better')} of {len(verdicts)} scores beyond chance{worse}")
+    if p_values := _column(tables, "p (Holm)"):
+        clear = int((pd.to_numeric(pd.Series(p_values), errors="coerce") < 0.05).sum())
+        parts.append(f"{clear} of {len(p_values)} differences between families are more than chance")
+    return "; ".join(parts)
+
+
+def _column(tables: list[Any], title: str) -> list[str]:
+    """The cells under a title in the last table that has it: in a study of several architectures, that of all."""
+    for table in map(as_dict, reversed(tables)):
+        if title in (head := as_list(table.get("head"))):
+            rows = map(as_list, as_list(table.get("rows")))
+            return [plain(row[head.index(title)]) for row in rows if len(row) == len(head)]
+    return []
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:

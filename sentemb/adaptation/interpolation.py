@@ -29,7 +29,7 @@ def interpolated(start: SentenceTransformer, tuned: SentenceTransformer, weight:
     made = copy.deepcopy(start)
     first, second = start.state_dict(), tuned.state_dict()
     if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()}:
-        raise ValueError("the two models have not the same weights")
+        raise ValueError("the two models do not have the same weights")
     made.load_state_dict({name: _between(first[name], second[name], weight) for name in first})
     return made.eval()
 

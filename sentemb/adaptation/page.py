@@ -15,10 +15,12 @@ from sentemb.report import (
     VERMILLION,
     Drawn,
     PageTable,
+    Tile,
     html_page,
     image,
     labelled_axes,
     nearest_neighbours,
+    sphere_content,
 )
 from sentemb.runs import duration
 
@@ -40,11 +42,17 @@ def adaptation_page(content: Content) -> str:
         title = "Gain against loss"
         frontier = Drawn("frontier", title, FRONTIER, image(figure, "frontier", title) if figure else "")
     settings = {name: value for name, value in {**begun, **content["versions"]}.items() if value is not None}
+    headline, stop, detail = content["verdict"].partition(". ")
+    sphere = sphere_content(dict(content.get("sphere") or {}), "start")
     return html_page(
         "adaptation.html",
         "sentemb.adaptation",
+        ["sphere.js"] if sphere else [],
         title=f"Adapting {begun['model']} to {corpus['name']}",
-        verdict=content["verdict"],
+        headline=headline + stop.strip(),
+        detail=detail,
+        tiles=[_tile(row) for row in content["final"]],
+        sphere=sphere,
         notes=content["notes"],
         facts={
             "sentences": f"{corpus['sentences']:,}",
@@ -70,6 +78,12 @@ def _final(content: Content) -> PageTable:
         for row in content["final"]
     ]
     return PageTable("The scores", ["measure, in points", "before", "after", "difference"], rows, FINAL)
+
+
+def _tile(row: Content) -> Tile:
+    verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "cannot tell"
+    before, after = (f"{row[key]:.2f}" for key in ("before", "after"))
+    return Tile(row["measure"], before, after, verdict, _interval(row, "difference", "low", "high"))
 
 
 def _tried(content: Content) -> PageTable:

@@ -32,7 +32,7 @@ def adapt(
     resume: bool = False,
     **settings: Any,
 ) -> AdaptedRun:
-    """Try methods that may make a finished model better on a text, and keep the one that does, or the model.
+    """Try methods that may improve a finished model on a text, and return the best one, or the model itself.
 
         run = sentemb.adapt("minilm", "books/", budget="30m")
         print(run.verdict)

@@ -96,7 +96,7 @@ class Search:
             self.candidates.append(self._scored(key, name, setting, embed, {"seconds": listed["seconds"]}))
 
     def _halve(self, arms: Mapping[str, TrainedArm]) -> list[str]:
-        """Train the arms of each rung a while longer, and give up the worse half; returns those of the last one."""
+        """Train the arms of each rung longer, and drop the worse half; return the arms of the last rung."""
         alive, rungs, latest = list(arms), rungs_of(len(arms)), dict[str, Candidate]()
         for number, many in enumerate(rungs):
             ranked = sorted(alive, key=lambda arm: -self._worth(latest.get(arm)))

@@ -40,7 +40,7 @@ class AdaptationSettings:
 
 
 def seconds_of(budget: str) -> float:
-    """Seconds of a budget: a number with s, m or h behind it.
+    """Seconds of a budget: a number with s, m or h after it.
 
     Raises:
         InputError: it is none, or less than five seconds.

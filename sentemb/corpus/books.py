@@ -1,4 +1,4 @@
-"""Books as paragraphs: without what Project Gutenberg puts around them, whatever their lines and blank lines are."""
+"""Split books of any layout into paragraphs, without Project Gutenberg's header and licence."""
 
 import re
 from collections.abc import Callable
@@ -42,7 +42,7 @@ _OPENING = re.compile(
 
 
 def book_text(text: str, keep_matter: bool = False) -> str:
-    """A book without what Project Gutenberg puts around it: header, credits, transcriber's notes and licence.
+    """Remove Project Gutenberg's header, credits, transcriber's notes and licence from a book.
 
     The header ends with a line "*** START OF THE PROJECT GUTENBERG EBOOK ..." (or with "*END*THE SMALL PRINT!") and
     the licence begins with "*** END OF ..." or "End of Project Gutenberg's ...". Each counts with the other, or alone
@@ -106,7 +106,7 @@ def paragraphs(text: str, language: str = DEFAULT) -> list[str]:
 
 
 def _blocks(lines: list[str], ends: Callable[[str, str], bool]) -> str:
-    """Lines with a blank one behind each that ``ends`` a paragraph before the next."""
+    """Lines with a blank one after each that ``ends`` a paragraph before the next."""
     pairs = zip(lines, [*lines[1:], ""], strict=True)
     return "\n".join(f"{line}\n" if line and following and ends(line, following) else line for line, following in pairs)
 

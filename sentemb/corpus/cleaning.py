@@ -1,4 +1,4 @@
-"""Which sentences are worth training on. Nothing is taken out of a corpus: what is dropped is in no training pair.
+"""Choose the sentences to train on. The corpus keeps all sentences; dropped ones are in no training pair.
 
 So neighbours stay neighbours (those of a dropped sentence do not become each other's), another choice needs no other
 preparation, and what each rule drops is counted.
@@ -47,7 +47,7 @@ def drop(
         min_tokens, max_tokens: least and most tokens without special ones; 0: no bound.
         letters: least share of letters among the characters that are not white space: tables, rules and numbers go.
         script: most letters must be of it (latin, cyrillic, ...); any.
-        duplicates: sentences of the same tokens but for the first: none, document (within one) or corpus (in all).
+        duplicates: sentences of the same tokens except the first: none, document (within one) or corpus (in all).
         near_duplicates: documents that share this part of their sentences with an earlier one (Jaccard similarity, up
             to 0.95, estimated by MinHash, Broder 1997), such as 0.8; 0: no search. Needs the package datasketch, and
             some kilobytes a document.
@@ -70,7 +70,7 @@ CLEANINGS = {"none": Cleaning, "drop": drop}
 
 @dataclass(frozen=True)
 class CleaningResult:
-    """What cleaning leaves."""
+    """The sentences that cleaning keeps, and counts of the others."""
 
     mask: NDArray[np.bool_]  # [sentences]
     dropped: dict[str, int]  # by rule, in order; a sentence counts for the first rule it breaks

@@ -52,7 +52,7 @@ class Corpus:
         return self.stored.folder
 
     def sentences(self, rows: slice | Sequence[int] | NDArray[Any]) -> list[str]:
-        """Texts of these rows, in the order given. For looking: training reads tokens()."""
+        """Texts of these rows, in the order given. Training uses tokens() instead."""
         return self.stored[rows]
 
     def tokens(self, tokenizer: Tokenizer, max_length: int, prompt: str = "") -> Tokens:
@@ -72,7 +72,7 @@ class Corpus:
             raise InputError(f"max-length must be more than the {special} special tokens, got {max_length}")
         prompt_length = prompt_length_of(tokenizer_copy, prompt)
         if prompt and max_length <= len(tokenizer_copy.encode(prompt).ids):
-            raise InputError(f"max-length {max_length} leaves no room behind the prompt {prompt!r}; give a larger one")
+            raise InputError(f"max-length {max_length} leaves no room after the prompt {prompt!r}; give a larger one")
         key = key_of(tokenizer_copy.to_str(), *([prompt] if prompt else []))
         folder = self.folder / f"tokens-{key}-{max_length}"
         if (tokens := open_tokens(folder, prompt_length)) is None:
@@ -129,7 +129,8 @@ def _split(ranges: NDArray[np.int64], held_out: float, least: int) -> tuple[NDAr
 
 
 def _nearest_share(sentences: NDArray[np.int64], share: float, count: int) -> int:
-    """First of the ``count`` documents in a row that have most nearly this share of the sentences, the last of equals.
+    """The first of ``count`` consecutive documents whose share of the sentences is nearest to ``share``; the last of
+    equals.
 
     Args:
         sentences: ``[n]``, of each document; at least two of them have two.

@@ -1,4 +1,4 @@
-"""Whether a text is in the language whose rules split it: by its letters, and by its most frequent words.
+"""Check whether a text is in the language that it was split by: by its letters and its most frequent words.
 
 No language is guessed to be used: a text that does not fit the one chosen gets a note with the flag to give.
 """
@@ -40,7 +40,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def misfit(sentences: Sequence[str], language: str) -> tuple[str, str] | None:
-    """What the sentences are in, if not in ``language``, and the codes of languages to choose: ("Greek letters", "el").
+    """The language or script of sentences that are not in ``language``, and codes to choose from: ("Greek letters",
+    "el").
 
     None where they fit, or where too little speaks against it. Scripts are compared for every language, words for
     those of STOP_WORDS.

@@ -1,4 +1,4 @@
-"""What a corpus can be made of, and ``open_corpus``.
+"""The sources of a corpus, and ``open_corpus``.
 
 To add a kind: a function that returns a TextSource (its readers give sentences in order and None after each document),
 and a line in CORPORA.
@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -66,7 +67,7 @@ def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT) -> Co
             lines between documents (packed or not), or of a .parquet, .jsonl, .csv or .tsv file with a column ``text``.
             A text file whose lines are not sentences but wrapped prose or paragraphs is a book, and a note says so.
             The built-in name wins over a file or folder of that name, which is written ``./sample``. Several are
-            joined by `` + ``, each with ``*WEIGHT`` behind it if its pairs are to be seen more or less than once an
+            joined by `` + ``, each with ``*WEIGHT`` after it if its pairs are to be seen more or less than once an
             epoch: ``books + notes.txt*3``. Or what a program holds: a list of texts, of documents or of pairs, or a
             ``datasets.Dataset`` (:func:`sentemb.corpus.readers.memory.memory_source`). A Corpus is returned as it is.
         progress: show progress on stderr.
@@ -131,7 +132,7 @@ def absolute_corpus(spec: str) -> str:
 
 
 def with_lines(spec: str) -> str:
-    """``spec`` with each text file read as a sentence a line, as all were before raw text was seen to be a book."""
+    """``spec`` with each text file read as a sentence a line, as in versions that did not detect raw text."""
     parts = []
     for part, weight in weighted(spec):
         path = Path(part).expanduser()
@@ -171,6 +172,24 @@ def check_corpus(spec: str) -> None:
             raise InputError(f"corpus {part!r}: there is no file or folder {path}; check the path")
         if factory is folder_of_books:
             _book_files(Path(values["path"]).expanduser())
+
+
+def files_of_documents(spec: str, corpus: Corpus) -> list[tuple[str, int]]:
+    """The files that a corpus was read from, in order, each with the first of its documents.
+
+    A folder stands for its books where one of them was left out, and a built-in corpus without a path for itself.
+    """
+    starts: list[tuple[str, int]] = []
+    bounds = pairwise([*corpus.bounds, len(corpus.documents) - 1])
+    for (part, _), (first, last) in zip(weighted(spec), bounds, strict=True):
+        values = check(CORPORA, part, "corpus", ("progress", "language"))[1] if built_in(part) else {"path": part}
+        path = Path(values["path"]).expanduser() if "path" in values else None
+        books_inside = _book_files(path) if path is not None and path.is_dir() else []
+        if len(books_inside) == last - first:
+            starts += [(str(file), first + number) for number, file in enumerate(books_inside)]
+        else:
+            starts.append((part if path is None else str(path), first))
+    return starts
 
 
 def _refuse_missing(spec: str) -> NoReturn:

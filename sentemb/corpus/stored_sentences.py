@@ -1,4 +1,4 @@
-"""What a prepared corpus holds, as it lies in the cache: sentences in Arrow files, and where its documents end."""
+"""A prepared corpus in the cache: sentences in Arrow files, and the ends of documents."""
 
 import json
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class StoredSentences:
 
 @dataclass(frozen=True, eq=False)
 class StoredCorpus:
-    """A prepared corpus' files, read and found to belong together."""
+    """The files of a prepared corpus, after a check that they belong together."""
 
     sentences: StoredSentences
     documents: NDArray[np.int64]  # [n_documents + 1], offsets into the sentences

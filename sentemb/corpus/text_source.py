@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 class Title(str):
-    """A sentence that is the title of the sentences behind it in its document, up to the next one."""
+    """A sentence that is the title of the sentences after it in its document, up to the next one."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Into how many pieces a tokenizer splits the words of a corpus: many, where it was made for another language."""
+"""Count the pieces into which a tokenizer splits the words of a corpus: many, if it was made for another language."""
 
 import json
 import re
@@ -33,12 +33,12 @@ class WordPieces:
 
     @property
     def note(self) -> str:
-        """What to know of it; "" where most words are whole or in two pieces."""
+        """A warning; "" if most words are whole or in two pieces."""
         if self.words < FEWEST or self.split <= SHARE * self.words:
             return ""
         return (
             f"the tokenizer splits {self.split / self.words:.0%} of the words of four letters or more into {PIECES} "
-            f"pieces or more ({', '.join(self.examples)}): its vocabulary is of another language, or too small; choose "
+            f"pieces or more ({', '.join(self.examples)}): its vocabulary is for another language or small; choose "
             "an encoder or word embeddings of this language, or rnn:embeddings=random, which learns a vocabulary here"
         )
 
@@ -64,7 +64,7 @@ def _counted(corpus: Corpus, tokenizer: Tokenizer, seed: int) -> WordPieces:
     rows = np.sort(np.random.default_rng(seed).choice(len(corpus), count, replace=False))
     words = Counter(word for sentence in corpus.sentences(rows) for word in _WORD.findall(sentence))
     distinct = list(words)
-    # (behind a space: to byte-level tokenizers that is how a word looks within a sentence)
+    # (after a space: to byte-level tokenizers that is how a word looks within a sentence)
     encodings = tokenizer.encode_batch([f" {word}" for word in distinct], add_special_tokens=False)
     pieces = {
         word: sum(bool(token.strip(_SPACE_MARKS)) for token in encoding.tokens)

@@ -1,4 +1,4 @@
-"""Word tables distilled from a teacher: what it makes of each entry of its vocabulary, in fewer dimensions.
+"""Word tables distilled from a teacher: its embedding of each entry of its vocabulary, in fewer dimensions.
 
 Each entry goes through the teacher alone, as a sentence of one token; the principal components of these embeddings,
 weighted by how frequent an entry is, are the table of a much faster student. The method is Model2Vec's.
@@ -214,7 +214,7 @@ def principal_components(rows: NDArray[np.float32], dim: int) -> NDArray[np.floa
 
 
 def _weights(weighting: str, rows: NDArray[np.int64], tokenizer: Tokenizer, texts: Texts) -> NDArray[np.float64]:
-    """What each of the entries ``rows`` is multiplied by."""
+    """The weight of each of the entries ``rows``."""
     if weighting == "none":
         return np.ones(len(rows))
     if weighting == "rank":
@@ -266,7 +266,7 @@ def _plain_ids(tokenizer: Tokenizer) -> list[int]:
 
 
 def _special_around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """The ids that stand before and behind those of a text."""
+    """The ids that stand before and after those of a text."""
     encoding = tokenizer.encode("a")
     text = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
     if not text:

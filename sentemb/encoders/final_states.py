@@ -38,7 +38,7 @@ class FinalStates(Module):
     def forward(self, features: dict[str, Any], **more: Any) -> dict[str, Any]:
         """Adds ``sentence_embedding`` ``[n, 2 * hidden]`` to ``token_embeddings`` ``[n, L, 2 * hidden]``."""
         states: Tensor = features["token_embeddings"]
-        lengths = features["attention_mask"].sum(dim=1)  # [n]; padding is behind the tokens
+        lengths = features["attention_mask"].sum(dim=1)  # [n]; padding is after the tokens
         half = self.embedding_dimension // 2
         ends = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, half)
         last = states[:, :, :half].gather(1, ends)[:, 0]

@@ -25,7 +25,7 @@ _ADDITIONS = "additions.json"
 
 @dataclass(frozen=True)
 class Additions:
-    """What a vocabulary gets more, the most frequent first and equally frequent ones in the order of the alphabet."""
+    """New entries of a vocabulary, the most frequent first, equally frequent ones in alphabetical order."""
 
     words: list[str]
     phrases: list[str]  # of two or three words
@@ -118,7 +118,7 @@ class BoundedCounts:
 
 
 def _most_frequent(counts: Mapping[str, int]) -> list[str]:
-    """The most frequent first, and equally frequent ones in the order of the alphabet."""
+    """The most frequent first, equally frequent ones in alphabetical order."""
     return sorted(counts, key=lambda item: (-counts[item], item))
 
 

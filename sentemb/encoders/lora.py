@@ -135,7 +135,7 @@ def adapted_layers(model: nn.Module) -> nn.ModuleList | None:
 
 
 def _adapted(model: nn.Module) -> list[tuple[nn.Module, str, Any]]:
-    """Each layer with an adapter, behind the module that it belongs to and its name there."""
+    """Each layer with an adapter, after the module that it belongs to and its name there."""
     lora = sys.modules.get("peft.tuners.lora")
     if lora is None:  # then no model has any
         return []

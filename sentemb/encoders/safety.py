@@ -1,4 +1,4 @@
-"""Model folders from elsewhere: refused, by name, where reading one could run code or reach out of the folder.
+"""Check model folders from other sources: refuse one that could run code, or that reads outside of its folder.
 
 Weights are read from safetensors only. A module class must belong to sentence-transformers or sentemb. What the
 libraries refuse themselves (code in the folder without ``trust_remote_code``, which is never set here) is left to them.
@@ -17,6 +17,7 @@ SENTEMB_MODULES = {  # classes of sentemb that a checkpoint may name, by their p
     "sentemb.encoders.final_states.FinalStates": "sentemb.encoders.final_states.FinalStates",
     "sentemb.encoders.gru.GRU": "sentemb.encoders.gru.GRU",
     "sentemb.gru.GRU": "sentemb.encoders.gru.GRU",
+    "sentemb.encoders.onnx.encoder.OnnxEncoder": "sentemb.encoders.onnx.encoder.OnnxEncoder",
     "sentemb.encoders.skip_pooling.SkipPooling": "sentemb.encoders.skip_pooling.SkipPooling",
     "sentemb.encoders.two_tower.Towers": "sentemb.encoders.two_tower.Towers",
     "sentemb.towers.Towers": "sentemb.encoders.two_tower.Towers",
@@ -62,7 +63,7 @@ def _refuse_place(place: Path, folder: Path) -> None:
         pickled = path.suffix.lower() in PICKLED and not NO_PICKLE.match(path.name)
         if pickled and not any((place / name).exists() for name in WEIGHTS):
             raise InputError(
-                f"{path} is a pickle, which can run any code when it is read; sentemb reads weights as safetensors "
+                f"{path} is a pickle, which can run any code when it is loaded; sentemb reads weights as safetensors "
                 "only: convert it where you trust it (model.save_pretrained of the library that made it), or remove it"
             )
 
@@ -107,5 +108,5 @@ def _refuse_class(name: Any, where: Path) -> None:
             return
     raise InputError(
         f"{where} names the class {name!r}, not a module of sentence-transformers or sentemb; reading it would "
-        "run code from elsewhere, which is never done here"
+        "run foreign code, so sentemb refuses it"
     )

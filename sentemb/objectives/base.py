@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sentemb.geometry import l2_normalize
+from sentemb.objectives.anchor_rows import AnchorRows, Values
 from sentemb.objectives.guide import GuideEmbeddings
 
 NEEDS = {
@@ -24,7 +25,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Extras:
-    """What an objective may take beside the two views: all of it optional, all of it of the global batch."""
+    """What an objective may take in addition to the two views: each optional, each of the global batch."""
 
     ids: Tensor | None = None  # int64 [n, 2 + k], equal where sentences are the same: of x, of y, of each negative
     negatives: Tensor | None = None  # [n, k, d] hard negatives, k for each anchor
@@ -35,9 +36,10 @@ class Extras:
         None  # [n, D] each, any D: the sentences of x and y as the teacher sees them
     )
     guide: GuideEmbeddings | None = None  # which candidates are no negatives
+    rows: AnchorRows | None = None  # which anchors are this process's; None: all, the loss is not shared out
 
     def only(self, names: frozenset[str]) -> "Extras":
-        """Ids, and of the rest what is in ``names`` (of NEEDS)."""
+        """Ids and rows, and of the rest what is in ``names`` (of NEEDS)."""
         return Extras(
             ids=self.ids,
             negatives=self.negatives if "negatives" in names else None,
@@ -46,7 +48,24 @@ class Extras:
             targets=self.targets if "targets" in names else None,
             teacher=self.teacher if "teacher" in names else None,
             guide=self.guide if "guide" in names else None,
+            rows=self.rows,
         )
+
+    def anchors(self, values: Values) -> Values:
+        """Of values ``[n, ...]`` (or a mask) of all anchors those of this process's anchors."""
+        return values if self.rows is None else values[self.rows.rows]
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """What this process adds to the mean over all anchors: ``losses`` are those of :meth:`anchors`."""
+        return losses.mean() if self.rows is None else self.rows.mean(losses)
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over processes, without a gradient."""
+        return values if self.rows is None else self.rows.total(values)
+
+    def part_of(self, loss: Tensor) -> Tensor:
+        """What this process adds to a loss that all processes compute alike."""
+        return loss if self.rows is None else self.rows.share * loss
 
 
 class Objective(nn.Module):
@@ -71,19 +90,23 @@ class Objective(nn.Module):
     requires_shared_encoder = (
         False  # whether both sides' embeddings are kept in one place: two encoders' are not comparable
     )
+    shares_loss = False  # whether ``loss`` computes what ``Extras.rows`` asks for; else each process computes all
     normalise = True  # whether rows get unit length first
     similarity = "cosine"  # or dot: how its scores compare embeddings, and so the saved model
     _teacher_dimension = _guide_dimension = 0
 
     def forward(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> Tensor:
-        """Scalar loss of positive pairs ``x``, ``y`` ``[n, d]``, at least float32.
+        """Scalar loss of positive pairs ``x``, ``y`` ``[n, d]``, at least float32; of ``extras.rows`` their part of it.
 
         Finite, with finite gradient, whatever the rows: alike, zero, one alone, 1e4 long (float16 excepted where the
         gradient itself is larger than float16 can hold).
         """
-        counting = nullcontext() if extras is None or extras.guide is None else extras.guide.counts.counting()
+        extras = extras or Extras()
+        counting = nullcontext() if extras.guide is None else extras.guide.counts.counting()
         with torch.autocast(x.device.type, enabled=False), counting:
-            return self.loss(*self._ready(x, y, extras or Extras()))
+            if self.shares_loss:
+                return self.loss(*self._ready(x, y, extras))
+            return extras.part_of(self.loss(*self._ready(x, y, replace(extras, rows=None))))
 
     @torch.no_grad()
     def update(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> None:
@@ -98,7 +121,11 @@ class Objective(nn.Module):
         """
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
-        """The paper's formula, of rows of unit length (``normalise``)."""
+        """The paper's formula, of rows of unit length (``normalise``).
+
+        Where ``shares_loss`` is True: of the anchors that ``extras.rows`` names, so that the losses of all processes
+        add up to the formula's (:meth:`Extras.anchors`, :meth:`Extras.mean`).
+        """
         raise TypeError(f"{type(self).__name__} defines no loss")
 
     def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
@@ -126,8 +153,15 @@ class Objective(nn.Module):
         """The objectives that this is a weighted sum of: itself, where it is none."""
         return [self]
 
+    def refuse_too_short(self, dimension: int) -> None:
+        """InputError where embeddings have fewer dimensions than the objective needs."""
+
     def refuse_dimensions(self, dimension: int, teacher: int) -> None:
         """InputError where embeddings of ``dimension`` cannot be compared with a teacher's of ``teacher``."""
+
+    def is_in_space_of_teacher(self, dimension: int, teacher: int) -> bool:
+        """Whether embeddings of ``dimension`` are compared with the teacher's as they are, coordinate by coordinate."""
+        return False
 
     def to_teacher(self, x: Tensor) -> Tensor | None:
         """Rows ``[n, d]`` where the loss compares them with a teacher's, ``[n, D]``; None: it does not compare rows."""
@@ -221,9 +255,12 @@ def order(x: Tensor) -> Tensor:
     return torch.arange(len(x), device=x.device)
 
 
-def mean_of(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean of the values ``[n]`` that are counted (bool ``[n]``); 0, with gradient 0, if none is."""
-    return torch.where(counted, values, 0).sum() / counted.sum().clamp_min(1)
+def mean_of(values: Tensor, counted: Tensor, number: Tensor | None = None) -> Tensor:
+    """Mean of the values ``[n]`` that are counted (bool ``[n]``); 0, with gradient 0, if none is.
+
+    ``number``: how many are counted on all processes, where these are the values of one of them.
+    """
+    return torch.where(counted, values, 0).sum() / (counted.sum() if number is None else number).clamp_min(1)
 
 
 def copied(ids: Tensor | None) -> TypeGuard[Tensor]:

@@ -29,7 +29,7 @@ class JointInfoNCE(Objective):
     formula = "mean_i -sum_j q_ij log(exp s_ij / sum_k exp s_ik), q_ij = 1/2 on j = i - 1, i + 1"
     negatives_per_anchor = "n - 3 + (diagonal != 'out')"
     source = "Logeswaran & Lee 2018 (Quick-Thoughts); Wang & Isola 2020, app. B.3"
-    contrastive = bounds_mutual_information = True
+    contrastive = bounds_mutual_information = shares_loss = True
     needs = frozenset({"runs"})
     takes = frozenset({"guide"})
 
@@ -54,13 +54,14 @@ class JointInfoNCE(Objective):
             ids = extras.ids[:, 0]
             kin = torch.cat([ids[:, None], torch.where(near >= 0, ids[near], -1)], dim=1)
             out = CandidateMask(kin, ids, exempt_columns, never, guide=guide)
-        xs = x / self.temperature
-        sums = log_sum_exp(xs, y, out)
+        xs, near_rows = extras.anchors(x) / self.temperature, extras.anchors(near)
+        sums = log_sum_exp(xs, y, extras.anchors(out))
         if self.diagonal == "zero":
             sums = torch.logaddexp(sums, torch.zeros_like(sums))
-        targets = (near >= 0).sum(dim=1)
-        scores = torch.where(near >= 0, torch.einsum("nd,nkd->nk", xs, y[near]), 0).sum(dim=1)
-        return mean_of(sums - scores / targets.clamp_min(1), targets > 0)
+        targets = (near_rows >= 0).sum(dim=1)
+        scores = torch.where(near_rows >= 0, torch.einsum("nd,nkd->nk", xs, y[near_rows]), 0).sum(dim=1)
+        number = (near >= 0).any(dim=1).sum()
+        return mean_of(sums - scores / targets.clamp_min(1), targets > 0, number)
 
     def chance_loss(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
         """A score of 0 is small compared with others of 1 / temperature."""
@@ -93,7 +94,7 @@ class CPC(Objective):
     negatives_per_anchor = "n - 1"
     source = "van den Oord et al. 2018 (CPC), eqs. 3, 4"
     takes = frozenset({"runs", "guide"})
-    contrastive = bounds_mutual_information = True
+    contrastive = bounds_mutual_information = shares_loss = True
     normalise = False
 
     def __init__(self, offsets: int = 1) -> None:
@@ -125,9 +126,9 @@ class CPC(Objective):
                 other = ids[:, 1] if positions is None else ids[:, 0]
                 kin = torch.stack([ids[:, 0], torch.where(target >= 0, other[target], -1)], dim=1)
                 out = CandidateMask(kin, other, target[:, None], never, guide=guide)
-            predicted = x @ matrix.T
-            sums = log_sum_exp(predicted, y, out)
-            losses.append(mean_of(sums - (predicted * y[target]).sum(dim=1), target >= 0))
+            predicted, targets = extras.anchors(x) @ matrix.T, extras.anchors(target)
+            sums = log_sum_exp(predicted, y, extras.anchors(out))
+            losses.append(mean_of(sums - (predicted * y[targets]).sum(dim=1), targets >= 0, (target >= 0).sum()))
         return torch.stack(losses).mean()
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:

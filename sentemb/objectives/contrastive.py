@@ -42,7 +42,7 @@ class InfoNCE(Objective):
     source = "van den Oord et al. 2018, eq. 4; Radford et al. 2021, fig. 3"
     FORMER_OPTIONS: ClassVar = {"own_side": "same_side"}
     takes = frozenset({"negatives", "guide"})
-    contrastive = bounds_mutual_information = True
+    contrastive = bounds_mutual_information = shares_loss = True
     decoupled = False  # whether the positive is left out of the sum
     directions = 1.0  # what the two directions' losses add up to a multiple of
 
@@ -68,10 +68,11 @@ class InfoNCE(Objective):
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Mean over anchors of log sum over candidates minus the positive's score."""
         forth, back = self.log_sums(x, y, extras)
-        positive_scores = (self.scaled(x) * y).sum(dim=1)  # [n]
+        positive_scores = (extras.anchors(self.scaled(x)) * extras.anchors(y)).sum(dim=1)  # of each anchor
         if not self.symmetric:
-            return self.mean(forth - positive_scores)
-        return self.directions * (self.mean(forth - positive_scores) + self.mean(back - positive_scores)) / 2
+            return self.mean(forth - positive_scores, extras)
+        means = self.mean(forth - positive_scores, extras) + self.mean(back - positive_scores, extras)
+        return self.directions * means / 2
 
     def scaled(self, x: Tensor) -> Tensor:
         """Rows divided by the current temperature."""
@@ -94,13 +95,35 @@ class InfoNCE(Objective):
             metrics["temperature"] = self.temperature / math.exp(self.factor.item())
         return metrics
 
-    def mean(self, losses: Tensor) -> Tensor:
+    def mean(self, losses: Tensor, extras: Extras) -> Tensor:
         """Over anchors; decoupled ones without any negative have no say."""
-        return mean_of(losses, ~losses.isneginf()) if self.decoupled else losses.mean()
+        if not self.decoupled:
+            return extras.mean(losses)
+        counted = ~losses.isneginf()
+        return mean_of(losses, counted, extras.total(counted.sum()))
 
     def log_sums(self, x: Tensor, y: Tensor, extras: Extras) -> tuple[Tensor, Tensor]:
-        """log sum of exp of the candidates' scores, ``[n]``: of each x_i and, where symmetric, of each y_i."""
-        xs, of_x, of_y = self.scaled(x), [], []
+        """log sum of exp of the candidates' scores: of each anchor of x and, where symmetric, of each of y."""
+        xs = self.scaled(x)
+        if extras.rows is None:
+            of_x, of_y = self._sums_of_all(xs, x, y, extras)
+        else:
+            of_x, of_y = [self._sums_of_rows(xs, x, y, extras, 0)], []
+            if self.symmetric:
+                of_y = [self._sums_of_rows(self.scaled(y), y, x, extras, 1)]
+        if extras.negatives is not None and extras.negatives.shape[1]:
+            of_x += hard_negative_sums(extras.anchors(xs), extras.negatives, extras, self.hard_weight)
+        return joined(of_x), joined(of_y or of_x)
+
+    def _sums_of_rows(self, scaled: Tensor, a: Tensor, b: Tensor, extras: Extras, side: int) -> Tensor:
+        """Of this process's anchors of side ``a``; where that side's rows are candidates, too, they follow ``b``'s."""
+        mask = self.candidate_mask(a, extras, side, *(1 - side, side)[: 1 + self.same_side])
+        candidates = torch.cat([b, a]) if self.same_side else b
+        return log_sum_exp(extras.anchors(scaled), candidates, None if mask is None else extras.anchors(mask))
+
+    def _sums_of_all(self, xs: Tensor, x: Tensor, y: Tensor, extras: Extras) -> tuple[list[Tensor], list[Tensor]]:
+        """Parts of the sums of all x (``xs``: over the temperature) and all y; both directions share their scores."""
+        of_x, of_y = [], []
         if self.symmetric:
             forth, back = log_sum_exp_both(
                 xs, y, self.candidate_mask(x, extras, 0, 1), self.candidate_mask(x, extras, 1, 0)
@@ -114,20 +137,26 @@ class InfoNCE(Objective):
             if self.symmetric:
                 out = self.candidate_mask(x, extras, 1, 1)
                 of_y += log_sum_exp_both(self.scaled(y), y, out, out, above=True)
-        if extras.negatives is not None and extras.negatives.shape[1]:
-            of_x += hard_negative_sums(xs, extras.negatives, extras.ids, self.hard_weight, extras.guide)
-        return joined(of_x), joined(of_y or of_x)
+        return of_x, of_y
 
-    def candidate_mask(self, x: Tensor, extras: Extras, anchors: int, candidates: int) -> CandidateMask | None:
-        """Which rows of one side (0: x, 1: y) are not candidates of those of another (of its own: itself is none)."""
-        positive_columns = order(x)[:, None] if anchors != candidates else None
+    def candidate_mask(self, x: Tensor, extras: Extras, anchors: int, *candidates: int) -> CandidateMask | None:
+        """Which rows of a side (0: x, 1: y) are not candidates of those of another (of its own: itself is none).
+
+        ``candidates``: a side, or the other side and the anchors' own, one after the other.
+        """
+        positive_columns = order(x)[:, None] if anchors != candidates[0] else None
         itself = positive_columns if self.decoupled else None
+        if len(candidates) > 1:
+            same_columns = order(x)[:, None] + len(x)
+            itself = same_columns if itself is None else torch.cat([itself, same_columns], dim=1)
         ids = extras.ids[:, :2] if copied(extras.ids) else None
-        guide = guide_scores(extras.guide, anchors, candidates)
+        guide = guide_scores(extras.guide, anchors, *candidates)
         if ids is None and guide is None:
             return None if itself is None else CandidateMask(itself=itself)
-        labels = (extras.labels,) * 2 if extras.labels is not None and "labels" in self.needs else None
-        other = None if ids is None else ids[:, candidates]
+        labels = None
+        if extras.labels is not None and "labels" in self.needs:
+            labels = (extras.labels, extras.labels.repeat(len(candidates)))
+        other = None if ids is None else torch.cat([ids[:, each] for each in candidates])
         return CandidateMask(ids, other, positive_columns, itself, labels, guide)
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
@@ -145,7 +174,7 @@ class NTXent(InfoNCE):
     """Pick each of 2n views' positive among all 2n - 1 others: SimCLR's loss.
 
     Args:
-        temperature: tau, > 0. learn: as of :class:`InfoNCE`.
+        temperature: tau, > 0. learn: see :class:`InfoNCE`.
 
     Source: Chen et al. 2020 (SimCLR), arXiv 2002.05709, eq. 1.
     """
@@ -273,11 +302,12 @@ class SupCon(InfoNCE):
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Mean over 2n views; P(i): the other views of i's class, of which its positive is always one."""
         forth, back = self.log_sums(x, y, extras)
+        anchors = extras.anchors
         labels = order(x) if extras.labels is None else extras.labels.unique(return_inverse=True)[1]
         sums = torch.zeros_like(x).index_add(0, labels, x + y)[labels]  # [n, d], of all views of the class
         positives = 2 * labels.bincount()[labels] - 1
-        of_x, of_y = ((self.scaled(z) * (sums - z)).sum(dim=1) / positives for z in (x, y))
-        return (forth - of_x + back - of_y).mean() / 2
+        of_x, of_y = ((anchors(self.scaled(z)) * anchors(sums - z)).sum(dim=1) / anchors(positives) for z in (x, y))
+        return extras.mean(forth - of_x + back - of_y) / 2
 
     def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """Those of other classes."""

@@ -43,6 +43,10 @@ class Distill(Objective):
         self.map = choose("map", map, ("auto", "linear", "none"))
         self.linear: nn.Linear | None = None
 
+    def is_in_space_of_teacher(self, dimension: int, teacher: int) -> bool:
+        """Where no map is learned."""
+        return self.map == "none" or (self.map == "auto" and dimension == teacher)
+
     def refuse_dimensions(self, dimension: int, teacher: int) -> None:
         """Without a map both must have as many."""
         if self.map == "none" and dimension != teacher:
@@ -55,7 +59,7 @@ class Distill(Objective):
         """The map, where one is wanted."""
         teacher = self.teacher_dimension or dimension
         self.refuse_dimensions(dimension, teacher)
-        if self.linear is None and (self.map == "linear" or dimension != teacher):
+        if self.linear is None and not self.is_in_space_of_teacher(dimension, teacher):
             self.linear = nn.Linear(dimension, teacher)
 
     def to_teacher(self, x: Tensor) -> Tensor:
@@ -99,7 +103,7 @@ class Anchor(Distill):
         super().__init__(loss, map="none")
 
     def refuse_dimensions(self, dimension: int, teacher: int) -> None:
-        """Both are of one model, unless a head stands before the objective."""
+        """Both come from one model, unless a head stands before the objective."""
         if dimension != teacher:
             raise InputError(
                 f"objective anchor compares the model's embeddings with the start's, which have {teacher} dimensions, "
@@ -134,6 +138,7 @@ class DistillSimilarity(Objective):
     interchangeable_views = "yes"
     source = "Fang et al. 2021 (SEED); Hinton et al. 2015, sec. 2"
     needs = frozenset({"teacher"})
+    shares_loss = True
 
     def __init__(self, temperature: float = 0.05, teacher_temperature: float = 0.05) -> None:
         super().__init__()
@@ -144,14 +149,15 @@ class DistillSimilarity(Objective):
         """Mean over anchors and directions."""
         teacher_x, teacher_y = extras.teacher or (x.detach(), y.detach())
         teacher_x, teacher_y = l2_normalize(teacher_x), l2_normalize(teacher_y)
-        forth = self._divergences((x, y), (teacher_x, teacher_y), self._mask(x, extras.ids, 1))
-        back = self._divergences((y, x), (teacher_y, teacher_x), self._mask(x, extras.ids, 0))
-        return (forth.mean() + back.mean()) / 2
+        anchors = extras.anchors
+        forth = self._divergences((anchors(x), y), (anchors(teacher_x), teacher_y), self._mask(x, extras, 1))
+        back = self._divergences((anchors(y), x), (anchors(teacher_y), teacher_x), self._mask(x, extras, 0))
+        return (extras.mean(forth) + extras.mean(back)) / 2
 
     def _divergences(
         self, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], mask: CandidateMask | None
     ) -> Tensor:
-        """Of each anchor, ``[n]``; each argument has anchors and candidates.
+        """Of each anchor; each argument has anchors and candidates.
 
         sum_j p_j log(p_j / q_j) = sum_j p_j t_j - log sum_j exp t_j - sum_j p_j s_j + log sum_j exp s_j, of the
         teacher's scores t and the student's s.
@@ -164,9 +170,12 @@ class DistillSimilarity(Objective):
         return negative_entropy - expected_scores(a, b, target_a, target_b, mask) + log_sum_exp(a, b, mask)
 
     @staticmethod
-    def _mask(x: Tensor, ids: Tensor | None, candidates: int) -> CandidateMask | None:
+    def _mask(x: Tensor, extras: Extras, candidates: int) -> CandidateMask | None:
         """Copies of an anchor or of its positive, among the rows of a side (0: x, 1: y)."""
-        return CandidateMask(ids[:, :2], ids[:, candidates], order(x)[:, None]) if copied(ids) else None
+        ids = extras.ids
+        if not copied(ids):
+            return None
+        return extras.anchors(CandidateMask(ids[:, :2], ids[:, candidates], order(x)[:, None]))
 
     def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:
         """No target is right or wrong."""

@@ -5,6 +5,7 @@ Source: Solatorio 2024 (GISTEmbed), arXiv 2402.16829, section 3; the margins are
 
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from sentemb.geometry import GuideScores, MaskCounts, l2_normalize
@@ -87,6 +88,9 @@ class GuideEmbeddings:
         return GuideScores(self.sides[side], candidates, limits, self.counts)
 
 
-def guide_scores(guide: GuideEmbeddings | None, side: int, candidates: int) -> GuideScores | None:
-    """As :meth:`GuideEmbeddings.scores`, of the rows of a side as candidates; None without a guide."""
-    return None if guide is None else guide.scores(side, guide.sides[candidates])
+def guide_scores(guide: GuideEmbeddings | None, side: int, *candidates: int) -> GuideScores | None:
+    """As :meth:`GuideEmbeddings.scores`, of the rows of one or both sides as candidates; None without a guide."""
+    if guide is None:
+        return None
+    rows = [guide.sides[each] for each in candidates]
+    return guide.scores(side, rows[0] if len(rows) == 1 else torch.cat(rows))

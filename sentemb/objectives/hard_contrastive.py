@@ -29,6 +29,7 @@ class Simple(Objective):
     interchangeable_views = "yes"
     source = "Wang & Liu 2021, eq. 3"
     takes = frozenset({"guide"})
+    shares_loss = True
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
@@ -36,10 +37,12 @@ class Simple(Objective):
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Needs no scores without a guide: a sum of scores is the score of a sum."""
+        anchors = extras.anchors
         if extras.guide is not None:
-            floor = torch.full_like(x[:, 0], -2)  # (below any cosine)
-            others_sum, counts = sum_above(x, y, floor, _others(x, extras))
-            return (self.weight * others_sum / counts.clamp_min(1) - (x * y).sum(dim=1)).mean()
+            floor = torch.full_like(anchors(x)[:, 0], -2)  # (below any cosine)
+            others_sum, counts = sum_above(anchors(x), y, floor, _others(x, extras))
+            repulsion = self.weight * others_sum / counts.clamp_min(1)
+            return extras.mean(repulsion - (anchors(x) * anchors(y)).sum(dim=1))
         ids = order(x)[:, None].expand(-1, 2) if extras.ids is None else extras.ids[:, :2]
         anchor, positive_ids = ids.unique(return_inverse=True)[1].unbind(dim=1)
         copies = x.new_zeros(int(torch.cat([anchor, positive_ids]).max()) + 1, x.shape[1]).index_add(0, positive_ids, y)
@@ -47,8 +50,8 @@ class Simple(Objective):
         apart = (anchor != positive_ids).long()  # else copies of the anchor are those of its positive
         others = y.sum(dim=0) - copies[positive_ids] - apart[:, None] * copies[anchor]  # [n, d], sums of negatives
         counts = len(y) - number[positive_ids] - apart * number[anchor]
-        repulsion = (x * others).sum(dim=1) / counts.clamp_min(1)
-        return (self.weight * repulsion - (x * y).sum(dim=1)).mean()
+        repulsion = (anchors(x) * anchors(others)).sum(dim=1) / anchors(counts).clamp_min(1)
+        return extras.mean(self.weight * repulsion - (anchors(x) * anchors(y)).sum(dim=1))
 
 
 class Hard(Objective):
@@ -66,7 +69,7 @@ class Hard(Objective):
     negatives_per_anchor = "ceil(quantile * (n - 1))"
     source = "Wang & Liu 2021, eqs. 8, 9"
     takes = frozenset({"guide"})
-    contrastive = True
+    contrastive = shares_loss = True
 
     def __init__(self, temperature: float = 0.3, quantile: float = 0.0819, top: int = 0) -> None:
         super().__init__()
@@ -75,7 +78,7 @@ class Hard(Objective):
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """As InfoNCE, of the positive and the nearest others."""
-        xs = x / self.temperature
+        xs = extras.anchors(x) / self.temperature
         others = _others(x, extras)
         floor = nearest(xs, y, self.num_nearest, others)
 
@@ -83,8 +86,9 @@ class Hard(Objective):
             others(scores, rows, columns)
             scores.masked_fill_(scores < floor[rows, None], -torch.inf)
 
-        positive_scores = (xs * y).sum(dim=1)
-        return (torch.stack([log_sum_exp(xs, y, far), positive_scores]).logsumexp(dim=0) - positive_scores).mean()
+        positive_scores = (xs * extras.anchors(y)).sum(dim=1)
+        sums = torch.stack([log_sum_exp(xs, y, far), positive_scores]).logsumexp(dim=0)
+        return extras.mean(sums - positive_scores)
 
     def num_nearest(self, negatives: Tensor) -> Tensor:
         """How many of these negatives count, int64; at least one of any."""
@@ -101,7 +105,7 @@ class HardSimple(Hard):
     """L_simple over each anchor's nearest negatives only.
 
     Args:
-        quantile, top: as of :class:`Hard`. weight: as of :class:`Simple`.
+        quantile, top: see :class:`Hard`. weight: see :class:`Simple`.
 
     Source: Wang & Liu 2021, arXiv 2012.09740, section 3.4 and table 1 (the nearest 4,095).
     """
@@ -116,14 +120,14 @@ class HardSimple(Hard):
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """As :class:`Simple`, of the nearest others."""
-        others = _others(x, extras)
-        near, counts = sum_above(x, y, nearest(x, y, self.num_nearest, others), others)
-        return (self.weight * near / counts.clamp_min(1) - (x * y).sum(dim=1)).mean()
+        others, anchors = _others(x, extras), extras.anchors(x)
+        near, counts = sum_above(anchors, y, nearest(anchors, y, self.num_nearest, others), others)
+        return extras.mean(self.weight * near / counts.clamp_min(1) - (anchors * extras.anchors(y)).sum(dim=1))
 
 
 def _others(x: Tensor, extras: Extras) -> CandidateMask:
-    """All rows of the other side but the positive, copies, and what a guide finds nearer."""
+    """Of each anchor: all rows of the other side but the positive, copies, and what a guide finds nearer."""
     ids, itself, guide = extras.ids, order(x)[:, None], guide_scores(extras.guide, 0, 1)
     if not copied(ids):
-        return CandidateMask(itself=itself, guide=guide)
-    return CandidateMask(ids[:, :2], ids[:, 1], itself=itself, guide=guide)
+        return extras.anchors(CandidateMask(itself=itself, guide=guide))
+    return extras.anchors(CandidateMask(ids[:, :2], ids[:, 1], itself=itself, guide=guide))

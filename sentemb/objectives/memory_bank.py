@@ -37,7 +37,7 @@ class MemoryBank(Objective):
     interchangeable_views = "yes"
     source = "Wu et al. 2018, eq. 2, sec. 3.2"
     takes = frozenset({"guide"})
-    contrastive = requires_shared_encoder = needs_sentence_ids = True
+    contrastive = requires_shared_encoder = needs_sentence_ids = shares_loss = True
     bank: Tensor  # [sentences, d]
     bank_guide: Tensor  # [sentences, D], the guide's embeddings; only with a guide
     seen: Tensor  # bool [sentences]
@@ -66,20 +66,20 @@ class MemoryBank(Objective):
         if self.number and len(stored) > self.number:
             generator = torch.Generator().manual_seed(int(self.steps))
             stored = stored[torch.randint(len(stored), (self.number,), generator=generator).to(stored.device)]
-        losses, drawn, guide = [], self.bank[stored], extras.guide
+        losses, drawn, guide, anchors = [], self.bank[stored], extras.guide, extras.anchors
         for rows, positives, side in ((x, y, 1), (y, x, 0)):
-            scaled, positive_ids = rows / self.temperature, ids[:, side]
+            scaled, positive_ids = anchors(rows) / self.temperature, ids[:, side]
             entries = torch.where(self.seen[positive_ids, None], self.bank[positive_ids], positives.detach())
-            positive_scores = (scaled * entries).sum(dim=1)
+            positive_scores = (scaled * anchors(entries)).sum(dim=1)
             parts = [positive_scores]
             if len(stored):
                 of_stored = None if guide is None else guide.scores(1 - side, self.bank_guide[stored])
-                parts.append(log_sum_exp(scaled, drawn, CandidateMask(ids, stored, guide=of_stored)))
+                parts.append(log_sum_exp(scaled, drawn, anchors(CandidateMask(ids, stored, guide=of_stored))))
             if self.in_batch or not len(stored):
                 of_batch, itself = guide_scores(guide, 1 - side, side), order(x)[:, None]
                 mask = CandidateMask(ids, positive_ids, itself=itself, guide=of_batch)
-                parts.append(log_sum_exp(scaled, entries, mask))
-            losses.append((joined(parts) - positive_scores).mean())
+                parts.append(log_sum_exp(scaled, entries, anchors(mask)))
+            losses.append(extras.mean(joined(parts) - positive_scores))
         return torch.stack(losses).mean()
 
     def _ids_in_bank(self, x: Tensor, ids: Tensor | None) -> Tensor:

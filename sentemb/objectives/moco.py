@@ -35,7 +35,7 @@ class MoCo(Objective):
     source = "He et al. 2020, eqs. 1, 2"
     needs = frozenset({"targets"})
     takes = frozenset({"guide"})
-    contrastive = True
+    contrastive = shares_loss = True
     queue: Tensor  # [size, d] keys
     queue_ids: Tensor  # int64 [size], -1 for no sentence known
     queue_guide: Tensor  # [size, D], the guide's embeddings of the keys' sentences; only with a guide
@@ -77,19 +77,19 @@ class MoCo(Objective):
 
     def _direction(self, queries: Tensor, keys: Tensor, extras: Extras, side: int) -> Tensor:
         """Loss of queries of one side and keys of the other (``side``: 0 for x, 1 for y)."""
-        filled, scaled, ids, guide = int(self.filled), queries / self.temperature, extras.ids, extras.guide
-        kin = None if ids is None else ids[:, :2]
-        positive_scores = (scaled * keys).sum(dim=1)
+        filled, ids, guide, anchors = int(self.filled), extras.ids, extras.guide, extras.anchors
+        scaled, kin = anchors(queries) / self.temperature, None if ids is None else ids[:, :2]
+        positive_scores = (scaled * anchors(keys)).sum(dim=1)
         parts = [positive_scores]
         if filled:
             queued = None if guide is None else guide.scores(1 - side, self.queue_guide[:filled])
             mask = CandidateMask(kin, self.queue_ids[:filled], guide=queued)
-            parts.append(log_sum_exp(scaled, self.queue[:filled], mask))
+            parts.append(log_sum_exp(scaled, self.queue[:filled], anchors(mask)))
         if self.in_batch or not filled:
             other = ids[:, side] if ids is not None else None
             mask = CandidateMask(kin, other, itself=order(keys)[:, None], guide=guide_scores(guide, 1 - side, side))
-            parts.append(log_sum_exp(scaled, keys, mask))
-        return (joined(parts) - positive_scores).mean()
+            parts.append(log_sum_exp(scaled, keys, anchors(mask)))
+        return extras.mean(joined(parts) - positive_scores)
 
     def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
         """Replace the oldest keys by those of the batch."""

@@ -12,7 +12,7 @@ test keeps it equal to the code.
 
 | symbol | meaning |
 |---|---|
-| x, y | the two views of a batch of n pairs, from all processes, of unit length unless a row says otherwise |
+| x, y | the two views of a batch of n pairs, from all processes, of unit length except where a row says so |
 | h | hard negatives of a pair |
 | s_ij | x_i . y_j / temperature; sums run over all candidates |
 | m | the momentum encoder, an average of the encoder over past updates, which the training loop makes |

@@ -30,6 +30,7 @@ class WeightedSum(Objective):
     """
 
     normalise = False  # (each part does as it does alone)
+    shares_loss = True  # (likewise)
 
     def __init__(
         self,
@@ -92,6 +93,11 @@ class WeightedSum(Objective):
         """Of each part."""
         return [term for part in self._objectives() for term in part.terms()]
 
+    def refuse_too_short(self, dimension: int) -> None:
+        """As each part does."""
+        for part in self._objectives():
+            part.refuse_too_short(dimension)
+
     def refuse_dimensions(self, dimension: int, teacher: int) -> None:
         """As each part does."""
         for part in self._objectives():
@@ -115,7 +121,7 @@ class WeightedSum(Objective):
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """The parts' losses, weighted and added."""
         losses = [part(x, y, extras.only(part.needs | part.takes)) for part in self._objectives()]
-        self.part_losses = [loss.detach() for loss in losses]
+        self.part_losses = list(extras.total(torch.stack([loss.detach() for loss in losses])))
         return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
 
     def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:

@@ -33,11 +33,11 @@ TokenIds = NDArray[Any]
 
 @dataclass(frozen=True)
 class PassageText:
-    """The tokens that passages are made of."""
+    """The tokens of passages."""
 
-    tokens: Tokens  # of each sentence as it stands behind another one
+    tokens: Tokens  # of each sentence as it stands after another one
     before: int  # special tokens before each sentence of ``tokens``
-    behind: int  # special tokens behind it
+    behind: int  # special tokens after it
     room: int  # tokens that a text may have, without the special ones and the longer of the prompts
     max_length: int  # tokens that a text may have, with them
     titles: Numbers  # int64 [n], rows of the sentences that are titles, in order
@@ -67,14 +67,14 @@ def passage_text(corpus: Corpus, tokenizer: Tokenizer, max_length: int, sides: S
 
 
 def _joins_plainly(tokenizer: Tokenizer) -> bool:
-    """Whether a sentence has the same tokens behind another one as alone; else it has those of it behind a space."""
+    """Whether a sentence has the same tokens after another one as alone; else it has those of it after a space."""
     first, second = (tokenizer.encode(text, add_special_tokens=False).ids for text in PROBE)
     return tokenizer.encode(" ".join(PROBE), add_special_tokens=False).ids == first + second
 
 
 @dataclass(frozen=True)
 class PassageSettings:
-    """What a pair of a passage is, and how long passages are.
+    """The kind of a pair, and the length of passages.
 
     Args:
         kind: inverse_cloze (a sentence of the passage, and the passage), crops (two runs of tokens of it) or title (the
@@ -115,12 +115,12 @@ class PassageSettings:
             raise ValueError(f"crops without overlap have at most half of a passage each, got longest={self.longest}")
         for name, kind in OF_ONE_KIND.items():
             if kind != self.kind and getattr(self, name) != getattr(type(self), name):
-                raise ValueError(f"{name} is of kind={kind}; leave it out for kind={self.kind}")
+                raise ValueError(f"{name} belongs to kind={kind}; leave it out for kind={self.kind}")
 
 
 @dataclass(frozen=True)
 class PassagePairs:
-    """How the two sides of a pair are made of the passage that a row of ``Pairs.rows`` bounds."""
+    """Make the two sides of a pair from the passage that a row of ``Pairs.rows`` bounds."""
 
     text: PassageText
     settings: PassageSettings
@@ -245,7 +245,7 @@ class PassagePairs:
         return ids[before : len(ids) - self.text.behind]
 
     def _framed(self, side: Tokens, row: int, body: TokenIds) -> TokenIds:
-        """``body`` with what goes before and behind each text of a side (it is that of any sentence), cut to length."""
+        """``body`` with what goes before and after each text of a side (it is that of any sentence), cut to length."""
         ids, begins, behind = side[row], self._begins(side), self.text.behind
         body = body[: self.text.max_length - begins - behind]
         return np.concatenate([ids[:begins], body, ids[len(ids) - behind :]])

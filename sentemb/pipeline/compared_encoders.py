@@ -31,7 +31,7 @@ def compared_encoders(
     settings: Mapping[str, Any],
     texts: Texts | None = None,
 ) -> list[ComparedEncoder]:
-    """What is scored at the end of a run, a row each: first the teacher, if there is one.
+    """The encoders that are scored at the end of a run, one for each row: first the teacher, if there is one.
 
     Args:
         trained: the model of the run.
@@ -60,7 +60,7 @@ def compared_encoders(
 def _words_of(
     teacher: ComparedEncoder, trained: SentenceTransformer, settings: Mapping[str, Any], texts: Texts | None
 ) -> list[ComparedEncoder]:
-    """What the teacher makes of single words, averaged: a student that was not trained.
+    """The average of the teacher's embeddings of single words: an untrained student.
 
     Where the student began as that, the average of the teacher's own word embeddings.
     """

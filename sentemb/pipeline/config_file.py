@@ -1,7 +1,7 @@
-"""OUT/config.json: everything needed to know, or repeat, what was run."""
+"""OUT/config.json: everything that is needed to repeat a run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from sentemb.corpus import CleaningResult, Corpus
 from sentemb.encoders import Prompts
 from sentemb.program import command_line
-from sentemb.runs import RunFolder
+from sentemb.runs import PREFIXES, RunFolder
 from sentemb.storage import write_text
 
 PACKAGES = (
@@ -31,7 +31,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What a run has come out to be, besides its settings."""
+    """The facts of a run that its settings do not say."""
 
     text: str  # the first line: what one update sees and computes with
     steps: int
@@ -44,6 +44,7 @@ class RunDescription:
     teacher: dict[str, Any] | None  # whose embeddings are learned from, and what they are
     guide: dict[str, Any] | None  # whose embeddings say which candidates are not negatives
     negatives: dict[str, Any] | None = None  # what has found hard negatives, and how many there are not
+    prefixes: Sequence[int] = ()  # lengths that embeddings can be cut to
 
 
 def write_config(
@@ -86,6 +87,7 @@ def write_config(
             "parameters": sum(p.numel() for p in model.parameters()),
             "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         },
+        **({PREFIXES: list(description.prefixes)} if description.prefixes else {}),
         "world_size": accelerator.num_processes,
         "precision": accelerator.mixed_precision,
         "device": accelerator.device.type,

@@ -20,7 +20,7 @@ from sentemb.training import TrainingData
 
 @dataclass(frozen=True)
 class PreparedData:
-    """What is trained on, and what cleaning left out of it."""
+    """The training data, and what cleaning left out."""
 
     training: TrainingData
     cleaned: CleaningResult | None

@@ -1,4 +1,4 @@
-"""What an encoder costs its user: sentences a second of ``encode`` on this machine, and megabytes on the disk."""
+"""The cost of an encoder: sentences per second of ``encode`` on this machine, and megabytes on the disk."""
 
 import tempfile
 import time

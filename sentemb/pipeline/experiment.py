@@ -32,7 +32,7 @@ from sentemb.encoders import (
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.mining import Computation, mining_notes, parse_negatives, refuse_no_use_of_negatives
-from sentemb.objectives import Objective, build_objective
+from sentemb.objectives import Matryoshka, Objective, build_objective
 from sentemb.pairs import Pairs
 from sentemb.pipeline.begun_run import BegunRun
 from sentemb.pipeline.claim import claimed
@@ -66,7 +66,14 @@ from sentemb.pipeline.teaching import ChosenTeacher, chosen_teacher, reference_o
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.pipeline.training_scores import ScoresOfTraining, in_space_of_teacher
 from sentemb.registry import build, check
-from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, refuse_foreign
+from sentemb.runs import (
+    TRAINED_FOLDERS,
+    RunFolder,
+    least_held_out,
+    parse_prefixes,
+    refuse_foreign,
+    shorter_prefixes,
+)
 from sentemb.storage import write_folder
 from sentemb.teacher import sentence_runs
 from sentemb.training import (
@@ -134,7 +141,9 @@ class Experiment:
             self.stored["imports"] = list(run.imports)
         before = self.begun.get("settings", {}).get("imports", [])
         if [Path(path).name for path in before] != [Path(path).name for path in run.imports] and self.begun:
-            raise InputError(f"{run.out} was begun with --import {' '.join(before) or 'nothing'}; give the same again")
+            raise InputError(
+                f"{run.out} was started with --import {' '.join(before) or 'nothing'}; give the same again"
+            )
         self.prompts = Prompts()
         self.text_tokens = TextTokens()  # of what scores the model, at each evaluation
         self.saves_selected = True  # whether best/ and last/ are written, where they are not needed for model/
@@ -215,6 +224,8 @@ class Experiment:
             self.adapters = LoraAdapters(model, parse_lora(encoder.lora))
             self._context.callback(self.adapters.merge)  # (also where the run fails: the model may be the caller's)
         self.stored |= asdict(encoder)
+        if self.made_objective is not None:  # (before hours of work)
+            self.made_objective.refuse_too_short(tower_dimension(model))
         return model
 
     def make_pairs(
@@ -270,7 +281,7 @@ class Experiment:
         return prepared if training is prepared.training else replace(prepared, training=training)
 
     def _choose_teacher(self, model: SentenceTransformer) -> ChosenTeacher | None:
-        """Whose embeddings are learned from; an objective that is made later is checked then."""
+        """Choose the teacher; an objective that is made later is checked later."""
         objective, towers = self.made_objective, len(towers_of(model))
         has_head = objective is not None and (self.custom_head is not None or self.objective.head != "none")
         return chosen_teacher(objective, self.data, self.encoder, has_head, self.prompts, towers)
@@ -286,6 +297,8 @@ class Experiment:
         if custom_head is None:
             check(HEADS, objective.head, "head", ("dimension",))
         made: Objective = build_objective(objective.objective) if custom_objective is None else custom_objective
+        if objective.matryoshka is not None:
+            made = Matryoshka(made, parse_prefixes(objective.matryoshka))
         self.stored |= asdict(objective)
         self.made_objective = made
         return made
@@ -331,7 +344,7 @@ class Experiment:
         evaluation: EvaluationSettings,
         dev: DevScore | None = None,
     ) -> BegunRun | TrainedRun:
-        """What :meth:`train` does before the first update, with its arguments; the run itself if it is finished."""
+        """Do what :meth:`train` does before the first update; return the run itself if it is finished."""
         for part in (model, *towers_of(model)):
             part.similarity_fn_name = objective.similarity  # type: ignore[assignment]
         training_encoder = self._training_encoder(model, objective, data)
@@ -380,7 +393,8 @@ class Experiment:
         untrained, memory = copy_without_adapters(model), EmbeddingMemory()
         memory.of(untrained, "untrained")
         to_teacher = partial(in_space_of_teacher, training_encoder, objective)
-        scored = ScoresOfTraining(pairs, dev, memory, self.text_tokens, reference, to_teacher)
+        prefixes = description.prefixes
+        scored = ScoresOfTraining(pairs, dev, memory, self.text_tokens, reference, to_teacher, prefixes)
         lane = Lane(
             training_encoder,
             objective,
@@ -391,7 +405,7 @@ class Experiment:
         return BegunRun(lane, corpus, untrained, pairs, evaluation, memory, reference)
 
     def end(self, begun: BegunRun, result: FitResult) -> TrainedRun:
-        """What :meth:`train` does after the last update: save the model, or say how to resume."""
+        """Do what :meth:`train` does after the last update: save the model, or say how to resume."""
         out, model = begun.lane.target.folder, begun.lane.encoder.model
         run = self._end(out, begun.corpus, model, begun.untrained, begun.pairs, result, begun.evaluation)
         texts = named_texts(begun.corpus, self.train_rows)
@@ -418,7 +432,7 @@ class Experiment:
     def _describe(
         self, encoder: TrainingEncoder, objective: Objective, data: PreparedData
     ) -> tuple[RunDescription, list[str]]:
-        """What the run has come out to be, and notes to print."""
+        """The facts of the run for config.json, and notes to print."""
         pairs, world, model = data.training.pairs, self.accelerator.num_processes, encoder.model
         sides = sides_of(model, CachedEncoder(model))
         description = RunDescription(
@@ -433,6 +447,7 @@ class Experiment:
             teacher=self.teacher,
             guide=self.guide,
             negatives=data.mined,
+            prefixes=shorter_prefixes(self.objective.matryoshka, tower_dimension(model)),
         )
         notes = [str(data.cleaned)] if data.cleaned else []
         notes += prompt_notes(self.prompts) + passage_notes(pairs) + mining_notes(data.mined, pairs)
@@ -451,7 +466,7 @@ class Experiment:
     def _begin(
         self, out: Path, corpus: Corpus, model: SentenceTransformer, description: RunDescription, notes: list[str]
     ) -> RunTarget:
-        """Look at what the run folder holds, print what is trained, and write config.json."""
+        """Check the run folder, print what is trained, and write config.json."""
         accelerator = self.accelerator
         # InputErrors, if there are files of others, or all checkpoints are damaged; nothing is written then
         on_main(partial(refuse_foreign, out, bool(self.begun), self._other_files(out)), accelerator)

@@ -1,4 +1,4 @@
-"""The processes of a run: device, precision, tracker, and what ends with them."""
+"""The processes of a run: device, precision, tracker, and their end."""
 
 import ctypes
 import os
@@ -85,7 +85,7 @@ def not_connected(processes: int, error: BaseException) -> str:
 
 
 def precision_of(compute: ComputeSettings, transformer: bool) -> str:
-    """The precision that is asked for, else Accelerate's, else bf16 for transformers where the processor has it.
+    """The requested precision, else Accelerate's, else bf16 for transformers if the processor has it.
 
     (MiniLM trains twice as fast with it on a CPU with AMX.)
     """
@@ -116,7 +116,7 @@ def preserved_caller_state() -> Iterator[None]:
 
 
 def end_with_launcher() -> None:
-    """On Linux: hang up when the launcher is gone, so that no process trains on unseen."""
+    """End this process with its launcher (on Linux), so that none trains on unnoticed."""
     launched = "TORCHELASTIC_RUN_ID" in os.environ or started_by_accelerate()
     if sys.platform.startswith("linux") and launched:
         with suppress(OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""Whether what is resumed is the run that was begun, and what is different about it now."""
+"""Check that a resumed run is the run that was started, and list what differs now."""
 
 import os
 import shlex
@@ -36,7 +36,7 @@ def on_processes(settings: TrainingSettings, begun: Config, world: int, elastic:
     """The settings for ``world`` processes; those of a continued run keep its global batch and the cuts of its epochs.
 
     Raises:
-        InputError: it was begun on another number, and ``elastic`` is not given or the batch is too small.
+        InputError: it was started on another number, and ``elastic`` is not given or the batch is too small.
     """
     before, least = begun.get("world_size", world), begun.get("least", 0)
     batch = begun.get("global_batch", settings.batch_size * before)
@@ -45,8 +45,8 @@ def on_processes(settings: TrainingSettings, begun: Config, world: int, elastic:
         return replace(settings, smallest_batch=least, global_batch=uneven)
     if not elastic:
         raise InputError(
-            f"the run was begun on {before} process(es) and now there are {world}; start as many, or add --elastic to "
-            "resume with the same global batch"
+            f"the run was started on {before} process(es) and now there are {world}; start as many, or add "
+            "--elastic to resume with the same global batch"
         )
     if batch < 2 * world:
         raise InputError(
@@ -57,7 +57,7 @@ def on_processes(settings: TrainingSettings, begun: Config, world: int, elastic:
 
 
 def differences(settings: TrainingSettings, begun: Config, world: int, steps: int, pairs: int) -> list[str]:
-    """What a continued run does not do as the one that was begun would have, a sentence each.
+    """The differences between a continued run and one without interruption, a sentence each.
 
     Raises:
         InputError: the last update of an epoch is too small for this number of processes.
@@ -79,7 +79,7 @@ def differences(settings: TrainingSettings, begun: Config, world: int, steps: in
         )
     if begun and (parts := begun.get("settings", {}).get("micro_batch", settings.micro_batch)) != settings.micro_batch:
         notes.append(
-            f"micro-batch was {parts} and is {settings.micro_batch}: the same gradient, but for dropout masks, which "
+            f"micro-batch was {parts} and is {settings.micro_batch}: the same gradient, except dropout masks, which "
             "are drawn for each part"
         )
     now = {"threads": torch.get_num_threads(), "torch": version("torch"), "transformers": version("transformers")}
@@ -99,7 +99,7 @@ def differences(settings: TrainingSettings, begun: Config, world: int, steps: in
 
 
 def prompts_begun_with(begun: Config, prompts: Prompts) -> Prompts:
-    """What a run trains with: ``prompts`` of its model, or those that a continued one was begun with."""
+    """What a run trains with: ``prompts`` of its model, or those that a continued one was started with."""
     if not begun:
         return prompts
     return Prompts(**begun.get("prompts", {}))  # (earlier versions trained without any)
@@ -120,13 +120,13 @@ def changed_meanings(
     retrieval: dict[str, str],
     before: dict[str, str] | None,
 ) -> list[str]:
-    """What means something else now than when a continued run was begun by an earlier version, a sentence each."""
+    """What has a different meaning now than in the version that started the run, a sentence each."""
     notes = []
     if begun and prompts != default:
         notes.append(
-            f"the run was begun with the prompts {prompts.anchor!r} and {prompts.positive!r} and continues with them; "
-            f"the model's are {default.anchor!r} and {default.positive!r}, with which it is scored; begin a new run "
-            "to train with those"
+            f"the run was started with the prompts {prompts.anchor!r} and {prompts.positive!r} "
+            f"and continues with them; the model's are {default.anchor!r} and {default.positive!r}, with which it is "
+            "scored; begin a new run to train with those"
         )
     if before is not None and before != retrieval:
         notes.append(
@@ -146,7 +146,7 @@ def refuse_another_run(out: Path, begun: Config, corpus: Corpus, accelerator: Ac
         before = before.get("fingerprint", value) if isinstance(before, dict) else before
         if before != value:
             raise InputError(
-                f"{out} was begun with {name} {before}, now it is {value}; give it what it had, or a new --out"
+                f"{out} was started with {name} {before}, now it is {value}; use the former value, or a new --out"
             )
     if run.newest_checkpoint() is None and run.model.exists() and not done:
         raise InputError(
@@ -158,7 +158,7 @@ def refuse_another_run(out: Path, begun: Config, corpus: Corpus, accelerator: Ac
 def finished(out: Path, steps: int, begun: Config, evaluation: EvaluationSettings, reported: bool) -> bool:
     """Whether the run in ``out`` has its model, by the current selection, and no step of ``steps`` is left.
 
-    ``reported``: whether it must have its page, too, and have been scored as is asked for now.
+    ``reported``: whether it must also have its page, and have been scored as this call asks.
     """
     settings, run = begun.get("settings", {}), RunFolder(out)
     names = [each.name for each in fields(evaluation) if each.metadata.get("may_change")] if reported else ["select"]

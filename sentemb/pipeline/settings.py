@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sentemb.errors import InputError
 from sentemb.languages import DEFAULT, check_language
+from sentemb.runs import parse_prefixes
 from sentemb.settings import check_settings, setting
 from sentemb.training import TrainingSettings
 
@@ -20,7 +21,7 @@ PASSAGES = "passages"  # of the setting search: a sentence finds its passage in 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The text, and a teacher and a guide of it."""
+    """The text, its teacher and its guide."""
 
     corpus: str | None = setting(
         "sample",
@@ -126,9 +127,21 @@ class ObjectiveSettings:
         "none",
         "layers between the embeddings and the objective, left out of the model: none, mlp, projection:out=",
     )
+    matryoshka: str | None = setting(
+        None,
+        "apply the objective to prefixes of the embedding, too, so that embeddings can be cut: lengths, each with a "
+        "weight where it is not 1 (64:0.5,128,256); the loss is the mean over the prefixes and the full dimension",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.matryoshka is not None:
+            parse_prefixes(self.matryoshka)
+            if self.head != "none":
+                raise InputError(
+                    "--matryoshka is of prefixes of the model's embeddings, and a head would mix their dimensions "
+                    "before the objective sees them; leave --head or --matryoshka out"
+                )
 
 
 @dataclass(frozen=True)
@@ -190,7 +203,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """How it is computed."""
+    """Precision, threads and processes."""
 
     precision: str = setting(
         "auto",
@@ -264,7 +277,7 @@ def may_change(name: str) -> bool:
 
 
 def pick(kind: type[Kind], settings: Mapping[str, Any]) -> Kind:
-    """The settings of one class out of a mapping that may have others, too.
+    """The settings of one class, from a mapping that may have others.
 
     Raises:
         InputError: a value has the wrong type or lies outside of its bounds.

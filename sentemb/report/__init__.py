@@ -14,9 +14,11 @@ from sentemb.report.drawing import (
     legend_below,
 )
 from sentemb.report.examples import nearest_neighbours
+from sentemb.report.headline import Tile
 from sentemb.report.page import write_report
 from sentemb.report.queries import write_search
 from sentemb.report.score_columns import COSTS, SHARE, TEACHER_SIMILARITY, columns_of, mean_scores, tasks_of
+from sentemb.report.sphere import sphere_content
 from sentemb.report.template import PageTable, html_page
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "ComparedScore",
     "Drawn",
     "PageTable",
+    "Tile",
     "columns_of",
     "comparison_of",
     "html_page",
@@ -40,6 +43,7 @@ __all__ = [
     "legend_below",
     "mean_scores",
     "nearest_neighbours",
+    "sphere_content",
     "tasks_of",
     "write_report",
     "write_search",

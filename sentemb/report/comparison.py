@@ -27,6 +27,7 @@ class ComparedScore:
     verdict: str  # of the trained one: better, worse, cannot tell
     over: str  # how many items it is of
     level: float
+    measure: str  # its name in scores.json
 
 
 def comparison_of(run: Run, against: str | None = None) -> list[ComparedScore]:
@@ -47,9 +48,8 @@ def comparison_of(run: Run, against: str | None = None) -> list[ComparedScore]:
         digits = column.digits + 1
         interval = f"{d.low:+.{digits}f} to {d.high:+.{digits}f}"
         difference = f"{d.value:+.{digits}f}"
-        scores.append(
-            ComparedScore(column.title, column.prose, before, after, difference, interval, d.verdict, d.over, d.level)
-        )
+        texts = (column.title, column.prose, before, after, difference, interval)
+        scores.append(ComparedScore(*texts, d.verdict, d.over, d.level, column.key))
     return scores
 
 
@@ -87,7 +87,7 @@ def verdict(run: Run) -> list[str]:
     """The trained encoder against every other one in sentences; what got worse stands as plainly as what got better."""
     names = [plain(row.get("encoder", "unnamed")) for row in run.rows()]
     if TRAINED not in names or len(names) < 2:
-        return ["scores.json has no trained encoder beside another one, so there is nothing to compare."]
+        return ["scores.json has no trained encoder and another one, so there is nothing to compare."]
     others = sorted((name for name in names if name != TRAINED), key=lambda name: name != run.initial())
     return [_sentence(run, name) for name in others]
 

@@ -31,7 +31,6 @@ def nearest_neighbours(examples: Record, initial: str | None) -> Rankings | None
     names = list(dict.fromkeys(name for each in sentences for name in as_dict(each.get("neighbours"))))
     if not names:
         return None
-    titles = [f"before: {name}" if name == initial else f"after: {name}" for name in names]
     rows = [
         {
             "text": each.get("sentence", ""),
@@ -41,7 +40,14 @@ def nearest_neighbours(examples: Record, initial: str | None) -> Rankings | None
         for each in sentences
     ]
     caption = CAPTION.format(candidates=show(number(examples.get("candidates")), 0))
-    return Rankings("neighbours", "Nearest neighbours", caption, ["sentence", *titles], rows)
+    return Rankings(
+        "neighbours", "Nearest neighbours", caption, ["sentence", *(when(name, initial) for name in names)], rows
+    )
+
+
+def when(name: str, initial: str | None) -> str:
+    """What stands over an encoder: whether it is from before or after training."""
+    return f"{'before' if name == initial else 'after'}: {name}"
 
 
 def _ranking(example: Record, name: str) -> dict[str, Any]:
@@ -56,5 +62,5 @@ def _ranking(example: Record, name: str) -> dict[str, Any]:
 
 
 def is_row(value: object, cells: int) -> bool:
-    """Whether the value is a list of so many cells."""
+    """Whether the value is a list with this number of cells."""
     return isinstance(value, list) and len(value) == cells

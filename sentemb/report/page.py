@@ -33,9 +33,12 @@ from sentemb.report.figures import (
     retrieval_figure,
     stsb_figure,
 )
+from sentemb.report.headline import run_headline, run_tiles
+from sentemb.report.prefixes import prefix_table
 from sentemb.report.queries import nearest_to_queries
 from sentemb.report.score_columns import TEACHER_SIMILARITY
 from sentemb.report.score_table import score_table
+from sentemb.report.sphere import sphere_content
 from sentemb.report.teacher_figures import speed_figure, teacher_figure
 from sentemb.report.template import PageTable, html_page
 from sentemb.runs import Record, Run, RunFolder, as_dict, duration, number, read_run, show
@@ -108,6 +111,7 @@ START_FIGURE = ("teacher", "Nearness to the start", teacher_figure, START, "two 
 STSB_FIGURE = ("stsb", "Alignment and uniformity on STS-B", stsb_figure, STSB, "two scores of STS-B in log.jsonl")
 
 
+FIRST = ("speed", "histogram", "path")  # the figures that matter most; the others are folded
 LAST = {"steps": "step", "pairs seen": "pairs_seen", "peak memory, MiB": "peak_memory_mib"}
 
 
@@ -116,17 +120,24 @@ def _page(run: Run) -> str:
     encoder = f"begun from {begun}" if begun else f"encoder {run.setting('encoder')}"
     with style.context(["default", LOOK]):
         figures = [_drawn(run, *figure) for figure in _figures(run)]
-    rankings = [nearest_to_queries(run), nearest_neighbours(as_dict(run.scores.get("examples")), run.initial())]
+    sphere = sphere_content(as_dict(run.scores.get("sphere")), run.initial())
     return html_page(
         "run.html",
+        scripts=["sphere.js"] if sphere else [],
         title=run.corpus(),
         made=f"{encoder}, objective {run.setting('objective')}",
+        headline=run_headline(run),
+        tiles=run_tiles(run),
         sentences=_summary(run),
         notes=run.notes,
-        facts=_facts(run),
+        sphere=sphere,
+        first_figures=[drawn for drawn in figures if drawn.name in FIRST],
+        more_figures=[drawn for drawn in figures if drawn.name not in FIRST],
+        prefixes=prefix_table(run),
+        queries=nearest_to_queries(run),
+        neighbours=nearest_neighbours(as_dict(run.scores.get("examples")), run.initial()),
         tables=[*comparison_tables(run), score_table(run)] if run.rows() else [],
-        figures=figures,
-        rankings=list(filter(None, rankings)),
+        facts=_facts(run),
         settings=_settings(run.config),
     )
 
@@ -195,7 +206,7 @@ def _settings(config: Record) -> list[PageTable]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m sentemb.report RUN``: write the page again, print its path; 2 and one sentence if RUN is no run."""
+    """``python -m sentemb.report RUN``: write the page again and print its path; exit code 2 if RUN is not a run."""
     description = "Write RUN/report.html, one self-contained page, from the files of a training run."
     parser = argparse.ArgumentParser(prog="python -m sentemb.report", description=description)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder with config.json and log.jsonl")

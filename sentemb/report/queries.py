@@ -37,7 +37,6 @@ def nearest_to_queries(run: Run) -> Rankings | None:
     names = list(dict.fromkeys(name for each in queries for name in as_dict(each.get("nearest"))))
     if not names:
         return None
-    titles = [f"after: {name}" if name == names[-1] else f"before: {name}" for name in names]
     rows = [
         {
             "text": each.get("query", ""),
@@ -45,6 +44,7 @@ def nearest_to_queries(run: Run) -> Rankings | None:
         }
         for each in queries
     ]
+    titles = [*(f"before: {name}" for name in names[:-1]), f"after: {names[-1]}"]
     sentences, corpus = show(number(run.search.get("sentences")), 0), plain(run.search.get("corpus", "a corpus"))
     caption = CAPTION.format(sentences=sentences, corpus=corpus)
     return Rankings("queries", "Your queries", caption, ["query", *titles], rows)

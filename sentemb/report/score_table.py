@@ -43,7 +43,7 @@ def _score_caption(rows: list[Record]) -> str:
     """How each number was made: protocol, n, the sampling error n implies, and the text geometry was measured on."""
     parts = [
         "Bold: better than each other row, beyond chance. Alignment and uniformity, lower is better, belong together "
-        "and are in no such comparison: spreading sentences out also moves positive pairs apart. Beside uniformity, "
+        "and are in no such comparison: spreading sentences out also moves positive pairs apart. Next to uniformity, "
         "small: the lowest value the dimension allows."
     ]
     for task in tasks_of(rows):

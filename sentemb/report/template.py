@@ -17,7 +17,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table of a page. A row's first cell is its title. What is no text is shown as JSON; Markup is not escaped."""
+    """A table of a page. A row's first cell is its title. Other values than text become JSON; Markup is not escaped."""
 
     title: str
     head: Sequence[object]

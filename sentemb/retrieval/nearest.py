@@ -94,7 +94,7 @@ def top_k(
 class NearestPassages:
     """The ``k`` nearest of passages that come block by block, for few queries: all scores are computed in float64.
 
-    Arguments, results and errors as of :func:`top_k`. A passage's number is its place among all that were added.
+    Arguments, results and errors: see :func:`top_k`. A passage's number is its place among all that were added.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class _LeftOut:
 
     def __init__(self, leave_out: LeaveOut | None, queries: int) -> None:
         if leave_out is not None and len(leave_out) != queries:
-            raise ValueError(f"leave_out is of {len(leave_out)} queries, and there are {queries}")
+            raise ValueError(f"leave_out has {len(leave_out)} queries, and there are {queries}")
         lists = [np.asarray(each, dtype=np.int64).ravel() for each in leave_out] if leave_out is not None else []
         ids = np.concatenate([np.empty(0, dtype=np.int64), *lists])
         rows = np.repeat(np.arange(len(lists)), [len(each) for each in lists])
@@ -341,7 +341,7 @@ def _proven(
 
 
 def _product_error(dimension: int) -> float:
-    """How far a float32 product of two rows of unit length is off at most, but for underflow."""
+    """How far a float32 product of two rows of unit length is off at most, except underflow."""
     return 1.01 * (dimension + 8) * 2.0**-24
 
 

@@ -13,6 +13,7 @@ from sentemb.storage import LEFTOVER, MANIFEST, PARTIAL, remove, unlisted
 
 CONFIG, LOG, SCORES, SEARCH, REPORT = "config.json", "log.jsonl", "scores.json", "search.json", "report.html"
 MODEL, CHECKPOINTS, BEST, LAST = "model", "checkpoints", "best", "last"
+ROUTER = "router"  # in the model/ of two towers: the same as a Router of sentence-transformers
 SELECTED = "selected.json"  # in best/ and last/: the step, and the dev score
 MODULES = "modules.json"  # in the folder of any model
 TRAINED_FOLDERS = (CHECKPOINTS, BEST, LAST)  # what training writes and replaces
@@ -121,7 +122,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def read_selected(folder: Path) -> dict[str, Any]:
-    """Which step a ``best/`` or ``last/`` folder is of, and its dev score; empty where it does not say."""
+    """The step of a ``best/`` or ``last/`` folder, and its dev score; empty where it does not say."""
     try:
         content = json.loads((folder / SELECTED).read_text(encoding="utf-8"))
         return content if isinstance(content, dict) and isinstance(content.get("step"), int) else {}

@@ -6,7 +6,7 @@ A folder gets a manifest of its files (:mod:`sentemb.storage.manifest`), by whic
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,25 @@ def write_folder(folder: Path, write: Callable[[Path], Any]) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+def finish_folder(partial: Path, folder: Path, temporary: Collection[str] = ()) -> None:
+    """Give a folder that was filled under another name its manifest, sync it, and give it its name.
+
+    A process that is killed meanwhile leaves a folder that the next call finishes.
+
+    Args:
+        partial: the folder. folder: its new path; nothing, or an empty folder.
+        temporary: names of its files that go at last; the manifest does not list them.
+    """
+    if not (partial / MANIFEST).is_file():
+        write_text(partial / MANIFEST, manifest_of(partial, temporary))
+    for name in temporary:
+        (partial / name).unlink(missing_ok=True)
+    for path in [*partial.rglob("*"), partial]:
+        _sync(path)
+    partial.rename(folder)
+    _sync(folder.parent)
+
+
 def recover(parent: Path, name: str = "*") -> None:
     """Put in order what killed writers of ``parent/name`` have left: give the one they were replacing its name back."""
     for leftover in parent.glob(f".{name}{PARTIAL}*"):
@@ -89,7 +108,7 @@ def recover(parent: Path, name: str = "*") -> None:
 
 
 def free_name(folder: Path, suffix: str) -> Path:
-    """A name next to ``folder`` that nothing has: NAME + suffix, then -2, -3, ... behind it."""
+    """A name next to ``folder`` that nothing has: NAME + suffix, then -2, -3, ... after it."""
     number, free = 1, folder.with_name(folder.name + suffix)
     while free.exists():
         number += 1

@@ -57,7 +57,9 @@ def build_once(
                 tqdm.write(f"waiting: another process is preparing {what}", file=sys.stderr)
             held.acquire()
     except (OSError, NotImplementedError) as error:
-        raise InputError(f"cannot write to {cache_dir()} ({_why(error)}); set SENTEMB_CACHE elsewhere") from None
+        raise InputError(
+            f"cannot write to {cache_dir()} ({_why(error)}); set SENTEMB_CACHE to another folder"
+        ) from None
     try:
         if is_complete(target):
             yield None
@@ -83,7 +85,9 @@ def build_once(
                 "SENTEMB_CACHE to another disk; then run the same command again to continue"
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
-            raise InputError(f"cannot write to {target.parent} ({_why(error)}); set SENTEMB_CACHE elsewhere") from None
+            raise InputError(
+                f"cannot write to {target.parent} ({_why(error)}); set SENTEMB_CACHE to another folder"
+            ) from None
         raise
     finally:
         held.release()
@@ -134,5 +138,5 @@ def _state(path: Path) -> str:
     try:
         stat = path.stat()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     return f"{stat.st_size} {stat.st_ino} {stat.st_mtime_ns} {stat.st_ctime_ns}"

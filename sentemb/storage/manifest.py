@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from sentemb.errors import CorruptFolder
 from sentemb.storage.digest import digest
 
 MANIFEST = "manifest.json"
-PARTIAL = ".partial-"  # in the name of a folder that is being written; the number of its process is behind it
+PARTIAL = ".partial-"  # in the name of a folder that is being written; the number of its process follows
 MEND = "copy the folder again, or use another"
 OURS = ("training.json", "selected.json")  # say with "manifest": true that the folder was written with one
 # Of systems, of notebooks, and of writers that were killed: nobody's files.
@@ -90,11 +91,10 @@ def _written_with_one(path: Path) -> bool:
         return True
 
 
-def manifest_of(folder: Path) -> str:
-    """The text of a folder's manifest, as its files are now."""
-    return _text(
-        {name: {"bytes": p.stat().st_size, "sha256": digest(p, "sha256")} for name, p in _files(folder).items()}
-    )
+def manifest_of(folder: Path, left_out: Collection[str] = ()) -> str:
+    """The text of a folder's manifest, as its files are now, without those ``left_out``."""
+    files = {name: path for name, path in _files(folder).items() if name not in left_out}
+    return _text({name: {"bytes": p.stat().st_size, "sha256": digest(p, "sha256")} for name, p in files.items()})
 
 
 def _text(files: dict[str, Any]) -> str:

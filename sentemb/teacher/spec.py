@@ -69,13 +69,13 @@ class GuideSpec:
     """What is asked of a guide.
 
     Args:
-        name, layers, pooling, prompt: as of :class:`TeacherSpec`.
+        name, layers, pooling, prompt: see :class:`TeacherSpec`.
         margin: of the cosine: how much nearer than the positive a candidate has to be at least, negated: above 0
             candidates that are a little less near are left out, too.
         relative_margin: the same as a share of the positive's cosine.
 
     Raises:
-        ValueError, InputError: as of :class:`TeacherSpec`.
+        ValueError, InputError: see :class:`TeacherSpec`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Training: the loop, what an update is, batches, processes, checkpoints, log, signals and failures."""
+"""Training: the loop, updates, batches, processes, checkpoints, log, signals and failures."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Checkpoints: a folder that is complete or not there, loads as a model and is enough to resume training from.
+"""Checkpoints: each folder is complete or absent, loads as a model, and holds all that resuming needs.
 
 ``checkpoints/step-N`` is a SentenceTransformer folder with ``training.safetensors`` (the optimiser's tensors, and what
 learns or remembers besides the model: head, side task, objective, momentum encoder; of a model with adapters their
@@ -157,7 +157,7 @@ def save_selected_model(
 
 
 def _training_only(encoder: TrainingEncoder) -> dict[str, nn.Module]:
-    """What is trained with the model and is not part of it as it is saved."""
+    """The modules that are trained with the model, but are not part of the saved one."""
     modules = {"head": encoder.head, "mlm": encoder.mlm, "lora": adapted_layers(encoder.model)}
     return {name: module for name, module in modules.items() if module is not None}
 
@@ -171,7 +171,7 @@ class ResumePoint:
 
 
 def newest_valid_checkpoint(run: Path) -> ResumePoint:
-    """The newest checkpoint of ``run`` that is what its manifest says. Damaged ones stay where they are.
+    """The newest checkpoint of ``run`` that agrees with its manifest. Damaged ones stay where they are.
 
     Raises:
         InputError: there are checkpoints, and all of them are damaged.

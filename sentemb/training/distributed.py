@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def average_gradients(module: nn.Module, accelerator: Accelerator) -> None:
-    """Give a module's parameters one gradient on all processes: each has computed the whole one, to rounding."""
+    """Give a module's parameters the mean of the processes' gradients; each is of its part, times their number."""
     for weight in module.parameters():
         if weight.grad is not None and accelerator.num_processes > 1:
             dist.all_reduce(weight.grad)
@@ -84,24 +84,34 @@ Counts = tuple[int, ...] | None  # rows of each process; None: as many on all
 
 
 @torch.no_grad()
-def gather_plain(x: Tensor, counts: Counts = None) -> Tensor:
-    """Rows of all processes, of numbers without a gradient."""
-    return _gather(x, counts) if _several() else x
+def gather_plain(x: Tensor, counts: Counts = None, dtype: torch.dtype | None = None) -> Tensor:
+    """Rows of all processes, of numbers without a gradient; ``dtype``: as of :func:`gather`."""
+    return _gather(x, counts, dtype) if _several() else x
 
 
-def gather(x: Tensor, counts: Counts = None) -> Tensor:
-    """Rows of all processes, ``[n, d]`` to ``[sum of counts, d]``, with exact gradients under DDP's averaging.
+def gather(x: Tensor, counts: Counts = None, dtype: torch.dtype | None = None) -> Tensor:
+    """Rows of all processes, ``[n, d]`` to ``[sum of counts, d]``; the gradient is the sum of all processes' gradients.
+
+    ``dtype``: what the rows are sent as (and rounded to), where the encoder computes in it; None: as they are.
+    Gradients are sent as they are.
 
     (``Accelerator.gather`` has no gradient; torch's own differentiable one has changed its name and place by release.)
     """
-    return _Gather.apply(x, counts) if _several() else x
+    return _Gather.apply(x, counts, dtype) if _several() else x
+
+
+def computing_dtype(accelerator: Accelerator) -> torch.dtype | None:
+    """Of the encoder's forward under the accelerator's precision; None: that of its weights."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
 
 
 def _several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def _gather(x: Tensor, counts: Counts) -> Tensor:
+def _gather(x: Tensor, counts: Counts, dtype: torch.dtype | None) -> Tensor:
+    if dtype is not None and dtype.itemsize < x.element_size():
+        return _gather(x.to(dtype), counts, None).to(x.dtype)
     sizes = counts or (len(x),) * dist.get_world_size()
     if len(x) < max(sizes):  # (not all backends gather parts of different sizes)
         x = torch.cat([x, x.new_zeros(max(sizes) - len(x), *x.shape[1:])])
@@ -111,15 +121,13 @@ def _gather(x: Tensor, counts: Counts) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Every process computes the same loss over all rows; summing its gradients cancels DDP's mean over processes."""
-
     @staticmethod
-    def forward(ctx: Any, x: Tensor, counts: Counts) -> Tensor:
+    def forward(ctx: Any, x: Tensor, counts: Counts, dtype: torch.dtype | None) -> Tensor:
         ctx.sizes = counts or (len(x),) * dist.get_world_size()
-        return _gather(x, counts)
+        return _gather(x, counts, dtype)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
         total = slopes[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
-        return total.split(ctx.sizes)[dist.get_rank()], None
+        return total.split(ctx.sizes)[dist.get_rank()], None, None

@@ -1,4 +1,4 @@
-"""Failures that are none of the code's: a full disk, too little memory, a lost process; and what to do about each."""
+"""Failures from outside the code (a full disk, too little memory, a lost process), and what to do about each."""
 
 import contextlib
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def is_lost_process(error: BaseException) -> bool:
 
 
 def explained(error: BaseException, micro_batch: int = 0, batch_size: int = 0) -> str | None:
-    """What happened, and what to do, for errors that are none of the code; None for others.
+    """What happened, and what to do, for errors from outside the code; None for others.
 
     ``batch_size``: pairs of a process that were being trained on, ``micro_batch`` at a time; 0: none were.
     """

@@ -1,4 +1,4 @@
-"""What this machine's processor can do, and settings of it that make training faster."""
+"""Detect what the processor can do, and choose settings that make training faster."""
 
 import ctypes
 import os

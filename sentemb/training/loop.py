@@ -21,7 +21,7 @@ from sentemb.training.step import Update, backward
 
 @dataclass(frozen=True)
 class FitResult:
-    """How far a run has come."""
+    """The result of a run: its last step and checkpoint."""
 
     step: int  # updates done
     steps: int  # updates of the whole run
@@ -69,7 +69,7 @@ def fit(
 
 
 def train_steps(run: TrainingRun, log: RunLog, evaluator: Evaluator, stop: StopRequest) -> FitResult:
-    """Train from where the run is to its last update, or until a stop is asked for."""
+    """Train from the current step to the last update, or until a signal asks to stop."""
     settings, state = run.settings, run.state
     checkpoint, stopping = None, False
     for batch in run.batches_left(log):

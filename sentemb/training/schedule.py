@@ -1,4 +1,4 @@
-"""How many updates a run has, and the learning rate of each."""
+"""The number of updates of a run, and the learning rate of each."""
 
 import math
 

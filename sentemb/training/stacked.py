@@ -29,7 +29,7 @@ SHARED = ("epochs", "max_steps", "batch_size", "smallest_batch", "seed", "worker
 
 @dataclass(frozen=True)
 class Lane:
-    """One of the runs of :func:`fit_stacked`: what :func:`sentemb.training.fit` takes, but for data and accelerator."""
+    """One of the runs of :func:`fit_stacked`: what :func:`sentemb.training.fit` takes, except data and accelerator."""
 
     encoder: TrainingEncoder
     objective: Objective

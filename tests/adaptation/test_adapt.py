@@ -248,7 +248,7 @@ def test_what_cannot_be_used_is_one_sentence_and_nothing_is_written(start, gener
         sentemb.adapt(start, [("a cat.", "a dog."), ("a ship.", "a boat.")] * 20, general=general)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="not an empty folder"):
+    with pytest.raises(InputError, match="exists and is not empty"):
         sentemb.adapt(start, text, general=general, out="full")
     assert not list(tmp_path.glob("run*"))
 
@@ -257,9 +257,9 @@ def test_another_text_or_setting_does_not_resume(start, general):
     sentemb.adapt(start, documents_of(10, 20), general=general, out="run", **QUICK)
     with pytest.raises(InputError, match="is already an adaptation"):
         sentemb.adapt(start, documents_of(10, 20), general=general, out="run", **QUICK)
-    with pytest.raises(InputError, match="was begun with corpus"):
+    with pytest.raises(InputError, match="was started with corpus"):
         sentemb.adapt(start, documents_of(11, 20), general=general, out="run", resume=True, **QUICK)
-    with pytest.raises(InputError, match="was begun with seed 0, not 1"):
+    with pytest.raises(InputError, match="was started with seed 0, not 1"):
         sentemb.adapt(start, documents_of(10, 20), general=general, out="run", resume=True, seed=1, **QUICK)
 
 

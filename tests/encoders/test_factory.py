@@ -295,7 +295,7 @@ def test_no_option_is_ignored(encoder):
         with pytest.raises(InputError, match="is for embeddings=random, and embeddings=(auto, which is )?minilm"):
             encoder(spec)
     assert encoder("static:embeddings=random,dim=7,vocabulary=270").get_embedding_dimension() == 7
-    with pytest.raises(InputError, match="hidden=3 is of the layers between"):
+    with pytest.raises(InputError, match="hidden=3 applies to the layers between"):
         build(HEADS, "projection:hidden=3,layers=1", "head", dimension=4)
 
 

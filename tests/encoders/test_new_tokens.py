@@ -154,7 +154,7 @@ def test_the_start_of_a_run_is_made_again_with_its_tokens(spec, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": "rnn"}, "--encoder rnn is none"),
+        ({"encoder": "rnn"}, "--encoder rnn is not one of them"),
         ({"lora": "rank=2"}, "--lora trains no word embeddings"),
         ({"new_tokens": -1}, "new-tokens must be at least 0"),
     ],

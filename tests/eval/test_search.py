@@ -85,7 +85,7 @@ def test_one_of_several_folders_and_splits(tmp_path):
         read_search_task(tmp_path / "data")
     with pytest.raises(InputError, match="dogs"):
         read_search_task(tmp_path / "data", name="dog")
-    with pytest.raises(InputError, match="splits that are there: dev, test"):
+    with pytest.raises(InputError, match="available splits: dev, test"):
         read_search_task(tmp_path / "data", name="dogs", split="train")
 
 
@@ -476,13 +476,13 @@ finally:
     [
         (["minilm", "--data", "cats", "--k", "9"], "--k must be at least 10, got 9"),
         (["minilm", "--data", "cats", "--recall-at", "1,200"], "--recall-at takes ranks from 1 to --k (100)"),
-        (["minilm", "--data", "cats", "--recall-at", "one"], "with commas between: 1,5,20; got one"),
+        (["minilm", "--data", "cats", "--recall-at", "one"], "separated by commas: 1,5,20; got one"),
         (["minilm", "--corpus", "books.txt", "--sentences", "1"], "--sentences must be at least 2, got 1"),
-        (["minilm", "--corpus", "books.txt", "--split", "dev"], "--task and --split are of judged queries"),
+        (["minilm", "--corpus", "books.txt", "--split", "dev"], "--task and --split apply to judged queries"),
         (["nowhere/at/all", "--data", "cats"], "no model 'nowhere/at/all' here"),
         (["minilm", "--data", "nowhere"], "there is no file or folder nowhere"),
         (["minilm", "--data", "empty"], "empty has no corpus.jsonl"),
-        (["minilm", "--data", "pairs.csv", "--task", "x"], "--task x is of a folder, and pairs.csv is a file"),
+        (["minilm", "--data", "pairs.csv", "--task", "x"], "--task x applies to a folder, and pairs.csv is a file"),
         (["minilm", "--corpus", "nowhere"], "no file or folder has that path"),
     ],
 )

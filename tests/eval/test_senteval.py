@@ -294,7 +294,7 @@ def test_wrong_tasks_and_places_are_answered_without_torch(module, arguments, tm
         (["RUN", "--tasks", "MR"], "rt-polarity.pos is missing; MR needs it: 5331 lines"),
         (["RUN", "--cache", "FILE"], "cannot be written to"),
         (["RUN", "--names", "A,B"], "has 2 names for 1 checkpoints"),
-        (["RUN", "--compact", "--format", "json"], "--compact is a table"),
+        (["RUN", "--compact", "--format", "json"], "--compact gives a table"),
         (["RUN", "--positives", "ge4"], "--positives ge4 is about STS-B"),
         (["RUN", "--probe", "mlp:seed=-1"], "seed must be between"),
     ],

@@ -157,13 +157,13 @@ def test_wrong_parameters_are_told(params, message):
 def test_unknown_tasks_and_keys_are_told(data):
     with pytest.raises(InputError, match="unknown task 'MRR'.*valid: CR"):
         SE({"task_path": data}, batcher).eval(["MR", "MRR"])
-    with pytest.raises(InputError, match="'SNLI' is not offered here"):
+    with pytest.raises(InputError, match="'SNLI' is not available"):
         SE({"task_path": data}, batcher).eval("SNLI")
 
     def refuse(*_):
         raise AssertionError("nothing is encoded before the names are checked")
 
-    with pytest.raises(InputError, match="'Length' is not offered here"):
+    with pytest.raises(InputError, match="'Length' is not available"):
         SE({"task_path": data}, refuse).eval(["MR", "Length"])
     with pytest.warns(UserWarning, match="nhids, which means nothing"):
         SE({"task_path": data, "classifier": {"nhid": 0, "nhids": 3}}, batcher)

@@ -181,7 +181,7 @@ WRONG = {
     "labelled pairs of books": (["--pairs", "labelled"], "labelled pairs need a labelled corpus"),
     "preset": (["--preset", "simcse"], "unknown preset"),
     "preset of another recipe": (["--preset", "simcse-bert-base"], "one of recipes/train_simcse.py"),
-    "resume with other settings": (["--resume", "--out", "used", "--lr", "7"], "was begun with --lr 0.1, not 7.0"),
+    "resume with other settings": (["--resume", "--out", "used", "--lr", "7"], "was started with --lr 0.1, not 7.0"),
 }
 
 

@@ -690,7 +690,7 @@ def check_repeated(study: Path, out: Path, arguments: list[str], capsys) -> None
     study.write_text(yaml.safe_dump(content))
     with pytest.raises(SystemExit):
         sweep.main(arguments)
-    assert "was begun with lr 0.01, and now it is 0.02" in capsys.readouterr().err
+    assert "was started with lr 0.01, and now it is 0.02" in capsys.readouterr().err
     (out / "encoders" / "contrastive-tau-0.5" / "row.json").unlink()
     conclude(out)
     assert len(collect(out)) == 5
@@ -746,7 +746,7 @@ def test_a_study_that_an_earlier_version_began_goes_on(tmp_path, monkeypatch):
     place.planned(planned).write_text(json.dumps({"asked": before}))
     refuse_others(place, study)
     place.planned(planned).write_text(json.dumps({"asked": before | {"weight_decay": 0.1}}))
-    with pytest.raises(InputError, match="was begun with weight_decay 0.1, and now it is 0.0"):
+    with pytest.raises(InputError, match="was started with weight_decay 0.1, and now it is 0.0"):
         refuse_others(place, study)
 
 

@@ -208,7 +208,7 @@ def test_what_cannot_be_shared_by_so_many_processes_is_refused():
     config, begun_config = TrainingSettings(batch_size=16), {"world_size": 2, "least": 4}
     assert on_processes(config, begun_config, 2, False) == TrainingSettings(batch_size=16, smallest_batch=4)
     assert on_processes(config, begun_config, 4, True) == TrainingSettings(batch_size=8, smallest_batch=4)
-    with pytest.raises(InputError, match="begun on 2 process"):
+    with pytest.raises(InputError, match="started on 2 process"):
         on_processes(config, begun_config, 1, False)
     uneven = TrainingSettings(batch_size=11, smallest_batch=4, global_batch=32)
     assert on_processes(config, begun_config, 3, True) == uneven
@@ -451,7 +451,7 @@ def test_two_processes_do_not_write_one_run(tmp_path, monkeypatch):
     accelerator = Accelerator(cpu=True)
     with claimed(tmp_path / "a", "x", accelerator) as out:
         assert out == tmp_path / "a"
-        with pytest.raises(InputError, match="is being written by another process"), claimed(out, "x", accelerator):
+        with pytest.raises(InputError, match="is in use by another process"), claimed(out, "x", accelerator):
             pass
         monkeypatch.chdir(tmp_path)
         with claimed(None, "x", accelerator) as free, claimed(None, "x", accelerator) as other:
@@ -482,8 +482,8 @@ def test_a_refused_resume_writes_nothing(book_file, tmp_path, monkeypatch, capsy
     before = {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
     for more, message in (
         (["--max-steps", "4"], "all checkpoints of a are damaged"),
-        (["--lr", "1"], "was begun with --lr"),
-        (["--dev", "stsb"], "was begun with --dev"),
+        (["--lr", "1"], "was started with --lr"),
+        (["--dev", "stsb"], "was started with --dev"),
     ):
         with pytest.raises(SystemExit) as stopped:
             train_bookcorpus.main(["--resume", "--out", "a", *more])

@@ -32,9 +32,10 @@ from sentemb.training.state import TrainState
 from sentemb.training.step import BatchEncoder, backward, global_loss, seed_of
 from tests.devices import DEVICE, DOUBLE, GPU, SINGLE, near, numbers
 from tests.helpers import SMALL, STATIC, records, steady, torchrun
-from tests.two_processes import hash_of, trained
+from tests.two_processes import hash_of, trained, trained_by
 
 TESTS = Path(__file__).parents[1]
+EXACT = 1e-10  # of float64, after sums in another order
 
 
 CASES = [
@@ -80,6 +81,35 @@ def test_two_processes_train_as_one_on_the_joined_batches(tmp_path, tiny):
         two = torch.load(tmp_path / f"{hash_of(case)}.pt")
         assert two["world"] == 2
         same(two, trained(encoder, objective, Accelerator(cpu=True)))
+
+
+SHARED = [  # losses that are shared out over processes, and those that each of them computes
+    *[f"{STATIC}|{name}|micro=2" for name in OBJECTIVES],
+    *[f"{STATIC}|{name}|guide" for name, kind in OBJECTIVES.items() if "guide" in kind.takes],
+    f"{STATIC}|infonce:symmetric=yes,same_side=yes,learn=yes|micro=3",
+    f"{STATIC}|infonce:same_side=yes|runs",
+    f"{STATIC}|infonce:symmetric=yes|guide|runs|micro=2",
+    f"{STATIC}|align_uniform|runs",
+    f"{STATIC}|moco:queue=10,symmetric=yes,in_batch=yes|runs|micro=2",
+    f"{STATIC}|hard_negatives + memory_bank*0.5 + align_uniform|micro=2",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+def test_a_loss_that_is_shared_out_has_the_gradients_of_the_undivided_one(processes, tmp_path):
+    script = str(TESTS / "two_processes.py")
+    done = torchrun(script, str(tmp_path), *SHARED, cwd=TESTS.parent, processes=processes)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for case in SHARED:
+        several, one = torch.load(tmp_path / f"{hash_of(case)}.pt"), trained_by(case, Accelerator(cpu=True))
+        assert several["world"] == processes
+        assert several["losses"] == near(one["losses"], EXACT)
+        assert several["shares"] == near(one["shares"], EXACT)
+        assert several["gradients"].keys() == one["gradients"].keys()
+        for name, slope in one["gradients"].items():
+            assert slope.dtype == torch.float64
+            assert (several["gradients"][name] - slope).norm() <= EXACT * max(1.0, slope.norm()), (case, name)
 
 
 @pytest.mark.gpus
@@ -307,7 +337,7 @@ def test_pairs_and_objectives_that_do_not_fit_are_refused(job):
     for objective in ("memory_bank", "moco:symmetric=yes"):
         with pytest.raises(InputError, match="needs --towers 1"):
             job("b", objective=objective, two=True)
-    with pytest.raises(InputError, match="makes no use of classes"):
+    with pytest.raises(InputError, match="does not use classes"):
         classes = Pairs(np.zeros((4, 2), dtype=np.int64), labels=np.zeros(4, dtype=np.int64))
         refuse_misfit(build(OBJECTIVES, "infonce"), classes)
     with pytest.raises(InputError, match="takes no hard negatives"):

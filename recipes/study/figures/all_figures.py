@@ -47,7 +47,7 @@ def draw_all(study: Path) -> list[Drawn]:
         All figures in the page's order, with those that cannot be drawn.
 
     Raises:
-        InputError: ``study`` is no folder.
+        InputError: ``study`` is not a folder.
     """
     return draw_results(read_results(study))
 

@@ -34,8 +34,9 @@ descent on the potential alone turns the clustered set into an even one: only th
 value.
 A finite set can be slightly below it, as no point is paired with itself."""
 SPHERE = f"""Held-out sentences of encoders with three dimensions. Each sphere is turned so that the mean embedding is
-in the middle of the left disc; the right disc is the half behind. The projection keeps areas: an even spread is evenly
-dense, and 1 on the colour bar (von Mises-Fisher kernels of kappa {SPHERE_KAPPA:g}, square-root scale). G is the mean
+in the middle of the left disc; the right disc is the half at the back. The projection keeps areas: an even spread is
+evenly dense, and 1 on the colour bar (von Mises-Fisher kernels of kappa {SPHERE_KAPPA:g}, square-root scale). G is the
+mean
 Gaussian potential, at least {math.exp(uniformity_optimum(3)):.3f}."""
 
 

@@ -68,7 +68,8 @@ def refuse_others(place: StudyFolder, study: Study) -> None:
         for key, value in sorted(now.items()):  # (an earlier version had not all of them: then the default)
             if before.get(key) != value:
                 raise InputError(
-                    f"encoder {planned.name} was begun with {key} {before.get(key)!r}, and now it is {value!r}; {mend}"
+                    f"encoder {planned.name} was started with {key} {before.get(key)!r}, and now it is {value!r}; "
+                    f"{mend}"
                 )
 
 

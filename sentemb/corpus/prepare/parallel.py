@@ -1,4 +1,4 @@
-"""Jobs on all cores, where that is worth the start of processes."""
+"""Run jobs on all cores, if that saves more time than starting processes costs."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

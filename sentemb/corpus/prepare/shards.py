@@ -122,7 +122,7 @@ class _Shard:
         self._batch = []
 
     def close(self, notes: Sequence[str], last: bool) -> None:
-        """Make it whole, with what its reader left out; ``last`` of its part."""
+        """Finish the shard and record what its reader left out; ``last``: it is the last of its part."""
         self._flush()
         self._writer.finalize()
         for suffix, places in ((ENDS, self._ends), *([(TITLES, self._titles)] if self._titles else [])):
@@ -206,7 +206,7 @@ def _places(shard: Path, suffix: str) -> NDArray[np.int64]:
 
 
 def _misfit(source: TextSource, folder: Path, shards: Sequence[dict[str, Any]], first: int) -> str | None:
-    """A note if the sentences written from ``first`` on, an evenly spread sample of them, are of another language."""
+    """A note if the sentences written from ``first`` on, an evenly spread sample of them, are in another language."""
     files, count = tuple(shard["file"] for shard in shards), sum(shard["sentences"] for shard in shards)
     stored = StoredSentences(folder, files, count)
     rows = np.linspace(first, len(stored) - 1, min(SAMPLE, len(stored) - first)).astype(np.int64)

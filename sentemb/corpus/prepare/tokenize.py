@@ -122,6 +122,6 @@ def _join(units: Iterable[Path], folder: Path, dtype: np.dtype[Any]) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Take away units, which are joined."""
+    """Delete the unit files, which are joined by now."""
     for unit in folder.glob("*[0-9].*"):
         unit.unlink(missing_ok=True)

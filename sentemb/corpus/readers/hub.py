@@ -10,7 +10,7 @@ from sentemb.storage import cache_dir, digests, key_of
 
 
 def hub_rows(data: Any, name: str, *arguments: Any) -> Iterator[str | None]:
-    """As :func:`sentemb.corpus.readers.tables.rows`, of a data set that may be cut off; the arguments are those."""
+    """:func:`sentemb.corpus.readers.tables.rows` for a data set of the hub, whose connection may break."""
     try:
         yield from rows(data, *arguments)
     except InputError:

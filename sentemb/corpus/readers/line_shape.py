@@ -82,7 +82,7 @@ def _inner_ends(line: str, cased: bool) -> int:
 
 
 def _blocks(path: Path) -> Iterator[str]:
-    """Text from evenly spread places of a file, of the beginning of a large packed one; of whole lines if it can be."""
+    """Text from evenly spread places of a file, or from the start of a large packed one; complete lines if possible."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4)

@@ -47,7 +47,7 @@ def _encoding(stream: BinaryIO, path: Path) -> str:
             wrong = text.count("\ufffd")
             if wrong:
                 wrong -= head.count(b"\xef\xbf\xbd")  # U+FFFD may also be written out
-            good += len(head) - len(text)  # the bytes behind the first of each character
+            good += len(head) - len(text)  # the bytes after the first of each character
             bad += wrong
         head = stream.read(1 << 20)
     return "utf-8-sig" if bad <= good else "cp1252"
@@ -110,7 +110,7 @@ def _complaining(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # the packed file's own reader found it, not the system
             raise InputError(f"{path} is a damaged {packing_of(path)} file; make it again or remove it") from None
-        raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
 
 
 def lines(text: TextIO, name: str, skip: Callable[[str], object]) -> Iterator[str | None]:

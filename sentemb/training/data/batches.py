@@ -1,4 +1,4 @@
-"""What the loop trains on: pairs and token ids become the batches of each update, the same ones for the same seed."""
+"""Make the batches of each update from pairs and token ids; the same seed gives the same batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Batch:
     columns: list[list[np.ndarray]]
     ids: Tensor  # int64 [n, columns], equal where sentences are the same
     positions: Tensor | None = None  # int64 [n] of runs: one apart where sentences are neighbours
-    labels: Tensor | None = None  # int64 [n], equal where pairs are of one class
+    labels: Tensor | None = None  # int64 [n], equal where pairs belong to one class
     teacher: Tensor | None = None  # float32 [n, sides, D], the teacher's; one side where both are one sentence
     pairs_per_rank: tuple[int, ...] | None = None  # pairs of each process; None: as many as here
     pair_indices: np.ndarray | None = None  # int64 [pairs of all processes], the update's pairs
@@ -65,7 +65,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on: positive pairs of sentences, and the sentences' token ids."""
+    """The training data: positive pairs of sentences, and the sentences' token ids."""
 
     pairs: Pairs  # rows of tokens
     tokens: Tokens  # of the first side of each pair
@@ -124,7 +124,7 @@ class BatchDataset:
 
     @cached_property
     def updates(self) -> EpochLayout:
-        """What an epoch is made of."""
+        """The updates of an epoch."""
         return EpochLayout(len(self.pairs), self.batch_size, self.world, self.smallest_batch, self.global_batch)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""A teacher's embeddings of the sentences that are trained on: where distillation takes its targets from."""
+"""A teacher's embeddings of the training sentences: the targets of distillation."""
 
 from typing import Any, Protocol
 

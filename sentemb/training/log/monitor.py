@@ -12,7 +12,7 @@ COLLAPSED = 0.995  # mean cosine above which all sentences are taken for one poi
 
 
 class TrainingMonitor:
-    """Warns of a run gone wrong, of each sign once. What was warned of is in the state, which a resumed run has."""
+    """Warn once of each sign that a run goes wrong. The state stores past warnings for a resumed run."""
 
     def __init__(self, state: TrainState) -> None:
         self.state = state

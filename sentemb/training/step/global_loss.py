@@ -1,15 +1,19 @@
-"""The loss of the global batch: embeddings of all processes go to the objective, with exact gradients."""
+"""The loss of the global batch: embeddings of all processes go to the objective, and each computes its anchors' part.
+
+The parts add up to the loss. A process's backward pass begins with its part times the number of processes, as DDP takes
+the mean of the processes' gradients.
+"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from sentemb.objectives import Extras, GuideEmbeddings, GuideMargin, Objective
+from sentemb.objectives import AnchorRows, Extras, GuideEmbeddings, GuideMargin, Objective
 from sentemb.training.data import Batch
-from sentemb.training.distributed import gather, gather_plain
+from sentemb.training.distributed import computing_dtype, gather, gather_plain
 
 ObjectiveInputs = tuple[Tensor, Tensor, Extras]
 
@@ -20,6 +24,7 @@ class Update:
 
     positives: tuple[Tensor, Tensor]  # [n, d] each, rows i are a positive pair; for the log
     objective_inputs: ObjectiveInputs | None  # what the objective was given; None: it was not called
+    loss_on_device: Tensor  # scalar, of all processes
     loss: float = math.nan  # read from its device after the backward pass, which would wait for it otherwise
     gradient_norm: float = math.nan  # before clipping
     overflow: bool = False  # fp16's scaled gradient was not finite: the loss scaler left the update out
@@ -33,7 +38,7 @@ def global_loss(
     accelerator: Accelerator,
     targets: tuple[Tensor, ...] = (),
 ) -> tuple[Tensor, Update]:
-    """The scalar loss with its graph, and the same as an :class:`Update`.
+    """The scalar that this process's backward pass begins with, and the loss as an :class:`Update`.
 
     Args:
         objective: sees the rows of all processes.
@@ -42,9 +47,9 @@ def global_loss(
         accelerator: the processes.
         targets: as ``columns``, of the momentum encoder; (): there is none.
     """
-    device, pairs_per_rank = accelerator.device, batch.pairs_per_rank
-    views = [gather(column, pairs_per_rank) for column in columns]
-    momentum_views = [gather_plain(column, pairs_per_rank) for column in targets]
+    device, pairs_per_rank, dtype = accelerator.device, batch.pairs_per_rank, computing_dtype(accelerator)
+    views = [gather(column, pairs_per_rank, dtype) for column in columns]
+    momentum_views = [gather_plain(column, pairs_per_rank, dtype) for column in targets]
     ids = gather_plain(batch.ids.to(device), pairs_per_rank)
     positions, labels, embeddings, guide_rows = (
         None if values is None else gather_plain(values.to(device), pairs_per_rank)
@@ -52,18 +57,23 @@ def global_loss(
     )
     guide = _guide(guide_rows, batch.guide_margin)
     teacher = None if embeddings is None else (embeddings[:, 0], embeddings[:, -1])
+    rows = None
+    if accelerator.num_processes > 1:
+        counts = pairs_per_rank or (len(batch),) * accelerator.num_processes
+        rows = AnchorRows(counts, accelerator.process_index, gather)
     if positions is None:
         x, y, *hard = views
         negatives = torch.stack(hard, dim=1) if hard else None
         pair = (momentum_views[0], momentum_views[1]) if momentum_views else None
-        extras = Extras(ids, negatives, labels=labels, targets=pair, teacher=teacher, guide=guide)
+        extras = Extras(ids, negatives, labels=labels, targets=pair, teacher=teacher, guide=guide, rows=rows)
         return _loss_and_update(objective, x, y, extras)
     x, y = views[0], views[-1]
     first = (positions.diff() == 1).nonzero()[:, 0]  # sentences whose follower is the next of the batch
     if not len(first):  # no two neighbours: nothing to learn from
-        return 0 * (x.sum() + y.sum()), Update((x[:1].detach(), y[:1].detach()), None)
+        loss = 0 * (x.sum() + y.sum())
+        return loss, Update((x[:1].detach(), y[:1].detach()), None, loss.detach())
     if "runs" in objective.needs | objective.takes:
-        extras = Extras(ids, positions=positions, teacher=teacher, guide=guide)
+        extras = Extras(ids, positions=positions, teacher=teacher, guide=guide, rows=rows)
         loss, update = _loss_and_update(objective, x, y, extras)
         update.positives = (x[first].detach(), y[first + 1].detach())
         return loss, update
@@ -72,7 +82,9 @@ def global_loss(
     if guide is not None:
         guide = GuideEmbeddings(guide.x[first], guide.y[first + 1], margin=guide.margin)
     pair_ids = torch.stack([ids[first, 0], ids[first + 1, 0]], dim=1)
-    extras = Extras(pair_ids, targets=pair, teacher=teacher, guide=guide)
+    if rows is not None:
+        rows = replace(rows, counts=_selected(first, rows.counts))
+    extras = Extras(pair_ids, targets=pair, teacher=teacher, guide=guide, rows=rows)
     return _loss_and_update(objective, x[first], y[first + 1], extras)
 
 
@@ -84,6 +96,24 @@ def _guide(rows: Tensor | None, margin: GuideMargin) -> GuideEmbeddings | None:
     return GuideEmbeddings(rows[:, 0], rows[:, min(1, rows.shape[1] - 1)], hard, margin)
 
 
+def _selected(indices: Tensor, counts: tuple[int, ...]) -> tuple[int, ...]:
+    """How many of the rows of each process are among ``indices``, which rise."""
+    ends = torch.tensor([0, *counts], device=indices.device).cumsum(0)
+    return tuple(torch.searchsorted(indices, ends).diff().tolist())
+
+
 def _loss_and_update(objective: Objective, x: Tensor, y: Tensor, extras: Extras) -> tuple[Tensor, Update]:
     views = (x.detach(), y.detach())
-    return objective(x, y, extras), Update(views, (*views, extras))
+    loss = objective(x, y, extras)
+    update = Update(views, (*views, extras), loss.detach())
+    if extras.rows is None:
+        return loss, update
+    totals = [update.loss_on_device]
+    if extras.guide is not None:
+        counts = extras.guide.counts
+        totals += [torch.as_tensor(number, device=loss.device) for number in (counts.masked, counts.seen)]
+    total, *numbers = extras.rows.total(torch.stack([number.double() for number in totals]))
+    update.loss_on_device = total.to(loss.dtype)
+    if extras.guide is not None:
+        extras.guide.counts.masked, extras.guide.counts.seen = numbers
+    return len(extras.rows.counts) * loss, update
