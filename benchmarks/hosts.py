@@ -7,8 +7,8 @@
 The hosts are namespaces of this machine (benchmarks/namespaces.py: Linux, as root): host-a, which the rendezvous and
 rank 0 are on, host-b with rank 1, and host-c for later. torchrun starts one process on each, the recipe trains a small
 encoder of words, and a fault follows. Of what ends, the table has the seconds from the fault to the end of the other
-host's process, its exit code, the updates lost since the newest valid checkpoint, and whether ``--resume --elastic``
-continues from that on the hosts that are left. Exit code 1 if a row is not as it must be.
+host's process, its exit code, the updates lost since the newest valid checkpoint, and what ``--resume --elastic`` did
+from that on the hosts that are left. Exit code 1 if a row is not as it must be.
 """
 
 import argparse
@@ -104,7 +104,7 @@ class Ends:
 
 
 @dataclass(frozen=True)
-class GoesOn:
+class Continues:
     """A fault that a run survives: what it is, and the hosts whose cable must be able to lose and delay frames."""
 
     act: Callable[[Job], None]
@@ -251,12 +251,12 @@ def on_host_b(act: str, **options: float) -> Callable[[Job], None]:
     return lambda job: getattr(job.network["host-b"], act)(**options)
 
 
-KINDS: dict[str, tuple[str, Ends | GoesOn | LateHost | ElasticLauncher | NoWay]] = {
+KINDS: dict[str, tuple[str, Ends | Continues | LateHost | ElasticLauncher | NoWay]] = {
     "cut": ("host-b is cut off (its link is down)", Ends(on_host_b("cut"), mirror="rank 0 on host-a")),
-    "cut-briefly": ("host-b is cut off for a third of the time-out", GoesOn(cut_for_a_while)),
-    "slow": ("1 Mbit/s between them", GoesOn(lambda job: job.network["host-b"].slow("1mbit"))),
-    "lossy": ("1 % of the frames are lost", GoesOn(on_host_b("disturb", loss=0.01), ("host-b",))),
-    "delayed": ("frames take 50 ms", GoesOn(on_host_b("disturb", delay=0.05), ("host-b",))),
+    "cut-briefly": ("host-b is cut off for a third of the time-out", Continues(cut_for_a_while)),
+    "slow": ("1 Mbit/s between them", Continues(lambda job: job.network["host-b"].slow("1mbit"))),
+    "lossy": ("1 % of the frames are lost", Continues(on_host_b("disturb", loss=0.01), ("host-b",))),
+    "delayed": ("frames take 50 ms", Continues(on_host_b("disturb", delay=0.05), ("host-b",))),
     "stopped": ("the process on host-b is stopped (SIGSTOP)", Ends(stop_worker)),
     "frozen": ("all processes on host-b are stopped", Ends(freeze_host)),
     "killed": ("the process on host-b is killed (SIGKILL)", Ends(lambda job: job.workers["host-b"].kill())),

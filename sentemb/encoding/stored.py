@@ -119,7 +119,7 @@ class EncodedCorpus:
         mend = "encode it again with --text, so that the sentences are in the folder"
         if spec is None:
             raise InputError(f"{self.folder} has no sentences, and their text was an object of a program; {mend}")
-        corpus = open_corpus(spec, language=str(self.meta["language"]))
+        corpus = open_corpus(spec, language=str(self.meta["language"]), needs_pairs=False)
         if corpus.fingerprint != self.meta["corpus_fingerprint"]:
             raise InputError(f"{spec} is not the text any more that {self.folder} was made of; {mend}")
         return corpus

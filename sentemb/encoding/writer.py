@@ -92,7 +92,7 @@ def encode(model: str | Path | SentenceTransformer, corpus: Any, out: str | Path
     if chosen.device is not None:
         refuse_missing_device(chosen.device)
     source = _Source.of(model, chosen.device)
-    text = open_corpus(corpus if isinstance(corpus, Corpus) else _spec(corpus), language=chosen.language)
+    text = open_corpus(corpus, language=chosen.language, needs_pairs=False)
     training = source.model.training
     try:
         with _threads(chosen.threads):
@@ -102,10 +102,6 @@ def encode(model: str | Path | SentenceTransformer, corpus: Any, out: str | Path
     finally:
         source.model.train(training)
     return EncodedCorpus(target)
-
-
-def _spec(corpus: Any) -> Any:
-    return str(corpus) if isinstance(corpus, Path) else corpus
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def export_onnx(checkpoint: str, out: Path | None, precision: str = "float32") -
     model = load(folder, device="cpu").float()
     refuse_inexpressible(model, folder)
     lines: list[str] = []
-    size = megabytes(folder)
+    size = megabytes(folder) - megabytes(folder / ONNX)  # (an earlier export is not a part of the model)
 
     def write(partial: Path) -> None:
         inside = partial if out is None else partial / ONNX

@@ -122,7 +122,7 @@ def test_a_run_is_resumed_with_its_prefixes_only(recipe, book_file, tmp_path, ca
     capsys.readouterr()
     with pytest.raises(SystemExit):
         recipe(["--out", "b", "--resume", "--matryoshka", "4"])
-    assert "was started with --matryoshka 8:0.5,4,12, not 4" in capsys.readouterr().err
+    assert "--matryoshka 8:0.5,4,12, not 4; leave --matryoshka out" in capsys.readouterr().err
 
 
 def test_two_towers_are_cut_each(tmp_path, monkeypatch):
