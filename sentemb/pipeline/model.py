@@ -46,7 +46,9 @@ def check_encoder(settings: EncoderSettings) -> None:
     if settings.lora is not None:
         parse_lora(settings.lora)
         if kind in ("rnn", "static"):
-            raise InputError(f"--lora is for transformer encoders, and --encoder {kind} is none; leave it out")
+            raise InputError(
+                f"--lora is for transformer encoders, and --encoder {kind} is not one of them; leave it out"
+            )
     if settings.new_tokens and kind == "rnn":
         raise InputError(
             "--new-tokens is for transformer and static encoders, and --encoder rnn is not one of them; leave it out"
