@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 
 PART ?= tests
 
-.PHONY: install demo test test-all test-avx2 test-gpu check docs
+.PHONY: install demo test test-all test-avx2 test-gpu check pages docs dist
 
 install: $(INSTALLED)  ## everything, the extras included
 
@@ -29,12 +29,22 @@ test-avx2: install  ## the tests of numbers as a processor without AVX-512 and A
 test-gpu:  ## PART=tests|bench|train on a GPU, by the python at hand; installs nothing, and says so where there is none
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(PART)
 
-check: install  ## what a machine can see without running: style, types, import layering
+check: install  ## what a machine can see without running: style, types, import layering, words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest tests/test_layering.py
+	$(BIN)/python -m pytest tests/test_layering.py tests/test_words.py
+
+pages: install  ## the pages and figures that are made from code and results
+	$(BIN)/python -m sentemb.objectives > .page && mv .page docs/objectives.md
+	$(BIN)/python -m tests.documentation.api_reference > .page && mv .page docs/api.md
+	$(BIN)/python -m tests.documentation.student_figure
 
 docs: install  ## the site, into site/; a broken link or anchor is an error
 	$(BIN)/zensical build --strict --clean
+
+dist: install  ## the sdist and the wheel, into dist/; metadata that a package index would refuse is an error
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*

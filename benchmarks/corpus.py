@@ -313,7 +313,7 @@ MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, float]], 
 
 
 def private(process: psutil.Process) -> int:
-    """Bytes of memory that are no file's."""
+    """Bytes of memory that belong to no file."""
     if not (status := Path(f"/proc/{process.pid}/status")).exists():
         return process.memory_full_info().uss
     lines = (line.split() for line in status.read_text().splitlines())

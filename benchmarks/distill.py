@@ -7,7 +7,7 @@
 Theirs is made with model2vec's defaults, in a virtual environment that is installed from distill-requirements.txt into
 the cache the first time (minutes, and more than a gigabyte). Ours is the encoder ``static:distill=TEACHER,dim=DIM``,
 whose weights count the words of --corpus (theirs take the rank in the vocabulary), written in float16 and in int8.
---tokenlearn adds tokenlearn 0.2.1, which trains model2vec's student on so many sentences of the corpus, with its
+--tokenlearn adds tokenlearn 0.2.1, which trains model2vec's student on N sentences of the corpus, with its
 defaults (a vocabulary of 56,000 words). Students that were trained are given as run folders.
 
 The score is the mean of Spearman x 100 over STS12 to STS16, STS-B and SICK-R (test). The interval of a difference is a
@@ -125,7 +125,7 @@ def speeds(students: Sequence[Student], texts: list[str], batch_size: int, round
         for student in students:
             start = time.perf_counter()
             student.model.encode(texts, batch_size=batch_size, show_progress_bar=False)
-            if number:  # (the first round is no measure)
+            if number:  # (the first round is not a measure)
                 seconds[student.name].append(time.perf_counter() - start)
     return {name: len(texts) / statistics.median(times) for name, times in seconds.items()}
 

@@ -98,14 +98,14 @@ def tests(options: argparse.Namespace, end: float) -> bool:
 
 @dataclass(frozen=True)
 class Text:
-    """Sentences in documents, each document about words of its own, so that neighbours can be told."""
+    """Sentences in documents, each document about words of its own, so that neighbours can be recognised."""
 
     sentences: list[str]
     ranges: np.ndarray  # int64 [documents, 2]
 
     @classmethod
     def of(cls, documents: int, sentences: int = 12, seed: int = 0) -> "Text":
-        """So many documents of so many sentences."""
+        """Random text: ``documents`` documents, each with ``sentences`` sentences."""
         draw = random.Random(seed)
         sounds = [a + b for a in ("b", "d", "f", "gr", "k", "l", "m", "n", "p", "r", "s", "tr", "v") for b in "aeiou"]
         words = ["".join(draw.sample(sounds, 2 + n % 2)) for n in range(4000)]

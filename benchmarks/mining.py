@@ -4,10 +4,10 @@
     python -m benchmarks.mining --anchors 2000 --theirs 2000 --pool 5000  # the built-in sample, to try it
 
 Pairs are neighbouring sentences. Each side embeds anchors, positives and a pool, and finds for each anchor 4 negatives
-behind the 10 nearest whose score is at most 95 % of the positive's. Each runs in a process of its own, float32, with
+after the 10 nearest whose score is at most 95 % of the positive's. Each runs in a process of its own, float32, with
 its defaults. First ours alone with ``--anchors``, then both in turns with ``--theirs``, a size that the other can bear:
 it holds the scores of 16,384 anchors with all candidates at a time. Its candidates are the pool and all positives, and
-of these it looks at the nearest 50 and some only, so that many anchors get fewer negatives; ours looks at all of the
+of these it reads little more than the nearest 50, so that many anchors get fewer negatives; ours reads all of the
 pool. Memory is the private memory of the process, sampled each 10 ms, beyond what it held before; the mapped
 embeddings do not count. Time is from texts to negatives: the corpus is prepared before. Last lines: ``ratio NAME
 VALUE``, theirs over ours. Nothing else should be running.

@@ -1,4 +1,4 @@
-"""Encoders of known shapes where no weights are at hand: MiniLM's with random weights, on a tokenizer learned here."""
+"""Encoders of known shapes where no weights are installed: MiniLM's, with random weights and a tokenizer made here."""
 
 import importlib.util
 from collections.abc import Iterable

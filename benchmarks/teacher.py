@@ -6,7 +6,7 @@
 Ours is all of ``embed_corpus``: tokenizing, reading the weights, measuring for the estimate, embedding, writing float16
 to the disk. Theirs is ``encode`` of the model read beforehand, with its default batch size and the same longest
 sentence, under autocast where ours computes in bf16. Runs take turns; a figure is the median of its runs. The pass's
-own estimate stands beside the time that it took. Last lines: `ratio NAME VALUE`, ours over theirs.
+own estimate is printed next to the time that it took. Last lines: `ratio NAME VALUE`, ours over theirs.
 """
 
 import argparse

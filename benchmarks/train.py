@@ -4,13 +4,13 @@
 
 Both train the same first weights on the same pairs of neighbouring sentences with in-batch softmax at temperature 0.05:
 ours by sentemb.fit, theirs by SentenceTransformerTrainer with MultipleNegativesRankingLoss (cosine, scale 20),
-its defaults otherwise. Text is tokenized beforehand by us (the corpus cache) and on the way by them, as each does for
-its users. Runs take turns; the figure of each is the median of its runs, and the whole of a run counts but its first
-steps. Last lines: `ratio NAME VALUE`, ours over theirs.
+its defaults for the rest. Text is tokenized beforehand by us (the corpus cache) and on the way by them, as each does
+for its users. Runs take turns; the figure of each is the median of its runs, and the whole of a run counts but its
+first steps. Last lines: `ratio NAME VALUE`, ours over theirs.
 
-Beside the rates stands the share of the machine's matrix products: the operations that the model's formulas need for
-the real tokens of a second's pairs, forward and backward, over those of a large product in float32. An input projection
-that several tokens share is computed once by ours, and counted for each.
+Next to the rates it prints the share of the machine's matrix products: the operations that the model's formulas need
+for the real tokens of a second's pairs, forward and backward, over those of a large product in float32. An input
+projection that several tokens share is computed once by ours, and counted for each.
 """
 
 import argparse
@@ -49,11 +49,11 @@ CASES = {
     "gru-float32": ("rnn:cell=gru,hidden=256,embeddings=minilm", "no"),
     "gru-bf16": ("rnn:cell=gru,hidden=256,embeddings=minilm", "bf16"),
 }
-SKIPPED = 3  # first steps of a run, which are no measure of it
+SKIPPED = 3  # first steps of a run, which the rates leave out
 
 
 class Clock:
-    """Seconds of a run after its first steps, told by torch at the end of each step of whichever optimiser."""
+    """Seconds of a run after its first steps, recorded by torch at the end of each step of whichever optimiser."""
 
     def __init__(self) -> None:
         self.steps, self.start, self.seconds = 0, math.nan, math.nan
@@ -170,7 +170,7 @@ def product_speed(size: int = 2048, rounds: int = 5) -> float:
 
 
 def forget() -> None:
-    """Let the next accelerator choose its precision anew."""
+    """Let the next accelerator choose its precision again."""
     for state in (AcceleratorState, GradientState, PartialState):
         state._shared_state.clear()
 

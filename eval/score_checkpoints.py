@@ -16,7 +16,7 @@ from eval.significance import compare
 from eval.tables import render
 from eval.tasks import Data
 from sentemb.corpus import open_corpus
-from sentemb.encoders import is_folder, load
+from sentemb.encoders import is_folder, load, truncated
 from sentemb.errors import InputError
 from sentemb.languages import DEFAULT
 from sentemb.registry import build
@@ -60,7 +60,7 @@ def pairs_for(corpus_spec: str | None, checkpoint: str, tasks: Sequence[Data]) -
 
 
 def _held_out(spec: str, config: dict[str, Any]) -> HeldOutPairs:
-    """Pairs of the documents of a corpus that the run of ``config``, if it is of that corpus, was not trained on.
+    """Pairs of the documents of a corpus that the run of ``config``, if it used that corpus, was not trained on.
 
     The corpus is split by the rules of the run's language.
     """
@@ -78,7 +78,7 @@ def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed
         options: of :func:`eval.senteval.parser`, checked by :func:`eval.senteval.prepare`.
         tasks: those read. failed: the others, with the reason.
     """
-    build(PROBES, options.probe, "probe", device="cpu")  # a wrong one is told now
+    build(PROBES, options.probe, "probe", device="cpu")  # an invalid one is reported now
     results: dict[str, dict[str, Any]] = {}
     correct: dict[str, dict[str, np.ndarray]] = {}
     lost = bool(failed)
@@ -117,6 +117,11 @@ def _measure(
     checkpoint: str, tasks: Sequence[Data], failed: dict[str, str], options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     model = load(checkpoint, device=options.device)
+    if options.truncate is not None:
+        try:
+            model = truncated(model, options.truncate)
+        except InputError as error:
+            raise InputError(f"--truncate: {checkpoint}: {error}") from None
     device = str(model.device)
     cache = EmbeddingCache(options.cache, model) if options.cache else None
     pairs = pairs_for(options.corpus, checkpoint, tasks)

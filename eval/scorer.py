@@ -43,14 +43,14 @@ class ScoringSettings:
     dev: bool = True  # whether STS-B and SICK-R are scored on their dev part, too
 
     def texts(self, data: Data) -> list[str]:
-        """The sentences that a task's score and geometry are of, repeats and all."""
+        """The sentences of a task's score and geometry, repeats and all."""
         if data.task.scheme != "similarity" or data.task.form == "sts":
             return data.texts
         wanted = {"test", *(["dev"] if self.dev else [])} | (self.geometry_parts(data) if _is_stsb(data) else set())
         return [text for name, part in data.parts.items() if name in wanted for text in part.first + part.second]
 
     def geometry_parts(self, data: Data) -> set[str]:
-        """The parts of STS-B that its alignment and uniformity are of."""
+        """The parts of STS-B for its alignment and uniformity."""
         return {name for name in data.parts if self.geometry_part in ("all", name)}
 
 
@@ -266,8 +266,8 @@ def averages(
 ) -> dict[str, dict[str, Any]]:
     """Means of what was asked for: ``{name: {"value", "of", "complete", "missing"}}``.
 
-    ``transfer`` and ``sts`` are the means of seven that papers print, where all seven were asked for; otherwise
-    ``mean`` is of the probed tasks and ``mean_similarity`` of the tasks of similarity, where there are several.
+    ``transfer`` and ``sts`` are the means of seven that papers print, where all seven were asked for; else
+    ``mean`` is over the probed tasks and ``mean_similarity`` over the tasks of similarity, where there are several.
     A mean without a task that failed is marked incomplete.
 
     Args:
@@ -357,7 +357,7 @@ def stsb_dev_score(folder: Path | None = None) -> DevScore:
 def stsb_geometry(data: Data, encode: Encode, positives: str = "gt4", part: str = "all") -> dict[str, Any]:
     """Alignment and uniformity on STS-B by SimCSE's definition (Gao et al. 2021, footnote 3).
 
-    Positive pairs are those scored above 4 (``positives`` "ge4": at least 4); uniformity is of both sentences of every
+    Positive pairs are those scored above 4 (``positives`` "ge4": at least 4); uniformity uses both sentences of every
     pair, repeats kept, over all pairs of them at once. Embeddings are scaled to unit length first.
 
     Args:

@@ -35,7 +35,7 @@ def labels(checkpoints: Sequence[str], names: str | None) -> dict[str, tuple[str
 
 
 def grouped(results: Results) -> dict[str, list[Mapping[str, Any]]]:
-    """Results by the model's name; several are of seeds."""
+    """Results by the model's name; several results are seeds."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for label, result in results.items():
         groups.setdefault(result.get("name", label), []).append(result)

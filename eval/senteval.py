@@ -1,13 +1,13 @@
 """Score checkpoints the SentEval way: probes on frozen embeddings, similarity tasks, alignment and uniformity.
 
-    python -m eval.senteval runs/bookcorpus                       # the built-in sample's two tasks
-    python -m eval.senteval runs/bookcorpus --data DIR --tasks all --output scores.json
-    python -m eval.senteval A B C --tasks transfer --format markdown --cache embeddings
+    sentemb evaluate runs/bookcorpus                       # the two tasks of the built-in sample
+    sentemb evaluate runs/bookcorpus --data DIR --tasks all --output scores.json
+    sentemb evaluate A B C --tasks transfer --format markdown --cache embeddings
 
-DIR is the folder that holds ``downstream/`` (``python -m eval.download DIR`` fetches it). Several checkpoints give one
-table, with McNemar's exact test of each two on each probed task. Nothing is trained but the probes; no random state is
-touched. Tasks that cannot be read are told, the others run, the averages say that they are incomplete, and the exit
-code is 2.
+`python -m eval.senteval` is the same command. DIR is the folder that holds ``downstream/``; `sentemb download DIR`
+fetches it. Several checkpoints give one table, with McNemar's exact test of each two on each probed task. Only the
+probes are trained, and no random state of yours changes. For each task that it cannot read, the command prints one
+line with the reason. It scores the other tasks, marks the averages as incomplete, and exits with code 2.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from eval.seeds import labels
 from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, read
 from sentemb.errors import InputError
 from sentemb.lazy_imports import lazy_exports
+from sentemb.program import console_command
 from sentemb.runs import CONFIG, model_folder
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ __getattr__, __dir__ = lazy_exports(
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
     made = argparse.ArgumentParser(
-        prog="python -m eval.senteval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=console_command() or "python -m eval.senteval",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
     add("checkpoint", nargs="+", help="a run folder, a model folder, a hub name, or minilm; several are compared")
@@ -68,35 +71,52 @@ def parser() -> argparse.ArgumentParser:
         default="logistic",
         help="logistic (default; SentEval's scikit-learn mode), mlp:nhid=0,optim=adam,... (its PyTorch mode), knn:k=10",
     )
-    add("--folds", type=int, default=10, help="of every cross-validation (default 10; SentEval's fast mode has 5)")
-    add("--cache", type=Path, metavar="DIR", help="keep embeddings there; a second run encodes nothing")
+    add(
+        "--folds", type=int, default=10, help="folds of every cross-validation (default 10; SentEval's fast mode has 5)"
+    )
+    add("--cache", type=Path, metavar="DIR", help="store embeddings there, so that a second run encodes nothing")
     add(
         "--format",
         choices=("text", "markdown", "latex", "csv", "json"),
         default="text",
-        help="of what is printed (default text)",
+        help="format of the output (default text)",
     )
-    add("--names", metavar="A,B", help="of the checkpoints in tables; checkpoints of one name are seeds of one model")
+    add(
+        "--names",
+        metavar="A,B",
+        help="names of the checkpoints in tables; checkpoints with the same name are seeds of one model",
+    )
     add(
         "--compact",
         action="store_true",
-        help="one table, for a paper: a row a model, accuracies and correlations together (text, markdown, latex)",
+        help="one table for a paper: a row for each model, accuracies and correlations together (text, markdown, "
+        "latex)",
     )
-    add("--output", type=Path, metavar="FILE", help=f"also write there: {', '.join(SUFFIXES)}")
-    add("--corpus", help="also measure its held-out neighbours; default: the run's own, or the sample without STS-B")
+    add("--output", type=Path, metavar="FILE", help=f"also write the scores to FILE: {', '.join(SUFFIXES)}")
+    add(
+        "--corpus",
+        help="also score held-out neighbours of this text; default: the run's corpus, or the sample without STS-B",
+    )
     add(
         "--positives",
         choices=("gt4", "ge4"),
         default="gt4",
-        help="STS-B pairs that alignment is of: scored above 4 (default; SimCSE's words) or at least 4",
+        help="STS-B pairs that count as positives in alignment: scored above 4 (default, as SimCSE writes) or at "
+        "least 4",
     )
     add(
         "--geometry-split",
         choices=("all", "train", "dev", "test", "none"),
-        help="part of STS-B that alignment and uniformity are of (default all where they are shown)",
+        help="part of STS-B for alignment and uniformity (default all where they are shown)",
     )
-    add("--batch-size", type=int, default=128, help="sentences a forward pass (default 128)")
-    add("--device", help="cpu, cuda, mps, ...; default: the best there is")
+    add(
+        "--truncate",
+        type=int,
+        metavar="N",
+        help="score the first N dimensions of each embedding, as SentenceTransformer(truncate_dim=N) gives them",
+    )
+    add("--batch-size", type=int, default=128, help="sentences in a forward pass (default 128)")
+    add("--device", help="cpu, cuda, mps, ...; default: the fastest of this machine")
     return made
 
 
@@ -114,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
-    """All that can be seen to be wrong before torch is there; returns the tasks read, and why others were not.
+    """Check the options before torch is imported; returns the tasks read, and why others were not.
 
     Raises:
         InputError: a wrong option, or no task can be read.
@@ -122,13 +142,15 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
     if options.batch_size < 1 or options.folds < 2:
         name, least = ("--batch-size", 1) if options.batch_size < 1 else ("--folds", 2)
         raise InputError(f"{name} must be at least {least}, got {getattr(options, name[2:].replace('-', '_'))}")
+    if options.truncate is not None and options.truncate < 1:
+        raise InputError(f"--truncate must be at least 1, got {options.truncate}")
     labels(options.checkpoint, options.names)
     options.output_format = None
     if options.output:
         refuse_unwritable(options.output)
         options.output_format = SUFFIXES[options.output.suffix.lower()]
     if options.compact and {options.format, options.output_format} <= {"csv", "json", None}:
-        raise InputError("--compact is a table; print or write it as text, markdown or latex")
+        raise InputError("--compact gives a table; print or write it as text, markdown or latex")
     folder = data_folder(options.data)
     chosen = choose_tasks(options.tasks, folder)
     for checkpoint in options.checkpoint:
@@ -146,14 +168,14 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
 
 
 def refuse_no_checkpoint(name: str) -> None:
-    """InputError for a folder without a model, and for a path that is not there and is no name of the hub either."""
+    """InputError for a folder without a model, and for a path that is not there and is not a name of the hub either."""
     path = Path(name)
     if name == "minilm":
         return
     if path.exists():
         model_folder(path)
         return
-    # The hub's names have at most one slash; runs/typo is no name of the hub where runs/ holds runs.
+    # The hub's names have at most one slash; runs/typo is not a name of the hub where runs/ holds runs.
     siblings = path.parent.glob(f"*/{CONFIG}") if path.parent != Path() else iter(())
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name, re.ASCII) or next(siblings, None):
         raise InputError(f"no model {name!r} here, and no model of the hub has such a name; check the path")
@@ -181,7 +203,7 @@ def refuse_unwritable(output: Path) -> None:
     parent = output.resolve().parent
     if output.suffix.lower() not in SUFFIXES:
         suffixes = ", ".join(SUFFIXES)
-        raise InputError(f"--output {output} has no suffix that names a format; let it end in one of {suffixes}")
+        raise InputError(f"--output {output} has no suffix of a known format; use one of {suffixes}")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder; name a file in it")
     if not parent.is_dir() or not os.access(parent, os.W_OK):

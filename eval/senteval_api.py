@@ -152,7 +152,7 @@ class SE:
                 rows = np.asarray(rows)
                 rows = rows.astype(np.float32) if rows.dtype.kind in "biu" or rows.dtype.itemsize < 4 else rows
             except ValueError as error:
-                raise InputError(f"the batcher's rows are no array ({error}); it must return [n, d]") from None
+                raise InputError(f"the batcher's rows are not an array ({error}); it must return [n, d]") from None
             if rows.dtype.kind != "f":
                 raise InputError(f"the batcher returned an array of {rows.dtype}; it must return numbers, [n, d]")
             if rows.ndim != 2 or len(rows) != len(batch):
@@ -163,7 +163,7 @@ class SE:
             if parts and rows.shape[1] != parts[0].shape[1]:
                 raise InputError(
                     f"the batcher returned {rows.shape[1]} numbers a sentence after {parts[0].shape[1]} before "
-                    f"(the batch's first is {batch[0]!r}); it must always return as many"
+                    f"(the batch's first is {batch[0]!r}); it must always return the same number"
                 )
             parts.append(refuse_broken(batch, rows))
         return np.concatenate(parts)
@@ -171,7 +171,7 @@ class SE:
 
 def _refuse_unknown(name: str) -> None:
     if name in ABSENT:
-        raise InputError(f"task {name!r} is not offered here; there are {', '.join(UPSTREAM)}")
+        raise InputError(f"task {name!r} is not available; valid: {', '.join(UPSTREAM)}")
     choose("task", name, UPSTREAM)
 
 

@@ -42,7 +42,7 @@ def cosines(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 def aggregate(subsets: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     """Scores of an STS task from ``{subset: (scores, gold)}``, as percentages.
 
-    ``spearman`` and ``pearson`` are of all pairs together (``all``: what SimCSE, SBERT and MTEB report);
+    ``spearman`` and ``pearson`` are over all pairs together (``all``: what SimCSE, SBERT and MTEB report);
     ``spearman_mean`` is the mean over subsets, ``spearman_wmean`` the mean weighted by pairs (what SentEval reports).
     """
     correlations = {name: correlate(*pairs) for name, pairs in subsets.items()}

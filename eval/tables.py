@@ -29,7 +29,7 @@ class Table:
 
 def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> list[Table]:
     """One table for few tasks of one kind; else a table a kind: probes, similarity, regressors, geometry, tests."""
-    asked: dict[str, str | None] = {}  # each task's kind; what failed and is no task of TASKS has none
+    asked: dict[str, str | None] = {}  # each task's kind; what failed and is not a task of TASKS has none
     for result in results.values():
         asked |= {n: kind_of(n, {}) for n in result.get("failed", ()) if n not in asked}
         asked |= {n: kind_of(n, row) for n, row in result["tasks"].items()}

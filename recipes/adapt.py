@@ -1,13 +1,13 @@
-"""Make a finished model better on your text: methods are tried within a budget, and the one that pays is kept.
+"""Make a finished model better on your text: try several methods within a time budget, and keep the best one.
 
-    python recipes/adapt.py --init minilm --corpus BOOKS --budget 30m
-    python recipes/adapt.py --init minilm --corpus BOOKS --search DIR --budget 30m      # judged queries of your own
-    python recipes/adapt.py --resume --out runs/adapt                                   # go on after a kill
+    sentemb adapt --init minilm --corpus BOOKS --budget 30m
+    sentemb adapt --init minilm --corpus BOOKS --search DIR --budget 30m   # with judged queries of your own
+    sentemb adapt --resume --out runs/adapt                                # resume after a crash
 
-Methods are chosen on one half of the held-out documents, by what they gain there and lose elsewhere, and the choice is
-judged on the other half. Writes OUT/model (the adapted model, or yours where nothing helped beyond chance),
-OUT/report.html and OUT/results.json. Preparing the text and the final scores are not in the budget. Exit code 0: done;
-2: something given cannot be used; 130: interrupted.
+`python recipes/adapt.py` is the same command. It chooses a method on one half of the held-out documents, by the gain
+there and the loss on general text. It judges the choice on the other half. It writes OUT/model, OUT/report.html and
+OUT/results.json. OUT/model is the adapted model, or your own if no method helped beyond chance. The budget does not
+include the preparation of the text and the final scores. Exit code 0: done; 2: an invalid argument; 130: interrupted.
 """
 
 import argparse
@@ -37,16 +37,16 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("--init", metavar="MODEL", help="the model: a folder, a run, a hub name, or minilm")
-    add("--corpus", metavar="TEXT", help="your text, as of the other recipes; without labels")
+    add("--corpus", metavar="TEXT", help="your text without labels, like --corpus of the other recipes")
     add(
         "--search",
         type=Path,
         metavar="DIR",
-        help="judged queries to be better at: a folder in BEIR's layout or a table",
+        help="judged queries to improve on: a folder in BEIR's layout, or a table",
     )
-    add("--data", type=Path, help="SentEval's folder, for STS-B dev; else $SENTEMB_DATA/senteval")
-    add("--out", type=Path, help="the folder, new; default runs/adapt or the next free runs/adapt-2, ...")
-    add("--resume", action="store_true", help="go on with the adaptation in --out, with its settings")
+    add("--data", type=Path, help="SentEval's folder, for STS-B dev; default $SENTEMB_DATA/senteval")
+    add("--out", type=Path, help="a new folder; default runs/adapt, or the next free runs/adapt-2, ...")
+    add("--resume", action="store_true", help="resume the adaptation in --out, with its settings")
     for each in fields(AdaptationSettings):
         add_flag(made, each, each.default)
     return made
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command with --resume and --out goes on", file=sys.stderr)
+        print("interrupted; run the same command with --resume and --out to continue", file=sys.stderr)
         sys.exit(130)
     for note in run.results["notes"]:
         print(f"note: {note}")
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def adapt(options: dict[str, Any]) -> "AdaptedRun":
-    """Look at what can be seen to be wrong, then adapt."""
+    """Check the arguments, then adapt."""
     from recipes.runner import check_specs_early
     from sentemb.adaptation import AdaptationFolder, AdaptationSettings, chosen_arms, refuse_used_folder
     from sentemb.pipeline import absolute_settings
@@ -119,7 +119,7 @@ def general_quality(data: Path | None) -> "Similarity | None":
 
 
 def resumed(begun: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
-    """The options that an adaptation was begun with, with those of now over them.
+    """The options that an adaptation was started with, overridden by those of this call.
 
     Raises:
         InputError: there is none.
@@ -127,7 +127,7 @@ def resumed(begun: dict[str, Any], options: dict[str, Any], out: Path) -> dict[s
     if not begun:
         if "init" in options and "corpus" in options:
             return options
-        raise InputError(f"{out} is no adaptation that could be resumed; check the path, or give --init and --corpus")
+        raise InputError(f"{out} is not an adaptation that can be resumed; check the path, or give --init and --corpus")
     from sentemb.adaptation import AdaptationSettings
 
     names = {each.name for each in fields(AdaptationSettings)}
@@ -150,7 +150,7 @@ def newest() -> Path:
     """The adaptation of runs/adapt, runs/adapt-2, ... that was begun last; InputError if there is none."""
     folders = [path.parent for path in Path("runs").glob(f"{NAME}*/adapt.json")]
     if not folders:
-        raise InputError("--resume finds no adaptation in runs/adapt; name its folder with --out")
+        raise InputError("--resume finds no adaptation in runs/adapt; give its folder as --out")
     return max(folders, key=lambda path: (path / "adapt.json").stat().st_mtime)
 
 

@@ -1,11 +1,12 @@
-"""Look at this machine: what is installed and found, and whether training works here.
+"""Check this machine: which packages and data are installed, and whether training works.
 
-    python recipes/doctor.py                # half a minute; sends nothing but two requests for an address
-    python recipes/doctor.py --offline      # without these
-    python recipes/doctor.py --quick        # without the self-test
+    sentemb doctor                # half a minute; it sends two requests, each to see whether a server answers
+    sentemb doctor --offline      # without these requests
+    sentemb doctor --quick        # without the self-test
 
-A line each: ok, note (something does without), or FAIL. The self-test trains a little LSTM on made-up sentences in a
-temporary folder, saves it, loads it, scores it. Put the output into a bug report. Exit code 0: no FAIL; 1: some.
+`python recipes/doctor.py` is the same command. It prints one line for each check: ok, note (optional), or FAIL. The
+self-test trains a small LSTM on made-up sentences in a temporary folder, then saves, loads and scores it. Put the
+output into a bug report. Exit code 0: no FAIL; 1: at least one.
 """
 
 import argparse
@@ -104,7 +105,7 @@ def index() -> Line:
 def hub() -> Line:
     """The hub, for models and data sets named by their hub names."""
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
-        return "note", "HF_HUB_OFFLINE is set: only what is in its cache can be had"
+        return "note", "HF_HUB_OFFLINE is set: only what is in its cache is available"
     url = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     return _reached(url, "hub names cannot be fetched; minilm, folders and files work")
 
@@ -131,7 +132,7 @@ def data() -> Line:
     sample = "the sample is in the cache" if (cache_dir() / "sample").is_dir() else "the sample is not fetched yet"
     folder = data_folder(None)
     if folder is None:
-        return "note", f"no SENTEMB_DATA: scores are of the sample's two tasks; {sample}"
+        return "note", f"no SENTEMB_DATA: scores use the sample's two tasks; {sample}"
     try:
         tasks = choose_tasks("all", folder)
     except InputError as error:
@@ -227,12 +228,17 @@ CHECKS: dict[str, Callable[[], Line]] = {
 }
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--offline", action="store_true", help="do not try to reach the package index and the hub")
+    made.add_argument("--quick", action="store_true", help="leave out the self-test")
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--offline", action="store_true", help="do not try to reach the package index and the hub")
-    parser.add_argument("--quick", action="store_true", help="leave out the self-test")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     left_out = ({"index", "hub"} if options.offline else set()) | ({"self-test"} if options.quick else set())
     failed = False
     print(platform.platform())

@@ -1,13 +1,15 @@
 """Find the sentences of a corpus that are nearest to yours: before training on the left, after it on the right.
 
-    python recipes/search.py runs/first --ask "It was a dark night."      # over the run's corpus
-    python recipes/search.py runs/first --queries questions.txt --page    # a query a line; also in the run's page
-    python recipes/search.py runs/first --queries questions.txt --after   # the trained encoder alone: half the time
-    echo "It was a dark night." | python recipes/search.py runs/first --queries - --corpus BOOKS --k 5
+    sentemb search runs/first --ask "It was a dark night."      # over the run's corpus
+    sentemb search runs/first --queries questions.txt --page    # a query a line; also into the run's page
+    sentemb search runs/first --queries questions.txt --after   # the trained encoder alone: half the time
+    echo "It was a dark night." | sentemb search runs/first --queries - --corpus BOOKS --k 5
+    sentemb search MODEL --embeddings OUT --ask "It was a dark night."   # embeddings that sentemb encode has written
 
-Below each query stand the k nearest distinct sentences, nearest first, with their cosine (the inner product, for a
-model that was trained with it). With two towers the query goes through the first and the corpus through the second;
-prompts are those of training. Exit code 0: done; 2: something given cannot be used.
+`python recipes/search.py` is the same command. Below each query it prints the k nearest distinct sentences, nearest
+first, with their cosine (the inner product, for a model that was trained with it). With two towers the query goes
+through the first and the corpus through the second. Prompts are those of training. Exit code 0: done; 2: an invalid
+argument.
 """
 
 import argparse
@@ -37,18 +39,24 @@ def parser() -> argparse.ArgumentParser:
     """The command line's options."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = made.add_argument
-    add("run", type=Path, metavar="RUN", help="the folder of a training run")
+    add("run", type=Path, metavar="RUN", help="the folder of a training run; with --embeddings, the model's")
     add("--queries", metavar="FILE", help="a text file with a query a line; - is standard input")
     add("--ask", action="append", default=[], metavar="TEXT", help="a query; may be given several times")
     which = made.add_mutually_exclusive_group()
-    which.add_argument("--before", action="store_true", help="search with the encoder that training began with alone")
-    which.add_argument("--after", action="store_true", help="search with the trained encoder alone")
+    which.add_argument("--before", action="store_true", help="search only with the encoder before training")
+    which.add_argument("--after", action="store_true", help="search only with the trained encoder")
     which.add_argument("--page", action="store_true", help="also put both rankings into RUN/report.html")
-    add("--corpus", help="the text that is searched, as of the recipes (default: the run's own)")
+    add("--corpus", help="the text to search, like --corpus of the recipes (default: the run's own)")
+    add(
+        "--embeddings",
+        type=Path,
+        metavar="OUT",
+        help="search the folder that recipes/encode.py has written by this model, instead of encoding the text again",
+    )
     add("--k", type=int, default=3, help="sentences shown for each query (default 3)")
-    add("--max-sentences", type=int, metavar="N", help="search N sentences, evenly spread over the corpus, not all")
-    add("--batch-size", type=int, default=128, help="sentences a forward pass (default 128)")
-    add("--device", help="cpu, cuda, mps, ...; default: the best there is")
+    add("--max-sentences", type=int, metavar="N", help="search only N sentences, evenly spread over the corpus")
+    add("--batch-size", type=int, default=128, help="sentences in a forward pass (default 128)")
+    add("--device", help="cpu, cuda, mps, ...; default: the fastest of this machine")
     return made
 
 
@@ -56,12 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = parser().parse_args(arguments)
     try:
-        search(options, read_queries(options), corpus_spec(options))
+        queries = read_queries(options)
+        if options.embeddings is not None:
+            search_embeddings(options, queries)
+        else:
+            search(options, queries, corpus_spec(options))
         sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # the reader, head say, has all it wants
+    except BrokenPipeError:  # the reader, for example head, has all it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)
@@ -79,16 +91,26 @@ def read_queries(options: argparse.Namespace) -> list[str]:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    if not RunFolder(options.run).config.is_file():
-        raise InputError(f"{options.run} is no run: it has no config.json; give the folder of a training run")
+    if options.embeddings is not None:
+        refuse_with_embeddings(options)
+    elif not RunFolder(options.run).config.is_file():
+        raise InputError(f"{options.run} is not a run: it has no config.json; give the folder of a training run")
     if options.page and not RunFolder(options.run).log.is_file():
-        raise InputError(f"{options.run} has no log.jsonl, and so no page; leave out --page")
+        raise InputError(f"{options.run} has no log.jsonl, so it has no page; leave out --page")
     if options.queries is None and not options.ask:
         raise InputError('there is no query; give one with --ask "...", or a file with a query a line with --queries')
     queries = [text.strip() for text in options.ask]
     if "" in queries:
-        raise InputError("--ask is empty; write a query behind it")
+        raise InputError("--ask is empty; write a query after it")
     return list(dict.fromkeys(queries + (lines_of_file(options.queries) if options.queries is not None else [])))
+
+
+def refuse_with_embeddings(options: argparse.Namespace) -> None:
+    """InputError for a flag that says what is encoded, where nothing is."""
+    for name in ("before", "page", "corpus", "max_sentences"):
+        if getattr(options, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} is for a search that encodes the text; leave out {flag} or --embeddings")
 
 
 def lines_of_file(name: str) -> list[str]:
@@ -153,11 +175,38 @@ def search(options: argparse.Namespace, queries: list[str], spec: str) -> None:
         write_page(options.run, corpus.name, len(rows), queries, results)
 
 
+def search_embeddings(options: argparse.Namespace, queries: list[str]) -> None:
+    """Search the sentences of an encoded corpus, print.
+
+    Raises:
+        InputError: it is none, is damaged, or was made by another model.
+    """
+    from sentemb.encoders import fingerprint_of, folder_of_pretrained, read_model, refuse_missing_device
+    from sentemb.encoding import EncodedCorpus, nearest_rows
+
+    if options.device is not None:
+        refuse_missing_device(options.device)
+    encoded = EncodedCorpus(options.embeddings, check=True)
+    folder = folder_of_pretrained(str(options.run))
+    made_by = encoded.meta["model"]  # ("" where it was an object of a program)
+    if made_by and fingerprint_of(folder) != encoded.meta["model_fingerprint"]:
+        raise InputError(
+            f"{options.embeddings} was made by {made_by}, and {options.run} is another model; give that one"
+        )
+    rows, scores = nearest_rows(encoded, read_model(folder, options.device), queries, options.k)
+    print(f"model: {options.run}   corpus: {encoded.meta['corpus_name']}   embeddings: {options.embeddings}")
+    for query, numbers, line in zip(queries, rows, scores, strict=True):
+        places = numbers >= 0
+        texts = encoded.texts(numbers[places])
+        print(f"\n{query}")
+        print("\n".join(lines_of(list(zip(line[places].tolist(), texts, strict=True)))))
+
+
 def encoders(options: argparse.Namespace, settings: Mapping[str, object]) -> "dict[str, SentenceTransformer]":
     """The encoder that training began with, and the trained one, by name.
 
     Raises:
-        InputError: one of them cannot be had. The first is left out, with a note, where nothing asks for it alone.
+        InputError: one of them cannot be loaded. The first is left out, with a note, where nothing asks for it alone.
     """
     from sentemb.encoders import load
     from sentemb.pipeline import initial_model, initial_name
@@ -177,7 +226,7 @@ def encoders(options: argparse.Namespace, settings: Mapping[str, object]) -> "di
 
 
 def write_page(run: Path, corpus: str, sentences: int, queries: list[str], results: "dict[str, list[Nearest]]") -> None:
-    """Put the rankings into the run's page, in the place of those of an earlier search."""
+    """Put the rankings into the run's page, instead of those of an earlier search."""
     from sentemb.report import write_report, write_search
 
     answers = [
@@ -251,7 +300,7 @@ def nearest_sentences(
     """The ``k`` nearest distinct sentences of each query by each model, in the memory of one block of embeddings.
 
     The corpus is read once. Sentences are encoded and compared as held-out pairs are scored
-    (:func:`sentemb.validation.sides_of`), a query in the place of a pair's first sentence.
+    (:func:`sentemb.validation.sides_of`), a query instead of a pair's first sentence.
     """
     import numpy as np
     from tqdm import tqdm

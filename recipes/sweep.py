@@ -1,14 +1,15 @@
-"""Train and score many encoders one like the other: a study, its table, statistics, figures and page.
+"""Train and score many encoders in the same way: a study, with its table, statistics, figures and page.
 
-    python recipes/sweep.py --study bookcorpus-108 --corpus BOOKS     # Wang & Isola's study, under an hour on two cores
-    python recipes/sweep.py --study temperature --corpus BOOKS        # Wang & Liu's
-    python recipes/sweep.py --study circle --corpus BOOKS             # features in two dimensions
-    python recipes/sweep.py --study mine.yaml --corpus FILE --dry-run # what a study of your own would run
+    sentemb sweep --study bookcorpus-108 --corpus BOOKS     # Wang & Isola's study, under an hour on two cores
+    sentemb sweep --study temperature --corpus BOOKS        # Wang & Liu's
+    sentemb sweep --study circle --corpus BOOKS             # features in two dimensions
+    sentemb sweep --study mine.yaml --corpus FILE --dry-run # list what a study of your own would run
 
-Processes train side by side, a core each; encoders that are alike but for objective, rates and the like are trained
-together in one, on the same batches. The same command goes on with a study that was ended or killed:
-encoders that are done are never run again, those that failed are tried once more. Writes OUT/results.parquet and
-OUT/results.csv, OUT/statistics.json, OUT/figures/, OUT/study.html, and OUT/encoders/NAME/ with each model.
+`python recipes/sweep.py` is the same command. Processes train side by side, one on each core. Encoders that differ only
+in objective, rates and the like train together in one process, on the same batches. If a study was interrupted, run
+the same command again: it skips encoders that are done, and tries those that failed once more. It writes
+OUT/results.parquet and OUT/results.csv, OUT/statistics.json, OUT/figures/, OUT/study.html, and OUT/encoders/NAME/ with
+each model.
 """
 
 import argparse
@@ -33,17 +34,19 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--study", required=True, help=f"{', '.join(shipped())}, or a YAML file of your own")
-    made.add_argument("--corpus", help="as of the recipes; default: the study's own, else the built-in sample")
-    made.add_argument("--data", type=Path, help="SentEval's folder; else $SENTEMB_DATA/senteval, else the sample's")
+    made.add_argument("--corpus", help="like --corpus of the recipes; default: the study's corpus, else the sample")
+    made.add_argument(
+        "--data", type=Path, help="SentEval's folder; default $SENTEMB_DATA/senteval, else the sample's tasks"
+    )
     made.add_argument("--out", type=Path, help="the study's folder; default runs/NAME of the study")
-    text = "import this file first: a script that adds an objective, encoder or kind of pairs to its table"
+    text = "import this script first; it adds an objective, an encoder or a kind of pairs to its table"
     made.add_argument("--import", dest="imports", action="append", default=[], metavar="FILE.py", help=text)
     made.add_argument("--jobs", type=int, help="processes at a time, a thread each (default: one a core, or one a GPU)")
-    text = "encoders that a process may train together, memory allowing; 1: one by one (default 16)"
+    text = "most encoders that a process trains together, if memory allows; 1: one by one (default 16)"
     made.add_argument("--stack", type=int, default=16, help=text)
-    made.add_argument("--folds", type=int, default=10, help="of the tasks' cross-validation (default 10)")
-    made.add_argument("--dry-run", action="store_true", help="list the encoders and what is done of them; train none")
-    made.add_argument("--page", action="store_true", help="write table, statistics, figures and page of what is done")
+    made.add_argument("--folds", type=int, default=10, help="folds of the tasks' cross-validation (default 10)")
+    made.add_argument("--dry-run", action="store_true", help="list the encoders and their state; train none")
+    made.add_argument("--page", action="store_true", help="write table, statistics, figures and page from what is done")
     return made
 
 
@@ -59,13 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.folds < 2:
             raise InputError(f"--folds must be at least 2, got {options.folds}")
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise InputError("a study runs its encoders side by side by itself; start it with python")
+            raise InputError("a study starts its own processes; start it with python or sentemb, without a launcher")
         _run(_with_imports(study, options.imports), options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
 
 
@@ -86,7 +89,7 @@ def _with_imports(study: Study, paths: Sequence[str]) -> Study:
 def _run(study: Study, options: argparse.Namespace) -> None:
     place = StudyFolder((options.out or Path("runs") / study.name).resolve())
     if place.out.exists() and (not place.out.is_dir() or (any(place.out.iterdir()) and not _about(place.out))):
-        raise InputError(f"{place.out} is there and no study's folder; choose another --out")
+        raise InputError(f"{place.out} exists and is not the folder of a study; choose another --out")
     if options.page:
         from recipes.study import conclude
 
@@ -113,7 +116,7 @@ def _run(study: Study, options: argparse.Namespace) -> None:
     try:
         held.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"{place.out} is being written by another sweep; wait for its end") from None
+        raise InputError(f"{place.out} is in use by another sweep; wait for its end") from None
     try:
         _train(study, place, options)
     finally:
@@ -165,7 +168,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     about["seconds"] = round(about["seconds"] + time.perf_counter() - start)
     write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
     if not is_complete:
-        print("ended; the same command goes on with it")
+        print("ended; run the same command again to continue")
         return
     print(conclude(place.out))
 
@@ -193,17 +196,19 @@ def _tasks(study: Study, folder: Path | None) -> "list[Task]":
 
 
 def _begun_with(out: Path, before: dict[str, Any], corpus: "Corpus", folds: int) -> "Corpus":
-    """The corpus, with the documents held out that a study's folder was begun with.
+    """The corpus, with the documents held out that a study's folder was started with.
 
     Raises:
-        InputError: it was begun on another corpus, or with another number of folds.
+        InputError: it was started on another corpus, or with another number of folds.
     """
     from sentemb.runs import least_held_out
 
     if before.get("corpus", {}).get("fingerprint", corpus.fingerprint) != corpus.fingerprint:
-        raise InputError(f"{out} was begun on another corpus, or its files have changed; choose another --out")
+        raise InputError(f"{out} was started on another corpus, or its files have changed; choose another --out")
     if before.get("folds", folds) != folds:
-        raise InputError(f"{out} was begun with --folds {before['folds']}; go on with that, or choose another --out")
+        raise InputError(
+            f"{out} was started with --folds {before['folds']}; continue with that, or choose another --out"
+        )
     return replace(corpus, least_held_out=least_held_out(before)) if before else corpus
 
 

@@ -1,15 +1,14 @@
-"""Train a sentence encoder on neighbouring sentences of books, score it, and write a page to look at.
+"""Train a sentence encoder on neighbouring sentences of books, score it, and write a page about the run.
 
-    python recipes/train_bookcorpus.py                                    # the built-in sample, minutes
-    python recipes/train_bookcorpus.py --corpus BOOKS --out runs/first \\
-        --encoder rnn:hidden=256 --objective infonce:temperature=0.05                # a folder of raw books
-    python recipes/train_bookcorpus.py --corpus BOOKS --init minilm \\
-        --lr 2e-5 --batch-size 128                                                   # adapt a finished model
-    torchrun --nproc_per_node 2 recipes/train_bookcorpus.py                          # two processes, global negatives
+    sentemb train                                                         # the built-in sample, in minutes
+    sentemb train --corpus BOOKS --out runs/first \\
+        --encoder rnn:hidden=256 --objective infonce:temperature=0.05     # a folder of raw books
+    sentemb train --corpus BOOKS --init minilm --lr 2e-5 --batch-size 128 # adapt a finished model
+    torchrun --nproc_per_node 2 recipes/train_bookcorpus.py               # two processes that share their negatives
 
-Writes OUT/config.json before step 1, OUT/log.jsonl from step 0, OUT/best and OUT/last (models) with the dev scores,
-OUT/checkpoints/ with --save-every, then OUT/model (a SentenceTransformer), OUT/scores.json and OUT/report.html. A run
-is never overwritten.
+`python recipes/train_bookcorpus.py` is the same command. It writes OUT/config.json before step 1 and OUT/log.jsonl from
+step 0. During training it writes OUT/best and OUT/last (models), and checkpoints into OUT/checkpoints/. At the end it
+writes OUT/model (a SentenceTransformer), OUT/scores.json and OUT/report.html. It never overwrites a run.
 """
 
 from collections.abc import Sequence

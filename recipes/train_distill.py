@@ -1,15 +1,16 @@
-"""Distill a teacher into a student that encodes far faster: learn where the teacher puts each sentence.
+"""Distill a teacher into a student that encodes far faster: it learns the teacher's embedding of each sentence.
 
-    python recipes/train_distill.py                                       # MiniLM, the built-in sample, a word table
-    python recipes/train_distill.py --corpus BOOKS --teacher-sentences 100000 \\
-        --encoder rnn:hidden=256 --lr 1e-3                                # your text, an LSTM
-    python recipes/train_distill.py --corpus BOOKS --teacher minilm:layers=3-6,scale=standard \\
+    sentemb distill                                          # MiniLM, the built-in sample, a word table
+    sentemb distill --corpus BOOKS --teacher-sentences 100000 \\
+        --encoder rnn:hidden=256 --lr 1e-3                   # your text, an LSTM
+    sentemb distill --corpus BOOKS --teacher minilm:layers=3-6,scale=standard \\
         --encoder rnn:distill=minilm,teacher_layers=0-6,dim=1024,weighting=none,gain=0.28,hidden=512,skip=mean \\
         --teacher-sentences 400000 --objective distill:loss=mse --batch-size 128 --lr 3e-3 --epochs 2
 
-The teacher embeds --teacher-sentences of the training sentences once; the run says before how long that takes. At the
-end a table has the teacher, the student before and after training, and what each costs. Writes what the other recipes
-write: OUT/config.json, log.jsonl, best/, last/, model/, scores.json, report.html. A run is never overwritten.
+`python recipes/train_distill.py` is the same command. The teacher embeds --teacher-sentences of the training sentences
+once; the run first prints how long that takes. At the end it prints a table: the teacher, the student before and after
+training, and what each costs. It writes the files of every recipe: OUT/config.json, log.jsonl, best/, last/, model/,
+scores.json, report.html. It never overwrites a run.
 Sources: Reimers & Gurevych 2020 (arXiv 2004.09813), Romero et al. 2015 (1412.6550).
 """
 

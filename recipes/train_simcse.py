@@ -1,13 +1,14 @@
-"""Train a transformer on single sentences: each one twice, its dropout the only noise (unsupervised SimCSE).
+"""Train a transformer on single sentences, each encoded twice with different dropout masks (unsupervised SimCSE).
 
-    python recipes/train_simcse.py --max-steps 100                        # MiniLM, the built-in sample
-    python recipes/train_simcse.py --corpus BOOKS --init minilm           # a finished model, your text
-    python recipes/train_simcse.py --corpus FILE --preset simcse-bert-base    # the paper's row
-    python recipes/train_simcse.py --corpus BOOKS --pairs augment:how=delete,rate=0
+    sentemb simcse --max-steps 100                           # MiniLM, the built-in sample
+    sentemb simcse --corpus BOOKS --init minilm              # a finished model, your text
+    sentemb simcse --corpus FILE --preset simcse-bert-base   # the paper's settings
+    sentemb simcse --corpus BOOKS --pairs augment:how=delete,rate=0
 
-Writes OUT/config.json before step 1, OUT/log.jsonl from step 0 (with STS-B dev, and alignment and uniformity on it,
-where its data is), OUT/best and OUT/last (models), then OUT/model, OUT/scores.json and OUT/report.html. A run is never
-overwritten. Source: Gao et al. 2021, arXiv 2104.08821.
+`python recipes/train_simcse.py` is the same command. It writes OUT/config.json before step 1 and OUT/log.jsonl from
+step 0. Where the data of STS-B is present, the log has the STS-B dev score, alignment and uniformity. It also writes
+OUT/best and OUT/last (models), then OUT/model, OUT/scores.json and OUT/report.html. It never overwrites a run.
+Source: Gao et al. 2021, arXiv 2104.08821.
 """
 
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ def train(settings: RecipeSettings) -> "TrainedRun":
         objective = experiment.make_objective(settings.objective)
         # Sentences. A tenth of the documents is held out, and scores the encoder.
         corpus = experiment.open_corpus(settings.data)
-        # A transformer with dropout, which alone tells both views of a sentence apart.
+        # A transformer with dropout, which is the only difference between both views of a sentence.
         encoder = experiment.make_encoder(settings.encoder, corpus)
         # Each sentence with itself, as token ids; refused where the encoder has no dropout.
         pairs = experiment.make_pairs(settings.pairs, corpus, encoder)

@@ -1,13 +1,14 @@
-"""Train on labelled rows (anchor, positive and any hard negatives) of a file or a hub data set.
+"""Train on labelled rows (anchor, positive and any hard negatives) of a file or a data set of the hub.
 
-    python recipes/train_supervised.py --corpus nli.csv                   # sent0,sent1,hard_neg
-    python recipes/train_supervised.py --corpus labelled:path=qa.jsonl,anchor=question,positive=answer
-    python recipes/train_supervised.py --corpus nli.csv --preset simcse-sup-bert-base
-    python recipes/train_supervised.py --corpus qa.jsonl --preset dpr-bert-base
+    sentemb supervised --corpus nli.csv                      # columns sent0, sent1, hard_neg
+    sentemb supervised --corpus labelled:path=qa.jsonl,anchor=question,positive=answer
+    sentemb supervised --corpus nli.csv --preset simcse-sup-bert-base
+    sentemb supervised --corpus qa.jsonl --preset dpr-bert-base
 
-A row's hard negatives are negatives of every anchor of the batch. The last tenth of the rows is held out. Writes what
-the other recipes write: OUT/config.json, log.jsonl, best/, last/, model/, scores.json, report.html. A run is never
-overwritten. Sources: Gao et al. 2021 (arXiv 2104.08821), Karpukhin et al. 2020 (2004.04906).
+`python recipes/train_supervised.py` is the same command. The hard negatives of a row are negatives of every anchor in
+the batch. The last tenth of the rows is held out. It writes the files of every recipe: OUT/config.json, log.jsonl,
+best/, last/, model/, scores.json, report.html. It never overwrites a run.
+Sources: Gao et al. 2021 (arXiv 2104.08821), Karpukhin et al. 2020 (2004.04906).
 """
 
 from collections.abc import Sequence

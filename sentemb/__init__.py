@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from sentemb.adaptation import AdaptedRun, adapt
     from sentemb.corpus import CORPORA, Corpus, open_corpus
     from sentemb.encoders import ENCODERS, load
+    from sentemb.encoding import EncodedCorpus, encode
     from sentemb.errors import InputError
     from sentemb.objectives import OBJECTIVES
     from sentemb.pairs import PAIRS
@@ -23,6 +24,8 @@ _HOMES = {
     "open_corpus": "sentemb.corpus",
     "ENCODERS": "sentemb.encoders",
     "load": "sentemb.encoders",
+    "EncodedCorpus": "sentemb.encoding",
+    "encode": "sentemb.encoding",
     "InputError": "sentemb.errors",
     "OBJECTIVES": "sentemb.objectives",
     "PAIRS": "sentemb.pairs",
@@ -40,11 +43,13 @@ __all__ = [
     "PAIRS",
     "AdaptedRun",
     "Corpus",
+    "EncodedCorpus",
     "TrainingSettings",
     "InputError",
     "TrainedRun",
     "adapt",
     "build",
+    "encode",
     "fit",
     "load",
     "open_corpus",

@@ -4,14 +4,14 @@ import errno
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used. Its text is one sentence: what, where, how to mend it.
+    """Something the user gave cannot be used. Its text is one sentence: what is wrong, where, and how to fix it.
 
     Commands print it and exit with code 2; nothing has been written by then.
     """
 
 
 class PreparationInterrupted(InputError):
-    """Work that stopped on its way: what was done is kept, and the same command goes on."""
+    """Work that stopped on its way: what was done is kept, and the same command continues."""
 
 
 def in_a_line(error: BaseException) -> str:
@@ -24,11 +24,11 @@ class CorruptFolder(InputError):
 
 
 class TrainingFailed(RuntimeError):
-    """Training cannot go on. Its text says why, what is kept and how to go on; commands exit with 1."""
+    """Training cannot continue. Its text says why, what is kept and how to continue; commands exit with 1."""
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether an error, or one behind it, says that the disk is full."""
+    """Whether an error, or a cause of it, says that the disk is full."""
     seen: BaseException | None = error
     while seen is not None:
         full = isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

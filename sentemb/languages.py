@@ -90,7 +90,7 @@ def check_language(code: str) -> str:
 
     Raises:
         InputError: it is not; the code that was meant is suggested where a name ("German", "ge"), a longer code
-            ("deu", "pt-BR") or a country's ("jp") tells it.
+            ("deu", "pt-BR") or a country's ("jp") is recognised.
     """
     if code in LANGUAGES:
         return code

@@ -60,7 +60,7 @@ def parse_options(text: str, spec: str, mend: str, strip: bool = True) -> dict[s
     """``key=value,key="a, b"`` as a mapping, still text.
 
     Args:
-        text: the options. spec: all that was given, and ``mend``: how to write it, for the error.
+        text: the options. spec: the whole spec, and ``mend``: how to write it, both for the error.
         strip: leave out white space around values without quotes.
 
     Raises:
@@ -101,7 +101,7 @@ def _quoted(text: str, start: int, key: str, spec: str) -> tuple[str, int]:
         behind = text[end + 1 :].partition(",")[0]
         if behind.strip():
             raise InputError(
-                f"option {key!r} in {spec!r} goes on behind its closing quote ({behind.strip()!r}); a quote inside of "
+                f"option {key!r} in {spec!r} continues after its closing quote ({behind.strip()!r}); a quote inside of "
                 f"a value in quotes is doubled ({quote}{quote})"
             )
         return value, end + 1 + len(behind) + 1
@@ -151,7 +151,7 @@ def terms_of_sum(spec: str, what: str) -> list[tuple[str, str]]:
 def options_of(factory: Callable[..., Any], supplied: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
     """The parameters of ``factory`` that a user sets in a spec: all but ``supplied``, which the program passes.
 
-    The fields of a dataclass stand in the place of a parameter that is annotated with it.
+    The fields of a dataclass replace a parameter that is annotated with it.
     """
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     options: dict[str, inspect.Parameter] = {}
@@ -271,7 +271,7 @@ def has_relative_path(spec: str) -> bool:
 
 
 def _path_unless(annotation: Any) -> tuple[str, ...] | None:
-    """The built-in names that an option takes beside paths; None: it takes no path."""
+    """The built-in names that an option takes in addition to paths; None: it takes no path."""
     members = [annotation, *get_args(annotation)]
     marks = [mark for member in members for mark in get_args(member) if isinstance(mark, PathUnless)]
     return marks[0].names if marks else () if Path in members else None
@@ -280,7 +280,7 @@ def _path_unless(annotation: Any) -> tuple[str, ...] | None:
 def absolute(path: str) -> str:
     """The absolute path of a file or folder that is there, without links; any other text as it is.
 
-    A link stays one where the file behind it ends otherwise: the hub's cache keeps files by their digests, and the
+    A link stays one where its target ends differently: the hub's cache keeps files by their digests, and the
     ending says what is in a file.
     """
     if not path_exists(path):
@@ -330,7 +330,7 @@ def _convert(text: str, kind: Any, where: str) -> Any:
     if not tried:
         raise InputError(
             f"{where} is annotated {kind!r}, which no text can be turned into; annotate it bool, int, float, str, "
-            "Path, a Literal of these, or with | None behind it"
+            "Path, a Literal of these, or with | None after it"
         )
     raise InputError(f"{where} is {' or '.join(names)}, got {text!r}")
 

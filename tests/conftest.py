@@ -34,9 +34,10 @@ from sentemb.encoders import (
     without_adapters,
 )
 from sentemb.forward import MaskedWords, TrainingEncoder
-from sentemb.objectives import GuideMargin, build_objective
+from sentemb.objectives import GuideMargin, Matryoshka, build_objective
 from sentemb.pairs import PAIRS, Words, drop_unusable_pairs, passage_text
 from sentemb.registry import build
+from sentemb.runs import parse_prefixes
 from sentemb.training import Evaluation, Guide, RunTarget, TeacherArray, TrainingData, TrainingSettings, fit
 from tests.devices import DEVICE, GPU, normal
 from tests.helpers import SMALL
@@ -134,7 +135,7 @@ def book_file(tmp_path: Path) -> Path:
 
 @dataclass(frozen=True)
 class JobSetup:
-    """What a job is made of, beside its training settings."""
+    """What a job is made of, next to its training settings."""
 
     spec: str = SMALL
     objective: str = "infonce"
@@ -151,6 +152,7 @@ class JobSetup:
     lora: str | None = None
     teacher: int = 0  # dimensions of random embeddings of a teacher; 0: there is none
     guide: tuple[int, float] | None = None  # the same of a guide, and its margin
+    matryoshka: str = ""  # prefixes that the objective is applied to
 
 
 def _guide(sentences: int, dimension: int, margin: float) -> Guide:
@@ -190,9 +192,10 @@ def job(book_file, encoder, tmp_path, monkeypatch):
             pytest.importorskip("peft", reason="adapters need peft (the extra lora)")
             LoraAdapters(model, parse_lora(setup.lora))
         top = build(HEADS, setup.head, dimension=towers_of(model)[0].get_embedding_dimension())
+        objective = build_objective(setup.objective)
         result = fit(
             TrainingEncoder(model, top, MaskedWords(model) if training.mlm else None),
-            build_objective(setup.objective),
+            Matryoshka(objective, parse_prefixes(setup.matryoshka)) if setup.matryoshka else objective,
             data,
             training,
             Accelerator(cpu=True),

@@ -1,4 +1,4 @@
-"""What several tests share and is no fixture: runs started and read, small encoders, a model that counts."""
+"""What several tests share and is not a fixture: runs started and read, small encoders, a model that counts."""
 
 import json
 import os

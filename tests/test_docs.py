@@ -15,10 +15,14 @@ import yaml
 
 from eval import GROUPS, TASKS, senteval
 from eval.search import command as search_command
-from recipes import adapt, search, train_bookcorpus, train_distill, train_simcse, train_supervised
+from recipes import adapt, encode, search, train_bookcorpus, train_distill, train_simcse, train_supervised
 from recipes.runner import parser
 from recipes.runner.presets import presets
+from sentemb import open_corpus
 from sentemb.pipeline import default_settings
+from tests.documentation import api_reference, student_figure
+from tests.documentation.commands import commands_of
+from tests.documentation.words import README_WORDS, WORDS_A_SENTENCE, pages, sentences, words_a_sentence
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -31,6 +35,7 @@ RECIPES = {
     f"recipes/{module.__name__.rpartition('.')[2]}.py": default_settings() | getattr(module, "DEFAULTS", {})
     for module in (train_bookcorpus, train_simcse, train_supervised, train_distill)
 }
+OTHERS = ("recipes/search.py", "recipes/adapt.py", "recipes/encode.py")
 STUDIES = ROOT / "recipes" / "studies"
 
 
@@ -54,13 +59,11 @@ def links() -> list[tuple[str, str]]:
 
 
 def commands() -> list[str]:
-    """Lines of the blocks that are commands, without their comments, continued lines joined."""
-    prefixes = ("accelerate launch", "torchrun ", "python ")
-    lines = [
-        line for _, _, kind, text in BLOCKS if kind in ("", "bash") for line in text.replace("\\\n", " ").split("\n")
-    ]
-    commented = [line for line in lines if line.startswith(prefixes)]
-    return [command for line in commented if not (command := re.split(r"\s#", line)[0].strip()).endswith(" script.py")]
+    """Those of the README's and the pages' blocks, but for ``make`` and scripts of the user's own."""
+    readme = FENCE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    texts = [text for *_, kind, text in (*BLOCKS, *readme) if kind in ("", "bash")]
+    listed = [command for text in texts for command in commands_of(text)]
+    return [command for command in listed if not command.startswith("make ") and not command.endswith(" script.py")]
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -102,7 +105,7 @@ def test_links_and_anchors_resolve():
         parts = urlsplit(target)
         if parts.scheme or parts.netloc:
             good = parts.scheme == "https" and parts.hostname in HOSTS and re.fullmatch(r"[!-~]+", target)
-            assert good, f"{name}: {target} is no well-formed address of a host that is known"
+            assert good, f"{name}: {target} is not a well-formed address of a host that is known"
             assert parts.hostname != "arxiv.org" or re.fullmatch(r"/abs/\d{4}\.\d{4,5}", parts.path), (name, target)
             continue
         path = (DOCS / name).resolve().parent / parts.path if parts.path else (DOCS / name).resolve()
@@ -142,7 +145,7 @@ def place(tmp_path, book_file, monkeypatch):
 def run_blocks(name: str) -> dict[str, object]:
     """Run a page's blocks that are marked so, one after another, as one script."""
     blocks = [text for page, run, kind, text in BLOCKS if page == name and run and kind == "python"]
-    assert blocks and all(kind == "python" for page, run, kind, _ in BLOCKS if page == name and run)
+    assert blocks
     namespace: dict[str, object] = {"__name__": "page"}
     for text in blocks:
         exec(compile(text, name, "exec"), namespace)
@@ -199,6 +202,10 @@ def test_the_examples_of_the_quickstart_run(place, book_file):
     assert type(run_blocks("quickstart.md")["model"]).__name__ == "SentenceTransformer"
 
 
+def test_blocks_marked_to_run_are_python_or_commands():
+    assert {kind for _, run, kind, _ in BLOCKS if run} == {"python", "bash"}  # (commands: tests/test_readme.py)
+
+
 def test_every_python_block_is_run_or_at_least_python():
     for _, _, kind, text in BLOCKS:
         if kind == "python":
@@ -216,6 +223,7 @@ def parsers() -> dict[str, object]:
     parse_by_command["eval.senteval"] = lambda arguments: senteval.parser().parse_args(arguments)
     parse_by_command["eval.search"] = lambda arguments: search_command.parser().parse_args(arguments)
     parse_by_command["recipes/search.py"] = lambda arguments: search.parser().parse_args(arguments)
+    parse_by_command["recipes/encode.py"] = lambda arguments: encode.parser().parse_args(arguments)
     parse_by_command["recipes/adapt.py"] = lambda arguments: adapt.parser().parse_args(arguments)
     modules = {"eval.download": "eval.download", "sentemb.corpus": "sentemb.inspection.cli"}
     modules["eval.package_docs"] = "eval.package_docs.command"
@@ -252,7 +260,7 @@ def test_a_command_has_flags_that_exist(command, monkeypatch):
         return
     parse_by_command = parsers()
     assert program in parse_by_command, command
-    if program in RECIPES or program in ("eval.senteval", "eval.search", "recipes/search.py", "recipes/adapt.py"):
+    if program in RECIPES or program in ("eval.senteval", "eval.search", *OTHERS):
         parsed = parse_by_command[program](arguments)  # an unknown flag exits
         if "--import" not in arguments:  # (which adds names to the tables)
             specs(vars(parsed))
@@ -293,10 +301,11 @@ def specs(settings: dict[str, object]) -> None:
 
 def test_the_flags_that_pages_name_exist():
     flags = {flag for defaults in RECIPES.values() for flag in parser("", defaults)._option_string_actions}
-    for command in (senteval, search_command, search, adapt):
+    for command in (senteval, search_command, search, adapt, encode):
         flags |= set(command.parser()._option_string_actions)
     launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet"}
     others = {
+        "--completion",
         "--list",
         "--mirror",
         "--offline",
@@ -338,7 +347,7 @@ def test_the_presets_named_are_those_there_are():
 
 @pytest.mark.skipif(not STUDIES.is_dir(), reason="recipes/studies is not there")
 def test_the_studies_named_are_those_there_are():
-    assert set(rows(PAGES["recipes.md"], "shipped study")) == {path.stem for path in STUDIES.glob("*.yaml")}
+    assert set(rows(PAGES["sweep.md"], "shipped study")) == {path.stem for path in STUDIES.glob("*.yaml")}
 
 
 def test_the_table_of_tasks_is_that_of_the_code():
@@ -391,4 +400,62 @@ def test_the_table_of_the_log_has_every_field():
     expected |= {"attention", "compile", "precision", "stacked", "threads"}
     expected |= {"teacher_similarity", "teacher_cosine", "search_ndcg_at_10", "search_mrr_at_10"}
     expected |= {"heldout_alignment", "heldout_uniformity", "retrieval_mrr", "retrieval_recall_at_1"}
-    assert {name for key in rows(PAGES["recipes.md"], "field") for name in key.split("`, `")} == expected
+    assert {name for key in rows(PAGES["runs.md"], "field") for name in key.split("`, `")} == expected
+
+
+def test_the_readme_is_short():
+    assert len(pages()["README.md"].split()) <= README_WORDS
+
+
+@pytest.mark.parametrize("name", pages())
+def test_sentences_are_short(name):
+    page = pages()[name]
+    assert words_a_sentence(page) <= WORDS_A_SENTENCE, sorted(sentences(page), key=len)[-3:]
+
+
+def test_sentences_are_those_of_the_prose():
+    page = "# A head\n\nOne `two words` three. Is it [four five](x.md)?\n\n```\ncode. Code.\n```\n"
+    page += "\n- an item\n- and\n  another\n"
+    assert sentences(page + "\n| a | table. |\n|---|---|\n\n![a figure](x.png)\n") == [
+        "One Code three.",
+        "Is it four five?",
+        "an item",
+        "and another",
+    ]
+    assert words_a_sentence(page) == 11 / 4
+
+
+def test_the_page_of_the_api_is_that_of_the_code():
+    assert PAGES["api.md"] == api_reference.page(), "run: make pages"
+
+
+def test_every_argument_of_the_api_that_a_docstring_explains_is_in_its_table():
+    entry = "\n".join(api_reference._entry("open_corpus", open_corpus, "###"))
+    assert set(rows(entry, "argument")) == {"spec", "progress", "language"}
+    assert set(rows(entry, "error")) == {"InputError"}
+
+
+def test_the_figure_of_students_is_that_of_the_results():
+    measured = student_figure.measured(PAGES["results.md"])
+    expected = student_figure.figure(measured)
+    assert student_figure.FIGURE.read_text(encoding="utf-8") == expected, "run: make pages"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, text in (("trained", "**{:.2f}**"), ("model2vec", "model2vec {:.2f}"), ("teacher", "MiniLM {:.2f}")):
+        assert text.format(measured[name][0]) in readme
+    assert f"{measured['trained'][1]:,.0f} sentences a second" in readme
+    with pytest.raises(ValueError, match="no table of static students"):
+        student_figure.measured("# Results")
+
+
+def test_the_figures_of_the_readme_are_those_of_the_results():
+    readme, results = (ROOT / "README.md").read_text(encoding="utf-8"), PAGES["results.md"]
+    for name, label in (("minilm", "train MiniLM"), ("lstm", "train an LSTM"), ("gru", "train a GRU")):
+        speeds = re.findall(rf"^{name}-float32: (?:ours|theirs) ([\d.]+) pairs/s", results, re.MULTILINE)
+        ours, theirs = speeds[:2]
+        ratio = re.search(rf"^ratio {name}-float32 ([\d.]+)", results, re.MULTILINE)[1]
+        assert rows(readme, "work")[f"{label}, pairs/s"] == [ours, f"sentence-transformers {theirs}", ratio]
+    ours, theirs, ratio = re.search(r"^sum +([\d.]+) +([\d.]+) +([\d.]+)", results, re.MULTILINE).groups()
+    cells = rows(readme, "work")["probes of seven tasks, seconds"]
+    assert cells[0] == ours and cells[1].startswith(f"scikit-learn {theirs}") and cells[2] == ratio
+    for number in ("80.45", "79.54", "78.62", "+0.12 to +1.69", "67.58", "78.87", "+2.64 to +4.05"):
+        assert number in readme and number in results

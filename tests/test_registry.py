@@ -79,7 +79,7 @@ def test_types_of_several_kinds_and_of_none():
         odd.__annotations__["sizes"] = kind
         with pytest.raises(InputError, match="option 'sizes' of name 'odd' is annotated .*, which no text can be tur"):
             build({"odd": odd}, "odd:sizes=3")
-        assert build({"odd": odd}, "odd") is None  # its default is no text
+        assert build({"odd": odd}, "odd") is None  # its default is not text
 
 
 def test_a_value_in_quotes_holds_commas_spaces_and_doubled_quotes():
@@ -93,7 +93,7 @@ def test_a_value_in_quotes_holds_commas_spaces_and_doubled_quotes():
     for spec, message in (
         ('a:b="c', 'begins with " and has no closing one'),
         ("a:b='c,d=e", "begins with ' and has no closing one"),
-        ('a:b="c"d,e=f', "goes on behind its closing quote"),
+        ('a:b="c"d,e=f', "continues after its closing quote"),
     ):
         with pytest.raises(InputError, match=message):
             parse(spec)

@@ -15,8 +15,9 @@ from accelerate import Accelerator
 
 from sentemb.encoders import ENCODERS, LoraAdapters, parse_lora
 from sentemb.forward import TrainingEncoder
-from sentemb.objectives import build_objective
+from sentemb.objectives import Matryoshka, build_objective
 from sentemb.registry import build
+from sentemb.runs import parse_prefixes
 from sentemb.training import TrainingSettings
 from sentemb.training.data import Batch
 from sentemb.training.distributed import average_gradients, refuse_drift
@@ -28,6 +29,7 @@ SIZES = (8, 8, 7)  # pairs of the three batches; the last one is smaller, and tw
 SENTENCES = 60
 TEACHER = 7  # dimensions of the teacher's embeddings
 GUIDE = 5  # and of the guide's
+PREFIXED = "matryoshka="  # what an option of a case begins with
 
 
 def batch_of(
@@ -76,10 +78,12 @@ def trained(
     guided: bool = False,
     lora: str = "",
     as_runs: bool = False,
+    matryoshka: str = "",
 ) -> dict[str, Any]:
     """Losses of three updates, gradients of the last one, and what the objective remembers after it.
 
-    ``guided``: with a guide, whose share of masked negatives comes in addition.
+    ``guided``: with a guide, whose share of masked negatives comes in addition. ``matryoshka``: prefixes that the
+    objective is applied to.
     """
     torch.manual_seed(0)
     model = build(ENCODERS, encoder, "encoder", texts=lambda: ["a few words, and a few more"], max_length=16).double()
@@ -91,6 +95,8 @@ def trained(
     model.eval()  # no dropout: its masks differ between processes
     world, rank = accelerator.num_processes, accelerator.process_index
     embedder, made = TrainingEncoder(model), build_objective(objective)
+    if matryoshka:
+        made = Matryoshka(made, parse_prefixes(matryoshka))
     width = embedder.dimension if any(term.teacher_is_start for term in made.terms()) else TEACHER
     made.teacher_dimension = width if "teacher" in made.needs else 0
     made.guide_dimension = GUIDE if guided else 0
@@ -135,8 +141,10 @@ def trained_by(case: str, accelerator: Accelerator) -> dict[str, Any]:
     """:func:`trained` by the options of a case."""
     encoder, objective, *more = case.split("|")
     micro_batch = sum(int(option.removeprefix("micro=")) for option in more if option.startswith("micro="))
-    lora = "".join(option for option in more if option not in ("guide", "runs") and not option.startswith("micro="))
-    return trained(encoder, objective, accelerator, micro_batch, "guide" in more, lora, "runs" in more)
+    prefixes = "".join(option.removeprefix(PREFIXED) for option in more if option.startswith(PREFIXED))
+    others = ("guide", "runs")
+    lora = "".join(o for o in more if o not in others and not o.startswith(("micro=", PREFIXED)))
+    return trained(encoder, objective, accelerator, micro_batch, "guide" in more, lora, "runs" in more, prefixes)
 
 
 def main() -> None:

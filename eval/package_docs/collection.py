@@ -59,7 +59,7 @@ def collect(
     is on both sides.
 
     Args:
-        packages: names; None: all that are installed, but for this one.
+        packages: names; None: all that are installed, except this one.
         held_out: share of the documents that are searched, in (0, 1). most: sections of a package.
 
     Raises:
@@ -103,13 +103,13 @@ def _installed(packages: Iterable[str] | None) -> list[Distribution]:
         try:
             installed.append(Distribution.from_name(name))
         except PackageNotFoundError:
-            raise InputError(f"there is no installed package {name!r}; pip list shows those there are") from None
+            raise InputError(f"there is no installed package {name!r}; pip list shows the installed ones") from None
     return installed
 
 
 def documents_of(distribution: Distribution) -> Iterator[Document]:
     """A package's description and files with sections, in an order that does not hang on their names' alphabet."""
-    description = (distribution.read_text("METADATA") or "").partition("\n\n")[2]  # (what is behind the head)
+    description = (distribution.read_text("METADATA") or "").partition("\n\n")[2]  # (what is after the head)
     if sections := [*markup_sections(description)]:
         yield "README", sections
     files = [path for path in distribution.files or () if _is_read(path)]

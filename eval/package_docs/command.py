@@ -1,15 +1,15 @@
-"""Make a collection to search and a corpus to train on out of the documentation of installed Python packages.
+"""Make a search collection from the documentation of installed Python packages.
 
-    python -m eval.package_docs DIR                         # all packages that are installed here
+    python -m eval.package_docs DIR                         # all installed packages
     python -m eval.package_docs DIR --packages numpy,scipy
     python -m eval.search minilm --data DIR/search
 
-Titles of sections are queries and sections are passages, without the title's words (but for function words). A
-docstring is a section, its summary the title; so is what stands below a heading of a README or of a page in Markdown
-or reStructuredText. A fifth of the documents (files) is searched; the others are DIR/train.jsonl, with the columns
-document, title and text. The queries have two splits of judgements, dev to choose by and test to report. Equal packages
-give equal files. The texts are their authors', under the licence of each package. Exit code 0: done; 2: something given
-cannot be used, and nothing was written.
+Titles of sections are the queries, and sections are the passages. A passage lacks the words of its title, except for
+function words. A docstring is a section, and its summary is the title. So is the text below a heading of a README or of
+a page in Markdown or reStructuredText. A fifth of the documents (files) is searched; the others are DIR/train.jsonl,
+with the columns document, title and text. Judgements of the queries have two splits: choose by dev, report test. Equal
+packages give equal files. The texts belong to their authors, under the licence of each package. Exit code 0: done; 2:
+an invalid argument, and nothing was written.
 """
 
 import argparse
@@ -29,11 +29,11 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m eval.package_docs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
-    made.add_argument("--packages", metavar="A,B", help="names of installed packages (default all but this one)")
+    made.add_argument("--packages", metavar="A,B", help="names of installed packages (default all except sentemb)")
     made.add_argument(
         "--held-out", type=float, default=0.2, help="share of the documents that are searched (default 0.2)"
     )
-    made.add_argument("--most", type=int, default=1000, help="sections of a package, at most (default 1000)")
+    made.add_argument("--most", type=int, default=1000, help="most sections of a package (default 1000)")
     return made
 
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     """Collect, write, and say what it was made of.
 
     Raises:
-        InputError: an option is out of range, or as of ``collect`` and ``write_collection``.
+        InputError: an option is out of range, or an error of ``collect`` and ``write_collection``.
     """
     from eval.package_docs.collection import SEARCH, TRAIN, collect, write_collection
 

@@ -9,7 +9,7 @@ from inspect import cleandoc
 
 TITLE = (3, 20)  # words of a title, at least and at most
 LEAST = 20  # words of a section's text
-MOST = 250  # words of a section's text; what is behind them is cut off
+MOST = 250  # words of a section's text; what is after them is cut off
 _STAY = """
 a an and are as at be been but by can do for from has have if in into is it its may no not of on or so that the their
 then there these this those to was were when which will with you your
@@ -82,7 +82,7 @@ def markup_sections(page: str) -> Iterator[DocSection]:
 
 
 def section_of(title: str, text: str) -> DocSection | None:
-    """A section of plain words, its title's words removed from its text; None where one of both is no prose."""
+    """A section of plain words, its title's words removed from its text; None where one of both is not prose."""
     title = plain(title).rstrip(".: ")
     if not TITLE[0] <= len(_WORD.findall(title)) <= TITLE[1] or "(" in title or not title[:1].isalnum():
         return None
@@ -104,6 +104,6 @@ def plain(text: str) -> str:
 
 
 def without_title(title: str, text: str) -> str:
-    """``text`` without the words of ``title`` but for function words, in small letters or capitals."""
+    """``text`` without the words of ``title`` except function words, in small letters or capitals."""
     words = {word.casefold() for word in _WORD.findall(title)} - FUNCTION_WORDS
     return " ".join(_WORD.sub(lambda word: "" if word[0].casefold() in words else word[0], text).split())

@@ -39,10 +39,10 @@ class Regressions:
     rows that are ever trained on: a rotation leaves the penalty as it is, and what lies outside their span, where there
     are fewer rows than columns, gets no weight.
 
-    Memory beside ``x``, in bytes: 12 n (r + 1) for the turned matrix in double and in single precision, r <= min(d,
-    rows trained on); 40 min(d, rows)^2 while it is turned; 12 (r + 1)^2 k for Hessians (k columns: 1 for two classes,
-    else K; times k where k (r + 1) is at most LARGEST); and BUDGET for the fits, as many at once as fit in it: one
-    takes 4 n + 240 k r. With n = 67,349 and two classes: 2.0 + 0.2 GB at d = 2,400, 3.9 + 0.9 GB at d = 4,800, and
+    Memory in addition to ``x``, in bytes: 12 n (r + 1) for the turned matrix in double and in single precision, r <=
+    min(d, rows trained on); 40 min(d, rows)^2 while it is turned; 12 (r + 1)^2 k for Hessians (k columns: 1 for two
+    classes, else K; times k where k (r + 1) is at most LARGEST); and BUDGET for the fits, as many at once as fit in it:
+    one takes 4 n + 240 k r. With n = 67,349 and two classes: 2.0 + 0.2 GB at d = 2,400, 3.9 + 0.9 GB at d = 4,800, and
     0.5 GB at most for the fits.
     """
 
@@ -169,7 +169,7 @@ class Regressions:
         return (at if is_single else answer), moves, rounds, False
 
     def _pays(self, rounds: int, fits: int) -> bool:
-        """Whether a Hessian at the centre costs less than it may save: half of so many rounds of so many fits.
+        """Whether a Hessian at the centre costs less than it may save: half of the rounds of all fits.
 
         It takes (k + 1) k / 2 blocks of 2 n (r + 1)^2 operations, a round 4 n (r + 1) k a fit.
         """

@@ -34,7 +34,7 @@ OPTIMISERS = {
 
 
 def optimiser(text: str) -> tuple[Any, dict[str, float]]:
-    """The class and settings of ``"sgd,lr=0.1"``; ValueError for an unknown one or a setting that is no number."""
+    """The class and settings of ``"sgd,lr=0.1"``; ValueError for an unknown one or a setting that is not a number."""
     name, *settings = (part.strip() for part in text.split(","))
     if name not in OPTIMISERS:
         raise ValueError(f"unknown optim {name!r}; valid: {', '.join(sorted(OPTIMISERS))}")
@@ -62,8 +62,8 @@ class MlpSettings:
     Args:
         nhid: hidden units. optim: ``adam``, ``rmsprop``, ``sgd``, ...; with settings in quotes, as in
             ``mlp:optim="adam,lr=0.01",nhid=50``.
-        batch_size: rows a step. tenacity: stop at the round after so many that did not improve dev accuracy, in all.
-        epoch_size: passes a round. max_epoch: no round starts after so many passes. dropout: of hidden units.
+        batch_size: rows a step. tenacity: stop after this number of rounds that did not improve dev accuracy, in all.
+        epoch_size: passes a round. max_epoch: no round starts after this number of passes. dropout: of hidden units.
         seed: of weights, order and dropout, through generators of its own.
 
     Raises:
@@ -84,7 +84,7 @@ class MlpSettings:
         if not (counts_valid and self.tenacity >= 0 and self.max_epoch >= 0 and 0 <= self.dropout < 1):
             raise ValueError("nhid, tenacity, max_epoch >= 0, batch_size, epoch_size >= 1 and 0 <= dropout < 1 wanted")
         if self.dropout and not self.nhid:
-            raise ValueError("dropout is of hidden units; give nhid as well")
+            raise ValueError("dropout applies to hidden units; give nhid as well")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
         optimiser(self.optim)  # a wrong one is refused now
@@ -95,8 +95,8 @@ def train_many(
 ) -> list[np.ndarray]:
     """Labels of each fit's test rows at each weight decay, ``[decays, test rows]`` int8.
 
-    Without dev rows 5 % of the train rows are held out, as upstream does. Memory beside a float32 copy of ``x``:
-    at most GATHERED and TRAINED, or one fold's where that is more.
+    Without dev rows 5 % of the train rows are held out, as upstream does. Memory in addition to a float32 copy of
+    ``x``: at most GATHERED and TRAINED, or one fold's where that is more.
     """
     features = torch.from_numpy(np.ascontiguousarray(x)).to(device, torch.float32)
     labels = torch.from_numpy(np.asarray(y, dtype=np.int64)).to(device)
@@ -181,7 +181,7 @@ class _Group:
                 old = store[running_folds].unflatten(2, (self.values, -1))
                 new = parameter.detach().unflatten(2, (self.values, -1))
                 store[running_folds] = torch.where(better[:, None, :, None], new, old).flatten(2)
-            # The count is of all failures, not of those in a row, and is looked at before it grows.
+            # The count includes all failures, not only those in a row, and is checked before it grows.
             stopped = live & ~better & (failures[running_folds] >= self.settings.tenacity)
             failures[running_folds] += (live & ~better).float()
             running[running_folds] = live & ~stopped
@@ -190,7 +190,7 @@ class _Group:
         return best_parameters
 
     def _keep(self, folds: Tensor) -> None:
-        """Leave the folds behind that are done."""
+        """Remove the folds that are done."""
         if folds.all():
             return
         self.trains, self.devs = self.trains[folds], self.devs[folds]

@@ -23,9 +23,9 @@ class RegressorSettings:
 
     Args:
         seed: of weights and order, through generators of its own.
-        batch_size: rows a step. round_size: passes between two looks at dev Pearson.
-        tenacity: the round after so many failures, in all, is the last.
-        max_epoch: no round starts after so many passes.
+        batch_size: rows a step. round_size: passes between two checks of dev Pearson.
+        tenacity: stop after this number of failures in all.
+        max_epoch: no round starts after this number of passes.
     """
 
     seed: int = 1111

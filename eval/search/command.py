@@ -1,12 +1,12 @@
 """Score how well encoders find the passages that answer queries: nDCG, MRR, MAP and recall, with intervals.
 
     python -m eval.search runs/first --data DIR                  # BEIR's layout: corpus.jsonl, queries.jsonl, qrels/
-    python -m eval.search minilm runs/first --data pairs.csv     # columns query, passage and perhaps score
-    python -m eval.search minilm runs/first --corpus BOOKS       # no judgements: a sentence finds its passage
+    python -m eval.search minilm runs/first --data pairs.csv     # columns query and passage, and optionally score
+    python -m eval.search minilm runs/first --corpus BOOKS       # no judgements: a sentence must find its passage
 
 Several checkpoints give one table, with the paired difference of each from the first: a bootstrap interval over queries
-and a randomisation test. All passages are ranked, exactly. Nothing is trained. Exit code 0: done; 2: something given
-cannot be used.
+and a randomisation test. The ranking is exact and covers all passages. Nothing is trained. Exit code 0: done; 2: an
+invalid argument.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from sentemb.errors import InputError
 if TYPE_CHECKING:
     from sentemb.search import SearchTask
 
-LEAST_DEPTH = 10  # ranks that nDCG and MRR are of
+LEAST_DEPTH = 10  # ranks for nDCG and MRR
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,17 +34,24 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--data", type=Path, metavar="DIR", help="a folder in BEIR's layout, or a table of queries and passages"
     )
-    what.add_argument("--corpus", metavar="SPEC", help="text without judgements, as of the recipes: held-out passages")
-    add("--task", default="", metavar="NAME", help="of the folders in DIR, where it holds several")
-    add("--split", default="test", help="of the judgements in DIR/qrels (default test)")
-    add("--k", type=int, default=100, help="ranks of MAP and recall, at least 10 (default 100)")
-    add("--recall-at", default="", metavar="K,K", help="further ranks of recall, up to --k: 1,5,20 say")
+    what.add_argument(
+        "--corpus", metavar="SPEC", help="text without judgements, like --corpus of the recipes: held-out passages"
+    )
+    add("--task", default="", metavar="NAME", help="the folder in DIR, if DIR holds several")
+    add("--split", default="test", help="split of the judgements in DIR/qrels (default test)")
+    add("--k", type=int, default=100, help="rank at which MAP and recall stop, at least 10 (default 100)")
+    add("--recall-at", default="", metavar="K,K", help="more ranks of recall, up to --k: for example 1,5,20")
     add("--sentences", type=int, help="with --corpus: sentences of a passage (default 5)")
     add("--max-queries", type=int, help="with --corpus: queries, drawn by a fixed seed (default 10000)")
-    add("--cache", type=Path, metavar="DIR", help="keep passages' embeddings there; a second run encodes none")
-    add("--json", action="store_true", help="print JSON in the place of tables")
-    add("--batch-size", type=int, default=128, help="texts a forward pass (default 128)")
-    add("--device", help="cpu, cuda, mps, ...; default: the best there is")
+    add(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="store the embeddings of passages there, so that a second run encodes none",
+    )
+    add("--json", action="store_true", help="print JSON instead of tables")
+    add("--batch-size", type=int, default=128, help="texts in a forward pass (default 128)")
+    add("--device", help="cpu, cuda, mps, ...; default: the fastest of this machine")
     return made
 
 
@@ -60,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def refuse(options: argparse.Namespace) -> None:
-    """What can be seen to be wrong before anything is read.
+    """Check the options before anything is read.
 
     Raises:
         InputError: an option is out of range or of the other kind of data, or there is no such checkpoint.
@@ -72,9 +79,9 @@ def refuse(options: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
     ranks_of_recall(options)
     if options.corpus is None and (options.sentences, options.max_queries) != (None, None):
-        raise InputError("--sentences and --max-queries are of passages of --corpus; leave them out with --data")
+        raise InputError("--sentences and --max-queries apply to --corpus; leave them out with --data")
     if options.corpus is not None and (options.task or options.split != "test"):
-        raise InputError("--task and --split are of judged queries in --data; leave them out with --corpus")
+        raise InputError("--task and --split apply to judged queries of --data; leave them out with --corpus")
     for checkpoint in options.checkpoint:
         if len(options.checkpoint) == 1 or Path(checkpoint).exists():  # (one of several is left out later)
             refuse_no_checkpoint(checkpoint)
@@ -84,12 +91,12 @@ def ranks_of_recall(options: argparse.Namespace) -> list[int]:
     """The ranks of ``--recall-at``, each once, in order, without that of ``--k``, which is scored in any case.
 
     Raises:
-        InputError: they are no whole numbers from 1 to ``--k``.
+        InputError: they are not whole numbers from 1 to ``--k``.
     """
     texts = [text.strip() for text in options.recall_at.split(",")] if options.recall_at else []
     if not all(text.isdecimal() and 1 <= int(text) <= options.k for text in texts):
         raise InputError(
-            f"--recall-at takes ranks from 1 to --k ({options.k}), with commas between: 1,5,20; got {options.recall_at}"
+            f"--recall-at takes ranks from 1 to --k ({options.k}), separated by commas: 1,5,20; got {options.recall_at}"
         )
     return sorted({int(text) for text in texts} - {options.k})
 

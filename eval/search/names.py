@@ -34,7 +34,7 @@ def search_task(name: SearchTask | str, checkpoints: Sequence[str | Path] = ()) 
     if isinstance(name, SearchTask):
         return name
     if not is_search(name):
-        raise InputError(f"{name!r} is no search task; write search:DIR (judged queries) or passages:CORPUS")
+        raise InputError(f"{name!r} is not a search task; write search:DIR (judged queries) or passages:CORPUS")
     kind, _, place = name.partition(":")
     if f"{kind}:" == JUDGED:
         return read_search_task(Path(place))

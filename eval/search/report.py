@@ -18,9 +18,10 @@ SCORED_BY = {"dot": "inner product"}
 
 
 def compare_search(scores: Mapping[str, SearchScores], seed: int = 0) -> list[dict[str, Any]]:
-    """Each encoder against the first, on each metric: rows as of :func:`sentemb.validation.compare_encoders`.
+    """Each encoder against the first, on each metric: rows of :func:`sentemb.validation.compare_encoders`.
 
-    ``p`` is of :func:`eval.significance.randomisation_test`. Where there are fewer than two queries there is no row.
+    ``p`` comes from :func:`eval.significance.randomisation_test`. Where there are fewer than two queries there is no
+    row.
     """
     first, *others = scores
     rows = []
@@ -65,7 +66,7 @@ def _drawn(task: SearchTask) -> str:
 
 
 def _how_ranked(scores: Mapping[str, SearchScores]) -> dict[str, list[str]]:
-    """Which encoders rank otherwise than by the cosine of one encoder's embeddings."""
+    """Which encoders rank by something else than the cosine of one encoder's embeddings."""
     kinds: dict[str, list[str]] = {}
     for name, each in scores.items():
         if (each.sides, each.score) != (ONE_SIDE, "cosine"):

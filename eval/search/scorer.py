@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
+from sentemb.encoders import is_truncated
 from sentemb.errors import InputError, disk_full
 from sentemb.retrieval import ranking_scores, top_k
 from sentemb.search import Passages, SearchTask
@@ -58,14 +59,15 @@ def measure_search(
         k: ranks of MAP and recall, at least 10.
         batch_size: texts a forward pass. progress: show a bar.
         cache: a folder where passages' embeddings stay for the next time; None: they are in a temporary file.
-        recall_at: further ranks that recall is of, at most ``k``.
+        recall_at: more ranks for recall, at most ``k``.
 
     Raises:
         InputError: an embedding is not finite, or the disk is full.
     """
     sides = sides_of(model, CachedEncoder(model, batch_size))
     queries = sides.first(task.queries)
-    name = f"{ROWS_OF}-{key_of(fingerprint(model), task.passages.fingerprint)}" if cache else ""
+    cut = [str(queries.shape[1])] if is_truncated(model) else []  # (of which a model's fingerprint says nothing)
+    name = f"{ROWS_OF}-{key_of(fingerprint(model), task.passages.fingerprint, *cut)}" if cache else ""
     write = partial(_write_rows, model, task.passages, batch_size, progress)
     shape = len(task.passages), queries.shape[1]
     with stored_rows(write, shape, cache / name if cache else None) as rows:

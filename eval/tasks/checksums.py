@@ -1,4 +1,4 @@
-"""Where SentEval's data files are to be had, and how to tell the right ones: rows of data, nothing is fetched here.
+"""Where to download SentEval's data files, and how to verify them: rows of data, nothing is fetched here.
 
 The bytes are those that SentEval's own script (``get_transfer_data.bash``) makes; many of the hosts it reads from are
 gone. The copies named here are in public repositories, each at one commit, so that they cannot change.
@@ -21,7 +21,7 @@ class DataFile:
     urls: tuple[str, ...]  # where it is, tried in this order
 
 
-# _FIRST and _SECOND hold SentEval's layout, but for the files below; the others, one task each under other names.
+# _FIRST and _SECOND hold SentEval's layout, except the files below; the others, one task each under other names.
 _RAW = "https://raw.githubusercontent.com"
 _FIRST = f"{_RAW}/NilpotantBooker/NLP_Project/2189fd664aabb91cf58b36bc341a4f485c120cef/SentEval/data"
 _SECOND = f"{_RAW}/leotmc/simcse/e0b62fcef5dadeeef55aef3b640ab219860c201b/SentEval/data"
@@ -160,10 +160,10 @@ c558fa95fec006608f13e3d942f153b614beabccbf33e64f36418d406a895e37   1500   258473
 
 
 def files_of(names: str) -> list[DataFile]:
-    """The files that the tasks and groups in ``"MR,CR"`` need, with the licences beside them, each once.
+    """The files that the tasks and groups in ``"MR,CR"`` need, and their licences, each once.
 
     Raises:
-        InputError: a name is neither, is of the built-in sample (which needs no file), or there is none.
+        InputError: a name is neither, belongs to the built-in sample (which needs no file), or there is none.
     """
     wanted = named(name.strip() for name in names.split(",") if name.strip())
     sample = [name for name in wanted if TASKS[name].sample]

@@ -46,7 +46,7 @@ class Data:
 
     @property
     def scored(self) -> int:
-        """How many rows the score is of."""
+        """The number of rows in the score."""
         if self.task.form in ("sts", "line") or self.task.sample:
             return sum(len(part) for part in self.parts.values())
         return len(self.parts["test"])
@@ -81,7 +81,7 @@ def read(task: Task, folder: Path | None, part: str | None = None) -> Data:
         if len(rows) != file.rows:
             where = file.path if task.sample or folder is None else folder / file.path
             raise InputError(
-                f"{where} has {len(rows)} sentences where {task.name} has {file.rows}; get the file anew in "
+                f"{where} has {len(rows)} sentences where {task.name} has {file.rows}; download the file again in "
                 "SentEval's form (python -m eval.download fetches and checks it)"
             )
         parts.setdefault(file.part, []).extend(rows)
@@ -115,7 +115,7 @@ def _rows(task: Task, file: File, folder: Path) -> list[Row]:
             rows.append(PARSERS[task.form](task, file, line))
         except (ValueError, IndexError) as error:
             why = str(error) if isinstance(error, ValueError) else "too few columns"
-            raise InputError(f"{path}, line {number}: {why}; get the file anew in SentEval's form") from None
+            raise InputError(f"{path}, line {number}: {why}; download the file again in SentEval's form") from None
     return rows
 
 
@@ -132,14 +132,14 @@ def _lines(task: Task, path: Path, rows: int) -> list[str]:
             "(python -m eval.download fetches it)"
         ) from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     try:
         text = content.decode(task.encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{path}, line {line}: byte 0x{content[error.start]:02x} is no {task.encoding.upper()} (the file looks "
-            "like latin-1); get the file anew in SentEval's form"
+            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not {task.encoding.upper()} (the file looks "
+            "like latin-1); download the file again in SentEval's form"
         ) from None
     # As Python reads text files: \n, \r\n and \r end a line, and nothing else does.
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n") if text else []
@@ -150,18 +150,20 @@ def _scored_pairs(task: Task, path: Path, lines: list[str], rows: int) -> list[R
     gold_path = path.with_name(path.name.replace("STS.input.", "STS.gs."))
     golds = _lines(task, gold_path, rows)
     if len(golds) != len(lines):
-        raise InputError(f"{gold_path} has {len(golds)} lines where {path.name} has {len(lines)}; get both files anew")
+        raise InputError(
+            f"{gold_path} has {len(golds)} lines where {path.name} has {len(lines)}; download both files again"
+        )
     pairs = []
     for number, (line, gold) in enumerate(zip(lines, golds, strict=True), 1):
         if not gold.strip():
             continue
         columns = line.split("\t")
         if len(columns) < 2:
-            raise InputError(f"{path}, line {number}: no tab between two sentences; get the file anew")
+            raise InputError(f"{path}, line {number}: no tab between two sentences; download the file again")
         try:
             pairs.append((columns[0], columns[1], _score(gold, task.low)))
         except ValueError as error:
-            raise InputError(f"{gold_path}, line {number}: {error}; get the file anew") from None
+            raise InputError(f"{gold_path}, line {number}: {error}; download the file again") from None
     return pairs
 
 
@@ -175,7 +177,7 @@ def _score(text: str, low: float) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise ValueError(f"score {text[:40]!r} is no number") from None
+        raise ValueError(f"score {text[:40]!r} is not a number") from None
     if not low <= value <= 5:
         raise ValueError(f"score {text!r} is not between {low:g} and 5")
     return value

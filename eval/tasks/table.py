@@ -40,7 +40,7 @@ class Task:
     files: tuple[File, ...]
     classes: tuple[str, ...] = ()  # names in the files; the position is the label
     encoding: str = "utf-8"
-    header: bool = False  # the first line is no row
+    header: bool = False  # the first line is not a row
     low: float = 0.0  # range of the gold scores of pairs
     f1: bool = False  # also report F1 of class 1
     metric: str = "accuracy"
@@ -52,7 +52,7 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """What its headline score is of: ``probe`` (accuracy), ``similarity`` (Spearman), ``regression`` (Pearson)."""
+        """The kind of its headline score: ``probe`` (accuracy), ``similarity`` (Spearman), ``regression`` (Pearson)."""
         return "probe" if self.probed else self.scheme
 
     @property

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         with_available_data,
     )
     from recipes.runner.flags import add_flag, parser
+    from recipes.runner.option_names import names_by_option
     from recipes.runner.settings import RecipeSettings, check_tasks
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "check_tasks",
     "command",
     "import_file",
+    "names_by_option",
     "parser",
     "print_scores",
     "read_search",
@@ -47,6 +49,7 @@ __getattr__, __dir__ = lazy_exports(
         ),
         "add_flag": "recipes.runner.flags",
         "parser": "recipes.runner.flags",
+        "names_by_option": "recipes.runner.option_names",
         "RecipeSettings": "recipes.runner.settings",
     },
 )

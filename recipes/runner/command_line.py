@@ -31,7 +31,7 @@ def command(
 ) -> Iterator[RecipeSettings]:
     """The settings of a recipe, whose work is the block.
 
-    Exit codes: 0 done, or ended by a signal and saved; 1 the training diverged or cannot go on; 2 something that was
+    Exit codes: 0 done, or ended by a signal and saved; 1 the training diverged or cannot continue; 2 something that was
     given cannot be used; 130 interrupted while preparing.
 
     Args:
@@ -51,7 +51,7 @@ def command(
         _end(str(error))
     except KeyboardInterrupt:
         print(
-            "interrupted; what was prepared or saved is kept, and the same command with --resume --out goes on from it",
+            "interrupted; what was prepared or saved is kept; continue with the same command and --resume --out",
             file=sys.stderr,
         )
         sys.exit(130)
@@ -89,9 +89,11 @@ def _read(
     settings = resumed_settings(absolute_settings(options), defaults, out, resume)
     try:
         chosen = RecipeSettings.of(settings, run)
-    except InputError as error:  # of a run's config.json; flags were looked at above
+    except InputError as error:  # of a run's config.json; flags were checked above
         raise InputError(f"{error}, in {RunFolder(out or Path()).config}; begin a new run") from None
     check_tasks(chosen.evaluation)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # else torch prints its own stack where another process is gone
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from sentemb.pipeline import check_specs, end_with_launcher
 
     check_specs(chosen.data, chosen.encoder, chosen.pairs, chosen.objective)
@@ -103,12 +105,12 @@ def import_file(path: str) -> None:
     """Run a script that adds rows to tables.
 
     Raises:
-        InputError: it is no Python file, or fails; the line is named.
+        InputError: it is not a Python file, or fails; the line is named.
     """
     file = Path(path)
     spec = importlib.util.spec_from_file_location(file.stem, file) if file.suffix == ".py" and file.is_file() else None
     if spec is None or spec.loader is None:
-        raise InputError(f"--import {path} is no Python file; give the path of a .py file")
+        raise InputError(f"--import {path} is not a Python file; give the path of a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
     try:
@@ -117,15 +119,14 @@ def import_file(path: str) -> None:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         where = f", line {lines[-1]}" if lines else ""
         raise InputError(
-            f"--import {path} failed{where} ({type(error).__name__}: {in_a_line(error)}); mend that file"
+            f"--import {path} failed{where} ({type(error).__name__}: {in_a_line(error)}); fix that file"
         ) from error
 
 
 def _end(why: str) -> None:
-    """The run cannot go on: say so, to the launcher too, which tells the first process' reason."""
-    print(f"stopped: {why}", file=sys.stderr)
-    if "TORCHELASTIC_ERROR_FILE" in os.environ:
-        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+    """The run cannot continue: say so, also to the launcher, which prints the reason of the first process."""
+    from sentemb.training import report_to_launcher
 
-        get_error_handler().record_exception(RuntimeError(why))
+    print(f"stopped: {why}", file=sys.stderr)
+    report_to_launcher(why)
     sys.exit(1)

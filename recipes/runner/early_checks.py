@@ -1,6 +1,6 @@
 """What a command line gets wrong, answered before torch is imported and any text is read.
 
-The tables of corpora, pairs and cleanings need no torch, and are looked at themselves. Those of encoders, heads and
+The tables of corpora, pairs and cleanings need no torch, and are checked themselves. Those of encoders, heads and
 objectives do: OPTIONS lists their names and options, and a test compares it with the tables.
 """
 
@@ -74,8 +74,8 @@ FORMER_OPTIONS = {"own_side": "same_side"}  # renamed ones
 def check_specs_early(options: Mapping[str, Any]) -> None:
     """InputError for a spec that names nothing, or an option that it has not, or a corpus or model that is not there.
 
-    Pairs and cleanings are made for that, and so judge their values. Values of the others (a temperature below 0, say)
-    are looked at when torch is there.
+    Pairs and cleanings are made for that, and so judge their values. Values of the others (for example a temperature
+    below 0) are checked once torch is imported.
     """
     for what, rows in OPTIONS.items():
         if isinstance(spec := options.get(what), str):

@@ -33,6 +33,7 @@ from eval import (
     stsb_dev_score,
 )
 from sentemb.corpus import Corpus
+from sentemb.encoders import is_truncated
 from sentemb.errors import InputError
 from sentemb.pipeline import PASSAGES, EvaluationSettings, TrainedRun
 from sentemb.report import COSTS, SHARE, TEACHER_SIMILARITY, columns_of, comparison_of, mean_scores, tasks_of
@@ -102,7 +103,7 @@ def with_available_data(
 
 
 def read_tasks(evaluation: EvaluationSettings, default: str) -> list[Data]:
-    """The tasks of the final scores. Data that cannot be had costs the scores, not the run, unless it was asked for.
+    """The tasks of the final scores. Data that is missing costs the scores, not the run, unless it was asked for.
 
     Args:
         evaluation: which tasks, and where their data is.
@@ -135,7 +136,7 @@ def print_scores(run: TrainedRun, tasks: Sequence[Data], search: SearchTask | No
         model.to("cpu")
         result, scored = measure(model, tasks, pairs, settings=settings, cache=run.encoder(model).cache)
         items = items_of(scored)
-        if search is not None:
+        if search is not None and not is_truncated(model):  # (each would encode all passages once more)
             result["search"], searched = search_scores(model, search)
             items |= searched
         return result | {"items": items}

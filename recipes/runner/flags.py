@@ -26,9 +26,9 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
         title = (kind.__doc__ or "").partition("\n")[0].partition(".")[0].lower()
         group = made.add_argument_group(title)
         if kind is RunSettings:
-            text = "settings of a paper's row in recipes/presets.toml; other flags change them"
+            text = "settings of a paper's model, by a name in recipes/presets.toml; other flags override them"
             group.add_argument("--preset", help=text)
-            text = "import this file first: a script that adds an objective, encoder or kind of pairs to its table"
+            text = "import this script first; it adds an objective, an encoder or a kind of pairs to its table"
             group.add_argument("--import", dest="imports", action="append", metavar="FILE.py", help=text)
         for each in fields(kind):
             if each.metadata.get("help"):

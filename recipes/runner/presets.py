@@ -27,7 +27,7 @@ def with_preset(options: dict[str, Any], recipe: str) -> dict[str, Any]:
     presets_by_name = presets()
     preset = dict(presets_by_name[choose("preset", name, presets_by_name)])
     if (owner := preset.pop("recipe")) != recipe:
-        raise InputError(f"preset {name} is one of recipes/{owner}.py; run that, or choose another")
+        raise InputError(f"preset {name} is for recipes/{owner}.py; run that recipe, or choose another preset")
     if "init" in options:
         preset.pop("encoder", None)
     return preset | options

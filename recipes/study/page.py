@@ -6,54 +6,19 @@ missing piece gives a page that says so.
 """
 
 import math
-import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from recipes.study.figures import Drawn, draw_results
+from recipes.study.figures import draw_results
 from recipes.study.results import Results, read_results
-from sentemb.report import html_page
-from sentemb.runs import Record, as_dict, as_list, duration, number, plain, safe
+from sentemb.report import Drawn, PageTable, html_page
+from sentemb.runs import Record, as_dict, as_list, duration, number, plain
 from sentemb.storage import write_text
 
 BROAD = ("similarities", "circle", "sphere")  # figures with panels side by side get a row of their own
-STUDY_CSS = """
-.figures .broad { grid-column: 1 / -1 }
-.figures { grid-auto-flow: dense }
-.paper svg { max-width: var(--width) }
-.paper a { cursor: pointer }
-.paper a:hover, .paper a:focus { opacity: .55; outline: none }
-#encoders table { font-size: .8rem }
-#encoders th, #encoders td { padding: .25rem .5rem }
-#encoders td.number { text-align: right }
-#encoders td.reason { white-space: normal; min-width: 16rem }
-#encoders tbody th { min-width: 11rem; max-width: 20rem }
-#encoders th button { all: unset; cursor: pointer; font-weight: 600 }
-#encoders th button:focus-visible { outline: 2px solid var(--mark) }
-#encoders th[aria-sort=ascending] button::after { content: " ▲" }
-#encoders th[aria-sort=descending] button::after { content: " ▼" }
-tr:target, tr:target th { background: #E69F0055 }
-tr.bad td, tr.bad th { color: var(--soft) }
-"""
-SORT = """
-for (const button of document.querySelectorAll('#encoders th button')) {
-  button.addEventListener('click', () => {
-    const head = button.closest('th'), body = head.closest('table').tBodies[0];
-    const up = head.getAttribute('aria-sort') === 'descending' || !head.hasAttribute('aria-sort') && !head.dataset.down;
-    for (const other of head.parentNode.children) other.removeAttribute('aria-sort');
-    head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
-    const text = row => row.cells[head.cellIndex].textContent;
-    const order = (a, b) => {
-      const [x, y] = [text(a), text(b)], [i, j] = [parseFloat(x), parseFloat(y)];
-      if (head.dataset.number === undefined) return x.localeCompare(y) * (up ? 1 : -1);
-      if (isNaN(i) || isNaN(j)) return isNaN(i) - isNaN(j);
-      return (i - j) * (up ? 1 : -1);
-    };
-    body.append(...[...body.rows].sort(order));
-  });
-}
-"""
 WHAT = (
     "encoder",
     "dimension",
@@ -94,7 +59,7 @@ def write_study_page(study: Path) -> Path:
         The page's path.
 
     Raises:
-        InputError: ``study`` is no folder.
+        InputError: ``study`` is not a folder.
     """
     results = read_results(study)
     page = study / "study.html"
@@ -103,37 +68,59 @@ def write_study_page(study: Path) -> Path:
     return page
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of encoders."""
+
+    key: str
+    title: str
+    digits: int | None = None  # None: shown as it is
+    more_is_better: bool = False
+    numeric: bool = False
+
+
 def _page(results: Results, drawn: list[Drawn]) -> str:
-    about = results.about
-    title = safe(about.get("title") or about.get("name") or results.folder.name)
-    described = [text for text in plain(about.get("description") or "").split("\n\n") if text.strip()]
-    sentences = [safe(text) for text in as_list(results.statistics.get("said"))]
-    sentences = sentences or ["No statistics yet: the study has no statistics.json with sentences."]
-    notes = "".join(f"<p class='note'>{safe(note)}</p>\n" for note in results.notes)
-    figures = "\n".join(_card(figure) for figure in drawn if figure.svg)
-    missing = "".join(f"<li>{safe(f.title)}: needs {safe(f.missing)}.</li>\n" for f in drawn if not f.svg)
-    undrawn = f"<section><h2>Figures that are not drawn</h2><ul class='soft'>\n{missing}</ul></section>"
-    tables = "\n".join(_table_section(as_dict(table)) for table in as_list(results.statistics.get("tables")))
-    body = f"""<h1>{title}</h1>
-{"".join(f"<p class='soft'>{safe(text)}</p>" for text in described)}
-<section><h2>What was found</h2>
-{"".join(f"<p>{sentence}</p>" for sentence in sentences)}
-{notes}<dl>{_facts(results)}</dl>
-</section>
-{tables}
-<div class="figures">
-{figures}
-</div>
-{undrawn if missing else ""}
-{_encoders(results)}
-{_base(results)}
-<p class="caption">Alignment and uniformity: Wang &amp; Isola 2020,
-<a href="https://arxiv.org/abs/2005.10242">arXiv 2005.10242</a>. Temperature and tolerance: Wang &amp; Liu 2021,
-<a href="https://arxiv.org/abs/2012.09740">arXiv 2012.09740</a>.</p>"""
-    return html_page(title, body, style=STUDY_CSS, script=SORT)
+    about, statistics = results.about, results.statistics
+    return html_page(
+        "study.html",
+        "recipes.study",
+        ["sort.js"],
+        title=about.get("title") or about.get("name") or results.folder.name,
+        headline=_headline(as_list(statistics.get("tables"))),
+        described=[text for text in plain(about.get("description") or "").split("\n\n") if text.strip()],
+        sentences=as_list(statistics.get("said")),
+        notes=results.notes,
+        facts=_facts(results),
+        tables=[_table(as_dict(table)) for table in as_list(statistics.get("tables"))],
+        figures=drawn,
+        broad=BROAD,
+        **_encoders(results.table, results.tasks),
+        base=_base(about),
+    )
 
 
-def _facts(results: Results) -> str:
+def _headline(tables: list[Any]) -> str:
+    """How many of the study's comparisons are more than chance, by the tables with verdicts and corrected p-values."""
+    parts = []
+    if verdicts := _column(tables, "verdict"):
+        worse = f" and worsened {n}" if (n := verdicts.count("worse")) else ""
+        parts.append(f"Training improved {verdicts.count('better')} of {len(verdicts)} scores beyond chance{worse}")
+    if p_values := _column(tables, "p (Holm)"):
+        clear = int((pd.to_numeric(pd.Series(p_values), errors="coerce") < 0.05).sum())
+        parts.append(f"{clear} of {len(p_values)} differences between families are more than chance")
+    return "; ".join(parts)
+
+
+def _column(tables: list[Any], title: str) -> list[str]:
+    """The cells under a title in the last table that has it: in a study of several architectures, that of all."""
+    for table in map(as_dict, reversed(tables)):
+        if title in (head := as_list(table.get("head"))):
+            rows = map(as_list, as_list(table.get("rows")))
+            return [plain(row[head.index(title)]) for row in rows if len(row) == len(head)]
+    return []
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
     counts = results.table["status"].value_counts()
     facts = [
         ("encoders", str(len(results.table))),
@@ -142,76 +129,57 @@ def _facts(results: Results) -> str:
         ("tasks", ", ".join(results.tasks) or "–"),
         ("time", duration(number(results.about.get("seconds")))),
     ]
-    return "".join(f"<div><dt>{name}</dt><dd>{safe(value)}</dd></div>" for name, value in facts if value != "–")
+    return facts
 
 
-def _card(figure: Drawn) -> str:
-    broad = " class='broad'" if figure.name in BROAD else ""
-    points = re.search(r'<svg [^>]*?width="([\d.]+)pt"', figure.svg)
-    width = float(points[1]) / 9.4 if points else 40  # rem: letters of all figures are about as large
-    return (
-        f"<figure id='{figure.name}'{broad}><h2>{safe(figure.title)}</h2>"
-        f"<div class='paper' style='--width: {width:.1f}rem'>{figure.svg}</div>"
-        f"<figcaption>{safe(figure.caption)}</figcaption></figure>"
+def _table(table: Record) -> PageTable:
+    rows = [["–" if cell is None else cell for cell in as_list(row)] for row in as_list(table.get("rows"))]
+    return PageTable(
+        plain(table.get("title", "Table")), as_list(table.get("head")), rows, plain(table.get("note") or "")
     )
 
 
-def _table_section(table: Record) -> str:
-    head = "".join(f"<th scope='col'>{safe(cell)}</th>" for cell in as_list(table.get("head")))
-    body = "".join(f"<tr>{_cells(as_list(row))}</tr>\n" for row in as_list(table.get("rows")))
-    note = f"<p class='caption'>{safe(table['note'])}</p>" if table.get("note") else ""
-    html_table = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
-    title = safe(table.get("title", "Table"))
-    return f"<section><h2>{title}</h2><div class='wide' tabindex='0'>{html_table}</div>{note}</section>"
-
-
-def _cells(cells: list[object]) -> str:
-    texts = ["–" if cell is None else safe(cell) for cell in cells]
-    return "".join(f"<{'td' if i else 'th scope=row'}>{text}</{'td' if i else 'th'}>" for i, text in enumerate(texts))
-
-
-def _encoders(results: Results) -> str:
+def _encoders(table: pd.DataFrame, tasks: list[str]) -> dict[str, Any]:
     """All encoders, a row each; a column that says the same of all is said once above."""
-    table = results.table
     if table.empty:
-        return "<section><h2>All encoders</h2><p>No encoder is done yet.</p></section>"
-    varying_columns = [column for column in WHAT if table[column].nunique(dropna=False) > 1]
-    text_of_column = {column: _text(table[column].iloc[0]) for column in WHAT if column not in varying_columns}
+        return {"encoders": []}
+    varying = [column for column in WHAT if table[column].nunique(dropna=False) > 1]
+    text_of_column = {column: _text(table[column].iloc[0]) for column in WHAT if column not in varying}
     shared = [f"{column.replace('_', ' ')} {text}" for column, text in text_of_column.items() if text not in ("", "–")]
-    columns: list[tuple[str, str, int | None, bool]] = [("family", "family", None, False)]
-    columns += [(c, c, None, False) for c in SETTINGS if c == "objective" or table[c].notna().any()]
-    columns += [(c, c.replace("_", " "), None, False) for c in varying_columns]
-    columns.append(("status", "status", None, False))
-    for task in results.tasks:
-        for part, (title, digits) in PARTS.items():
-            columns.append((f"{task}_{part}", f"{task} {title}", digits, True))
-    columns += [(key, *shape) for key, shape in MEASURES.items()]
-    columns = [c for c in columns if c[2] is None or table[c[0]].notna().any()]
-    if (table["reason"] != "").any():
-        columns.append(("reason", "reason", None, False))
-    kinds = [pd.api.types.is_numeric_dtype(table[key]) for key, *_ in columns]
-    head = "<th scope='col'><button>name</button></th>"
-    for (_, title, _, more), numeric in zip(columns, kinds, strict=True):
-        sort = f"{' data-number' if numeric else ''}{' data-down' if more else ''}"
-        head += f"<th scope='col'{sort.replace('data-down', 'data-down=1')}><button>{safe(title)}</button></th>"
-    body = ""
-    for index, row in table.iterrows():
-        bad = "" if row["status"] == "ok" else " class='bad'"
-        cells = "".join(_cell(key, row[key], digits) for key, _, digits, _ in columns)
-        body += f"<tr id='encoder-{index}'{bad}><th scope='row'>{safe(row['name'])}</th>{cells}</tr>\n"
+    columns = _columns(table, varying, tasks)
+    encoders = [
+        {
+            "index": index,
+            "failed": row["status"] != "ok",
+            "name": row["name"],
+            "cells": [_cell(column, row[column.key]) for column in columns],
+        }
+        for index, row in table.iterrows()
+    ]
     same = f"The same for all: {', '.join(shared)}. " if shared else ""
-    return f"""<section id="encoders"><h2>All encoders</h2>
-<p class="caption">{safe(same)}Click a column's head to sort by it. CV: 5-fold accuracy on a training split, which
-encoders are chosen by; test: accuracy of that classifier on the rest; 10-fold: SentEval's nested cross-validation.</p>
-<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>
-{body}</tbody></table></div></section>"""
+    return {"encoders": encoders, "columns": columns, "same_for_all": same}
 
 
-def _cell(key: str, value: object, digits: int | None) -> str:
+def _columns(table: pd.DataFrame, varying: list[str], tasks: list[str]) -> list[Column]:
+    columns = [Column("family", "family")]
+    columns += [Column(c, c) for c in SETTINGS if c == "objective" or table[c].notna().any()]
+    columns += [Column(c, c.replace("_", " ")) for c in [*varying, "status"]]
+    measured = [
+        Column(f"{task}_{part}", f"{task} {title}", n, True) for task in tasks for part, (title, n) in PARTS.items()
+    ]
+    measured += [Column(key, *shape) for key, shape in MEASURES.items()]
+    columns += [column for column in measured if table[column.key].notna().any()]
+    if (table["reason"] != "").any():
+        columns.append(Column("reason", "reason"))
+    return [replace(column, numeric=pd.api.types.is_numeric_dtype(table[column.key])) for column in columns]
+
+
+def _cell(column: Column, value: object) -> dict[str, str]:
     if not isinstance(value, float):
-        return f"<td{' class=reason' if key == 'reason' else ''}>{safe(value)}</td>"
+        return {"text": plain(value), "kind": "reason" if column.key == "reason" else ""}
+    digits = column.digits
     text = _text(value) if digits is None else "–" if math.isnan(value) else f"{value:.{digits}f}"
-    return f"<td class='number'>{text}</td>"
+    return {"text": text, "kind": "number"}
 
 
 def _text(value: object) -> str:
@@ -220,10 +188,8 @@ def _text(value: object) -> str:
     return plain(value)
 
 
-def _base(results: Results) -> str:
-    settings = as_dict(results.about.get("base"))
-    if reference := results.about.get("reference_encoder"):
+def _base(about: Record) -> PageTable:
+    settings = as_dict(about.get("base"))
+    if reference := about.get("reference_encoder"):
         settings = settings | {"reference encoder": reference}
-    rows = "".join(f"<tr><th scope='row'>{safe(k)}</th><td>{safe(v)}</td></tr>\n" for k, v in settings.items())
-    table = f"<table><tbody>\n{rows}</tbody></table>"
-    return f"<details><summary>Settings that most encoders share</summary>{table}</details>" if rows else ""
+    return PageTable("Settings that most encoders share", (), list(settings.items()), wide=False)

@@ -56,8 +56,8 @@ class Study:
     corpus: str
     language: str  # of its raw text
     tasks: str | None
-    search: str | None  # what search is scored on, as of the recipes
-    keep: str  # model, all, none: what stays of an encoder's run folder beside its log and scores
+    search: str | None  # the search task, like --search of the recipes
+    keep: str  # model, all, none: what stays of an encoder's run folder, in addition to its log and scores
     base: dict[str, Any]
     encoders: list[EncoderSpec] = field(default_factory=list)
 
@@ -109,7 +109,7 @@ def read_study(name_or_path: str) -> Study:
     path = Path(name_or_path)
     if not path.is_file():
         if path.suffix in (".yaml", ".yml"):
-            raise InputError(f"{name_or_path} is no file; the studies that come along are {', '.join(shipped())}")
+            raise InputError(f"{name_or_path} is not a file; the shipped studies are {', '.join(shipped())}")
         path = SHIPPED / f"{choose('study', name_or_path, shipped())}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -292,9 +292,9 @@ def varied(encoders: list[EncoderSpec]) -> list[dict[str, Any]]:
 
 
 def with_varied(rows: list[dict[str, Any]], differing: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a table, and to each what differs (as of :func:`varied`), each once.
+    """The rows of a table, and what differs in each (see :func:`varied`), each once.
 
-    A {name} that is also the name of a column with other values gets ``_varied`` behind its name.
+    A {name} that is also the name of a column with other values gets ``_varied`` after its name.
     """
     added: list[dict[str, Any]] = [{} for _ in rows]
     for name in dict.fromkeys(key for values in differing for key in values):

@@ -70,7 +70,7 @@ class Results:
 
     def _run(self, name: str) -> Path:
         if Path(name).name != name:  # a name from a table never leads out of the study's folder
-            raise ValueError(f"{name!r} is no encoder's folder")
+            raise ValueError(f"{name!r} is not an encoder's folder")
         return self.folder / "encoders" / name
 
 
@@ -78,10 +78,10 @@ def read_results(study: Path) -> Results:
     """Everything in a study's folder that can be read.
 
     Raises:
-        InputError: ``study`` is no folder.
+        InputError: ``study`` is not a folder.
     """
     if not study.is_dir():
-        raise InputError(f"{study} is no folder; give the folder that a sweep has written")
+        raise InputError(f"{study} is not a folder; give the folder that a sweep has written")
     notes: list[str] = []
     about = _json(study / "study.json", notes)
     statistics = _json(study / "statistics.json", notes)
@@ -93,7 +93,7 @@ def read_results(study: Path) -> Results:
 
 
 def complete(table: pd.DataFrame, tasks: Iterable[str] = ()) -> pd.DataFrame:
-    """``table`` with all columns: text where text belongs, elsewhere float64, NaN for what is no finite number."""
+    """``table`` with all columns: text where text belongs, elsewhere float64, NaN for what is not a finite number."""
     table = table.reset_index(drop=True)
     made: dict[str, object] = {}
     for column in TEXTS:
@@ -219,5 +219,5 @@ def _json(path: Path, notes: list[str]) -> Record:
     except (OSError, ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
-        notes.append(f"{path.name} is no JSON object and is left out.")
+        notes.append(f"{path.name} is not a JSON object and is left out.")
     return as_dict(parsed)

@@ -1,4 +1,4 @@
-"""What an adaptation has come to."""
+"""The result of an adaptation."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,12 +32,12 @@ class AdaptedRun:
 
     @property
     def adapted(self) -> bool:
-        """Whether the model is another one than the start."""
+        """Whether the model differs from the start."""
         return bool(self.results["adapted"])
 
     @property
     def verdict(self) -> str:
-        """Whether it paid, in a plain sentence."""
+        """Whether the adaptation improved the model, in one sentence."""
         return str(self.results["verdict"])
 
     @property

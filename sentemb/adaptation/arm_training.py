@@ -1,4 +1,4 @@
-"""One arm trained for a while, and resumed for longer: a run of the pipeline inside the adaptation's folder."""
+"""Train one arm for a part of its time and resume it later: a run of the pipeline inside the adaptation's folder."""
 
 import contextlib
 import copy
@@ -40,7 +40,7 @@ SAVE_SECONDS = 600  # between checkpoints, about
 
 @dataclass(frozen=True)
 class Trained:
-    """What a part of an arm's training has come to."""
+    """The result of a part of an arm's training."""
 
     model: SentenceTransformer
     updates: int  # of the arm so far
@@ -58,7 +58,7 @@ class Trainer:
     settings: AdaptationSettings
 
     def speed(self, arm: TrainedArm, folder: Path) -> tuple[float, float]:
-        """Updates a second, and the seconds before the first and behind the last one, of a training thrown away."""
+        """Updates a second, and the seconds before the first and after the last one, of a training thrown away."""
         shutil.rmtree(folder, ignore_errors=True)
         trained = self.train(arm, folder, TIMED_UPDATES, time.monotonic() + 3600)
         shutil.rmtree(folder, ignore_errors=True)

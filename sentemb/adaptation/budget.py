@@ -1,4 +1,4 @@
-"""The time that an adaptation may take, those of earlier sessions included."""
+"""The time of an adaptation, including earlier sessions."""
 
 import time
 from dataclasses import dataclass, field

@@ -29,7 +29,7 @@ class Candidate:
     """A model that was tried."""
 
     arm: str
-    setting: str  # what tells it from others of its arm: "weight 0.5", "power 0.5"; "" for the arm as trained
+    setting: str  # what distinguishes it from others of its arm: "weight 0.5", "power 0.5"; "" for the arm as trained
     scores: Scores = field(repr=False)
     start: Scores = field(repr=False)  # the scores of the model that it began with
     updates: int = 0

@@ -1,4 +1,4 @@
-"""An adaptation from its first look at the text to its page."""
+"""Run an adaptation, from the first check of the text to the page."""
 
 import time
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from sentemb.adaptation.held_out import (
     text_measures,
     texts_of,
 )
-from sentemb.adaptation.interpolation import WEIGHTS
+from sentemb.adaptation.interpolation import SCORED_WEIGHTS
 from sentemb.adaptation.journal import as_entry, as_scores
 from sentemb.adaptation.measures import GAIN, Embedder, Measure, PairRetrieval, Similarity
 from sentemb.adaptation.outcome import Judge, Judged, verdict_of
@@ -39,7 +39,7 @@ from sentemb.corpus import Corpus
 from sentemb.encoders import has_dropout, prompts_of, tokenizer_of, towers_of
 from sentemb.search import SearchTask
 from sentemb.training import use_threads
-from sentemb.validation import held_out_pairs, nearest_examples
+from sentemb.validation import held_out_pairs, nearest_examples, sphere_points
 
 ORDER_PAIRS = 200  # that tell whether the text is in order
 WARM, TIMED = 32, 256  # texts that are encoded before the speed is measured, and for it
@@ -101,7 +101,7 @@ class Adaptation:
             "candidates": _rows(search, judged),
             "frontier": frontier_of(search.candidates, general.name),
             "final": _final_rows(judged),
-            "examples": self._examples(embedder, judged, halves[1], order),
+            **self._examples(embedder, judged, halves[1], order),
         }
         write_results(self.folder, self.start, about, judged if judged and judged.helps else None)
 
@@ -139,7 +139,7 @@ class Adaptation:
         entry = journal.read("start")
         if entry is None:
             speed = _speed(embedder, texts_of(self._measures(half, 0, order, 0.5)))
-            seconds = EVALUATION_SHARE * budget.total / evaluations_of(trained, 1, len(WEIGHTS))
+            seconds = EVALUATION_SHARE * budget.total / evaluations_of(trained, 1, SCORED_WEIGHTS)
             share = min(1.0, seconds * speed / sentences_of(1, self.task is not None))
             tests = HeldOutTests(self._measures(half, 0, order, share), general_part(general, share))
             began = time.monotonic()
@@ -171,7 +171,7 @@ class Adaptation:
         return Judge(HeldOutTests(self._measures(half, 1, order, share), general), self.folder.journal).judge(search)
 
     def _examples(self, embedder: Embedder, judged: Judged | None, half: Ranges, order: Order) -> dict[str, Any]:
-        """Held-out sentences with their neighbours, by the start and by the model that is written."""
+        """Held-out sentences with their neighbours and on a sphere, by the start and by the model that is written."""
         if pairs_in(half) < LEAST_PAIRS:
             return {}
         measures = text_measures(self.corpus, half, order.present, 0.5)
@@ -179,7 +179,7 @@ class Adaptation:
         sides = {"start": embedder.sides}
         if judged is not None and judged.helps:
             sides["adapted"] = Embedder.of(judged.model).sides
-        return nearest_examples(sides, pairs)
+        return {"examples": nearest_examples(sides, pairs), "sphere": sphere_points(sides, pairs)}
 
     def _about(self, verdict: str, began: float) -> dict[str, Any]:
         """What the results say of any adaptation."""

@@ -1,4 +1,4 @@
-"""The folder of an adaptation: what it was begun with, its model, its results, its page."""
+"""The folder of an adaptation: what it was started with, its model, its results, its page."""
 
 import json
 import shutil
@@ -47,22 +47,22 @@ class AdaptationFolder:
 
     @property
     def done(self) -> bool:
-        """Whether the adaptation has come to its end."""
+        """Whether the adaptation is finished."""
         return self.report.is_file() and bool(self.read_results())
 
     def read_begun(self) -> Content:
-        """What it was begun with; empty where there is none."""
+        """What it was started with; empty where there is none."""
         return _read(self.path / BEGUN)
 
     def read_results(self) -> Content:
-        """What it has come to; empty where it has not."""
+        """Its results; empty if it is not finished."""
         return _read(self.results)
 
     def begin(self, content: Mapping[str, Any], resume: bool) -> None:
-        """Write what it is begun with, or compare that with what a resumed one was begun with.
+        """Write what it is begun with, or compare that with what a resumed one was started with.
 
         Raises:
-            InputError: it was begun with something else.
+            InputError: it was started with something else.
         """
         if not (resume and (before := self.read_begun())):
             write_text(self.path / BEGUN, json.dumps(content, indent=1) + "\n")
@@ -70,12 +70,12 @@ class AdaptationFolder:
         for name, value in content.items():
             if before.get(name) != value:
                 raise InputError(
-                    f"{self.path} was begun with {name.replace('_', '-')} {before.get(name)}, not {value}; give it "
+                    f"{self.path} was started with {name.replace('_', '-')} {before.get(name)}, not {value}; give it "
                     "what it had, or a new folder (out)"
                 )
 
     def finish(self) -> None:
-        """Remove what is needed no more."""
+        """Remove files that are no longer needed."""
         shutil.rmtree(self.path / WORK, ignore_errors=True)
 
 
@@ -106,7 +106,7 @@ def claimed_folder(out: Path | None, resume: bool) -> Iterator[AdaptationFolder]
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise InputError(f"{out} is being written by another process; wait for its end") from None
+            raise InputError(f"{out} is in use by another process; wait until it ends") from None
     try:
         yield folder
     finally:
@@ -122,7 +122,7 @@ def refuse_used_folder(out: Path, resume: bool) -> None:
     if begun and not resume:
         raise InputError(f"{out} is already an adaptation; resume it, or choose another folder (out)")
     if not begun and out.is_dir() and any(not path.name.startswith(f".{BEGUN}.") for path in out.iterdir()):
-        raise InputError(f"{out} is there and not an empty folder; choose another one (out)")
+        raise InputError(f"{out} exists and is not empty; choose another one (out)")
 
 
 def _read(path: Path) -> Content:

@@ -29,13 +29,13 @@ LEAST_Z = 4.0  # standard errors by which neighbours must be nearer than others
 
 @dataclass(frozen=True)
 class HeldOutTests:
-    """What a model is scored by."""
+    """The tests that score a model."""
 
     text: list[Measure]  # on the user's text
     general: Similarity
 
     def score(self, embedder: Embedder) -> Scores:
-        """What the model makes of each item: of each measure of the text, of their mean, and of general quality."""
+        """The model's score of each item: for each measure of the text, for their mean, and for general quality."""
         return self.score_text(embedder) | self.score_general(embedder)
 
     def score_text(self, embedder: Embedder) -> Scores:
@@ -63,7 +63,7 @@ class Order:
 
 
 def halves_of(corpus: Corpus) -> tuple[Ranges, Ranges]:
-    """The held-out documents in two halves: every second one, or, of few, those before and behind the middle."""
+    """The held-out documents in two halves: every second one, or, of few, those before and after the middle."""
     ranges = corpus.split()[1]
     if len(ranges) >= FEW_DOCUMENTS:
         return ranges[::2], ranges[1::2]
@@ -82,7 +82,7 @@ def shortened(ranges: Ranges, first: int, stop: int | None) -> Ranges:
 
 
 def thinned(ranges: Ranges, sentences: int, seed: int = SEED) -> Ranges:
-    """About so many sentences: runs of documents that are drawn by ``seed``, of long ones not all of them."""
+    """About ``count`` sentences: runs of documents that are drawn by ``seed``, of long ones not all of them."""
     lengths = np.diff(ranges, axis=1)[:, 0]
     longest = max(RUN, math.ceil(sentences / len(ranges)))
     random = np.random.default_rng(seed)
@@ -182,10 +182,10 @@ def _with_fewer_passages(task: SearchTask, most: int) -> SearchTask:
 
 
 def agreement_with(start: Embedder) -> Similarity:
-    """How a model orders pairs of general sentences, against how the start does: half neighbours, half strangers.
+    """How a model orders pairs of general sentences, against how the start does: half neighbours, half random pairs.
 
     Raises:
-        InputError: the built-in sample, whose sentences they are, cannot be had.
+        InputError: the built-in sample, whose sentences they are, is not available.
     """
     corpus = open_corpus("sample")
     pairs = held_out_pairs(corpus, GENERAL // 2)

@@ -1,4 +1,4 @@
-"""What an adaptation has done so far: a file for each step, written whole or not at all.
+"""The journal of an adaptation: a file for each finished step, complete or absent.
 
 A run that was killed reads them and does only what is missing.
 """

@@ -1,4 +1,4 @@
-"""What a model is judged by: retrieval on the user's text, and general quality, both item by item."""
+"""The measures of a model: retrieval on the user's text, and general quality, both item by item."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -51,12 +51,12 @@ class Measure(Protocol):
         """For outputs."""
 
     def items(self, embedder: Embedder) -> ItemScores:
-        """What the model makes of each item."""
+        """The model's score of each item."""
 
 
 @dataclass(frozen=True)
 class PairRetrieval:
-    """How near the top each first text finds its second among all second ones: reciprocal ranks."""
+    """Reciprocal rank of each pair's second text among all second texts, by similarity to the first."""
 
     name: str
     pairs: HeldOutPairs
@@ -118,7 +118,7 @@ def cosines(embedder: Embedder, first: Sequence[str], second: Sequence[str]) -> 
 
 
 def mean_of(items: Sequence[ItemScores]) -> ItemScores:
-    """One test whose score is the mean of those of several, so that their common documents are drawn together."""
+    """One test with the mean score of several, so that the bootstrap draws their common documents together."""
     total = sum(len(each.values) for each in items)
     values = [each.values * (total / (len(items) * len(each.values))) for each in items]
     grouped = all(each.documents is not None for each in items)

@@ -1,4 +1,4 @@
-"""What an adaptation comes to: the choice, judged on the half of the held-out text that has chosen nothing."""
+"""The outcome of an adaptation: its choice, judged on the half of the held-out text that played no part in it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from sentemb.adaptation.search import Search
 
 @dataclass(frozen=True)
 class Judged:
-    """The model that was judged, and its scores beside the start's."""
+    """The model that was judged, and its scores next to the start's."""
 
     candidate: Candidate
     model: SentenceTransformer

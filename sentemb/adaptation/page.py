@@ -1,6 +1,6 @@
 """The page of an adaptation: whether it paid, what was tried, gain against loss, neighbours before and after."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib import style
@@ -13,12 +13,16 @@ from sentemb.report import (
     LOOK,
     ORANGE,
     VERMILLION,
+    Drawn,
+    PageTable,
+    Tile,
     html_page,
     image,
     labelled_axes,
-    neighbours_section,
+    nearest_neighbours,
+    sphere_content,
 )
-from sentemb.runs import duration, safe
+from sentemb.runs import duration
 
 Content = Mapping[str, Any]
 FRONTIER = """Each point is a model that was tried: to the right what it gains on your text, downward what it loses
@@ -32,40 +36,57 @@ paired bootstrap over documents, or over single items where there are fewer than
 
 def adaptation_page(content: Content) -> str:
     """The page, as HTML, of what results.json holds."""
-    title = f"Adapting {safe(content['begun']['model'])} to {safe(content['corpus']['name'])}"
+    begun, corpus = content["begun"], content["corpus"]
     with style.context(["default", LOOK]):
-        parts = [_summary(content), _final(content), _tried(content), _frontier(content)]
-    examples = neighbours_section(dict(content.get("examples") or {}), "start")
-    body = f"<h1>{title}</h1>\n" + "\n".join(filter(None, [*parts, examples, _details(content)]))
-    return html_page(title, body)
+        figure = _frontier(content)
+        title = "Gain against loss"
+        frontier = Drawn("frontier", title, FRONTIER, image(figure, "frontier", title) if figure else "")
+    settings = {name: value for name, value in {**begun, **content["versions"]}.items() if value is not None}
+    headline, stop, detail = content["verdict"].partition(". ")
+    sphere = sphere_content(dict(content.get("sphere") or {}), "start")
+    return html_page(
+        "adaptation.html",
+        "sentemb.adaptation",
+        ["sphere.js"] if sphere else [],
+        title=f"Adapting {begun['model']} to {corpus['name']}",
+        headline=headline + stop.strip(),
+        detail=detail,
+        tiles=[_tile(row) for row in content["final"]],
+        sphere=sphere,
+        notes=content["notes"],
+        facts={
+            "sentences": f"{corpus['sentences']:,}",
+            "documents": f"{corpus['documents']:,}",
+            "budget": duration(content["budget"]),
+            "spent of it": duration(content["spent"]),
+            "with the final scores": duration(content["seconds"]),
+            "processor": content["processor"],
+        },
+        final=_final(content),
+        tried=_tried(content),
+        arms=[f"{name}: {about}" for name, about in content.get("arms", {}).items()]
+        + [f"{name} was not tried: {why}" for name, why in content.get("refused", {}).items()],
+        frontier=frontier,
+        neighbours=nearest_neighbours(dict(content.get("examples") or {}), "start"),
+        settings=PageTable("Settings and versions", (), list(settings.items()), wide=False),
+    )
 
 
-def _summary(content: Content) -> str:
-    notes = "".join(f"<p class='note'>{safe(note)}</p>" for note in content["notes"])
-    facts = {
-        "sentences": f"{content['corpus']['sentences']:,}",
-        "documents": f"{content['corpus']['documents']:,}",
-        "budget": duration(content["budget"]),
-        "spent of it": duration(content["spent"]),
-        "with the final scores": duration(content["seconds"]),
-        "processor": content["processor"],
-    }
-    listed = "".join(f"<div><dt>{safe(name)}</dt><dd>{safe(value)}</dd></div>" for name, value in facts.items())
-    verdict = f"<p><strong>{safe(content['verdict'])}</strong></p>"
-    return f"<section><h2>Did it pay?</h2>\n{verdict}\n{notes}<dl>{listed}</dl></section>"
-
-
-def _final(content: Content) -> str:
+def _final(content: Content) -> PageTable:
     rows = [
         [row["measure"], f"{row['before']:.2f}", f"{row['after']:.2f}", _interval(row, "difference", "low", "high")]
         for row in content["final"]
     ]
-    if not rows:
-        return ""
-    return _section("The scores", FINAL, ["measure, in points", "before", "after", "difference"], rows)
+    return PageTable("The scores", ["measure, in points", "before", "after", "difference"], rows, FINAL)
 
 
-def _tried(content: Content) -> str:
+def _tile(row: Content) -> Tile:
+    verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "cannot tell"
+    before, after = (f"{row[key]:.2f}" for key in ("before", "after"))
+    return Tile(row["measure"], before, after, verdict, _interval(row, "difference", "low", "high"))
+
+
+def _tried(content: Content) -> PageTable:
     rows = [
         [
             row["arm"],
@@ -78,13 +99,8 @@ def _tried(content: Content) -> str:
         ]
         for row in content["candidates"]
     ]
-    head = ["method", "setting", "updates", "time", "gain on your text", str(content.get("general")), ""]
-    about = "".join(f"<li>{safe(name)}: {safe(text)}</li>" for name, text in content.get("arms", {}).items())
-    about += "".join(
-        f"<li>{safe(name)} was not tried: {safe(why)}</li>" for name, why in content.get("refused", {}).items()
-    )
-    listed = f"<ul>{about}</ul>" if about else ""
-    return _section("What was tried", TABLE, head, rows, listed) if rows or listed else ""
+    head = ["method", "setting", "updates", "time", "gain on your text", content.get("general"), ""]
+    return PageTable("What was tried", head, rows, TABLE)
 
 
 def _weight_of(row: Content) -> float:
@@ -92,10 +108,10 @@ def _weight_of(row: Content) -> float:
     return float(row["setting"].split()[1]) if row["setting"] else 1.0
 
 
-def _frontier(content: Content) -> str:
+def _frontier(content: Content) -> Figure | None:
     points = content["frontier"]
     if len(points) < 2:
-        return ""
+        return None
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = labelled_axes(figure.subplots(), "gain on your text, points", "change elsewhere, points")
     arms = list(dict.fromkeys(row["arm"] for row in points if row["arm"] != "keep"))
@@ -111,28 +127,7 @@ def _frontier(content: Content) -> str:
     axes.scatter([0], [0], color="black", marker="s", label="your model", zorder=3)
     axes.axhline(-content["allowed"], color=GREY, linestyle="--", linewidth=1)
     axes.legend(frameon=False)
-    drawn = image(figure, "frontier", "Gain against loss")
-    return (
-        "<figure id='frontier'><h2>Gain against loss</h2>"
-        f"<div class='paper'>{drawn}</div><figcaption>{FRONTIER}</figcaption></figure>"
-    )
-
-
-def _details(content: Content) -> str:
-    rows = {**content["begun"], **content["versions"]}
-    body = "".join(
-        f"<tr><th scope='row'>{safe(name)}</th><td>{safe(value)}</td></tr>\n"
-        for name, value in rows.items()
-        if value is not None
-    )
-    return f"<details><summary>Settings and versions</summary>\n<table><tbody>\n{body}</tbody></table></details>"
-
-
-def _section(title: str, caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], more: str = "") -> str:
-    titles = "".join(f"<th scope='col'>{safe(each)}</th>" for each in head)
-    body = "".join(f"<tr>{''.join(f'<td>{safe(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
-    table = f"<div class='wide'><table><thead><tr>{titles}</tr></thead><tbody>\n{body}</tbody></table></div>"
-    return f"<section><h2>{title}</h2>\n{table if rows else ''}{more}<p class='caption'>{caption}</p></section>"
+    return figure
 
 
 def _interval(row: Mapping[str, Any], value: str, low: str, high: str) -> str:

@@ -32,14 +32,14 @@ def adapt(
     resume: bool = False,
     **settings: Any,
 ) -> AdaptedRun:
-    """Try methods that may make a finished model better on a text, and keep the one that does, or the model.
+    """Try methods that may improve a finished model on a text, and return the best one, or the model itself.
 
         run = sentemb.adapt("minilm", "books/", budget="30m")
         print(run.verdict)
         run.model.encode(["A sentence."])
 
     Methods are chosen on one half of the held-out documents and judged on the other. Preparing the text and the final
-    scores are not in the budget. A KeyboardInterrupt or a kill loses at most some minutes: ``resume=True`` goes on.
+    scores are not in the budget. An interrupt or a kill loses at most some minutes: ``resume=True`` continues.
 
     Args:
         model: a folder, a run, a hub name, ``minilm``, or a SentenceTransformer, which stays as it is.
@@ -50,7 +50,7 @@ def adapt(
         general: pairs with human scores, whose correlation is the general quality; None: how alike the start finds
             pairs of the built-in sample.
         out: the folder, new; None: a temporary one, which ``folder`` of the result names.
-        resume: go on with the adaptation in ``out``, if there is one.
+        resume: continue the adaptation in ``out``, if there is one.
         **settings: ``max_general_loss``, ``arms``, ``language``, ``max_length``, ``batch_size``, ``lr``, ``seed``,
             ``threads`` (:class:`sentemb.adaptation.AdaptationSettings`).
 
@@ -65,7 +65,7 @@ def adapt(
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("an adaptation runs in one process; start it with python, without a launcher")
     if resume and out is None:
-        raise InputError("resume=True goes on with the adaptation in a folder; give it as out=")
+        raise InputError("resume=True resumes the adaptation in a folder; give it as out=")
     if out is not None:
         refuse_used_folder(Path(out), resume)
     task = read_search_task(Path(search)) if isinstance(search, str | Path) else search

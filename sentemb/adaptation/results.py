@@ -1,4 +1,4 @@
-"""What an adaptation leaves: the model, results.json and the page."""
+"""Write the results of an adaptation: the model, results.json and the page."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The search for the method that pays: maps, successive halving of what trains, weights in between."""
+"""The search for the best method: maps, successive halving of what trains, weights in between."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ from sentemb.adaptation.arms import Arm, MappedArm, TrainedArm
 from sentemb.adaptation.budget import Budget, rungs_of
 from sentemb.adaptation.candidates import Candidate
 from sentemb.adaptation.held_out import HeldOutTests, Scores
-from sentemb.adaptation.interpolation import WEIGHTS, interpolated
+from sentemb.adaptation.interpolation import SCORED_WEIGHTS, WEIGHTS, interpolated, refined_weight
 from sentemb.adaptation.journal import Journal, as_entry, as_scores
 from sentemb.adaptation.measures import Embedder
 from sentemb.adaptation.whitening import LinearMap, linear_maps, with_map
@@ -25,7 +25,7 @@ SAVING = 3.0  # seconds that a checkpoint may take
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal has ended the search after a checkpoint; the same call with ``resume`` goes on."""
+    """A signal has ended the search after a checkpoint; the same call with ``resume`` continues it."""
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Search:
             self.candidates.append(self._scored(key, name, setting, embed, {"seconds": listed["seconds"]}))
 
     def _halve(self, arms: Mapping[str, TrainedArm]) -> list[str]:
-        """Train the arms of each rung a while longer, and give up the worse half; returns those of the last one."""
+        """Train the arms of each rung longer, and drop the worse half; return the arms of the last rung."""
         alive, rungs, latest = list(arms), rungs_of(len(arms)), dict[str, Candidate]()
         for number, many in enumerate(rungs):
             ranked = sorted(alive, key=lambda arm: -self._worth(latest.get(arm)))
@@ -105,7 +105,7 @@ class Search:
             alive = ranked[:many]
             for place, arm in enumerate(alive):
                 share = _share(rungs, number, place)
-                scores_to_come = sum(rungs[number:]) - place + len(WEIGHTS)
+                scores_to_come = sum(rungs[number:]) - place + SCORED_WEIGHTS
                 latest[arm] = self._train(arm, arms[arm], number, share, scores_to_come)
         self.candidates += latest.values()
         return alive
@@ -114,13 +114,13 @@ class Search:
         return 0.0 if candidate is None else candidate.worth(self.tests.general.name, self.allowed)
 
     def _train(self, name: str, arm: TrainedArm, rung: int, share: float, scores_to_come: int) -> Candidate:
-        """An arm's part of a rung: ``share`` of what is left of the budget beside the scores to come."""
+        """An arm's part of a rung: ``share`` of what is left of the budget after the scores to come."""
         key = f"{name}-rung-{rung}"
         if self.journal.read(key) is not None:
             return self._scored(key, name, "", self._no_model)
         before = self._latest_rung(name, rung)
         earlier = self.journal.read(before) or {"updates": 0, "seconds": 0.0, "rate": 0.0}
-        timing = self._timing(arm)
+        timing = self._timing(name, arm)
         rate = earlier["rate"] or timing["rate"]
         seconds = max(0.0, self.budget.left - scores_to_come * self.seconds_per_score) * share
         if rung and seconds < timing["overhead"] and self.journal.read(f"plan-{key}") is None:
@@ -143,14 +143,15 @@ class Search:
         keys = [f"{name}-rung-{earlier}" for earlier in reversed(range(rung))]
         return next((key for key in keys if self.journal.read(key) is not None), f"{name}-rung-0")
 
-    def _timing(self, arm: TrainedArm) -> dict[str, float]:
-        """Updates a second and the seconds around them, of the first arm that is trained."""
-        entry = self.journal.read("timing")
+    def _timing(self, name: str, arm: TrainedArm) -> dict[str, float]:
+        """Updates a second and the seconds around them, of an arm: passages are longer than sentences."""
+        key = f"timing-{name}"
+        entry = self.journal.read(key)
         if entry is None:
-            _say("timing a few updates")
-            rate, overhead = self.trainer.speed(arm, self.journal.folder / "timing")
+            _say(f"{name}: timing a few updates")
+            rate, overhead = self.trainer.speed(arm, self.journal.folder / key)
             entry = {"rate": rate, "overhead": overhead, "spent": self.budget.spent}
-            self.journal.write("timing", entry)
+            self.journal.write(key, entry)
         return entry
 
     def _interpolate(self, name: str) -> None:
@@ -162,14 +163,22 @@ class Search:
             return Embedder.of(interpolated(self.start, tuned[0], weight))
 
         trained = next(each for each in self.candidates if each.arm == name and not each.setting)
-        for weight in WEIGHTS:
+
+        def loss_at(weight: float) -> float | None:
             key, setting = f"{name}-weight-{weight:g}", f"weight {weight:g}"
             if self.journal.read(key) is None and self.budget.left <= self.seconds_per_score / 2:
                 _say(f"{name}, {setting}: no time is left to score it")
-                continue
+                return None
             embed = partial(between, weight)
             about = {"updates": trained.updates, "seconds": trained.seconds}
             self.candidates.append(self._scored(key, name, setting, embed, about))
+            return self.candidates[-1].loss(self.tests.general.name)
+
+        scored = {weight: loss_at(weight) for weight in WEIGHTS} | {1.0: trained.loss(self.tests.general.name)}
+        losses = {weight: loss for weight, loss in scored.items() if loss is not None}
+        weight = refined_weight(losses, self.allowed)
+        if weight is not None:
+            loss_at(weight)
 
     def _scored(
         self, key: str, arm: str, setting: str, embed: Callable[[], Embedder], about: Mapping[str, float] | None = None

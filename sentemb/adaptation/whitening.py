@@ -58,10 +58,10 @@ def linear_maps(rows: np.ndarray) -> list[LinearMap]:
 
 
 def with_map(model: SentenceTransformer, linear: LinearMap) -> SentenceTransformer:
-    """A copy of the model with the map as a Dense module at its end, before a last Normalize where it has one behind.
+    """A copy of the model with the map as a Dense module at its end, before a last Normalize if it has one.
 
-    The map is of the model's embeddings as ``encode`` returns them, so that a model that ends with Normalize keeps it
-    and gets a second one.
+    The map applies to the model's embeddings as ``encode`` returns them, so that a model that ends with Normalize keeps
+    it and gets a second one.
     """
     modules = [*copy.deepcopy(model)]
     weight = torch.from_numpy(linear.matrix.T.copy()).float()

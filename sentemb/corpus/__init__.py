@@ -11,7 +11,15 @@ from sentemb.corpus.hashing import splitmix64
 from sentemb.corpus.prepare import CHECKED, WordwiseTokenizer
 from sentemb.corpus.readers import FORMATS, cut, table_rows
 from sentemb.corpus.sample import sample_files
-from sentemb.corpus.sources import CORPORA, absolute_corpus, check_corpus, open_corpus, source_of, with_lines
+from sentemb.corpus.sources import (
+    CORPORA,
+    absolute_corpus,
+    check_corpus,
+    files_of_documents,
+    open_corpus,
+    source_of,
+    with_lines,
+)
 from sentemb.corpus.text_source import Reader, Skip, TextSource
 from sentemb.corpus.tokens import CHUNK, Tokens
 from sentemb.corpus.word_pieces import WordPieces, word_pieces
@@ -37,6 +45,7 @@ __all__ = [
     "clean_corpus",
     "cut",
     "duplicates",
+    "files_of_documents",
     "letter_rules",
     "splitmix64",
     "open_corpus",

@@ -1,4 +1,4 @@
-"""Books as paragraphs: without what Project Gutenberg puts around them, whatever their lines and blank lines are."""
+"""Split books of any layout into paragraphs, without Project Gutenberg's header and licence."""
 
 import re
 from collections.abc import Callable
@@ -42,7 +42,7 @@ _OPENING = re.compile(
 
 
 def book_text(text: str, keep_matter: bool = False) -> str:
-    """A book without what Project Gutenberg puts around it: header, credits, transcriber's notes and licence.
+    """Remove Project Gutenberg's header, credits, transcriber's notes and licence from a book.
 
     The header ends with a line "*** START OF THE PROJECT GUTENBERG EBOOK ..." (or with "*END*THE SMALL PRINT!") and
     the licence begins with "*** END OF ..." or "End of Project Gutenberg's ...". Each counts with the other, or alone
@@ -106,13 +106,13 @@ def paragraphs(text: str, language: str = DEFAULT) -> list[str]:
 
 
 def _blocks(lines: list[str], ends: Callable[[str, str], bool]) -> str:
-    """Lines with a blank one behind each that ``ends`` a paragraph before the next."""
+    """Lines with a blank one after each that ``ends`` a paragraph before the next."""
     pairs = zip(lines, [*lines[1:], ""], strict=True)
     return "\n".join(f"{line}\n" if line and following and ends(line, following) else line for line, following in pairs)
 
 
 def _runs_on(line: str, following: str, separate: bool) -> bool:
-    """Whether a short line, in text that is a paragraph a line, goes on in the next: verse, or a piece left wrapped."""
+    """Whether a short line of a text with a paragraph a line continues in the next: verse, or wrapped prose."""
     if len(line) > 80:
         return False
     last = line.rstrip("\"'”’")[-1:]
@@ -147,7 +147,7 @@ def _mended(text: str, unspaced: bool = False) -> list[str]:
     text = text.replace("\n", " ")
     text = _SEVERAL.sub(" ", text)
     joined: list[str] = []
-    parts: list[str] = []  # of the paragraph at hand
+    parts: list[str] = []  # of the current paragraph
     for paragraph in text.split("\0"):
         paragraph = paragraph.strip(" ")
         if not paragraph or (paragraph[0] == "[" and paragraph.startswith("[Illustration") and paragraph[-1] == "]"):

@@ -1,4 +1,4 @@
-"""Which sentences are worth training on. Nothing is taken out of a corpus: what is dropped is in no training pair.
+"""Choose the sentences to train on. The corpus keeps all sentences; dropped ones are in no training pair.
 
 So neighbours stay neighbours (those of a dropped sentence do not become each other's), another choice needs no other
 preparation, and what each rule drops is counted.
@@ -20,7 +20,7 @@ from sentemb.registry import choose
 from sentemb.storage import build_once, key_of
 
 SCRIPTS = ("any", "arabic", "armenian", "cyrillic", "devanagari", "greek", "han", "hangul", "hebrew", "latin", "thai")
-AT_ONCE = 100_000  # sentences looked at
+AT_ONCE = 100_000  # sentences read
 SORTED = 4_000_000  # keys sorted at a time
 PERMUTATIONS = 128  # of a MinHash
 
@@ -41,15 +41,15 @@ def drop(
     min_tokens: int = 1, max_tokens: int = 0, letters: float = 0.5, script: str = "any", duplicates: str = "none",
     near_duplicates: float = 0.0,
 ) -> Cleaning:  # fmt: skip
-    """Drop what is no sentence.
+    """Drop what is not a sentence.
 
     Args:
         min_tokens, max_tokens: least and most tokens without special ones; 0: no bound.
         letters: least share of letters among the characters that are not white space: tables, rules and numbers go.
         script: most letters must be of it (latin, cyrillic, ...); any.
-        duplicates: sentences of the same tokens but for the first: none, document (within one) or corpus (in all).
-        near_duplicates: documents that share so many of their sentences with an earlier one (Jaccard similarity, up
-            to 0.95, estimated by MinHash, Broder 1997), 0.8 say; 0: not looked for. Needs the package datasketch, and
+        duplicates: sentences of the same tokens except the first: none, document (within one) or corpus (in all).
+        near_duplicates: documents that share this part of their sentences with an earlier one (Jaccard similarity, up
+            to 0.95, estimated by MinHash, Broder 1997), such as 0.8; 0: no search. Needs the package datasketch, and
             some kilobytes a document.
 
     Raises:
@@ -70,7 +70,7 @@ CLEANINGS = {"none": Cleaning, "drop": drop}
 
 @dataclass(frozen=True)
 class CleaningResult:
-    """What cleaning leaves."""
+    """The sentences that cleaning keeps, and counts of the others."""
 
     mask: NDArray[np.bool_]  # [sentences]
     dropped: dict[str, int]  # by rule, in order; a sentence counts for the first rule it breaks
@@ -84,7 +84,7 @@ class CleaningResult:
 def clean_corpus(
     corpus: Corpus, tokens: Tokens, cleaning: Cleaning, special: int, max_length: int
 ) -> CleaningResult | None:
-    """Which sentences to train on; None for no rule at all. What was found is kept beside the tokens.
+    """Which sentences to train on; None for no rule at all. What was found is stored next to the tokens.
 
     Args:
         special: special tokens in each sentence. max_length: to which the tokens were cut.
@@ -166,7 +166,7 @@ def duplicates(
     """Which sentences have the tokens of an earlier one, ``[sentences]``, ``within`` its document or anywhere.
 
     In bounded memory: some millions of keys are sorted at a time, those that begin alike. Sentences outside ``mask``
-    or without a token are no copies and have none.
+    or without a token are not copies and have none.
     """
     count, bits = len(tokens), max(0, -(-len(tokens) // SORTED) - 1).bit_length()
     out, keys = np.zeros(count, dtype=bool), tokens.distinct().view(np.uint64)
@@ -195,7 +195,7 @@ def near_duplicates(corpus: Corpus, tokens: Tokens, similarity: float) -> NDArra
     """Which sentences stand in a document that shares ``similarity`` of its sentences with an earlier one.
 
     Of documents, as BookCorpus has thousands of books twice (Bandy & Vincent 2021, arXiv 2105.05241), and single
-    sentences that are nearly alike are no harm but a kind of positive.
+    sentences that are nearly alike are not harmful but a kind of positive.
 
     Raises:
         InputError: the package datasketch is missing.

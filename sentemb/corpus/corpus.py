@@ -52,17 +52,17 @@ class Corpus:
         return self.stored.folder
 
     def sentences(self, rows: slice | Sequence[int] | NDArray[Any]) -> list[str]:
-        """Texts of these rows, in the order given. For looking: training reads tokens()."""
+        """Texts of these rows, in the order given. Training uses tokens() instead."""
         return self.stored[rows]
 
     def tokens(self, tokenizer: Tokenizer, max_length: int, prompt: str = "") -> Tokens:
         """Every sentence as the tokenizer encodes it, special tokens included, cut to ``max_length`` ids.
 
-        Kept beside the corpus for each tokenizer, length and ``prompt``, which goes before each sentence. The
+        Stored next to the corpus for each tokenizer, length and ``prompt``, which goes before each sentence. The
         tokenizer's own padding and truncation are ignored.
 
         Raises:
-            InputError: ``max_length`` leaves no room beside the special tokens and the prompt, or nothing was encoded
+            InputError: ``max_length`` leaves no room besides the special tokens and the prompt, or nothing was encoded
                 at all.
         """
         tokenizer_copy = Tokenizer.from_str(tokenizer.to_str())
@@ -72,7 +72,7 @@ class Corpus:
             raise InputError(f"max-length must be more than the {special} special tokens, got {max_length}")
         prompt_length = prompt_length_of(tokenizer_copy, prompt)
         if prompt and max_length <= len(tokenizer_copy.encode(prompt).ids):
-            raise InputError(f"max-length {max_length} leaves no room behind the prompt {prompt!r}; give a larger one")
+            raise InputError(f"max-length {max_length} leaves no room after the prompt {prompt!r}; give a larger one")
         key = key_of(tokenizer_copy.to_str(), *([prompt] if prompt else []))
         folder = self.folder / f"tokens-{key}-{max_length}"
         if (tokens := open_tokens(folder, prompt_length)) is None:
@@ -129,7 +129,8 @@ def _split(ranges: NDArray[np.int64], held_out: float, least: int) -> tuple[NDAr
 
 
 def _nearest_share(sentences: NDArray[np.int64], share: float, count: int) -> int:
-    """First of the ``count`` documents in a row that have most nearly this share of the sentences, the last of equals.
+    """The first of ``count`` consecutive documents whose share of the sentences is nearest to ``share``; the last of
+    equals.
 
     Args:
         sentences: ``[n]``, of each document; at least two of them have two.

@@ -1,4 +1,4 @@
-"""Numbers as good as random made of numbers: what tells sentences apart, and what shuffles are made of."""
+"""Pseudo-random numbers from numbers: hashes that distinguish sentences, and keys for shuffles."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Whether a text is in the language whose rules split it: by its letters, and by its most frequent words.
+"""Check whether a text is in the language that it was split by: by its letters and its most frequent words.
 
 No language is guessed to be used: a text that does not fit the one chosen gets a note with the flag to give.
 """
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from sentemb.languages import LANGUAGES
 
-SAMPLE, LONGEST_TEXT = 1_000, 500  # sentences looked at; characters of each
-LETTERS, WORDS = 100, 50  # without so many letters, or words, nothing is said
+SAMPLE, LONGEST_TEXT = 1_000, 500  # sentences read; characters of each
+LETTERS, WORDS = 100, 50  # the fewest letters and words that a check needs
 RARE, OFTEN, TIMES = 0.1, 0.03, 2  # share of a second script; of a language's words, and against the chosen one's
 
 SCRIPTS = {
@@ -40,7 +40,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def misfit(sentences: Sequence[str], language: str) -> tuple[str, str] | None:
-    """What the sentences are in, if not in ``language``, and the codes of languages to choose: ("Greek letters", "el").
+    """The language or script of sentences that are not in ``language``, and codes to choose from: ("Greek letters",
+    "el").
 
     None where they fit, or where too little speaks against it. Scripts are compared for every language, words for
     those of STOP_WORDS.

@@ -1,4 +1,4 @@
-"""Paragraphs of any language as sentences: sentencex' rules of that language, and what they need beside them.
+"""Paragraphs of any language as sentences: sentencex' rules of that language, and what they need in addition.
 
 English has rules for novels of its own (``sentences``). Of those, quotations as separate sentences hold for every
 language, "no sentence begins with a small letter" for those that have capitals, and headings, titles and words that
@@ -39,7 +39,7 @@ _NEVER_LAST = {
     "hi": "डॉ. श्री. श्रीमती. प्रो. पं. कु. ई. पू. सं.",
 }
 NEVER_LAST = {code: frozenset(words.split()) for code, words in _NEVER_LAST.items()}
-# A German noun behind a number may be what it counts ("3. Oktober"); behind these words a sentence begins
+# A German noun after a number may be what it counts ("3. Oktober"); after these words a sentence begins
 _STARTERS = "der die das ein eine er sie es wir ich ihr man dann danach da dort und aber doch in im am an auf als auch"
 _GERMAN_STARTERS = frozenset(f"{_STARTERS} so nun wenn was wer wie wo mit nach vor bei für".split())
 _GERMAN_NUMBER = re.compile(r"(?:^|[\s(])\d{1,2}\.")
@@ -72,7 +72,7 @@ def split_text(paragraph: str, language: str = DEFAULT) -> list[str]:
 
 
 def splitter_of(language: str) -> str:
-    """The rules that split a language, for a key: those of English as ever."""
+    """The name and version of the rules for a language, as a part of a cache key. English keeps its former key."""
     return SPLITTER if language == DEFAULT else f"{SPLITTER}, {RULES}, {language}"
 
 
@@ -89,7 +89,7 @@ def _parts(paragraph: str) -> list[str]:
 
 
 def _stops(paragraph: str, language: str, about: Language) -> list[int]:
-    """Where a sentence may end: behind its full stop, before what closes a quotation."""
+    """Where a sentence may end: after its full stop, before what closes a quotation."""
     plain = paragraph.translate(_BRACKETS).replace(" '", "  ").replace("' ", "  ").replace("’ ", "  ")
     plain = plain.replace("‘", " ").replace("‚", " ")
     if about.has_case:

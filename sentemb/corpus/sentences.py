@@ -1,4 +1,4 @@
-"""Paragraphs of English as sentences: what sentencex proposes, and what novels need beside it."""
+"""Paragraphs of English as sentences: what sentencex proposes, and what novels need in addition."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ LONGEST = 20_000  # characters of a paragraph that sentencex sees at once
 
 _LETTER = re.compile(r"[^\W\d_]")
 _QUOTES = {"“": " ", "”": " ", "‘": " ", "’ ": "  ", "«": " ", "»": " ", "…": "."}
-# behind a full stop: what closes the sentence, white space, and then no sign that it goes on; all of bounded length,
+# after a full stop: what closes the sentence, white space, and then no sign that it continues; all of bounded length,
 # or a line of quotes would take time quadratic in its length
 _CLOSED = r"""(?:["”’»')\]_]|\[\d+\]){0,9}+(?:\s["”’'](?=\s))?+\s++(?![.,;:!?…)]"""
 _END = re.compile(_CLOSED + r"""|[-–—\s"“‘«'(\[_]{0,9}+[a-z])|(?<=\.\.)(?=[A-Z])""")  # "gone...Nobody"
@@ -47,7 +47,7 @@ def split_sentences(paragraph: str) -> list[str]:
     has capitals a sentence does not begin with a small letter ('"Well?" said she.' is one). The number of a chapter
     stays with its title.
 
-    A paragraph of more than LONGEST characters is cut before that, behind a full stop where there is one, else at
+    A paragraph of more than LONGEST characters is cut before that, after a full stop where there is one, else at
     white space: so the time is linear in its length, and no sentence is longer.
     """
     if "\n" in paragraph:
@@ -105,7 +105,7 @@ def segments(text: str, language: str) -> list[str]:
 
 
 def _stops(paragraph: str, plain: str) -> list[int]:
-    """Where a sentence of the paragraph may end: behind its full stop, before what closes a quotation."""
+    """Where a sentence of the paragraph may end: after its full stop, before what closes a quotation."""
     stops, at = [], 0
     for piece in segments(plain, "en"):
         stop = len(piece.rstrip())

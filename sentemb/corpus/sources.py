@@ -1,4 +1,4 @@
-"""What a corpus can be made of, and ``open_corpus``.
+"""The sources of a corpus, and ``open_corpus``.
 
 To add a kind: a function that returns a TextSource (its readers give sentences in order and None after each document),
 and a line in CORPORA.
@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -64,9 +65,9 @@ def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT) -> Co
         spec: a name in CORPORA with its options (``sample``, ``hub:name=...,column=text``), or a path: of a folder
             (each .txt below it, also packed as .gz, .zst or .xz, is a book), of a file with a sentence a line and blank
             lines between documents (packed or not), or of a .parquet, .jsonl, .csv or .tsv file with a column ``text``.
-            A text file whose lines are no sentences but wrapped prose or paragraphs is a book, and a note says so.
+            A text file whose lines are not sentences but wrapped prose or paragraphs is a book, and a note says so.
             The built-in name wins over a file or folder of that name, which is written ``./sample``. Several are
-            joined by `` + ``, each with ``*WEIGHT`` behind it if its pairs are to be seen more or less than once an
+            joined by `` + ``, each with ``*WEIGHT`` after it if its pairs are to be seen more or less than once an
             epoch: ``books + notes.txt*3``. Or what a program holds: a list of texts, of documents or of pairs, or a
             ``datasets.Dataset`` (:func:`sentemb.corpus.readers.memory.memory_source`). A Corpus is returned as it is.
         progress: show progress on stderr.
@@ -86,7 +87,7 @@ def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT) -> Co
     parts = weighted(spec)
     if not all(part for part, _ in parts):
         raise InputError(f"a part of corpus {spec!r} is empty; write A + B, each a name or a path")
-    # (each process of a run looks at its sources; whichever then prepares them shows how far it is)
+    # (each process of a run reads its sources; whichever then prepares them shows how far it is)
     sources = [source_of(part, progress and shows_progress(), language) for part, _ in parts]
     weights = tuple(float(weight or 1) for _, weight in parts)
     if min(weights) <= 0:
@@ -131,7 +132,7 @@ def absolute_corpus(spec: str) -> str:
 
 
 def with_lines(spec: str) -> str:
-    """``spec`` with each text file read as a sentence a line, as all were before raw text was seen to be a book."""
+    """``spec`` with each text file read as a sentence a line, as in versions that did not detect raw text."""
     parts = []
     for part, weight in weighted(spec):
         path = Path(part).expanduser()
@@ -143,7 +144,7 @@ def with_lines(spec: str) -> str:
 def built_in(spec: str) -> bool:
     """Whether a spec is a name in CORPORA, and no path.
 
-    A name that means nothing without options, ``books`` say, is a path where it stands alone and there is one.
+    A name that means nothing without options, for example ``books``, is a path where it stands alone and there is one.
     """
     name, colon, _ = spec.partition(":")
     if name.strip() not in CORPORA:
@@ -173,9 +174,28 @@ def check_corpus(spec: str) -> None:
             _book_files(Path(values["path"]).expanduser())
 
 
+def files_of_documents(spec: str, corpus: Corpus) -> list[tuple[str, int]]:
+    """The files that a corpus was read from, in order, each with the first of its documents.
+
+    A folder stands for its books where one of them was left out, and a built-in corpus without a path for itself.
+    """
+    starts: list[tuple[str, int]] = []
+    bounds = pairwise([*corpus.bounds, len(corpus.documents) - 1])
+    for (part, _), (first, last) in zip(weighted(spec), bounds, strict=True):
+        values = check(CORPORA, part, "corpus", ("progress", "language"))[1] if built_in(part) else {"path": part}
+        path = Path(values["path"]).expanduser() if "path" in values else None
+        books_inside = _book_files(path) if path is not None and path.is_dir() else []
+        if len(books_inside) == last - first:
+            starts += [(str(file), first + number) for number, file in enumerate(books_inside)]
+        else:
+            starts.append((part if path is None else str(path), first))
+    return starts
+
+
 def _refuse_missing(spec: str) -> NoReturn:
     choose("corpus, and no file or folder has that path:", spec.partition(":")[0], [*CORPORA, *FORMS])
-    raise InputError(f"corpus {spec!r} is neither a file nor a folder; valid: {', '.join(FORMS)}")  # a device, say
+    # (what is neither is a device, for example)
+    raise InputError(f"corpus {spec!r} is neither a file nor a folder; valid: {', '.join(FORMS)}")
 
 
 def source_of(spec: str, progress: bool, language: str = DEFAULT) -> TextSource:
@@ -259,7 +279,7 @@ def table(path: PathText, layout: RowLayout = RowLayout(), language: str = DEFAU
     """
     file = Path(path).expanduser()
     if not file.is_file() or file.suffix.lower() not in FORMATS:
-        raise InputError(f"{file} is no file that ends in {', '.join(FORMATS)}; check the path, or convert it")
+        raise InputError(f"{file} is not a file that ends in {', '.join(FORMATS)}; check the path, or convert it")
     (key,) = digests([file])
 
     def parts() -> list[Reader]:
@@ -303,7 +323,7 @@ def hub(
         name, config, split: of the data set.
         layout: as for ``table``.
         streaming: read it from the hub without keeping a copy of it.
-        rows: only so many; 0: all.
+        rows: at most this number; 0: all.
         progress: show bars.
         language: of raw text in its rows.
 

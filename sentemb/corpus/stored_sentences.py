@@ -1,4 +1,4 @@
-"""What a prepared corpus holds, as it lies in the cache: sentences in Arrow files, and where its documents end."""
+"""A prepared corpus in the cache: sentences in Arrow files, and the ends of documents."""
 
 import json
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class StoredSentences:
 
 @dataclass(frozen=True, eq=False)
 class StoredCorpus:
-    """A prepared corpus' files, read and found to belong together."""
+    """The files of a prepared corpus, after a check that they belong together."""
 
     sentences: StoredSentences
     documents: NDArray[np.int64]  # [n_documents + 1], offsets into the sentences
@@ -50,7 +50,7 @@ class StoredCorpus:
 
 
 def open_stored(folder: Path, sources: int) -> StoredCorpus | None:
-    """The prepared corpus of so many sources in a folder; None if it is missing or damaged."""
+    """The prepared corpus of several sources in a folder; None if it is missing or damaged."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         documents: NDArray[np.int64] = np.load(folder / "documents.npy")

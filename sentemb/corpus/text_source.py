@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 
 class Title(str):
-    """A sentence that is the title of the sentences behind it in its document, up to the next one."""
+    """A sentence that is the title of the sentences after it in its document, up to the next one."""
 
     __slots__ = ()
 
 
-Skip = Callable[[str], None]  # is told, in a sentence, of what a reader leaves out
+Skip = Callable[[str], None]  # receives a sentence about what a reader leaves out
 Reader = Callable[[Skip], Iterator[str | None]]  # sentences in order, None after each document
 
 
@@ -25,5 +25,5 @@ class TextSource:
     labelled: bool = False  # whether its documents are the rows of a labelled data set
     classes: bool = False  # whether the last sentence of each document is a class
     language: str = ""  # whose rules split it into sentences; "": it holds sentences
-    one_book: bool = False  # whether it is a single book, so that it is no wonder that it is one document
+    one_book: bool = False  # whether it is a single book, so that one document is expected
     notes: tuple[str, ...] = ()  # how it is read, where that is not what its name says

@@ -25,8 +25,8 @@ class Tokens:
     ) -> None:
         """
         Args:
-            ids: uint16 or int32 ``[total]``. offsets: ``[sentences + 1]``. keys: as :func:`keys_of` makes them.
-            folder: where these are kept, if they are.
+            ids: uint16 or int32 ``[total]``. offsets: ``[sentences + 1]``. keys: see :func:`keys_of`. folder: where
+            they are stored; None: nowhere.
             prompt_length: ids at the start of each sentence that are a prompt's, special tokens before it included.
         """
         self.ids, self.offsets, self.folder, self.prompt_length = ids, offsets, folder, prompt_length
@@ -51,6 +51,14 @@ class Tokens:
         starts, stops = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
         return [self._flat[start:stop] for start, stop in zip(starts, stops, strict=True)]
 
+    def flat(self, rows: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Ids of all these sentences, one after the other, and how many of each."""
+        starts, lengths = self._offsets[rows], self.lengths(rows)
+        ends = np.cumsum(lengths)
+        places = np.repeat(starts - ends + lengths, lengths)
+        places += np.arange(len(places))
+        return self._flat[places], lengths
+
     def lengths(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.int64]:
         """Tokens in these sentences, an array of the shape of ``rows``."""
         if isinstance(rows, slice):
@@ -69,7 +77,7 @@ class Tokens:
 
 
 def prompt_length_of(tokenizer: Tokenizer, prompt: str) -> int:
-    """Ids that a prompt takes, special ones before it included, one behind it not: as sentence-transformers counts."""
+    """The number of ids of a prompt and of the special ids before it, as sentence-transformers counts them."""
     if not prompt:
         return 0
     ids = tokenizer.encode(prompt).ids
@@ -96,7 +104,7 @@ def keys_of(ids: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def open_tokens(folder: Path, prompt_length: int = 0) -> Tokens | None:
-    """Tokens kept in a folder; None if they are not there or not whole. ``prompt_length``: as of Tokens."""
+    """Tokens kept in a folder; None if they are not there or not whole. ``prompt_length``: see Tokens."""
     try:
         ids, offsets, keys = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "offsets", "keys"))
         is_complete = len(ids) and (len(keys), offsets[-1]) == (len(offsets) - 1, len(ids))

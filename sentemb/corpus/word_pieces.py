@@ -1,4 +1,4 @@
-"""Into how many pieces a tokenizer splits the words of a corpus: many, where it was made for another language."""
+"""Count the pieces into which a tokenizer splits the words of a corpus: many, if it was made for another language."""
 
 import json
 import re
@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 from sentemb.corpus.corpus import Corpus
 from sentemb.storage import key_of, write_text
 
-SENTENCES = 2_000  # that are looked at
-PIECES = 3  # into so many or more a word is split that the vocabulary lacks
+SENTENCES = 2_000  # that are read
+PIECES = 3  # a word that the vocabulary lacks is split into this number or more
 SHARE = 1 / 3  # of the words so split; more is noted
 FEWEST = 50  # words from which a share says something
 
@@ -33,12 +33,12 @@ class WordPieces:
 
     @property
     def note(self) -> str:
-        """What to know of it; "" where most words are whole or in two pieces."""
+        """A warning; "" if most words are whole or in two pieces."""
         if self.words < FEWEST or self.split <= SHARE * self.words:
             return ""
         return (
             f"the tokenizer splits {self.split / self.words:.0%} of the words of four letters or more into {PIECES} "
-            f"pieces or more ({', '.join(self.examples)}): its vocabulary is of another language, or too small; choose "
+            f"pieces or more ({', '.join(self.examples)}): its vocabulary is for another language or small; choose "
             "an encoder or word embeddings of this language, or rnn:embeddings=random, which learns a vocabulary here"
         )
 
@@ -46,7 +46,7 @@ class WordPieces:
 def word_pieces(corpus: Corpus, tokenizer: Tokenizer, seed: int = 0) -> WordPieces:
     """Split the words of at most SENTENCES sentences, drawn by ``seed`` without replacement.
 
-    The result is kept beside the corpus: many runs train on one corpus with one tokenizer.
+    The result is stored next to the corpus: many runs train on one corpus with one tokenizer.
     """
     limits = f"{SENTENCES} {PIECES} {seed} {_WORD.pattern}"
     file = corpus.folder / f"word-pieces-{key_of(limits, corpus.fingerprint, tokenizer.to_str())}.json"
@@ -64,7 +64,7 @@ def _counted(corpus: Corpus, tokenizer: Tokenizer, seed: int) -> WordPieces:
     rows = np.sort(np.random.default_rng(seed).choice(len(corpus), count, replace=False))
     words = Counter(word for sentence in corpus.sentences(rows) for word in _WORD.findall(sentence))
     distinct = list(words)
-    # (behind a space: to byte-level tokenizers that is how a word looks within a sentence)
+    # (after a space: to byte-level tokenizers that is how a word looks within a sentence)
     encodings = tokenizer.encode_batch([f" {word}" for word in distinct], add_special_tokens=False)
     pieces = {
         word: sum(bool(token.strip(_SPACE_MARKS)) for token in encoding.tokens)

@@ -17,12 +17,23 @@ from sentemb.encoders.loading import (
 from sentemb.encoders.lora import LoraAdapters, adapted_layers, copy_without_adapters, parse_lora, without_adapters
 from sentemb.encoders.model2vec import Precision, refuse_existing, save_model2vec
 from sentemb.encoders.new_tokens import add_frequent_words
+from sentemb.encoders.onnx import (
+    GRAPH,
+    ONNX,
+    ONNX_INPUTS,
+    ONNX_INSTALL,
+    ONNX_OUTPUT,
+    ONNX_TOKENIZER,
+    OnnxEncoder,
+    write_onnx_config,
+)
 from sentemb.encoders.prompts import SIDES, Prompts, parse_prompts, prompts_of, set_prompts
 from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.skip_pooling import SkipPooling
 from sentemb.encoders.threads import all_threads
 from sentemb.encoders.tokenizers import tokenizer_of
-from sentemb.encoders.two_tower import Towers, default_prompt, towers_of
+from sentemb.encoders.truncation import cut_rows, full_size, is_truncated, truncated
+from sentemb.encoders.two_tower import Towers, as_router, default_prompt, towers_of
 from sentemb.encoders.word_embeddings import (
     NamedTexts,
     Texts,
@@ -35,10 +46,17 @@ from sentemb.encoders.word_embeddings import (
 __all__ = [
     "ENCODERS",
     "FinalStates",
+    "GRAPH",
     "GRU",
     "HEADS",
     "LoraAdapters",
     "NamedTexts",
+    "ONNX",
+    "ONNX_INPUTS",
+    "ONNX_INSTALL",
+    "ONNX_OUTPUT",
+    "ONNX_TOKENIZER",
+    "OnnxEncoder",
     "Precision",
     "Prompts",
     "SIDES",
@@ -48,6 +66,7 @@ __all__ = [
     "adapted_layers",
     "add_frequent_words",
     "all_threads",
+    "as_router",
     "default_prompt",
     "mean_of_word_embeddings",
     "fingerprint_of",
@@ -64,6 +83,10 @@ __all__ = [
     "parse_prompts",
     "without_adapters",
     "copy_without_adapters",
+    "cut_rows",
+    "full_size",
+    "is_truncated",
+    "truncated",
     "probe",
     "prompts_of",
     "read_json",
@@ -77,5 +100,6 @@ __all__ = [
     "embedding_table",
     "tokenizer_of",
     "two_towers",
+    "write_onnx_config",
     "towers_of",
 ]

@@ -1,4 +1,4 @@
-"""Word tables distilled from a teacher: what it makes of each entry of its vocabulary, in fewer dimensions.
+"""Word tables distilled from a teacher: its embedding of each entry of its vocabulary, in fewer dimensions.
 
 Each entry goes through the teacher alone, as a sentence of one token; the principal components of these embeddings,
 weighted by how frequent an entry is, are the table of a much faster student. The method is Model2Vec's.
@@ -47,7 +47,7 @@ _TABLE, _EMBEDDINGS, _TOKENIZER = "table.npy", "embeddings.npy", "tokenizer.json
 
 @dataclass(frozen=True)
 class DistillSettings:
-    """The options of a table distilled from a teacher, in the place of ``embeddings``.
+    """The options of a table distilled from a teacher, instead of ``embeddings``.
 
     Args:
         distill: minilm, a folder or a hub name of a transformer with a fast tokenizer. The student takes its
@@ -105,7 +105,7 @@ def distilled_table(texts: Texts, settings: DistillSettings, dim: int) -> tuple[
 
     Raises:
         ValueError: ``dim`` is below 1.
-        InputError: there is no such teacher, it is no transformer with a fast tokenizer, or ``dim`` is more than its
+        InputError: there is no such teacher, it is not a transformer with a fast tokenizer, or ``dim`` is more than its
             embeddings have or its vocabulary has entries.
     """
     at_least_one(dim=dim)
@@ -139,14 +139,14 @@ class _Teacher:
         """The model, and its tokenizer with the special tokens around a text.
 
         Raises:
-            InputError: it is no transformer with a fast tokenizer, or both do not belong together.
+            InputError: it is not a transformer with a fast tokenizer, or both do not belong together.
         """
         with torch.random.fork_rng(
             devices=[]
         ):  # (one seed gives one student, whether its table is in the cache or not)
             model = read_model(self.folder).eval()
         if len(towers_of(model)) > 1 or not isinstance(model[0], Transformer):
-            raise InputError(f"distill={self.name} is no transformer with one tower; {MEND}")
+            raise InputError(f"distill={self.name} is not a transformer with one tower; {MEND}")
         tokenizer, inputs = tokenizer_of(model), model[0].auto_model.get_input_embeddings()
         largest = max(tokenizer.get_vocab().values(), default=-1)
         if largest >= inputs.num_embeddings or largest < 0:
@@ -214,7 +214,7 @@ def principal_components(rows: NDArray[np.float32], dim: int) -> NDArray[np.floa
 
 
 def _weights(weighting: str, rows: NDArray[np.int64], tokenizer: Tokenizer, texts: Texts) -> NDArray[np.float64]:
-    """What each of the entries ``rows`` is multiplied by."""
+    """The weight of each of the entries ``rows``."""
     if weighting == "none":
         return np.ones(len(rows))
     if weighting == "rank":
@@ -266,7 +266,7 @@ def _plain_ids(tokenizer: Tokenizer) -> list[int]:
 
 
 def _special_around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """The ids that stand before and behind those of a text."""
+    """The ids that stand before and after those of a text."""
     encoding = tokenizer.encode("a")
     text = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
     if not text:

@@ -1,4 +1,4 @@
-"""Encoders: SentenceTransformers of stock modules, made from a spec, trained and saved without code of our own.
+"""Encoders: SentenceTransformers of stock modules, made from a spec, which load without sentemb.
 
 ``build(ENCODERS, "rnn:hidden=256", texts=..., max_length=...)`` makes one; :mod:`sentemb.forward` has its training
 forward; :mod:`sentemb.encoders.loading` reads any checkpoint back. To add one: a function and a line.
@@ -121,7 +121,7 @@ class RnnSettings:
         if self.skip:
             pooling_modes(self.skip, ("mean", "max"))
             if self.bidirectional and "final" in names:
-                raise ValueError("skip has no pooling=final of two directions beside it; choose pooling=mean+max")
+                raise ValueError("skip has no pooling=final of two directions next to it; choose pooling=mean+max")
         at_least_one(hidden=self.hidden, layers=self.layers)
         if not 0 < self.gain < 1e6:
             raise ValueError(f"gain must be a positive number, got {self.gain}")
@@ -222,7 +222,7 @@ def transformer(
             with the word embeddings and some of the layers of a larger model, as in keep_layers=1-3.
 
     Raises:
-        ValueError, InputError: the model cannot be had, or has no dropout to set or no such layers.
+        ValueError, InputError: the model cannot be loaded, or has no dropout to set or no such layers.
     """
     modes = pooling_modes(pooling, ("mean", "cls", "max"))
     folder = named_minilm() if name == "minilm" else Path(name).expanduser()
@@ -248,7 +248,7 @@ def transformer(
         transformer_layers.keep_layers(module, keep_layers)
     config: Any = module.auto_model.config
     positions = getattr(config, "max_position_embeddings", None)
-    if positions and "roberta" in config.model_type:  # it counts them from behind its padding token
+    if positions and "roberta" in config.model_type:  # it counts them from after its padding token
         positions -= config.pad_token_id + 1
     if positions and max_length > positions:
         raise ValueError(f"max-length {max_length} is more than the {positions} positions of {name}")
@@ -276,7 +276,7 @@ def two_towers(f: SentenceTransformer, g: SentenceTransformer) -> SentenceTransf
 
 
 def freeze_unused(model: Iterable[nn.Module]) -> None:
-    """Leave out of training what feeds nothing here: BERT's own pooler."""
+    """Freeze weights that nothing uses here, such as BERT's own pooler."""
     for module in (module for top in model for module in top.modules()):
         if isinstance(module, Transformer):
             for name, weight in module.auto_model.named_parameters():
@@ -345,7 +345,7 @@ def _word_table(
     """The table that a spec's options ask for.
 
     Raises:
-        ValueError, InputError: options that exclude each other, a value out of range, or a table that cannot be had.
+        ValueError, InputError: options that exclude each other, a value out of range, or a table that is not available.
     """
     if not distillation.distill:
         sizes = sizes_of(embeddings, vocabulary, dim)
@@ -368,7 +368,7 @@ def _word_embeddings(table: _WordTable, max_length: int, train: str) -> WordEmbe
     names = {
         kind: next(name for name in names if name in vocabulary)
         for kind, names in {"unk_token": ("[UNK]", "<unk>"), "pad_token": ("[PAD]", "<pad>")}.items()
-        if vocabulary.keys() & names  # (one that is not there would get an id behind the table)
+        if vocabulary.keys() & names  # (one that is not there would get an id after the table)
     }
     wrapped = PreTrainedTokenizerFast(tokenizer_object=table.tokenizer, **names)
     return WordEmbeddings(wrapped, table.weights, update_embeddings=trained, max_seq_length=max_length)

@@ -13,8 +13,9 @@ class FinalStates(Module):
     These are the states in which the two directions of the top layer end: of an LSTM the h, not the c. An empty
     sentence has the states in which both begin, zero.
 
-    A module of ours, as the stock Pooling cannot: its mode ``lasttoken`` finds the last token, but its mode ``cls``
-    takes ``cls_token_embeddings`` of the features for the first one, and the stock WordEmbeddings has set them to None.
+    A module of sentemb, because the stock Pooling cannot: its mode ``lasttoken`` finds the last token, but its mode
+    ``cls`` takes ``cls_token_embeddings`` of the features for the first one, and the stock WordEmbeddings has set them
+    to None.
 
     Args:
         embedding_dimension: of the states of a token, both directions: 2 * hidden.
@@ -37,7 +38,7 @@ class FinalStates(Module):
     def forward(self, features: dict[str, Any], **more: Any) -> dict[str, Any]:
         """Adds ``sentence_embedding`` ``[n, 2 * hidden]`` to ``token_embeddings`` ``[n, L, 2 * hidden]``."""
         states: Tensor = features["token_embeddings"]
-        lengths = features["attention_mask"].sum(dim=1)  # [n]; padding is behind the tokens
+        lengths = features["attention_mask"].sum(dim=1)  # [n]; padding is after the tokens
         half = self.embedding_dimension // 2
         ends = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, half)
         last = states[:, :, :half].gather(1, ends)[:, 0]

@@ -1,4 +1,4 @@
-"""What tells one saved model from another: a digest of its files."""
+"""Identify a saved model by a digest of its files."""
 
 import hashlib
 import json
@@ -6,7 +6,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from sentemb.encoders.loading import FETCHED
-from sentemb.storage import digests
+from sentemb.encoders.onnx import ONNX
+from sentemb.storage import MANIFEST, digests
 
 OF_VERSIONS = ("transformers_version", "__version__", "_name_or_path")  # in configs: who wrote them, and not what
 
@@ -17,10 +18,12 @@ def fingerprint_of(folder: Path) -> str:
     Raises:
         InputError: a file cannot be read.
     """
+    exported = folder / ONNX if (folder / ONNX / MANIFEST).is_file() else None  # (in ONNX, after the model was written)
     files = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "manifest.json" and any(fnmatch(path.name, form) for form in FETCHED)
+        if path.is_file() and path.name != MANIFEST and any(fnmatch(path.name, form) for form in FETCHED)
+        if exported not in path.parents
     ]
     texts = []
     for path, content in zip(files, digests(files), strict=True):

@@ -25,7 +25,7 @@ _ADDITIONS = "additions.json"
 
 @dataclass(frozen=True)
 class Additions:
-    """What a vocabulary gets more, the most frequent first and equally frequent ones in the order of the alphabet."""
+    """New entries of a vocabulary, the most frequent first, equally frequent ones in alphabetical order."""
 
     words: list[str]
     phrases: list[str]  # of two or three words
@@ -118,7 +118,7 @@ class BoundedCounts:
 
 
 def _most_frequent(counts: Mapping[str, int]) -> list[str]:
-    """The most frequent first, and equally frequent ones in the order of the alphabet."""
+    """The most frequent first, equally frequent ones in alphabetical order."""
     return sorted(counts, key=lambda item: (-counts[item], item))
 
 
@@ -143,13 +143,14 @@ def _runs(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[str]]:
 
 
 def _runs_of_chunk(chunk: str, tokenizer: Tokenizer) -> list[list[str]]:
-    """What stands between two spaces: the first run goes on from the word before, the last one goes on behind it."""
+    """What stands between two spaces: the first run continues the word before, the last one continues after it."""
     normal = tokenizer.normalizer.normalize_str(chunk) if tokenizer.normalizer else chunk
     pieces = [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)] if normal.strip() else []
     parts = [[piece] if any(letter.isalpha() for letter in piece) else [] for piece in pieces]
     if len(parts) == 1 and parts[0] and pieces[0] == normal:
         return parts
-    # The words beside it are parted from a mark at its outside, and from several words: "don't know" has no "t know".
+    # The words next to it are separated from a mark at its outside, and from several words: "don't know" has no "t
+    # know".
     alone = sum(map(bool, parts)) == 1
     before: list[list[str]] = [] if alone and parts[0] and normal.startswith(pieces[0]) else [[]]
     after: list[list[str]] = [] if alone and parts[-1] and normal.endswith(pieces[-1]) else [[]]

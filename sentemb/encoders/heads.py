@@ -1,4 +1,4 @@
-"""Heads: what maps an embedding to what the objective sees, in training only. No checkpoint has one."""
+"""Heads: layers between the embedding and the objective, in training only. No checkpoint has one."""
 
 from torch import nn
 
@@ -28,7 +28,9 @@ def projection(dimension: int, hidden: int = 0, out: int = 128, layers: int = 2)
     if hidden < 0 or out < 1 or layers < 1:
         raise ValueError(f"out and layers must be at least 1, hidden at least 0, got {out}, {layers} and {hidden}")
     if hidden and layers == 1:
-        raise ValueError(f"hidden={hidden} is of the layers between, and a head of one layer has none; leave it out")
+        raise ValueError(
+            f"hidden={hidden} applies to the layers between, and a head of one layer has none; leave it out"
+        )
     sizes = [dimension, *[hidden or dimension] * (layers - 1), out]
     modules: list[nn.Module] = []
     for before, after in zip(sizes, sizes[1:], strict=False):

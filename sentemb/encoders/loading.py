@@ -1,7 +1,7 @@
-"""Any checkpoint back as a SentenceTransformer: of a run, of a folder, of the hub; checked before it is read.
+"""Load a checkpoint of a run, a folder or the hub as a SentenceTransformer, after a check of its files.
 
-A folder of ours is compared with its manifest (:mod:`sentemb.storage.manifest`); one from elsewhere must not name what
-could run code (:mod:`sentemb.encoders.safety`). Weights are read from safetensors only.
+A folder that sentemb has written is compared with its manifest (:mod:`sentemb.storage.manifest`); one from elsewhere
+must not name what could run code (:mod:`sentemb.encoders.safety`). Weights are read from safetensors only.
 """
 
 from pathlib import Path
@@ -16,6 +16,7 @@ from sentence_transformers.util import import_from_string
 from torch import nn
 
 from sentemb.encoders.model2vec import is_model2vec, model2vec_modules
+from sentemb.encoders.onnx import ONNX, ONNX_CONFIG, OnnxEncoder
 from sentemb.encoders.safety import SENTEMB_MODULES, TWO_TOWERS, read_json, refuse_unsafe
 from sentemb.encoders.word_embeddings import named_minilm
 from sentemb.errors import InputError, in_a_line
@@ -33,28 +34,49 @@ PINNED = {  # the commits of the hub models that presets.toml names, as many pub
     "roberta-base": "e2da8e2f811d1448a5b465c236feacd80ffbac7b",
     "roberta-large": "722cf37b1afa9454edce342e7895e588b6ff1d59",
 }
+BACKENDS = ("torch", "onnx")
 FETCHED = ["*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.safetensors"]  # never a pickle, never code
 
 
-def load(path: str | Path, device: str | None = None) -> SentenceTransformer:
+def load(path: str | Path, device: str | None = None, backend: str = "torch") -> SentenceTransformer:
     """Any checkpoint as a SentenceTransformer: a run folder, a model folder (a GRU's too) or a hub name.
 
     A run folder means its ``model/``, or ``last/`` or its newest checkpoint while the run is unfinished; ``minilm`` is
     the model of the ``minilm`` extra (a folder of that name is written ``./minilm``).
 
+    Args:
+        path: of the checkpoint.
+        device: where to compute; None: a GPU where there is one.
+        backend: ``torch``, or ``onnx`` for the graph that ``python -m sentemb.export RUN --format onnx`` has written
+            into the model's folder: the same ``encode``, computed by onnxruntime on CPUs.
+
     Raises:
-        InputError: not a checkpoint, a damaged or unsafe one, a weight is missing, or a hub name that cannot be
-            reached.
+        InputError: not a checkpoint, a damaged or unsafe one, a weight is missing, a hub name that cannot be
+            reached, no such graph, or no onnxruntime.
     """
     if device is not None:
         refuse_missing_device(device)
+    if choose("backend", backend, BACKENDS) == "onnx":
+        return _read_graph(folder_of_model(path), device)
     return read_model(folder_of_model(path), device)
+
+
+def _read_graph(folder: Path, device: str | None) -> SentenceTransformer:
+    """The graph in a model's folder, with the model's prompts and similarity. Raises as :func:`load`."""
+    if device not in (None, "cpu"):
+        raise InputError(f"backend onnx computes on CPUs, and device {device!r} was asked for; leave it out")
+    if not (folder / ONNX / ONNX_CONFIG).is_file():
+        raise InputError(
+            f"{folder} has no graph in a folder {ONNX}/; write it with python -m sentemb.export {folder} --format onnx"
+        )
+    verify(folder / ONNX)
+    return SentenceTransformer(modules=[OnnxEncoder(folder / ONNX)], device="cpu", **_settings(folder))
 
 
 def folder_of_model(path: str | Path, mend: str = OFFLINE) -> Path:
     """The folder of what :func:`load` takes, compared with its manifest; a hub model is fetched.
 
-    ``mend``: what to do where there is no such model, for the error.
+    ``mend``: the error's advice where there is no such model.
 
     Raises:
         InputError: there is no such model, or its folder is damaged.
@@ -69,7 +91,7 @@ def folder_of_model(path: str | Path, mend: str = OFFLINE) -> Path:
 
 
 def folder_of_pretrained(name: str, mend: str = OFFLINE) -> Path:
-    """As :func:`folder_of_model`, and also a folder that transformers has saved, which is no SentenceTransformer."""
+    """As :func:`folder_of_model`, and also a folder that transformers has saved, which is not a SentenceTransformer."""
     folder = Path(name).expanduser()
     if is_folder(str(folder)) and not (folder / MODULES).exists() and (folder / "config.json").is_file():
         content = read_json(folder / "config.json")  # (of a run folder it holds settings)
@@ -104,10 +126,10 @@ def read_model(folder: Path, device: str | None = "cpu") -> SentenceTransformer:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """What sentence-transformers reads beside the modules: prompts and the similarity."""
+    """What sentence-transformers reads in addition to the modules: prompts, similarity, dimensions of encode."""
     path = folder / "config_sentence_transformers.json"
     content = read_json(path) if path.is_file() else {}
-    return {key: content.get(key) for key in ("prompts", "default_prompt_name", "similarity_fn_name")}
+    return {key: content.get(key) for key in ("prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim")}
 
 
 def _of_hub(name: str, mend: str) -> Path:
@@ -133,7 +155,7 @@ def fetched(name: str, revision: str = "") -> Path:
 
 
 def _modules(folder: Path, rows: list[dict[str, Any]]) -> list[nn.Module]:
-    """The modules of a checkpoint with ours among them, from the classes that such a one has and no others."""
+    """The modules of a checkpoint that has modules of sentemb; only the classes of such checkpoints are allowed."""
     classes_by_name: dict[str, Any] = {
         f"{c.__module__}.{c.__name__}": c for c in (WordEmbeddings, LSTM, Pooling, Dense, Dropout)
     }
@@ -164,7 +186,7 @@ def refuse_missing_weights(module: Transformer, folder: Path) -> None:
         if name not in saved_names and not any(k.endswith("." + name) for k in saved_names)
     ]
     if missing:
-        raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file anew")
+        raise InputError(f"{file} lacks the weight {missing[0]!r} ({len(missing)} in all); copy the file again")
 
 
 def refuse_missing_device(device: str) -> None:

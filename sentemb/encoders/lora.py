@@ -73,7 +73,7 @@ class LoraAdapters:
     """The adapters of a model, whose own weights are frozen while it has them.
 
     Args:
-        model: changed in place. Other modules than the transformer's go on being trained as they were.
+        model: changed in place. Other modules than the transformer's are trained as before.
         settings: the adapters. Their first matrices are drawn from torch's generator; the second ones are zeros, so
             that the model begins as it was.
 
@@ -135,7 +135,7 @@ def adapted_layers(model: nn.Module) -> nn.ModuleList | None:
 
 
 def _adapted(model: nn.Module) -> list[tuple[nn.Module, str, Any]]:
-    """Each layer with an adapter, behind the module that it belongs to and its name there."""
+    """Each layer with an adapter, after the module that it belongs to and its name there."""
     lora = sys.modules.get("peft.tuners.lora")
     if lora is None:  # then no model has any
         return []

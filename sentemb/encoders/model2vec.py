@@ -176,7 +176,7 @@ def is_model2vec(folder: Path, rows: list[dict[str, Any]]) -> bool:
     if names not in (NAMES, NAMES[:1]) or not (folder / WEIGHTS).is_file():
         return False
     with safe_open(folder / WEIGHTS, framework="pt") as weights:
-        return TABLE in weights.keys()  # noqa: SIM118 (safe_open is no mapping)
+        return TABLE in weights.keys()  # noqa: SIM118 (safe_open is not a mapping)
 
 
 def model2vec_modules(folder: Path) -> list[nn.Module]:

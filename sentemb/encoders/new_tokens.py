@@ -25,7 +25,7 @@ def add_frequent_words(model: SentenceTransformer, texts: Texts, count: int) -> 
 
     A word's embedding is the mean of those of its pieces, so that the model begins near what it was. Words become
     entries of the WordPiece vocabulary: its longest match takes them, alone and as the beginning of longer words.
-    The saved model is of stock modules.
+    The saved model has stock modules only.
 
     Args:
         model: a transformer or a static encoder, or two of them as towers; changed in place.

@@ -1,4 +1,4 @@
-"""Prompts: what goes before each text, by the side of a pair that it is on; the same in training and in scoring.
+"""Prompts: text before each text, by its side of a pair; the same in training and in scoring.
 
 A model's default prompt is sentence-transformers': ``encode`` puts it before each text. A model that was trained with
 ``--prompts`` has one for each side, under the names ``anchor`` and ``positive``, and under ``query`` and ``document``,
@@ -17,7 +17,7 @@ SIDES = {"anchor": "query", "positive": "document"}  # and the names that senten
 
 @dataclass(frozen=True)
 class Prompts:
-    """What goes before the texts of each side of a pair; "" is nothing."""
+    """The text before the texts of each side of a pair; "" for none."""
 
     anchor: str = ""
     positive: str = ""  # before hard negatives, too
@@ -41,7 +41,7 @@ def parse_prompts(spec: str) -> Prompts:
 
 
 def prompts_of(model: SentenceTransformer) -> Prompts:
-    """What a model is trained and scored with: each side's prompt where it has them, else its default one for both.
+    """The prompts for training and scoring: each side's own if the model has them, else its default for both.
 
     With two towers f's default prompt and g's.
     """

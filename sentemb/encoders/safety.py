@@ -1,6 +1,6 @@
-"""Model folders from elsewhere: refused, by name, where reading one could run code or reach out of the folder.
+"""Check model folders from other sources: refuse one that could run code, or that reads outside of its folder.
 
-Weights are read from safetensors only. A module class must be one of sentence-transformers or of ours. What the
+Weights are read from safetensors only. A module class must belong to sentence-transformers or sentemb. What the
 libraries refuse themselves (code in the folder without ``trust_remote_code``, which is never set here) is left to them.
 """
 
@@ -13,10 +13,11 @@ from torch import nn
 
 from sentemb.errors import InputError
 
-SENTEMB_MODULES = {  # classes of ours that a checkpoint may name, by their places of today and of version 0.1
+SENTEMB_MODULES = {  # classes of sentemb that a checkpoint may name, by their places of today and of version 0.1
     "sentemb.encoders.final_states.FinalStates": "sentemb.encoders.final_states.FinalStates",
     "sentemb.encoders.gru.GRU": "sentemb.encoders.gru.GRU",
     "sentemb.gru.GRU": "sentemb.encoders.gru.GRU",
+    "sentemb.encoders.onnx.encoder.OnnxEncoder": "sentemb.encoders.onnx.encoder.OnnxEncoder",
     "sentemb.encoders.skip_pooling.SkipPooling": "sentemb.encoders.skip_pooling.SkipPooling",
     "sentemb.encoders.two_tower.Towers": "sentemb.encoders.two_tower.Towers",
     "sentemb.towers.Towers": "sentemb.encoders.two_tower.Towers",
@@ -33,7 +34,7 @@ def refuse_unsafe(folder: Path) -> None:
     if (folder / "modules.json").exists():
         rows = read_json(folder / "modules.json")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{folder / 'modules.json'} is no list of modules; copy it anew")
+        raise InputError(f"{folder / 'modules.json'} is not a list of modules; copy it again")
     for row in rows:
         _refuse_path(row.get("path"), folder / "modules.json")
         _refuse_class(row.get("type"), folder / "modules.json")
@@ -62,7 +63,7 @@ def _refuse_place(place: Path, folder: Path) -> None:
         pickled = path.suffix.lower() in PICKLED and not NO_PICKLE.match(path.name)
         if pickled and not any((place / name).exists() for name in WEIGHTS):
             raise InputError(
-                f"{path} is a pickle, which can run any code when it is read; sentemb reads weights as safetensors "
+                f"{path} is a pickle, which can run any code when it is loaded; sentemb reads weights as safetensors "
                 "only: convert it where you trust it (model.save_pretrained of the library that made it), or remove it"
             )
 
@@ -72,13 +73,13 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it anew") from None
+        raise InputError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); copy it again") from None
 
 
 def _object(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path} is no JSON object; copy it anew")
+        raise InputError(f"{path} is not a JSON object; copy it again")
     return content
 
 
@@ -106,6 +107,6 @@ def _refuse_class(name: Any, where: Path) -> None:
         if isinstance(imported, type) and issubclass(imported, nn.Module):
             return
     raise InputError(
-        f"{where} names the class {name!r}, which is no module of sentence-transformers or sentemb; reading it would "
-        "run code from elsewhere, which is never done here"
+        f"{where} names the class {name!r}, not a module of sentence-transformers or sentemb; reading it would "
+        "run foreign code, so sentemb refuses it"
     )

@@ -1,4 +1,4 @@
-"""Pooling beside a pooling of the word embeddings themselves. Checkpoints with it load with ``sentemb.load``."""
+"""Pooling next to a pooling of the word embeddings themselves. Checkpoints with it load with ``sentemb.load``."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from sentemb.errors import InputError
 
 
 class SkipPooling(Pooling):
-    """Pooling of a recurrent stack's states, behind the sentence embedding that was made before the stack.
+    """Pooling of a recurrent stack's states, after the sentence embedding that was made before the stack.
 
-    In ``[WordEmbeddings, Pooling, LSTM, SkipPooling]`` the first pooling is of the word embeddings, so that a
+    In ``[WordEmbeddings, Pooling, LSTM, SkipPooling]`` the first pooling is over the word embeddings, so that a
     connection skips the recurrence: what a sentence's words are is in the embedding whatever the states learn. A module
-    of ours, as the stock Pooling overwrites the embedding that it is given.
+    of sentemb, as the stock Pooling overwrites the embedding that it is given.
 
     Args:
-        embedding_dimension: of the states of a token. pooling_mode, include_prompt: as of the stock Pooling.
+        embedding_dimension: of the states of a token. pooling_mode, include_prompt: see the stock Pooling.
         skip_dimension: of the embedding that comes first.
 
     Source: the skip connections of He et al. 2016 (arXiv 1512.03385), joined side by side as in Huang et al. 2017
@@ -38,7 +38,7 @@ class SkipPooling(Pooling):
         if skipped.shape[1] != self.skip_dimension:
             raise InputError(
                 f"the embedding before the recurrence has {skipped.shape[1]} dimensions, its pooling says "
-                f"{self.skip_dimension}; the checkpoint is damaged, copy it anew"
+                f"{self.skip_dimension}; the checkpoint is damaged, copy it again"
             )
         pooled = super().forward(features, **more)["sentence_embedding"]
         return features | {"sentence_embedding": torch.cat([skipped, pooled], dim=1)}

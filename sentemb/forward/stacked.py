@@ -58,10 +58,10 @@ class StackedEncoder:
     def _recurrent(
         self, levels: list[tuple[Any, ...]], shares_words: bool, features: Features
     ) -> tuple[list[Features], list[tuple[Any, ...]]]:
-        """Each encoder's features behind its word embeddings and recurrent stack, and the modules that are left."""
+        """Each encoder's features after its word embeddings and recurrent stack, and the modules that are left."""
         words, ids, lengths = levels[0], features["input_ids"], features["sentence_lengths"]
         before = [features] * len(words)
-        if isinstance(levels[1][0], Pooling):  # (of the words themselves, for a SkipPooling behind the recurrence)
+        if isinstance(levels[1][0], Pooling):  # (of the words themselves, for a SkipPooling after the recurrence)
             before = [
                 pooling(features | {"token_embeddings": module.emb_layer(ids)})
                 for module, pooling in zip(words, levels[1], strict=True)

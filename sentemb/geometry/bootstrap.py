@@ -76,7 +76,7 @@ def bootstrap_interval(differences: Values, units: int, level: float = LEVEL) ->
     Args:
         differences: ``[resamples]`` resampled differences.
         units: how many items or groups were drawn from, at least 2. Plain percentiles of few units are too narrow by
-            sqrt((units - 1) / units), and by the normal in the place of Student's t; both are put right.
+            sqrt((units - 1) / units), and by the normal instead of Student's t; both are corrected.
         level: of the interval.
 
     Raises:

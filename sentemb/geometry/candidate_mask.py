@@ -44,7 +44,7 @@ class GuideScores:
 
     Args:
         anchors: ``[n, D]``. candidates: ``[m, D]``.
-        limits: ``[n]``; a candidate with a greater cosine is no negative. inf: the anchor has no positive.
+        limits: ``[n]``; a candidate with a greater cosine is not a negative. inf: the anchor has no positive.
         counts: where a mask counts what it leaves out.
     """
 
@@ -67,7 +67,7 @@ class CandidateMask:
     """An edit of scores: which candidates an anchor does not count.
 
     Args:
-        kin: int64 ``[n, k]``, ids of sentences whose copies are no negatives of the anchor; None: there are no copies.
+        kin: int64 ``[n, k]``, ids of sentences whose copies are not negatives of the anchor; None: there are no copies.
         ids: int64 ``[m]``, of the candidates.
         exempt_columns: int64 ``[n, p]``, columns that count whatever they are: the anchor's positives; -1 for none.
         itself: int64 ``[n, q]``, columns that never count; -1 for none.

@@ -227,7 +227,7 @@ def retrieval(x: Tensor, y: Tensor) -> tuple[float, float]:
 def ranks_of_positives(x: Tensor, y: Tensor) -> Tensor:
     """The rank ``[n]`` of ``y_i`` among all rows of ``y`` by inner product with ``x_i``; 1 is nearest.
 
-    Arguments as of :func:`retrieval`. Ties take their mean rank, so that a collapsed encoder scores as chance does and
+    Arguments: see :func:`retrieval`. Ties take their mean rank, so that a collapsed encoder scores as chance does and
     not as perfect. A block of rows at a time.
     """
     x, y = _wide(x), _wide(y)

@@ -19,7 +19,7 @@ from sentemb.geometry.host_reads import reads_are_free
 
 BLOCK = 1024  # rows and columns of a tile
 ROWS = 512  # rows of a tile of whole rows
-TILE_SCORES = 2048 * 2048  # so many scores or fewer are one tile
+TILE_SCORES = 2048 * 2048  # the most scores in a tile
 # Changes a tile in place: (scores, rows, columns), with -inf where a score does not count, or a constant added.
 ScoreTransform = Callable[[Tensor, slice, slice], None]
 
@@ -86,7 +86,7 @@ def log_sum_exp_both(
 ) -> tuple[Tensor, Tensor]:
     """log sum_j exp(a_i . b_j), ``[n]``, and log sum_i exp(a_i . b_j), ``[m]``, for little more than one of them.
 
-    ``column_edit`` is the edit of the second and sees transposed tiles, anchors in rows; otherwise as
+    ``column_edit`` is the edit of the second and sees transposed tiles, anchors in rows; else as
     :func:`log_sum_exp`. Of one set of rows with itself (``above``), the two together are the sums over all others.
     """
     return _LogSumExp.apply(a, b, None, None, _Plan(1.0, above, edit, column_edit, columns=True))

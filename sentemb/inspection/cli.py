@@ -1,13 +1,14 @@
-"""What is in a corpus, before you spend hours training on it: a report here and, with --out, a self-contained page.
+"""Show what a corpus holds before you train on it: a report here and, with --out, a self-contained page.
 
-    python -m sentemb.corpus books/                          # a folder of .txt books
-    python -m sentemb.corpus lines.txt --clean drop:duplicates=corpus --out lines
-    python -m sentemb.corpus bookcorpus --no-time --max-length 64
+    sentemb inspect books/                          # a folder of .txt books
+    sentemb inspect lines.txt --clean drop:duplicates=corpus --out lines
+    sentemb inspect bookcorpus --no-time --max-length 64
 
-It tells how much text there is and what was left out, how long sentences are and how many --max-length cuts, what is
-said again and again, what the vocabulary lacks, what is hardly text, which pairs of neighbours are worth nothing, what
---clean would drop, and how long an epoch takes here. What it prepares is what training reads: a run with the same
---corpus, --max-length and word embeddings begins at once. The same command tells the same, but for the timing.
+`python -m sentemb.corpus` is the same command. It shows how much text there is and what was left out, how long the
+sentences are, and how many --max-length cuts. It lists repeated sentences, words that the vocabulary lacks, lines that
+are hardly text, useless pairs of neighbours, and what --clean would drop. It measures how long an epoch takes here.
+Training uses what this command prepares: a run with the same --corpus, --max-length and word embeddings starts at once.
+Two calls print the same report, except for the timing.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sentemb.errors import InputError
 from sentemb.inspection.page import refuse_foreign_page, write_corpus_page
 from sentemb.languages import DEFAULT, check_language
+from sentemb.program import console_command
 
 if TYPE_CHECKING:
     from sentemb.inspection.text import Section
@@ -30,13 +32,15 @@ LABEL, WIDTH, NOTES = 32, 100, 5  # of the terminal: characters of a label, of a
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
     made = argparse.ArgumentParser(
-        prog="python -m sentemb.corpus", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=console_command() or "python -m sentemb.corpus",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
     add(
         "corpus",
         metavar="CORPUS",
-        help="as --corpus of the recipes: sample; a folder of .txt books; a book; a file, a sentence a line; a "
+        help="like --corpus of the recipes: sample; a folder of .txt books; a book; a file, a sentence a line; a "
         ".parquet, .jsonl, .csv or .tsv file; hub:name=...; bookcorpus; several as 'A + B'",
     )
     add(
@@ -48,19 +52,20 @@ def parser() -> argparse.ArgumentParser:
         "with tokenizer.json, a run, a hub name",
     )
     add("--max-length", type=int, default=40, metavar="N", help="tokens to which sentences are cut (default 40)")
-    add("--clean", default="none", metavar="SPEC", help="tell what these rules would drop: drop:min_tokens=3,...")
-    add("--language", default=DEFAULT, metavar="CODE", help="of raw text: de, fr, ja, ... (default en)")
-    add("--boundaries", action="store_true", help="look for books' beginnings and ends, also in several documents")
+    add("--clean", default="none", metavar="SPEC", help="show what these rules would drop: drop:min_tokens=3,...")
+    add("--language", default=DEFAULT, metavar="CODE", help="language of raw text: de, fr, ja, ... (default en)")
+    add("--boundaries", action="store_true", help="search for beginnings and ends of books, also in several documents")
     add(
         "--encoder",
         action="append",
         default=[],
         metavar="SPEC",
-        help="time this one, as --encoder of the recipes; may be given again (default: each kind there is)",
+        help="measure the speed of this encoder, like --encoder of the recipes; may be repeated (default: one of "
+        "each kind)",
     )
-    add("--time", action=argparse.BooleanOptionalAction, default=True, help="--no-time leaves the timing out")
-    add("--seed", type=int, default=0, help="of the pairs shown and timed (default 0)")
-    add("--out", type=Path, metavar="FOLDER", help="write the report into FOLDER/corpus.html, too (default: no file)")
+    add("--time", action=argparse.BooleanOptionalAction, default=True, help="--no-time leaves out the timing")
+    add("--seed", type=int, default=0, help="seed of the pairs that are shown and timed (default 0)")
+    add("--out", type=Path, metavar="FOLDER", help="also write the report to FOLDER/corpus.html (default: no file)")
     return made
 
 

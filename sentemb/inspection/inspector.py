@@ -96,10 +96,10 @@ def tokenizer_named(name: str, corpus: Corpus) -> tuple[str, Tokenizer]:
         try:
             return name, Tokenizer.from_file(str(file))
         except Exception as error:  # tokenizers raises nothing narrower
-            raise InputError(f"{file} is no tokenizer ({error}); copy the file anew") from error
+            raise InputError(f"{file} is not a tokenizer ({error}); copy the file again") from error
     from sentemb.encoders import load, tokenizer_of
 
     return name, tokenizer_of(load(name, device="cpu"))
 
 
-# ---- what is looked at
+# ---- what is read

@@ -22,12 +22,12 @@ from sentemb.corpus import (
 from sentemb.inspection.text import AT_ONCE, LONG, SAMPLE, Section, Text, runs_of, share_of, slices_of, spread_over
 from sentemb.pairs import Selection, draw
 
-ALL, LARGE = 2_000_000, 10_000  # sentences up to which all are looked at for ends of books; of a text in need of them
-ALONE = """so many sentences are a single document: without boundaries the end of a book is paired with the beginning of
+ALL, LARGE = 2_000_000, 10_000  # sentences up to which all are searched for ends of books; of a text in need of them
+ALONE = """all sentences are in one document: without boundaries the end of a book is paired with the beginning of
 the next; open it with boundaries=true (an option of lines:path=, table:path=, hub:name=, bookcorpus)""".replace(
     "\n", " "
 )
-LONGEST, BARS = 1_000, 12  # tokens told apart; bars of the histogram
+LONGEST, BARS = 1_000, 12  # tokens that are distinguished; bars of the histogram
 
 
 def about(text: Text, tokenizer: str, alone: bool) -> Section:
@@ -51,7 +51,7 @@ def about(text: Text, tokenizer: str, alone: bool) -> Section:
 
 
 def length_counts(text: Text) -> tuple[NDArray[np.float64], int, int]:
-    """How many sentences have 0, 1, ... LONGEST tokens; how many stand at the limit; how many of those were looked at.
+    """How many sentences have 0, 1, ... LONGEST tokens; how many stand at the limit; how many of those were read.
 
     Tokens are cut to the limit, so sentences at it are tokenized again, LONG of them, who stand for all.
     """

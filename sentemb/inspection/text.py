@@ -1,4 +1,4 @@
-"""What is looked at, in parts, and a part of the report."""
+"""What is read, in parts, and a part of the report."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from tqdm import tqdm
 from sentemb.corpus import CleaningResult, Corpus, Tokens
 from sentemb.pairs import Numbers, Pairs, Selection, labelled, neighbours
 
-AT_ONCE = 1_000_000  # sentences whose numbers are looked at together, or that a vocabulary is learned from
-SAMPLE, RUN, LONG = 100_000, 500, 10_000  # sentences whose text is looked at; in runs; tokenized again without a limit
+AT_ONCE = 1_000_000  # sentences whose numbers are read together, or that a vocabulary is learned from
+SAMPLE, RUN, LONG = 100_000, 500, 10_000  # sentences whose text is read; in runs; tokenized again without a limit
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Computation:
     precision_of: Callable[[bool], str]  # of a finished one, by whether it is a transformer
 
     def fingerprint(self, miner: str, bf16: bool) -> str:
-        """What decides a model's scores: each kind of device rounds otherwise."""
+        """What decides a model's scores: each kind of device rounds differently."""
         return f"{miner} {self.max_length} {self.device.type} {bf16}"
 
 
@@ -61,7 +61,7 @@ def begin_mining(
         begun: what config.json has of them, where a run is continued: they are computed as they were then.
 
     Raises:
-        InputError: the model cannot be used, or is not the one that the run was begun with.
+        InputError: the model cannot be used, or is not the one that the run was started with.
     """
     spec, first = task.spec, None
     about: dict[str, Any] = {"by": spec.by, "pool": len(task.pool)}
@@ -85,7 +85,7 @@ def _by_finished_model(
     miner, name = finished_miner(task.spec.by), task.spec.by
     if begun.get("fingerprint", miner.fingerprint) != miner.fingerprint:
         raise InputError(
-            f"the run was begun with hard negatives by another model of the name {name} (fingerprint "
+            f"the run was started with hard negatives by another model of the name {name} (fingerprint "
             f"{begun['fingerprint']}, now {miner.fingerprint}); put the former model back, or begin a new run"
         )
     is_transformer = isinstance(miner.anchors, TeacherFolder) and miner.anchors.is_transformer
@@ -107,7 +107,7 @@ def _mine_in_training(
 
 
 def mining_notes(mined: Mapping[str, Any] | None, pairs: Pairs) -> list[str]:
-    """What there is to know about the mined hard negatives, a sentence each."""
+    """Notes about the mined hard negatives, a sentence each."""
     if not mined or not mined.get("missing") or pairs.negatives is None:
         return []
     share = mined["missing"] / (len(pairs) * pairs.negatives.per_pair)

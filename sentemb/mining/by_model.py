@@ -64,7 +64,7 @@ def _config_of(folder: Path) -> dict[str, object]:
 
 
 class ModelInTraining:
-    """A copy of a model as it is now, as what embeds one side.
+    """A copy of the current model, which embeds one side.
 
     Args:
         model: of one tower. prompt: what goes before each text.
@@ -85,7 +85,7 @@ class ModelInTraining:
 
 
 def miner_in_training(model: SentenceTransformer, prompts: Prompts) -> Miner:
-    """The model that is trained, as it is now."""
+    """A miner from the current state of the model in training."""
     towers = towers_of(model)
     score = "dot" if towers[0].similarity_fn_name == "dot" else "cosine"
     first = ModelInTraining(towers[0], prompts.anchor)
@@ -111,7 +111,7 @@ class EmbeddingSearch:
             left_out: for each the places that do not count.
 
         In the ranking of all others a negative has a rank of ``skip`` or more, from 0 on, and a score of at most the
-        ceiling. Where rank ``skip`` is above the ceiling all of lower ranks are, so that they need not be looked at.
+        ceiling. Where rank ``skip`` is above the ceiling all of lower ranks are, so that they need no check.
         """
         queries, margin = self.anchors.rows(rows[:, 0]), self.spec.relative_margin
         count, skip = self.spec.per_anchor, self.spec.skip

@@ -1,11 +1,11 @@
-"""Which sentences may be hard negatives, and which of them no pair may get: its own, and copies of these."""
+"""Choose the candidates for hard negatives, and exclude a pair's own sentences and their copies."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentemb.pairs import Numbers, Pairs, Permutation
 
-DRAWN = 65_536  # pairs whose sentences are looked at together
+DRAWN = 65_536  # pairs whose sentences are read together
 
 
 def candidate_pool(pairs: Pairs, keys: NDArray[np.int64], size: int, seed: int) -> Numbers:

@@ -1,4 +1,4 @@
-"""Hard negatives of all pairs, found once: memory-mapped in the cache, written in chunks that a killed process keeps.
+"""Find the hard negatives of all pairs once. They are memory-mapped in the cache; finished chunks survive a crash.
 
 ``negatives.i32`` holds the sentence rows of each pair's hard negatives, ``meta.json`` their shape; -1 is none.
 """
@@ -55,7 +55,7 @@ class MinedNegatives:
         shape = int(meta["pairs"]), int(meta["per_anchor"])
         self.missing = int(meta["missing"])  # negatives that there are not
         if (folder / ROWS).stat().st_size != 4 * shape[0] * shape[1]:
-            raise ValueError(f"{folder / ROWS} has not the size of {shape[0]} x {shape[1]} numbers")
+            raise ValueError(f"{folder / ROWS} does not have the size of {shape[0]} x {shape[1]} numbers")
         self.rows = np.asarray(np.memmap(folder / ROWS, dtype="<i4", mode="r", shape=shape))
 
     def __reduce__(self) -> tuple[type["MinedNegatives"], tuple[Path]]:  # another process maps the same file
@@ -73,7 +73,7 @@ class MinedNegatives:
 
 @dataclass(frozen=True)
 class MiningTask:
-    """What hard negatives are found for."""
+    """The task of finding hard negatives: pairs, pool and settings."""
 
     corpus: Corpus
     tokens: Tokens  # copies of a sentence have the same
@@ -108,7 +108,7 @@ class MiningTask:
 def mine_negatives(task: MiningTask, miner: str, make_search: Callable[[], Search]) -> MinedNegatives:
     """The hard negatives of a task: from the cache, or found and put there.
 
-    What a killed process has finished stays, and the next one goes on behind it; the bytes are those of a process that
+    What a killed process has finished stays, and the next one continues after it; the bytes are those of a process that
     ran to the end. Never is a sentence with the tokens of the anchor, or of a positive of it, among them.
 
     Args:
@@ -166,7 +166,7 @@ def _write(task: MiningTask, search: Search, folder: Path) -> None:
 
 
 def _estimate(task: MiningTask, find: Callable[[Numbers], object], left: int) -> str:
-    """What finding them takes, from pairs that are measured after some that warm up; for the user to read before."""
+    """Estimate the time for all pairs from some pairs, measured after a warm-up, and print it first."""
     total, spec = len(task.pairs), task.spec
     sample = np.linspace(0, total - 1, min(MEASURED, total)).astype(np.int64)
     find(sample[: len(sample) // 8 + 1])

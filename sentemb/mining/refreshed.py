@@ -1,4 +1,4 @@
-"""Hard negatives that the model in training finds again from time to time: a checkpoint has those of its step."""
+"""Hard negatives that the model in training finds again at intervals. A checkpoint stores those of its step."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -81,7 +81,7 @@ class RefreshedNegatives(nn.Module):
         return int(self.mined_at) != (step - step % self.every if self.every else 0)
 
     def next_due(self, step: int, steps: int) -> int:
-        """The first update after ``step`` that they are to be found again behind, at most ``steps``."""
+        """The next update after which they are found again, at most ``steps``."""
         return min(steps, step - step % self.every + self.every) if self.every else steps
 
     def refresh(self, model: SentenceTransformer, step: int, everyone: Callable[[], None]) -> None:

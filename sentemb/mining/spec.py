@@ -20,10 +20,10 @@ class MinedSpec:
         per_anchor: hard negatives of each pair.
         pool: sentences that they are chosen from, drawn with the seed of the run from the positives of all pairs; 0:
             all of these.
-        skip: so many of the nearest are left out, as they often are positives without a label.
+        skip: this number of the nearest is left out, as they often are positives without a label.
         margin: a sentence whose score is above p - margin * |p|, where p is the score of the pair's positive, is left
             out; none: no such limit. auto: 0.05, and none by bm25, whose scores are not comparable across sentences.
-        refresh: after each so many updates the model that is trained finds them again; 0: never.
+        refresh: after this number of updates the model that is trained finds them again; 0: never.
 
     Sources: the margin: Moreira et al. 2024 (NV-Retriever, arXiv 2407.15831), TopK-PercPos, at 95 % of the positive's
     score. skip: Qu et al. 2021 (RocketQA, 2010.08191): many of the nearest are positives without a label. refresh:

@@ -17,6 +17,7 @@ from sentemb.objectives.decorrelation import BarlowTwins, VICReg
 from sentemb.objectives.distillation import Anchor, Distill, DistillSimilarity
 from sentemb.objectives.guide import GuideEmbeddings, GuideMargin
 from sentemb.objectives.hard_contrastive import Hard, HardSimple, Simple
+from sentemb.objectives.matryoshka import Matryoshka
 from sentemb.objectives.memory_bank import MemoryBank
 from sentemb.objectives.moco import MoCo
 from sentemb.objectives.weighted_sum import WeightedSum, weighted_sum
@@ -83,6 +84,7 @@ __all__ = [
     "HardSimple",
     "InfoNCE",
     "JointInfoNCE",
+    "Matryoshka",
     "MemoryBank",
     "Mix",
     "MoCo",

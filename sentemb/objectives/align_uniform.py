@@ -1,4 +1,4 @@
-"""Alignment and uniformity as a loss, alone and beside a contrastive term (Wang & Isola 2020)."""
+"""Alignment and uniformity as a loss, alone and with a contrastive term (Wang & Isola 2020)."""
 
 from torch import Tensor
 
@@ -59,7 +59,7 @@ class Mix(Objective):
     Args:
         contrastive, align, uniform: weights, >= 0, not all zero.
         temperature, alpha, t: of the three terms, > 0.
-        sides: as of :class:`AlignUniform`.
+        sides: see :class:`AlignUniform`.
 
     Source: Wang & Isola 2020, arXiv 2005.10242, section 5 and appendix B.
     """

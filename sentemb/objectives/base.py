@@ -25,7 +25,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Extras:
-    """What an objective may take beside the two views: all of it optional, all of it of the global batch."""
+    """What an objective may take in addition to the two views: each optional, each of the global batch."""
 
     ids: Tensor | None = None  # int64 [n, 2 + k], equal where sentences are the same: of x, of y, of each negative
     negatives: Tensor | None = None  # [n, k, d] hard negatives, k for each anchor
@@ -160,8 +160,15 @@ class Objective(nn.Module):
         """The objectives that this is a weighted sum of: itself, where it is none."""
         return [self]
 
+    def refuse_too_short(self, dimension: int) -> None:
+        """InputError where embeddings have fewer dimensions than the objective needs."""
+
     def refuse_dimensions(self, dimension: int, teacher: int) -> None:
         """InputError where embeddings of ``dimension`` cannot be compared with a teacher's of ``teacher``."""
+
+    def is_in_space_of_teacher(self, dimension: int, teacher: int) -> bool:
+        """Whether embeddings of ``dimension`` are compared with the teacher's as they are, coordinate by coordinate."""
+        return False
 
     def to_teacher(self, x: Tensor) -> Tensor | None:
         """Rows ``[n, d]`` where the loss compares them with a teacher's, ``[n, D]``; None: it does not compare rows."""

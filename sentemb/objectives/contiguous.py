@@ -50,8 +50,8 @@ class JointInfoNCE(Objective):
         if extras.guide is not None:  # no negative is what it finds nearer than both targets
             guide = extras.guide.scores(0, extras.guide.y, nearest_cosines(extras.guide, near))
         out = CandidateMask(exempt_columns=exempt_columns, itself=never, guide=guide)
-        if (ids := extras.copied_ids) is not None:  # a copy of the anchor or of one of its targets is no negative of it
-            ids = ids[:, 0]
+        if (ids := extras.copied_ids) is not None:
+            ids = ids[:, 0]  # a copy of the anchor or of one of its targets is not a negative of it
             kin = torch.cat([ids[:, None], torch.where(near >= 0, ids[near], -1)], dim=1)
             out = CandidateMask(kin, ids, exempt_columns, never, guide=guide)
         xs, near_rows = extras.anchors(x) / self.temperature, extras.anchors(near)
@@ -64,7 +64,7 @@ class JointInfoNCE(Objective):
         return mean_of(sums - scores / targets.clamp_min(1), targets > 0, number)
 
     def chance_loss(self, n: int, hard: int = 0, runs: bool = False) -> float | None:
-        """A score of 0 is a small one beside others of 1 / temperature."""
+        """A score of 0 is small compared with others of 1 / temperature."""
         if self.diagonal != "zero":
             return super().chance_loss(n, hard, runs)
         return math.log(max(1, n - 1) + (math.exp(-1 / self.temperature) if self.normalise else 1))

@@ -1,7 +1,7 @@
 """Contrastive objectives: pick the positive among candidates, -log(exp(s_ii) / sum_j exp(s_ij)), in its many forms.
 
 Sums over candidates are worked out a tile at a time (:mod:`sentemb.geometry.tiled_scores`). A candidate that is
-a copy of the anchor or of its positive is no negative of it, nor is one that a guide finds nearer than the positive.
+a copy of the anchor or of its positive is not a negative of it, nor is one that a guide finds nearer than the positive.
 """
 
 import math
@@ -82,7 +82,7 @@ class InfoNCE(Objective):
         return self.directions * means / 2
 
     def scaled(self, x: Tensor) -> Tensor:
-        """Rows over the temperature of now."""
+        """Rows divided by the current temperature."""
         if self.factor is None:
             return x / self.temperature
         return x * (self.factor.exp() / self.temperature)
@@ -154,7 +154,7 @@ class InfoNCE(Objective):
         return of_x, of_y
 
     def candidate_mask(self, x: Tensor, extras: Extras, anchors: int, *candidates: int) -> CandidateMask | None:
-        """Which rows of a side (0: x, 1: y) are no candidates of those of another (of its own: itself is none).
+        """Which rows of a side (0: x, 1: y) are not candidates of those of another (of its own: itself is none).
 
         ``candidates``: a side, or the other side and the anchors' own, one after the other.
         """
@@ -189,7 +189,7 @@ class NTXent(InfoNCE):
     """Pick each of 2n views' positive among all 2n - 1 others: SimCLR's loss.
 
     Args:
-        temperature: tau, > 0. learn: as of :class:`InfoNCE`.
+        temperature: tau, > 0. learn: see :class:`InfoNCE`.
 
     Source: Chen et al. 2020 (SimCLR), arXiv 2002.05709, eq. 1.
     """

@@ -1,4 +1,4 @@
-"""Learning classes with a linear classifier: what Wang & Isola's figure 3 sets beside contrastive learning."""
+"""Learning classes with a linear classifier: what Wang & Isola's figure 3 compares with contrastive learning."""
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -8,7 +8,7 @@ from sentemb.objectives.contrastive import order
 
 
 class CrossEntropy(Objective):
-    """Predict a pair's class from either view by a linear layer on the sphere, which is no part of the model.
+    """Predict a pair's class from either view by a linear layer on the sphere, which is not a part of the model.
 
     Args:
         classes: how many there are, >= 2; labels are 0, 1, ... below it.

@@ -27,7 +27,7 @@ class FunctionObjective(Objective):
         """What the function returns.
 
         Raises:
-            InputError: that is no scalar tensor.
+            InputError: that is not a scalar tensor.
         """
         loss: Any = self.function(x, y)
         if not isinstance(loss, Tensor) or loss.numel() != 1:

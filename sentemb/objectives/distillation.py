@@ -13,7 +13,7 @@ from sentemb.registry import choose
 
 
 class Distill(Objective):
-    """Put each sentence where the teacher puts it, if need be seen through a linear map that is no part of the model.
+    """Put each sentence where the teacher puts it, if need be seen through a linear map that is not part of the model.
 
     To have the teacher's dimension in the saved model, give the encoder that many (``out=``): then no map is needed.
     Each view is a sentence to itself; copies count as often as they come. Where there is no teacher (outside the
@@ -43,6 +43,10 @@ class Distill(Objective):
         self.map = choose("map", map, ("auto", "linear", "none"))
         self.linear: nn.Linear | None = None
 
+    def is_in_space_of_teacher(self, dimension: int, teacher: int) -> bool:
+        """Where no map is learned."""
+        return self.map == "none" or (self.map == "auto" and dimension == teacher)
+
     def refuse_dimensions(self, dimension: int, teacher: int) -> None:
         """Without a map both must have as many."""
         if self.map == "none" and dimension != teacher:
@@ -55,7 +59,7 @@ class Distill(Objective):
         """The map, where one is wanted."""
         teacher = self.teacher_dimension or dimension
         self.refuse_dimensions(dimension, teacher)
-        if self.linear is None and (self.map == "linear" or dimension != teacher):
+        if self.linear is None and not self.is_in_space_of_teacher(dimension, teacher):
             self.linear = nn.Linear(dimension, teacher)
 
     def to_teacher(self, x: Tensor) -> Tensor:
@@ -99,7 +103,7 @@ class Anchor(Distill):
         super().__init__(loss, map="none")
 
     def refuse_dimensions(self, dimension: int, teacher: int) -> None:
-        """Both are of one model, unless a head stands before the objective."""
+        """Both come from one model, unless a head stands before the objective."""
         if dimension != teacher:
             raise InputError(
                 f"objective anchor compares the model's embeddings with the start's, which have {teacher} dimensions, "

@@ -1,4 +1,4 @@
-"""False negatives by a guide model: candidates that it finds nearer to an anchor than the positive are no negatives.
+"""False negatives by a guide model: candidates that it finds nearer to an anchor than the positive are not negatives.
 
 Source: Solatorio 2024 (GISTEmbed), arXiv 2402.16829, section 3; the margins are those of sentence-transformers.
 """
@@ -39,7 +39,7 @@ class GuideMargin:
         return self.absolute + self.relative > ROUNDING
 
     def limits(self, cosines: Tensor) -> Tensor:
-        """The cosine beyond which a candidate is no negative, ``[n]``, from the positives' cosines ``[n]``."""
+        """The cosine beyond which a candidate is not a negative, ``[n]``, from the positives' cosines ``[n]``."""
         return cosines - self.absolute - self.relative * cosines.abs() + ROUNDING
 
 

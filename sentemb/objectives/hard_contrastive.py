@@ -60,7 +60,7 @@ class Hard(Objective):
     Args:
         temperature: tau, > 0.
         quantile: alpha, in (0, 1]: the share of an anchor's negatives that count, its nearest (rounded up).
-        top: so many of them instead of a share; 0: by ``quantile``.
+        top: this number of them instead of a share; 0: by ``quantile``.
 
     Source: Wang & Liu 2021, arXiv 2012.09740, eqs. 8, 9; alpha 0.0819 for CIFAR, which was 4,095 negatives.
     """
@@ -91,7 +91,7 @@ class Hard(Objective):
         return extras.mean(sums - positive_scores)
 
     def num_nearest(self, negatives: Tensor) -> Tensor:
-        """How many of so many negatives count, int64; at least one of any."""
+        """How many of these negatives count, int64; at least one of any."""
         if self.top:
             return negatives.clamp(max=self.top)
         return (self.quantile * negatives.double() - 1e-9).ceil().long()
@@ -105,7 +105,7 @@ class HardSimple(Hard):
     """L_simple over each anchor's nearest negatives only.
 
     Args:
-        quantile, top: as of :class:`Hard`. weight: as of :class:`Simple`.
+        quantile, top: see :class:`Hard`. weight: see :class:`Simple`.
 
     Source: Wang & Liu 2021, arXiv 2012.09740, section 3.4 and table 1 (the nearest 4,095).
     """

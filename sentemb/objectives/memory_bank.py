@@ -13,7 +13,7 @@ class MemoryBank(Objective):
     """Pick the positive's stored embedding among those of other sentences: one entry for each sentence of the corpus.
 
     An entry is the running mean, of unit length, of what its sentence looked like; until it was seen, the positive's
-    embedding of now. Both directions.
+    current embedding. Both directions.
 
     Args:
         temperature: tau, > 0.

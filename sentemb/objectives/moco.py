@@ -17,7 +17,7 @@ from sentemb.objectives.guide import guide_scores
 class MoCo(Objective):
     """Pick the positive's key among the keys of past batches: keys are made by a slowly moving average of the encoder.
 
-    While the queue is empty (the first step) the batch's other keys stand in. Keys of copies are no negatives, nor are
+    While the queue is empty (the first step) the batch's other keys stand in. Keys of copies are not negatives, nor are
     those whose sentences a guide finds nearer than the positive: with a guide the queue has its embeddings, too.
 
     Args:
@@ -106,7 +106,7 @@ class MoCo(Objective):
         return extras.mean(joined(parts) - positive_scores)
 
     def update_state(self, x: Tensor, y: Tensor, extras: Extras) -> None:
-        """Put the batch's keys in the place of the oldest ones."""
+        """Replace the oldest keys by those of the batch."""
         keys_x, keys_y = extras.targets or (x, y)
         of_x, of_y = torch.full((2, len(y)), -1, device=y.device) if extras.ids is None else extras.ids[:, :2].T
         keys, ids = keys_y, of_y

@@ -93,6 +93,11 @@ class WeightedSum(Objective):
         """Of each part."""
         return [term for part in self._objectives() for term in part.terms()]
 
+    def refuse_too_short(self, dimension: int) -> None:
+        """As each part does."""
+        for part in self._objectives():
+            part.refuse_too_short(dimension)
+
     def refuse_dimensions(self, dimension: int, teacher: int) -> None:
         """As each part does."""
         for part in self._objectives():

@@ -1,4 +1,4 @@
-"""Changes to a sentence's tokens that keep its meaning, more or less: SimCSE's table of augmentations, by words."""
+"""Changes to the words of a sentence that roughly preserve its meaning: SimCSE's table of augmentations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

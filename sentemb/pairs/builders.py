@@ -1,4 +1,4 @@
-"""Positive pairs from a corpus, computed where they are asked for: those of 74 million sentences take no memory.
+"""Positive pairs from a corpus, computed on demand: those of 74 million sentences take no memory.
 
 To add a source of pairs: a function that returns Pairs, and a line in PAIRS.
 """
@@ -18,13 +18,13 @@ from sentemb.pairs.passages import PassagePairs, PassageSettings, PassageText
 from sentemb.pairs.permutation import Permutation
 from sentemb.registry import choose
 
-AT_ONCE = 1_000_000  # pairs looked at
+AT_ONCE = 1_000_000  # pairs read
 GAP = 1000  # how much further apart the positions of two documents are, so that no offset leads from one to the other
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What is encoded together: each row an anchor, its positive and, in further columns, its hard negatives.
+    """Rows of an anchor, its positive and, in further columns, its hard negatives.
 
     Runs of sentences have one column instead, and ``positions``. Pairs of passages have the first and the last sentence
     of each passage, and ``passages``, which makes both sides of it.
@@ -32,9 +32,9 @@ class Pairs:
 
     rows: np.ndarray | Lazy  # int64 [m, k], sentence rows of the corpus
     positions: np.ndarray | Lazy | None = None  # int64 [m], one apart where sentences are neighbours; None: no runs
-    self_pairs: bool = False  # whether both sides are one sentence, so that some noise must tell them apart
+    self_pairs: bool = False  # whether both sides are one sentence, so that only noise can make them differ
     noise: Noise | None = None  # what is done to the second side
-    labels: np.ndarray | None = None  # int64 [m], equal where pairs are of one class
+    labels: np.ndarray | None = None  # int64 [m], equal where pairs belong to one class
     passages: PassagePairs | None = None  # makes both sides, where ``rows`` bound passages; None: rows are sentences
     negatives: PairNegatives | None = None  # further hard negatives, of pairs by number
 
@@ -53,7 +53,7 @@ class Pairs:
         return max(0, self.rows.shape[1] - 2) + (0 if self.negatives is None else self.negatives.per_pair)
 
     def columns(self, numbers: Numbers) -> Numbers:
-        """Sentence rows ``[n, columns]`` of these pairs, the further hard negatives behind the others.
+        """Sentence rows ``[n, columns]`` of these pairs, the further hard negatives after the others.
 
         Where one is missing stands the anchor, which objectives do not count among its own negatives as it is a copy.
         """
@@ -67,8 +67,8 @@ class Pairs:
         """InputError if these are pairs of passages, for ``what`` knows the sentences of a corpus only."""
         if self.passages is not None:
             raise InputError(
-                f"{what} is of single sentences, and --pairs passages gives other texts; leave it out, or choose other "
-                "pairs"
+                f"{what} works on single sentences, and --pairs passages gives other texts; leave it out, or "
+                "choose other pairs"
             )
 
     def select(self, count: int, chosen: Callable[[Numbers], Numbers]) -> "Pairs":
@@ -92,7 +92,7 @@ def neighbours(
         ranges: int64 ``[documents, 2]``, first and one-past-last sentence row of each document.
         window: the greatest distance; 1 pairs each sentence with the next.
         both: each pair also the other way round, the later sentence as the anchor.
-        documents: of so many documents only, evenly spread over the corpus; 0: of all.
+        documents: of this number of documents only, evenly spread over the corpus; 0: of all.
         classes: the number of its document (0, 1, ...) is a pair's class, for objectives that learn from classes.
 
     Source: neighbours as positives, Logeswaran & Lee 2018 (arXiv 1803.02893), Wang & Isola 2020, appendix B.3.
@@ -137,7 +137,7 @@ def _neighbours(starts: Numbers, before: list[Numbers], sizes: Numbers, count: i
 def contiguous(ranges: np.ndarray) -> Pairs:
     """Batches that are runs of consecutive sentences, each with its two neighbours as joint targets.
 
-    Runs go on over the end of a document, but sentences of two documents are no neighbours.
+    Runs continue over the end of a document, but sentences of two documents are not neighbours.
     Source: Quick-Thoughts, Logeswaran & Lee 2018 (arXiv 1803.02893); Wang & Isola 2020, appendix B.3.
     """
     rows = _every(ranges, 1)
@@ -278,7 +278,7 @@ def joined(parts: Sequence[Pairs], weights: Sequence[float], seed: int) -> Pairs
     if len(parts) == 1 and weights[0] == 1:
         return parts[0]
     if parts[0].labels is not None:
-        raise InputError("classes=true takes sources of one weight each; leave the weights out")
+        raise InputError("classes=true needs sources without weights; leave the weights out")
     if parts[0].are_contiguous:
         raise InputError(
             "runs of consecutive sentences cannot be weighted; leave the weights out, or choose neighbours"

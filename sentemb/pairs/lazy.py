@@ -1,4 +1,4 @@
-"""Orders and selections of hundreds of millions of things, computed where they are asked for instead of kept."""
+"""Orders and selections of hundreds of millions of items, computed on demand instead of stored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Lazy:
-    """An array of whole numbers that is computed where it is asked for: ``lazy[indices]`` is ``at(indices)``."""
+    """An array of whole numbers that is computed on demand: ``lazy[indices]`` is ``at(indices)``."""
 
     shape: tuple[int, ...]
     at: Callable[[Numbers], Numbers]

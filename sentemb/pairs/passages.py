@@ -1,6 +1,6 @@
 """Pairs of passages: a sentence and the passage around it, two crops of one text, a title and the passage below it.
 
-A passage is a run of consecutive sentences of one document. No title is in it, and it goes on over none. Its token ids
+A passage is a run of consecutive sentences of one document. No title is in it, and it never crosses one. Its token ids
 are those of its sentences, one after another, as the tokenizer gives them for the joined text.
 
 ``Pairs.rows`` hold the first and the last sentence of each pair. What is drawn (the sentence of a passage, the ends of
@@ -33,11 +33,11 @@ TokenIds = NDArray[Any]
 
 @dataclass(frozen=True)
 class PassageText:
-    """The tokens that passages are made of."""
+    """The tokens of passages."""
 
-    tokens: Tokens  # of each sentence as it stands behind another one
+    tokens: Tokens  # of each sentence as it stands after another one
     before: int  # special tokens before each sentence of ``tokens``
-    behind: int  # special tokens behind it
+    behind: int  # special tokens after it
     room: int  # tokens that a text may have, without the special ones and the longer of the prompts
     max_length: int  # tokens that a text may have, with them
     titles: Numbers  # int64 [n], rows of the sentences that are titles, in order
@@ -67,14 +67,14 @@ def passage_text(corpus: Corpus, tokenizer: Tokenizer, max_length: int, sides: S
 
 
 def _joins_plainly(tokenizer: Tokenizer) -> bool:
-    """Whether a sentence has the same tokens behind another one as alone; else it has those of it behind a space."""
+    """Whether a sentence has the same tokens after another one as alone; else it has those of it after a space."""
     first, second = (tokenizer.encode(text, add_special_tokens=False).ids for text in PROBE)
     return tokenizer.encode(" ".join(PROBE), add_special_tokens=False).ids == first + second
 
 
 @dataclass(frozen=True)
 class PassageSettings:
-    """What a pair of a passage is, and how long passages are.
+    """The kind of a pair, and the length of passages.
 
     Args:
         kind: inverse_cloze (a sentence of the passage, and the passage), crops (two runs of tokens of it) or title (the
@@ -115,12 +115,12 @@ class PassageSettings:
             raise ValueError(f"crops without overlap have at most half of a passage each, got longest={self.longest}")
         for name, kind in OF_ONE_KIND.items():
             if kind != self.kind and getattr(self, name) != getattr(type(self), name):
-                raise ValueError(f"{name} is of kind={kind}; leave it out for kind={self.kind}")
+                raise ValueError(f"{name} belongs to kind={kind}; leave it out for kind={self.kind}")
 
 
 @dataclass(frozen=True)
 class PassagePairs:
-    """How the two sides of a pair are made of the passage that a row of ``Pairs.rows`` bounds."""
+    """Make the two sides of a pair from the passage that a row of ``Pairs.rows`` bounds."""
 
     text: PassageText
     settings: PassageSettings
@@ -164,7 +164,7 @@ class PassagePairs:
     def usable(self, rows: Numbers) -> NDArray[np.bool_]:
         """Which of these passages ``[m, 2]`` make a pair of two different texts.
 
-        That takes two different sentences (a title and one unlike it), or so many tokens that the shortest crop has
+        That takes two different sentences (a title and one unlike it), or enough tokens that the shortest crop has
         one. Sentences without a token, or outside of the mask, do not count.
         """
         low, high = int(rows[:, 0].min()), int(rows[:, 1].max()) + 1
@@ -186,7 +186,7 @@ class PassagePairs:
         return good if self.sentence_mask is None else good & self.sentence_mask[start:stop]
 
     def columns(self, rows: Numbers, chances: Chances, sides: Sequence[Tokens]) -> tuple[list[list[TokenIds]], Numbers]:
-        """Token ids of both sides of pairs, and ids that are equal where texts are no negatives of each other.
+        """Token ids of both sides of pairs, and ids that are equal where texts are not negatives of each other.
 
         Args:
             rows: int64 ``[n, 2]``, of ``Pairs.rows``.
@@ -196,7 +196,7 @@ class PassagePairs:
         Returns:
             Two lists of n arrays, and int64 ``[n, 2]``: a sentence has the id of its tokens, a passage that of its
             sentences, whichever of them was removed, and crops that of their passage. A title and its passage have that
-            of the title's tokens, so that passages below equal titles are no negatives.
+            of the title's tokens, so that passages below equal titles are not negatives.
         """
         make = {"inverse_cloze": self._inverse_cloze, "crops": self._crops, "title": self._title}[self.settings.kind]
         columns: list[list[TokenIds]] = [[], []]
@@ -245,7 +245,7 @@ class PassagePairs:
         return ids[before : len(ids) - self.text.behind]
 
     def _framed(self, side: Tokens, row: int, body: TokenIds) -> TokenIds:
-        """``body`` with what goes before and behind each text of a side (it is that of any sentence), cut to length."""
+        """``body`` with what goes before and after each text of a side (it is that of any sentence), cut to length."""
         ids, begins, behind = side[row], self._begins(side), self.text.behind
         body = body[: self.text.max_length - begins - behind]
         return np.concatenate([ids[:begins], body, ids[len(ids) - behind :]])

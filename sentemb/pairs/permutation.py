@@ -1,4 +1,4 @@
-"""Shuffles of hundreds of millions of things, computed where they are asked for instead of kept."""
+"""Shuffles of hundreds of millions of items, computed on demand instead of stored."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ class Permutation:
         return self.n
 
     def __getitem__(self, places: NDArray[Any] | slice) -> Numbers:
-        """What stands at these places, ``[k]``."""
+        """The values at these places, ``[k]``."""
         if isinstance(places, slice):
             places = np.arange(*places.indices(self.n))
         if self._table is not None:

@@ -1,4 +1,4 @@
-"""Run folders: whose one is, and what may not be overwritten."""
+"""Claim a run folder for one process, and protect its files from being overwritten."""
 
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ TRIAL = f".{CONFIG}.try"  # written and removed, to see whether the folder can b
 def claimed(
     out: Path | None, name: str, accelerator: Accelerator, new: bool = False, temporary: bool = False
 ) -> Iterator[Path]:
-    """Make the run folder, and keep others from writing into it.
+    """Make the run folder, and lock it against other processes.
 
     Args:
         out: the folder; None: the first free one of runs/NAME, runs/NAME-2, ...
@@ -49,7 +49,7 @@ def claimed(
                 lock.acquire(timeout=0)
             except Timeout:
                 raise InputError(
-                    f"{folder} is being written by another process; wait for its end, or choose another --out"
+                    f"{folder} is in use by another process; wait until it ends, or choose another --out"
                 ) from None
     try:
         if new and accelerator.is_main_process:

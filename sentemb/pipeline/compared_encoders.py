@@ -1,4 +1,4 @@
-"""The encoders that a run is scored beside: what training began with, averaged word embeddings, a teacher."""
+"""The encoders that a run is compared with: what training began with, averaged word embeddings, a teacher."""
 
 import sys
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def compared_encoders(
     settings: Mapping[str, Any],
     texts: Texts | None = None,
 ) -> list[ComparedEncoder]:
-    """What is scored at the end of a run, a row each: first the teacher, if there is one.
+    """The encoders that are scored at the end of a run, one for each row: first the teacher, if there is one.
 
     Args:
         trained: the model of the run.
@@ -60,7 +60,7 @@ def compared_encoders(
 def _words_of(
     teacher: ComparedEncoder, trained: SentenceTransformer, settings: Mapping[str, Any], texts: Texts | None
 ) -> list[ComparedEncoder]:
-    """What the teacher makes of single words, averaged: a student that was not trained.
+    """The average of the teacher's embeddings of single words: an untrained student.
 
     Where the student began as that, the average of the teacher's own word embeddings.
     """
@@ -74,7 +74,7 @@ def _words_of(
     spec = f"static:distill={quoted(parse_teacher(str(settings['teacher'])).name)},dim={dimension}"
     try:
         words = build(ENCODERS, spec, "encoder", texts=texts, max_length=int(settings.get("max_length", 40)))
-    except InputError as error:  # it is no transformer
+    except InputError as error:  # it is not a transformer
         print(f"note: the teacher's single words are not scored: {error}", file=sys.stderr)
         return []
     return [ComparedEncoder(f"static distilled {name} embeddings", "words", words.to(trained.device))]

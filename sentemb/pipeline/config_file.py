@@ -1,9 +1,7 @@
-"""OUT/config.json: everything needed to know, or repeat, what was run."""
+"""OUT/config.json: everything that is needed to repeat a run."""
 
 import json
-import shlex
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +13,8 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb.corpus import CleaningResult, Corpus
 from sentemb.encoders import Prompts
-from sentemb.runs import RunFolder
+from sentemb.program import command_line
+from sentemb.runs import PREFIXES, RunFolder
 from sentemb.storage import write_text
 
 PACKAGES = (
@@ -32,18 +31,20 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What a run has come out to be, besides its settings."""
+    """The facts of a run that its settings do not say."""
 
     text: str  # the first line: what one update sees and computes with
     steps: int
     smallest_batch: int  # pairs of an epoch's last update, at least
+    global_batch: int  # pairs of an update on all processes
     pairs: int
     cleaned: CleaningResult | None
     prompts: Prompts
     retrieval: dict[str, str]  # how held-out pairs are ranked
     teacher: dict[str, Any] | None  # whose embeddings are learned from, and what they are
-    guide: dict[str, Any] | None  # whose embeddings say which candidates are no negatives
+    guide: dict[str, Any] | None  # whose embeddings say which candidates are not negatives
     negatives: dict[str, Any] | None = None  # what has found hard negatives, and how many there are not
+    prefixes: Sequence[int] = ()  # lengths that embeddings can be cut to
 
 
 def write_config(
@@ -56,7 +57,7 @@ def write_config(
     begun: Mapping[str, Any],
 ) -> None:
     """Write the file; ``begun`` is what it holds of a run that is continued."""
-    command = shlex.join([Path(sys.executable).name, *sys.argv])
+    command = command_line()
     content = {
         "settings": dict(settings),
         "command": begun.get("command", command),
@@ -64,6 +65,7 @@ def write_config(
         "description": description.text,
         "steps": description.steps,
         "least": description.smallest_batch,
+        "global_batch": description.global_batch,
         "prompts": asdict(description.prompts),
         "retrieval": description.retrieval,
         "teacher": description.teacher,
@@ -84,6 +86,7 @@ def write_config(
             "parameters": sum(p.numel() for p in model.parameters()),
             "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         },
+        **({PREFIXES: list(description.prefixes)} if description.prefixes else {}),
         "world_size": accelerator.num_processes,
         "precision": accelerator.mixed_precision,
         "device": accelerator.device.type,

@@ -20,7 +20,7 @@ from sentemb.training import TrainingData
 
 @dataclass(frozen=True)
 class PreparedData:
-    """What is trained on, and what cleaning left out of it."""
+    """The training data, and what cleaning left out."""
 
     training: TrainingData
     cleaned: CleaningResult | None
@@ -114,7 +114,7 @@ def with_mined_negatives(
 
 
 def _refuse_other_rows(rows: np.ndarray, ranges: np.ndarray) -> None:
-    """InputError if rows of pairs ``[m, k]`` are no sentences of the documents ``ranges`` ``[documents, 2]``.
+    """InputError if rows of pairs ``[m, k]`` are not sentences of the documents ``ranges`` ``[documents, 2]``.
 
     Others may be held out, and training on them would make the held-out scores worthless.
     """

@@ -1,4 +1,4 @@
-"""What an encoder costs its user: sentences a second of ``encode`` on this machine, and megabytes on the disk."""
+"""The cost of an encoder: sentences per second of ``encode`` on this machine, and megabytes on the disk."""
 
 import tempfile
 import time
@@ -41,7 +41,7 @@ def encoding_cost(model: SentenceTransformer, pairs: HeldOutPairs) -> dict[str, 
 
 
 def sentences_per_second(model: SentenceTransformer, sentences: Sequence[str], seconds: float = SECONDS) -> float:
-    """The median speed of calls of ``encode`` that take about so many seconds together, after a warm-up.
+    """The median speed of calls of ``encode`` that take about this number of seconds together, after a warm-up.
 
     Args:
         model: any.

@@ -1,7 +1,7 @@
 """One training run, stage by stage: corpus, encoder, pairs, objective, training.
 
 The recipes and :func:`sentemb.train` go through the same stages. Each stage takes settings, or the caller's own object
-in their place. Nothing is written into the run folder before all that was given has been looked at.
+in their place. Nothing is written into the run folder before all settings are checked.
 """
 
 import os
@@ -32,7 +32,7 @@ from sentemb.encoders import (
 from sentemb.errors import InputError
 from sentemb.forward import MaskedWords, TrainingEncoder
 from sentemb.mining import Computation, mining_notes, parse_negatives, refuse_no_use_of_negatives
-from sentemb.objectives import Objective, build_objective
+from sentemb.objectives import Matryoshka, Objective, build_objective
 from sentemb.pairs import Pairs
 from sentemb.pipeline.begun_run import BegunRun
 from sentemb.pipeline.claim import claimed
@@ -66,12 +66,20 @@ from sentemb.pipeline.teaching import ChosenTeacher, chosen_teacher, reference_o
 from sentemb.pipeline.trained_run import TrainedRun
 from sentemb.pipeline.training_scores import ScoresOfTraining, in_space_of_teacher
 from sentemb.registry import build, check
-from sentemb.runs import TRAINED_FOLDERS, RunFolder, least_held_out, refuse_foreign
+from sentemb.runs import (
+    TRAINED_FOLDERS,
+    RunFolder,
+    least_held_out,
+    parse_prefixes,
+    refuse_foreign,
+    shorter_prefixes,
+)
 from sentemb.storage import write_folder
 from sentemb.teacher import sentence_runs
 from sentemb.training import (
     Evaluation,
     FitResult,
+    Heartbeat,
     Lane,
     Patience,
     RunTarget,
@@ -79,9 +87,11 @@ from sentemb.training import (
     agreed_checkpoint,
     describe,
     fit,
+    last_checkpoint_of,
     on_main,
     refuse_misfit,
     refuse_other_dimension,
+    report_to_others,
     tell,
     total_steps,
     tune_malloc,
@@ -131,7 +141,9 @@ class Experiment:
             self.stored["imports"] = list(run.imports)
         before = self.begun.get("settings", {}).get("imports", [])
         if [Path(path).name for path in before] != [Path(path).name for path in run.imports] and self.begun:
-            raise InputError(f"{run.out} was begun with --import {' '.join(before) or 'nothing'}; give the same again")
+            raise InputError(
+                f"{run.out} was started with --import {' '.join(before) or 'nothing'}; give the same again"
+            )
         self.prompts = Prompts()
         self.text_tokens = TextTokens()  # of what scores the model, at each evaluation
         self.saves_selected = True  # whether best/ and last/ are written, where they are not needed for model/
@@ -149,11 +161,12 @@ class Experiment:
         with ExitStack() as stack:
             stack.enter_context(preserved_caller_state())
             self.accelerator = make_accelerator(self.compute, self.transformer)
+            self.heartbeat = stack.enter_context(Heartbeat(self.accelerator, 60 * self.compute.timeout))
             logging.disable_progress_bar()  # a bar for each file read or written hides the one of training
             world = self.accelerator.num_processes
             self.training = on_processes(self.training, self.begun, world, self.run.elastic)
             self.stored |= {each.name: getattr(self.training, each.name) for each in fields(self.training)}
-            del self.stored["smallest_batch"]  # (no setting, but what follows from them)
+            del self.stored["smallest_batch"], self.stored["global_batch"]  # (no settings, but what follows from them)
             use_threads(self.compute.threads)
             tune_malloc()
             # The first process of a machine at a file's lock prepares, and the others wait there: collectives would
@@ -164,8 +177,11 @@ class Experiment:
 
     def __exit__(self, *error: Any) -> None:
         with self._context:
-            if error[0] is None:
+            if error[1] is not None:
+                report_to_others(error[1])
+            else:
                 self.patience.wait()  # for the main process, which scores
+                self.heartbeat.stop()
                 if self.run.command:
                     self.accelerator.end_training()
                 else:  # (other runs of this script need the processes)
@@ -208,6 +224,8 @@ class Experiment:
             self.adapters = LoraAdapters(model, parse_lora(encoder.lora))
             self._context.callback(self.adapters.merge)  # (also where the run fails: the model may be the caller's)
         self.stored |= asdict(encoder)
+        if self.made_objective is not None:  # (before hours of work)
+            self.made_objective.refuse_too_short(tower_dimension(model))
         return model
 
     def make_pairs(
@@ -263,7 +281,7 @@ class Experiment:
         return prepared if training is prepared.training else replace(prepared, training=training)
 
     def _choose_teacher(self, model: SentenceTransformer) -> ChosenTeacher | None:
-        """Whose embeddings are learned from; an objective that is made later is looked at then."""
+        """Choose the teacher; an objective that is made later is checked later."""
         objective, towers = self.made_objective, len(towers_of(model))
         has_head = objective is not None and (self.custom_head is not None or self.objective.head != "none")
         return chosen_teacher(objective, self.data, self.encoder, has_head, self.prompts, towers)
@@ -279,6 +297,8 @@ class Experiment:
         if custom_head is None:
             check(HEADS, objective.head, "head", ("dimension",))
         made: Objective = build_objective(objective.objective) if custom_objective is None else custom_objective
+        if objective.matryoshka is not None:
+            made = Matryoshka(made, parse_prefixes(objective.matryoshka))
         self.stored |= asdict(objective)
         self.made_objective = made
         return made
@@ -324,7 +344,7 @@ class Experiment:
         evaluation: EvaluationSettings,
         dev: DevScore | None = None,
     ) -> BegunRun | TrainedRun:
-        """What :meth:`train` does before the first update, with its arguments; the run itself if it is finished."""
+        """Do what :meth:`train` does before the first update; return the run itself if it is finished."""
         for part in (model, *towers_of(model)):
             part.similarity_fn_name = objective.similarity  # type: ignore[assignment]
         training_encoder = self._training_encoder(model, objective, data)
@@ -373,7 +393,8 @@ class Experiment:
         untrained, memory = copy_without_adapters(model), EmbeddingMemory()
         memory.of(untrained, "untrained")
         to_teacher = partial(in_space_of_teacher, training_encoder, objective)
-        scored = ScoresOfTraining(pairs, dev, memory, self.text_tokens, reference, to_teacher)
+        prefixes = description.prefixes
+        scored = ScoresOfTraining(pairs, dev, memory, self.text_tokens, reference, to_teacher, prefixes)
         lane = Lane(
             training_encoder,
             objective,
@@ -384,7 +405,7 @@ class Experiment:
         return BegunRun(lane, corpus, untrained, pairs, evaluation, memory, reference)
 
     def end(self, begun: BegunRun, result: FitResult) -> TrainedRun:
-        """What :meth:`train` does after the last update: save the model, or say how to go on."""
+        """Do what :meth:`train` does after the last update: save the model, or say how to resume."""
         out, model = begun.lane.target.folder, begun.lane.encoder.model
         run = self._end(out, begun.corpus, model, begun.untrained, begun.pairs, result, begun.evaluation)
         texts = named_texts(begun.corpus, self.train_rows)
@@ -411,13 +432,14 @@ class Experiment:
     def _describe(
         self, encoder: TrainingEncoder, objective: Objective, data: PreparedData
     ) -> tuple[RunDescription, list[str]]:
-        """What the run has come out to be, and notes to print."""
+        """The facts of the run for config.json, and notes to print."""
         pairs, world, model = data.training.pairs, self.accelerator.num_processes, encoder.model
         sides = sides_of(model, CachedEncoder(model))
         description = RunDescription(
             text=describe(self.training, objective, pairs, self.accelerator, encoder, data.training.guide),
             steps=total_steps(self.training, len(pairs), world),
             smallest_batch=self.training.smallest_batch or 2 * world,
+            global_batch=self.training.pairs_per_update(world),
             pairs=len(pairs),
             cleaned=data.cleaned,
             prompts=self.prompts,
@@ -425,6 +447,7 @@ class Experiment:
             teacher=self.teacher,
             guide=self.guide,
             negatives=data.mined,
+            prefixes=shorter_prefixes(self.objective.matryoshka, tower_dimension(model)),
         )
         notes = [str(data.cleaned)] if data.cleaned else []
         notes += prompt_notes(self.prompts) + passage_notes(pairs) + mining_notes(data.mined, pairs)
@@ -443,7 +466,7 @@ class Experiment:
     def _begin(
         self, out: Path, corpus: Corpus, model: SentenceTransformer, description: RunDescription, notes: list[str]
     ) -> RunTarget:
-        """Look at what the run folder holds, print what is trained, and write config.json."""
+        """Check the run folder, print what is trained, and write config.json."""
         accelerator = self.accelerator
         # InputErrors, if there are files of others, or all checkpoints are damaged; nothing is written then
         on_main(partial(refuse_foreign, out, bool(self.begun), self._other_files(out)), accelerator)
@@ -459,6 +482,7 @@ class Experiment:
             write_config(out, self.stored, description, corpus, model, accelerator, self.begun)
         if self.compute.track:
             accelerator.init_trackers("sentemb", config={k: v for k, v in self.stored.items() if v is not None})
+        self.heartbeat.advice = partial(last_checkpoint_of, out)
         files = self._other_files(out)
         return RunTarget(out, point, files, exit_on_second_signal=self.run.command)
 
@@ -478,7 +502,7 @@ class Experiment:
         result: FitResult,
         evaluation: EvaluationSettings,
     ) -> TrainedRun:
-        """Say how to go on with an interrupted run, or save the model of one that has ended."""
+        """Say how to resume an interrupted run, or save the model of one that has ended."""
         folder, main = RunFolder(out), self.accelerator.is_main_process
         if self.adapters is not None:
             self.adapters.merge()
@@ -486,7 +510,7 @@ class Experiment:
         if result.interrupted:
             if main:
                 tell(
-                    f"stopped after step {result.step} of {result.steps}, saved in {result.checkpoint}; go on with\n"
+                    f"stopped after step {result.step} of {result.steps}, saved in {result.checkpoint}; resume with\n"
                     f"    {how_to_resume(out, self.run.command)}"
                 )
         elif main:

@@ -1,4 +1,4 @@
-"""The encoder that a run's training began with: what it is called, and how it is made again from the run's folder."""
+"""The encoder before training: its name, and how to rebuild it from the run's folder."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +19,7 @@ from sentemb.runs import TRAINED, RunFolder, as_dict, least_held_out, model_name
 
 
 def initial_name(settings: Mapping[str, Any]) -> str:
-    """What the encoder is called that training began with: ``minilm``, a hub name, a run's folder, ``random rnn``.
+    """The name of the encoder before training: ``minilm``, a hub name, a run's folder, ``random rnn``.
 
     Args:
         settings: of the run, as config.json has them.
@@ -45,7 +45,7 @@ def _initial_name(settings: Mapping[str, Any]) -> str:
 
 
 def averaged_name(settings: Mapping[str, Any]) -> str:
-    """What the average of that encoder's word embeddings is called, which says whose embeddings they are."""
+    """The name of the average of that encoder's word embeddings, which says whose embeddings they are."""
     kind, options = parse(str(settings.get("encoder") or ""))
     if settings.get("init") is None and kind in ("rnn", "static"):
         return f"averaged {_embeddings(options)} embeddings"
@@ -60,13 +60,13 @@ def _embeddings(options: Mapping[str, str]) -> str:
 
 
 def initial_model(run: Path) -> SentenceTransformer:
-    """The encoder that training began with, made again from what the run's folder holds: ``--init``, or spec and seed.
+    """Rebuild the encoder before training from the run's folder: by ``--init``, or by spec and seed.
 
     Args:
         run: a run folder. Scripts that its encoder needs (``--import``) have been run.
 
     Raises:
-        InputError: it is no run folder; the encoder was an object of a Python program; the text from which a fresh
+        InputError: it is not a run folder; the encoder was an object of a Python program; the text from which a fresh
             encoder learned its words has changed; or as :func:`sentemb.pipeline.make_model`.
     """
     from accelerate.utils import set_seed

@@ -33,11 +33,11 @@ from sentemb.registry import build, check
 from sentemb.runs import MODULES, model_folder
 from sentemb.storage import verify
 
-SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in runs of so many
+SAMPLE, RUN = 1_000_000, 1_000  # sentences a vocabulary is learned from, in runs of this length
 
 
 def check_encoder(settings: EncoderSettings) -> None:
-    """InputError for what can be seen to be wrong with the settings before any data is read."""
+    """Check the encoder's settings before any data is read; InputError for a wrong one."""
     if settings.init is None and settings.encoder is not None:
         check(ENCODERS, settings.encoder, "encoder", ("texts", "max_length"))
     if settings.prompts is not None:
@@ -48,11 +48,13 @@ def check_encoder(settings: EncoderSettings) -> None:
         if kind in ("rnn", "static"):
             raise InputError(f"--lora is for transformer encoders, and --encoder {kind} is none; leave it out")
     if settings.new_tokens and kind == "rnn":
-        raise InputError("--new-tokens is for transformer and static encoders, and --encoder rnn is none; leave it out")
+        raise InputError(
+            "--new-tokens is for transformer and static encoders, and --encoder rnn is not one of them; leave it out"
+        )
 
 
 def trains_transformer(settings: EncoderSettings) -> bool:
-    """Whether the encoder is a transformer, as far as its spec or its folder says; hub names are taken for one."""
+    """Whether the encoder is a transformer, by its spec or its folder; a hub name counts as one."""
     if settings.init is None:
         return (settings.encoder or "").startswith("transformer")
     if not is_folder(settings.init):
@@ -127,7 +129,8 @@ def refuse_no_noise(model: SentenceTransformer, pairs: Pairs, force: bool) -> No
     if pairs.self_pairs and pairs.noise is None and not has_dropout(model) and not force:
         raise InputError(
             "dropout pairs need an encoder with dropout, and this one has none: both views of a sentence would be the "
-            "same; give it some (transformer:name=...,dropout=0.1), choose other --pairs, or --force it to degenerate"
+            "same; give it dropout (transformer:name=...,dropout=0.1), choose other --pairs, or --force it to "
+            "degenerate"
         )
 
 
@@ -151,5 +154,5 @@ def training_texts(corpus: Corpus, ranges: np.ndarray) -> Iterator[str]:
     for start in runs:
         rows = every[start : start + RUN][:, 0]
         for row, text in zip(rows, corpus.sentences(rows), strict=True):
-            if not columns or row % columns != columns - 1:  # (a class is no sentence)
+            if not columns or row % columns != columns - 1:  # (a class is not a sentence)
                 yield text

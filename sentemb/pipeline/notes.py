@@ -1,4 +1,4 @@
-"""What a run says about its settings before it begins."""
+"""Notes about the settings of a run, printed before it starts."""
 
 import numpy as np
 
@@ -8,13 +8,13 @@ from sentemb.pairs import Pairs
 from sentemb.training import TrainingSettings
 
 NOTES = 5  # on the corpus that are printed
-LOOKED_AT = 10_000  # passages, evenly spread, that their medians are of
+LOOKED_AT = 10_000  # passages, evenly spread, for their medians
 
 
 def corpus_notes(corpus: Corpus) -> list[str]:
-    """Notes of the reading of a corpus: the first ones, and where the others are."""
+    """Notes from reading a corpus: the first ones, and where to see the others."""
     more = len(corpus.notes) - NOTES
-    rest = [f"{more} more of this kind; python -m sentemb.corpus tells them all"] if more > 0 else []
+    rest = [f"{more} more of this kind; python -m sentemb.corpus lists all of them"] if more > 0 else []
     return [*corpus.notes[:NOTES], *rest]
 
 
@@ -28,7 +28,7 @@ def prompt_notes(prompts: Prompts) -> list[str]:
 
 
 def passage_notes(pairs: Pairs) -> list[str]:
-    """How long the passages of pairs are; none where pairs are of sentences."""
+    """How long the passages of pairs are; none for pairs of sentences."""
     if pairs.passages is None:
         return []
     rows = pairs.rows[np.linspace(0, len(pairs) - 1, min(LOOKED_AT, len(pairs))).astype(int)]

@@ -1,9 +1,10 @@
-"""The processes of a run: device, precision, tracker, and what ends with them."""
+"""The processes of a run: device, precision, tracker, and their end."""
 
 import ctypes
 import os
 import random
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,10 +17,10 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import InitProcessGroupKwargs
 
-from sentemb.errors import InputError
+from sentemb.errors import InputError, TrainingFailed, in_a_line
 from sentemb.pipeline.settings import ComputeSettings
 from sentemb.registry import choose
-from sentemb.training import bf16_units
+from sentemb.training import GRACE, bf16_units
 
 
 def make_accelerator(compute: ComputeSettings, transformer: bool) -> Accelerator:
@@ -30,14 +31,18 @@ def make_accelerator(compute: ComputeSettings, transformer: bool) -> Accelerator
     Raises:
         InputError: fp16 without a GPU; a tracker that is unknown or not installed; processes that Accelerate does not
             see; or a precision other than that of an Accelerator which this process has already made.
+        TrainingFailed: the processes cannot connect to each other.
     """
     track = compute.track
     if track is not None:
         choose("tracker", track, LOGGER_TYPE_TO_CLASS)
     launched = int(os.environ.get("WORLD_SIZE", 1))
-    # Without a GPU accelerate takes processes started by torchrun for separate runs, unless told of the CPU.
+    # Without a GPU accelerate takes processes started by torchrun for separate runs, unless they know that they run on
+    # the CPU.
     cpu = launched > 1 and not torch.accelerator.is_available()
-    waiting = InitProcessGroupKwargs(timeout=timedelta(minutes=compute.timeout))
+    # A GPU's collectives end the process where they give up; the heartbeat comes first, with a sentence.
+    later = 0 if cpu else 4 * GRACE
+    waiting = InitProcessGroupKwargs(timeout=timedelta(minutes=compute.timeout, seconds=later))
     precision = precision_of(compute, transformer)
     if precision == "fp16" and not torch.accelerator.is_available():
         raise InputError("precision fp16 needs a GPU; choose bf16 or no")
@@ -50,22 +55,37 @@ def make_accelerator(compute: ComputeSettings, transformer: bool) -> Accelerator
             )
         precision = made
     # A tracker must be given a folder before the run has one; it is set to the run folder once that is claimed.
-    accelerator = Accelerator(
-        cpu=cpu, mixed_precision=precision, log_with=track, project_dir="runs", kwargs_handlers=[waiting]
-    )
-    if accelerator.num_processes != launched:
-        raise InputError(
-            f"{launched} processes were started but accelerate sees {accelerator.num_processes}; use torchrun"
+    try:
+        accelerator = Accelerator(
+            cpu=cpu, mixed_precision=precision, log_with=track, project_dir="runs", kwargs_handlers=[waiting]
         )
-    # A process that refuses the settings and exits while another one still connects would end that one by an error.
-    accelerator.wait_for_everyone()
+        if accelerator.num_processes != launched:
+            raise InputError(
+                f"{launched} processes were started but accelerate sees {accelerator.num_processes}; use torchrun"
+            )
+        # A process that refuses the settings and exits while another one still connects would end that one by an error.
+        accelerator.wait_for_everyone()
+    except RuntimeError as error:
+        if launched == 1:
+            raise
+        raise TrainingFailed(not_connected(launched, error)) from error
     if track is not None and not accelerator.log_with:
         raise InputError(f"--track {track} needs its package; pip install {track}")
     return accelerator
 
 
+def not_connected(processes: int, error: BaseException) -> str:
+    """What is said where the processes of a run could not connect to each other."""
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    return (
+        f"{socket.gethostname()} could not connect to all of the {processes} processes of this run, which meet at "
+        f"{place}; see what the others printed, that each host reaches all others, and that GLOO_SOCKET_IFNAME (for "
+        f"GPUs NCCL_SOCKET_IFNAME) names the network interface between them ({in_a_line(error)})"
+    )
+
+
 def precision_of(compute: ComputeSettings, transformer: bool) -> str:
-    """The precision that is asked for, else Accelerate's, else bf16 for transformers where the processor has it.
+    """The requested precision, else Accelerate's, else bf16 for transformers if the processor has it.
 
     (MiniLM trains twice as fast with it on a CPU with AMX.)
     """
@@ -96,7 +116,7 @@ def preserved_caller_state() -> Iterator[None]:
 
 
 def end_with_launcher() -> None:
-    """On Linux: hang up when the launcher is gone, so that no process trains on unseen."""
+    """End this process with its launcher (on Linux), so that none trains on unnoticed."""
     launched = "TORCHELASTIC_RUN_ID" in os.environ or started_by_accelerate()
     if sys.platform.startswith("linux") and launched:
         with suppress(OSError, AttributeError):

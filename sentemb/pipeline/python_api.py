@@ -14,7 +14,7 @@ from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
 from sentemb.languages import DEFAULT, check_language
-from sentemb.objectives import FunctionObjective, Objective, WeightedSum, as_objective, name_of
+from sentemb.objectives import FunctionObjective, Matryoshka, Objective, WeightedSum, as_objective, name_of
 from sentemb.pairs import Pairs
 from sentemb.pipeline.experiment import Experiment
 from sentemb.pipeline.model import trains_transformer
@@ -57,7 +57,7 @@ def train(
         run.model.encode(["A sentence."])
 
     In one process, or in all processes of ``accelerate launch``. KeyboardInterrupt (a notebook's stop button) saves
-    after the update at hand and returns the run so far; ``resume=True`` goes on with it. Random states of the caller
+    after the current update and returns the run so far; ``resume=True`` resumes it. Random states of the caller
     are as before when it returns.
 
     Args:
@@ -72,7 +72,7 @@ def train(
             neighbours; of pairs or labelled rows those.
         out: the run folder, new; None: a temporary one, which ``folder`` of the result names.
         resume: continue the run in ``out``, if there is one. Objects are given again; their classes and settings are
-            compared with those that the run was begun with.
+            compared with those that the run was started with.
         dev: the score by which the best model is chosen (``select="best"``): a function of the model, higher is better;
             or "teacher", how alike the ``teacher`` finds held-out sentences. Default: MRR of held-out pairs.
         **settings: by the names of the recipes' flags: ``max_steps``, ``batch_size``, ``lr``, ``init``,
@@ -153,6 +153,11 @@ class _Objects:
         if pairs is None and opened is not None and opened.labelled:
             pairs = "labelled"
         loss = None if objective is None or isinstance(objective, str) else as_objective(objective)
+        if isinstance(loss, Matryoshka):
+            raise InputError(
+                "the objective is a Matryoshka, whose prefixes are a setting here; give the objective that it is of, "
+                "and matryoshka='64,128'"
+            )
         by_name = dev is None or dev == "teacher"
         score = None if by_name else dev if isinstance(dev, DevScore) else DevScore.of(dev)
         described: dict[str, Any] = {
@@ -175,11 +180,13 @@ class _Objects:
         )
 
     def refuse_missing(self, settings: Mapping[str, Any], out: str | Path | None) -> None:
-        """InputError if the run that is continued was begun with an object that was not given again."""
+        """InputError if the run that is continued was started with an object that was not given again."""
         for name in ("corpus", "encoder", "objective", "pairs", "head", "dev"):
             described = str(settings[name]).startswith(OBJECT_PREFIX) or settings[name] in OF_EVAL.get(name, ())
             if getattr(self, name) is None and described:
-                raise InputError(f"{out} was begun with {name} {settings[name]}; give the same as {name}= to resume it")
+                raise InputError(
+                    f"{out} was started with {name} {settings[name]}; give the same as {name}= to resume it"
+                )
 
 
 def _opened(corpus: Any, settings: Mapping[str, Any], folder: Path | None, resume: bool) -> Corpus:
@@ -200,7 +207,7 @@ def _opened(corpus: Any, settings: Mapping[str, Any], folder: Path | None, resum
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, if all of them have names that there are."""
+    """The settings, after a check of their names."""
     named = {"corpus", "encoder", "objective", "pairs", "head", "dev"}  # which may be objects
     valid = sorted(set(default_settings()) - named - SCORING)
     for name in settings:

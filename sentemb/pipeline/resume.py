@@ -1,4 +1,4 @@
-"""Whether what is resumed is the run that was begun, and what is different about it now."""
+"""Check that a resumed run is the run that was started, and list what differs now."""
 
 import os
 import shlex
@@ -16,6 +16,7 @@ from sentemb.encoders import Prompts
 from sentemb.errors import CorruptFolder, InputError
 from sentemb.pipeline.processes import started_by_accelerate
 from sentemb.pipeline.settings import EvaluationSettings
+from sentemb.program import started_as
 from sentemb.runs import MODULES, RunFolder
 from sentemb.storage import verify
 from sentemb.training import EpochLayout, TrainingSettings
@@ -35,53 +36,57 @@ def on_processes(settings: TrainingSettings, begun: Config, world: int, elastic:
     """The settings for ``world`` processes; those of a continued run keep its global batch and the cuts of its epochs.
 
     Raises:
-        InputError: it was begun on another number, and ``elastic`` is not given or the batch does not divide.
+        InputError: it was started on another number, and ``elastic`` is not given or the batch is too small.
     """
     before, least = begun.get("world_size", world), begun.get("least", 0)
+    batch = begun.get("global_batch", settings.batch_size * before)
+    uneven = batch if batch % world else 0
     if before == world:
-        return replace(settings, smallest_batch=least)
+        return replace(settings, smallest_batch=least, global_batch=uneven)
     if not elastic:
         raise InputError(
-            f"the run was begun on {before} process(es) and now there are {world}; start as many, or add --elastic to "
-            "go on with the same global batch"
+            f"the run was started on {before} process(es) and now there are {world}; start as many, or add "
+            "--elastic to resume with the same global batch"
         )
-    batch = settings.batch_size * before
-    if batch % world or batch < 2 * world:
+    if batch < 2 * world:
         raise InputError(
-            f"the global batch of {batch} pairs cannot be shared evenly by {world} processes, two pairs each"
+            f"the global batch of {batch} pairs is too small for {world} processes, two pairs each at least"
         )
-    return replace(settings, batch_size=batch // world, smallest_batch=least or 2 * before)
+    share = -(-batch // world)
+    return replace(settings, batch_size=share, smallest_batch=least or 2 * before, global_batch=uneven)
 
 
 def differences(settings: TrainingSettings, begun: Config, world: int, steps: int, pairs: int) -> list[str]:
-    """What a continued run does not do as the one that was begun would have, a sentence each.
+    """The differences between a continued run and one without interruption, a sentence each.
 
     Raises:
-        InputError: the last update of an epoch is too small for so many processes.
+        InputError: the last update of an epoch is too small for this number of processes.
     """
     notes, before = [], begun.get("world_size", world)
-    updates = EpochLayout(pairs, settings.batch_size, world, settings.smallest_batch)
+    updates = EpochLayout(pairs, settings.batch_size, world, settings.smallest_batch, settings.global_batch)
     if updates.size(len(updates) - 1) < 2 * world:
         raise InputError(
             f"the last update of an epoch has {updates.size(len(updates) - 1)} pairs, too few for {world} processes; "
-            f"use fewer, {before} say"
+            f"use fewer, for example {before}"
         )
     if before != world:
+        most, uneven = settings.batch_size, settings.global_batch > 0
+        share = f"{most - 1} or {most}" if uneven else most
         notes.append(
-            f"begun on {before} process(es), now {world} with {settings.batch_size} pairs each: the same pairs in each "
-            "update; dropout masks and augmentations are drawn for each process and sums are rounded otherwise, "
+            f"begun on {before} process(es), now {world} with {share} pairs each: the same pairs in each "
+            "update; dropout masks and augmentations are drawn for each process and sums are rounded differently, "
             "so that losses differ a little"
         )
     if begun and (parts := begun.get("settings", {}).get("micro_batch", settings.micro_batch)) != settings.micro_batch:
         notes.append(
-            f"micro-batch was {parts} and is {settings.micro_batch}: the same gradient, but for dropout masks, which "
+            f"micro-batch was {parts} and is {settings.micro_batch}: the same gradient, except dropout masks, which "
             "are drawn for each part"
         )
     now = {"threads": torch.get_num_threads(), "torch": version("torch"), "transformers": version("transformers")}
     then = begun.get("versions", {}) | begun
     other = [f"{name} {then[name]} (now {value})" for name, value in now.items() if then.get(name, value) != value]
     if other:
-        notes.append(f"begun with {', '.join(other)}: sums are rounded otherwise, so that numbers differ a little")
+        notes.append(f"begun with {', '.join(other)}: sums are rounded differently, so that numbers differ a little")
     if begun and (planned := begun.get("steps", steps)) != steps:
         rising, rising_before = settings.warmup_updates(steps), settings.warmup_updates(planned)
         warmup = "" if rising == rising_before else f" with {rising} of them warm-up (was {rising_before})"
@@ -94,7 +99,7 @@ def differences(settings: TrainingSettings, begun: Config, world: int, steps: in
 
 
 def prompts_begun_with(begun: Config, prompts: Prompts) -> Prompts:
-    """What a run trains with: ``prompts`` of its model, or those that a continued one was begun with."""
+    """What a run trains with: ``prompts`` of its model, or those that a continued one was started with."""
     if not begun:
         return prompts
     return Prompts(**begun.get("prompts", {}))  # (earlier versions trained without any)
@@ -115,19 +120,19 @@ def changed_meanings(
     retrieval: dict[str, str],
     before: dict[str, str] | None,
 ) -> list[str]:
-    """What means something else now than when a continued run was begun by an earlier version, a sentence each."""
+    """What has a different meaning now than in the version that started the run, a sentence each."""
     notes = []
     if begun and prompts != default:
         notes.append(
-            f"the run was begun with the prompts {prompts.anchor!r} and {prompts.positive!r} and goes on with them; "
-            f"the model's are {default.anchor!r} and {default.positive!r}, with which it is scored; begin a new run "
-            "to train with those"
+            f"the run was started with the prompts {prompts.anchor!r} and {prompts.positive!r} "
+            f"and continues with them; the model's are {default.anchor!r} and {default.positive!r}, with which it is "
+            "scored; begin a new run to train with those"
         )
     if before is not None and before != retrieval:
         notes.append(
             f"held-out pairs are ranked by {retrieval['score']} ({retrieval['sides']}) now, and were by "
             f"{before['score']} ({before['sides']}) when the run was begun: these scores do not compare, and best/ is "
-            "chosen anew from here on"
+            "chosen again from here on"
         )
     return notes
 
@@ -141,19 +146,19 @@ def refuse_another_run(out: Path, begun: Config, corpus: Corpus, accelerator: Ac
         before = before.get("fingerprint", value) if isinstance(before, dict) else before
         if before != value:
             raise InputError(
-                f"{out} was begun with {name} {before}, now it is {value}; give it what it had, or a new --out"
+                f"{out} was started with {name} {before}, now it is {value}; use the former value, or a new --out"
             )
     if run.newest_checkpoint() is None and run.model.exists() and not done:
         raise InputError(
-            f"{out} is finished and has no checkpoint to go on from; begin a new --out, or score it with python -m "
+            f"{out} is finished and has no checkpoint to resume from; begin a new --out, or score it with python -m "
             "eval.senteval"
         )
 
 
 def finished(out: Path, steps: int, begun: Config, evaluation: EvaluationSettings, reported: bool) -> bool:
-    """Whether the run in ``out`` has its model, by the selection of now, and no step of ``steps`` is left.
+    """Whether the run in ``out`` has its model, by the current selection, and no step of ``steps`` is left.
 
-    ``reported``: whether it must have its page, too, and have been scored as is asked for now.
+    ``reported``: whether it must also have its page, and have been scored as this call asks.
     """
     settings, run = begun.get("settings", {}), RunFolder(out)
     names = [each.name for each in fields(evaluation) if each.metadata.get("may_change")] if reported else ["select"]
@@ -169,11 +174,12 @@ def finished(out: Path, steps: int, begun: Config, evaluation: EvaluationSetting
 
 
 def how_to_resume(out: Path, command: bool) -> str:
-    """What to type to go on with ``out``: a command line, by the launcher that started this one, or Python."""
+    """What to type to resume ``out``: a command line, by the launcher that started this one, or Python."""
     if not command:
         return f"sentemb.train(..., out={str(out)!r}, resume=True)"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         launcher = f"torchrun --nproc_per_node {os.environ.get('LOCAL_WORLD_SIZE', 1)}"
     else:
-        launcher = "accelerate launch" if started_by_accelerate() else Path(sys.executable).name
-    return f"{launcher} {shlex.quote(sys.argv[0])} --resume --out {shlex.quote(str(out))}"
+        launcher = "accelerate launch" if started_by_accelerate() else ""
+    started = [*launcher.split(), sys.argv[0]] if launcher else started_as()
+    return shlex.join([*started, "--resume", "--out", str(out)])

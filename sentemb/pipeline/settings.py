@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sentemb.errors import InputError
 from sentemb.languages import DEFAULT, check_language
+from sentemb.runs import parse_prefixes
 from sentemb.settings import check_settings, setting
 from sentemb.training import TrainingSettings
 
@@ -20,7 +21,7 @@ PASSAGES = "passages"  # of the setting search: a sentence finds its passage in 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The text, and a teacher and a guide of it."""
+    """The text, its teacher and its guide."""
 
     corpus: str | None = setting(
         "sample",
@@ -30,30 +31,30 @@ class DataSettings:
     )
     language: str = setting(
         DEFAULT,
-        "of raw text, whose rules split it into sentences: de, fr, ja, ...; docs/corpora.md lists all codes",
+        "language of raw text, for splitting it into sentences: de, fr, ja, ...; docs/corpora.md lists all codes",
     )
     clean: str = setting(
         "none",
         "leave sentences out of the pairs: none, or drop:min_tokens=1,max_tokens=0,letters=0.5,script=any,"
         "duplicates=none (document, corpus),near_duplicates=0 (share of a document's sentences); python -m "
-        "sentemb.corpus CORPUS tells what that would do",
+        "sentemb.corpus CORPUS shows what that would do",
     )
     max_length: int = setting(40, "longest sentence in tokens; longer ones are cut", at_least=1)
     teacher: str | None = setting(
         None,
-        "a finished model whose embeddings of the training sentences an objective learns from: a folder, a hub name, "
+        "a finished model, whose embeddings of the training sentences the objective learns: a folder, a hub name, "
         "or minilm; NAME:layers=A-B takes the pooled states of these layers; also pooling=mean (max, cls, last), "
-        "prompt=, scale=standard (each dimension with variance 1), dim=N (principal components). They are "
+        "prompt=, scale=standard (each dimension with variance 1), dim=N (principal components). The embeddings are "
         "computed once and cached",
     )
     teacher_sentences: int | None = setting(
-        None, "let the teacher embed, and train on, N sentences of the training documents; default all", at_least=2
+        None, "train on N sentences of the training documents, which the teacher embeds; default all", at_least=2
     )
 
     guide: str | None = setting(
         None,
-        "a finished model that tells false negatives: a candidate that it finds nearer to the anchor than the positive "
-        "is no negative, whatever the contrastive objective. NAME:margin=0,relative_margin=0 leaves out those above "
+        "a model that detects false negatives: a candidate that it puts nearer to the anchor than the positive "
+        "is not a negative, whatever the contrastive objective. NAME:margin=0,relative_margin=0 leaves out those above "
         "c - margin - relative_margin * |c|, c its cosine of the positive pair; also layers=, pooling=, prompt=. Its "
         "embeddings are computed once and cached",
     )
@@ -76,9 +77,9 @@ class EncoderSettings:
         "transformer:name=,pooling=,dropout=,mlp=,keep_layers= (name: a hub id, a folder, minilm)",
     )
     init: str | None = setting(
-        None, "begin from this finished model instead of --encoder: a folder, a run, a hub name, or minilm"
+        None, "start from this finished model instead of --encoder: a folder, a run, a hub name, or minilm"
     )
-    towers: int = setting(1, "1, or 2: an encoder for each side of a pair; the model is then [f; g]", choices=(1, 2))
+    towers: int = setting(1, "1 encoder, or 2: one for each side of a pair; the model is then [f; g]", choices=(1, 2))
     prompts: str | None = setting(
         None,
         'text before the texts of each side, while training and in the model: anchor="query: ",positive="passage: "; '
@@ -86,19 +87,19 @@ class EncoderSettings:
     )
     lora: str | None = setting(
         None,
-        "train adapters of low rank instead of a transformer's own weights (LoRA, by peft): "
-        "rank=8,alpha=16,dropout=0,targets=all (or last parts of the names of linear layers: query+value). The saved "
-        "model has them merged into its weights",
+        "train low-rank adapters instead of a transformer's weights (LoRA, by peft): "
+        "rank=8,alpha=16,dropout=0,targets=all (or ends of names of linear layers: query+value). The saved model has "
+        "the adapters merged into its weights",
     )
     new_tokens: int = setting(
         0,
-        "give the tokenizer the N most frequent words of the training sentences that it splits; each begins as the "
-        "mean of its pieces. Of WordPiece tokenizers (BERT's), transformer and static encoders",
+        "add to the tokenizer the N most frequent words of the training sentences that it splits; each starts as the "
+        "mean of its pieces. For WordPiece tokenizers (BERT's), in transformer and static encoders",
         at_least=0,
     )
     attention: str = setting(
         "auto",
-        "of transformers: auto (packed where it works), packed (no padding), padded, sdpa, eager",
+        "attention of transformers: auto (packed where it works), packed (no padding), padded, sdpa, eager",
         choices=("auto", "packed", "padded", "sdpa", "eager"),
     )
 
@@ -124,11 +125,23 @@ class ObjectiveSettings:
     )
     head: str = setting(
         "none",
-        "what the objective sees the embeddings through, left out of the model: none, mlp, projection:out=",
+        "layers between the embeddings and the objective, left out of the model: none, mlp, projection:out=",
+    )
+    matryoshka: str | None = setting(
+        None,
+        "apply the objective to prefixes of the embedding, too, so that embeddings can be cut: lengths, each with a "
+        "weight where it is not 1 (64:0.5,128,256); the loss is the mean over the prefixes and the full dimension",
     )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.matryoshka is not None:
+            parse_prefixes(self.matryoshka)
+            if self.head != "none":
+                raise InputError(
+                    "--matryoshka is of prefixes of the model's embeddings, and a head would mix their dimensions "
+                    "before the objective sees them; leave --head or --matryoshka out"
+                )
 
 
 @dataclass(frozen=True)
@@ -137,18 +150,18 @@ class PairSettings:
 
     pairs: str = setting(
         "neighbours",
-        "what belongs together: neighbours:window=,both=,documents=,classes= | contiguous | dropout | "
+        "which texts form a positive pair: neighbours:window=,both=,documents=,classes= | contiguous | dropout | "
         "augment:how=,rate= | labelled | passages:kind=,sentences=,tokens= (kind: inverse_cloze with removal=, crops "
         "with shortest=,longest=,overlap=, or title)",
     )
     max_pairs: int | None = setting(None, "train on N of the pairs, drawn by --seed; default all", at_least=2)
     negatives: str = setting(
         "none",
-        "further hard negatives of each pair: none, or mined:by=MODEL,per_anchor=4,pool=50000,skip=10,margin=0.05,"
-        "refresh=0: the nearest of a pool, without the nearest few and those within a margin of the positive's score; "
-        "by=self: by the model in training, again each refresh= updates; by=bm25: by words in common",
+        "more hard negatives of each pair: none, or mined:by=MODEL,per_anchor=4,pool=50000,skip=10,margin=0.05,"
+        "refresh=0: the nearest of a pool, except the first skip= and those within margin= of the positive's score; "
+        "by=self: by the model in training, again after each refresh= updates; by=bm25: by common words",
     )
-    force: bool = setting(False, "go on where a run is known to degenerate: dropout pairs without dropout")
+    force: bool = setting(False, "run although the run is known to degenerate: dropout pairs without dropout")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -160,25 +173,26 @@ class EvaluationSettings:
 
     dev: str = setting(
         "auto",
-        "what best/ is chosen by: stsb (STS-B dev), heldout (MRR of held-out pairs), search (nDCG@10 of --search), "
-        "teacher (how alike it finds held-out sentences), or auto: stsb where its data is, else heldout",
+        "the score that chooses best/: stsb (STS-B dev), heldout (MRR of held-out pairs), search (nDCG@10 of "
+        "--search), teacher (agreement with the teacher on held-out sentences), or auto: stsb if its data is present, "
+        "else heldout",
         choices=("auto", "stsb", "heldout", "search", "teacher"),
     )
     search: str | None = setting(
         None,
-        "what the final scores of search and --dev search are of: judged queries, a folder in BEIR's layout or a table "
-        "with columns query and passage; or passages: a sentence finds its passage in the held-out documents (the "
-        "default of --dev search)",
+        "the search task of the final scores and of --dev search: judged queries (a folder in BEIR's layout, or "
+        "a table with columns query and passage), or passages (a sentence must find its passage in the held-out "
+        "documents; the default of --dev search)",
     )
-    select: str = setting("last", "which one becomes model/: last or best", choices=("last", "best"), may_change=True)
+    select: str = setting("last", "which model becomes model/: last or best", choices=("last", "best"), may_change=True)
     data: str | None = setting(
         None,
-        "SentEval's folder (holds downstream/); else $SENTEMB_DATA/senteval, else the sample's two tasks",
+        "SentEval's folder, with downstream/ in it; default $SENTEMB_DATA/senteval, else the sample's two tasks",
         may_change=True,
     )
     tasks: str | None = setting(
         None,
-        "tasks of the final scores; default MR,CR for books, STS-B for the other recipes, by what data there is",
+        "tasks of the final scores; default MR,CR for books and STS-B for other recipes, if their data is present",
         may_change=True,
     )
     score: bool = setting(True, "--no-score leaves out these tasks (geometry is always measured)", may_change=True)
@@ -189,7 +203,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """How it is computed."""
+    """Precision, threads and processes."""
 
     precision: str = setting(
         "auto",
@@ -204,13 +218,15 @@ class ComputeSettings:
     )
     timeout: float = setting(
         10.0,
-        "minutes that the processes of a run wait for one that is dead or hangs, or scores or saves for longer; "
+        "minutes that processes of a run wait for one that is dead, hangs, or scores or saves for longer; "
         "preparing the corpus and the final scores may take any time",
         above=0,
         at_most=10_000,
         may_change=True,
     )
-    track: str | None = setting(None, "also log to a tracker that accelerate knows, tensorboard say", may_change=True)
+    track: str | None = setting(
+        None, "also log to a tracker that accelerate has, for example tensorboard", may_change=True
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -218,18 +234,18 @@ class ComputeSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The run folder. These are about one call, and are not kept with the run."""
+    """The run folder. These settings are for one call, and the run does not store them."""
 
-    out: Path | None = setting(None, "run folder, new; default runs/NAME or the next free runs/NAME-2, ...")
+    out: Path | None = setting(None, "a new run folder; default runs/NAME, or the next free runs/NAME-2, ...")
     resume: bool = setting(
         False,
-        "continue the run in --out (without it the newest of runs/NAME, runs/NAME-2, ...) from its newest valid "
-        "checkpoint, with its settings; with other flags in addition, begin it where there is none yet. SIGTERM or "
-        "Ctrl-C end a run after the step at hand, saved",
+        "continue the run in --out (default: the newest of runs/NAME, runs/NAME-2, ...) from its newest valid "
+        "checkpoint, with its settings; together with other flags, start the run if there is none yet. SIGTERM or "
+        "Ctrl-C save a run after the current step and end it",
     )
     elastic: bool = setting(
         False,
-        "let --resume go on with another number of processes: the same global batch, other dropout masks",
+        "let --resume continue with another number of processes: the same global batch, different dropout masks",
     )
     imports: tuple[str, ...] = ()  # files that add rows to tables, which the card names (--import)
     command: bool = False  # whether a command began it: a second signal exits, and one resumes by a command line
@@ -261,7 +277,7 @@ def may_change(name: str) -> bool:
 
 
 def pick(kind: type[Kind], settings: Mapping[str, Any]) -> Kind:
-    """The settings of one class out of a mapping that may have others, too.
+    """The settings of one class, from a mapping that may have others.
 
     Raises:
         InputError: a value has the wrong type or lies outside of its bounds.

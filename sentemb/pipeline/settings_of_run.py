@@ -1,4 +1,4 @@
-"""The settings of a run that begins or resumes. Nothing heavy is imported before a run's specs are looked at."""
+"""The settings of a run that begins or resumes. Nothing heavy is imported before a run's specs are checked."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ def resumed_settings(
         resume: whether the run in it is continued, if there is one.
 
     Raises:
-        InputError: ``out`` is no run, or was begun with other settings; or two encoders are named.
+        InputError: ``out`` is not a run, or was started with other settings; or two encoders are named.
     """
     if options.get("init") is not None and options.get("encoder") is not None:
         raise InputError("--init and --encoder both name the encoder; give one of them")
@@ -35,7 +35,7 @@ def resumed_settings(
     if not RunFolder(out).config.is_file():
         if not options or (out.exists() and not is_empty(out)):
             raise InputError(
-                f"{out} is no run that could be continued (it has no config.json); check the path, or say what a new "
+                f"{out} is not a run that can be resumed (it has no config.json); check the path, or say what a new "
                 "run there is of (--corpus and the like)"
             )
         return _one_encoder({**defaults, **options})
@@ -50,7 +50,7 @@ def resumed_settings(
         before = begun_with.get(name, defaults.get(name))  # (an earlier version had not all of them)
         if not may_change(name) and before != value:
             flag = name.replace("_", "-")
-            raise InputError(f"{out} was begun with --{flag} {before}, not {value}; leave --{flag} out to resume it")
+            raise InputError(f"{out} was started with --{flag} {before}, not {value}; leave --{flag} out to resume it")
     return _one_encoder({**defaults, **begun_with, **options})
 
 
@@ -63,11 +63,11 @@ def refuse_used(out: Path) -> None:
     if RunFolder(out).config.exists():
         raise InputError(f"{out} is already a run; choose another --out, or continue it with --resume")
     if out.exists() and not is_empty(out):
-        raise InputError(f"{out} is there and not an empty folder; choose another --out")
+        raise InputError(f"{out} exists and is not empty; choose another --out")
 
 
 def is_empty(out: Path) -> bool:
-    """Whether it is a folder with nothing in it but what a run that was killed at its very beginning has left."""
+    """Whether a folder is empty, or holds only the files of a run that was killed at its start."""
     return out.is_dir() and all(path.name.startswith(f".{CONFIG}.") for path in out.iterdir())
 
 

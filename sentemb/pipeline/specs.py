@@ -1,4 +1,4 @@
-"""Specs that are wrong, seen before any data is read."""
+"""Check specs before any data is read."""
 
 from sentemb.corpus import CLEANINGS
 from sentemb.encoders import HEADS
@@ -15,7 +15,7 @@ from sentemb.teacher import parse_teacher
 def check_specs(
     data: DataSettings, encoder: EncoderSettings, pairs: PairSettings, objective: ObjectiveSettings
 ) -> None:
-    """InputError for a spec that names nothing, or an option that it has not."""
+    """Raise an InputError for an unknown name or option in a spec."""
     check_encoder(encoder)
     build(CLEANINGS, data.clean, "clean")
     if data.teacher is not None:

@@ -32,7 +32,7 @@ from sentemb.validation import HeldOutPairs, TeacherReference
 
 @dataclass(frozen=True)
 class ChosenTeacher:
-    """Whose embeddings of the training sentences a run learns from."""
+    """The model whose embeddings of the training sentences a run learns."""
 
     spec: TeacherSpec
     is_start: bool = False  # the model that training begins from, which the objective anchor holds it near
@@ -55,7 +55,7 @@ def chosen_teacher(
         prompts: of the model. towers: how many it has.
 
     Raises:
-        InputError: the objective makes no use of the teacher, nothing is to be learned from it, or there is no start
+        InputError: the objective does not use the teacher, nothing is to be learned from it, or there is no start
             that an anchor could be compared with.
     """
     if objective is not None and has_anchor(objective, data, encoder, has_head):
@@ -86,12 +86,12 @@ def has_anchor(objective: Objective, data: DataSettings, encoder: EncoderSetting
         return False
     if all(term.teacher_is_start for term in terms):
         raise InputError(
-            "objective anchor holds the model where it begins, so alone it teaches nothing; add another objective "
+            "objective anchor keeps the model where it starts, so alone it learns nothing; add another objective "
             "(infonce + anchor*0.1)"
         )
     if encoder.init is None:
         raise InputError(
-            "objective anchor holds the model near the finished one that training begins from; name that as init "
+            "objective anchor keeps the model near the finished one that training starts from; name that as init "
             "(--init minilm, a folder or a hub name) instead of an encoder"
         )
     if data.teacher is not None or any("teacher" in term.needs and not term.teacher_is_start for term in terms):
@@ -183,7 +183,7 @@ def with_embeddings(
 ) -> tuple[TrainingData, dict[str, Any] | None, dict[str, Any] | None]:
     """Training data with the teacher's and the guide's embeddings, and what config.json gets of both; None: no such.
 
-    Arguments and errors as of :func:`embed_by_teacher`. Data that another run has prepared may come with its teacher.
+    Arguments and errors: see :func:`embed_by_teacher`. Data that another run has prepared may come with its teacher.
     """
     for role, chosen in (("a teacher", teacher), ("a guide", data.guide)):
         if chosen is not None:  # (before hours of work)
@@ -214,7 +214,7 @@ def embed_by_teacher(
     config.json holds).
 
     Raises:
-        InputError: the teacher cannot be used, or is not the one that the run was begun with.
+        InputError: the teacher cannot be used, or is not the one that the run was started with.
     """
     folder = TeacherFolder(teacher.spec)
     precision = _precision(folder, compute, begun)
@@ -255,17 +255,17 @@ def embed_by_guide(
 
 
 def _precision(folder: TeacherFolder, compute: ComputeSettings, begun: Mapping[str, Any]) -> str:
-    """What a model's embeddings are computed in: as where the run was begun; InputError if that was another model."""
+    """The precision of a model's embeddings, as at the start of the run; InputError if that was another model."""
     before, fingerprint = as_dict(begun.get(folder.role)), folder.fingerprint_of_output
     if before.get("fingerprint", fingerprint) != fingerprint:
         raise InputError(
-            f"the run was begun with another {folder.role} of the name {folder.spec.name} (fingerprint "
+            f"the run was started with another {folder.role} of the name {folder.spec.name} (fingerprint "
             f"{before['fingerprint']}, now {fingerprint}); put the former model back, or begin a new run"
         )
     return str(before.get("precision") or precision_of(compute, folder.is_transformer))
 
 
 def _about(folder: TeacherFolder, precision: str, embeddings: TeacherEmbeddings | ProjectedTeacher) -> dict[str, Any]:
-    """What config.json gets of embeddings."""
+    """The entry of config.json about embeddings."""
     about = {"fingerprint": folder.fingerprint_of_output, "precision": precision, "dimension": embeddings.dimension}
     return about | {"sentences": len(embeddings)}

@@ -1,4 +1,4 @@
-"""What a training run has come to: its model, its log, its scores before and after, its folder and its page."""
+"""The result of a training run: its model, log, scores before and after, folder and page."""
 
 import json
 import sys
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from sentence_transformers import SentenceTransformer
 
-from sentemb.encoders import Texts
+from sentemb.encoders import Texts, truncated
 from sentemb.pipeline.compared_encoders import compared_encoders
 from sentemb.pipeline.encoding_cost import encoding_cost
 from sentemb.report import write_report
-from sentemb.runs import TEACHER, TRAINED, RunFolder, as_dict, read_run, write_card
+from sentemb.runs import PREFIXES, TEACHER, TRAINED, RunFolder, as_dict, prefixes_of, read_run, write_card
 from sentemb.storage import write_text
 from sentemb.validation import (
     CachedEncoder,
     EmbeddingMemory,
     HeldOutPairs,
+    ItemScores,
     TeacherReference,
     compare_encoders,
     held_out_geometry,
@@ -26,12 +27,14 @@ from sentemb.validation import (
     nearest_examples,
     sides_of,
     similarity_histograms,
+    sphere_points,
 )
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 SHOWN = ("initial", "trained")  # the encoders whose histograms and neighbours the page has
+PREFIX = "prefix"  # the role of the trained encoder whose embeddings are cut
 Measure = Callable[[SentenceTransformer, HeldOutPairs], dict[str, Any]]
 
 
@@ -49,7 +52,7 @@ class TrainedRun:
     step: int  # updates done
     steps: int  # updates of the whole run
     trained: str  # how much the model was trained, in words
-    interrupted: bool = False  # a signal or KeyboardInterrupt ended it; train(..., resume=True) goes on
+    interrupted: bool = False  # a signal or KeyboardInterrupt ended it; train(..., resume=True) resumes it
     is_main_process: bool = True  # the others of a launch have no scores and write nothing
     reference: TeacherReference | None = field(default=None, repr=False)  # of its teacher
     texts: Texts | None = field(default=None, repr=False)  # of the training documents
@@ -71,14 +74,16 @@ class TrainedRun:
     def scores(self) -> "DataFrame":
         """Geometry and retrieval of held-out pairs: a row before training, one after, one of averaged word embeddings.
 
-        Measured at the first call, and read from scores.json after it.
+        With ``matryoshka`` a row for each prefix, too, ``trained @64``. Measured at the first call, and read from
+        scores.json after it.
         """
         from pandas import DataFrame
 
         file = RunFolder(self.folder).scores
         if not file.is_file():
             self.score()
-        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        content = json.loads(file.read_text(encoding="utf-8"))
+        rows = content["rows"] + content.get(PREFIXES, [])
         return DataFrame([{"encoder": row["encoder"], **as_dict(row.get("geometry"))} for row in rows]).set_index(
             "encoder"
         )
@@ -93,9 +98,11 @@ class TrainedRun:
     def score(self, measure: Measure | None = None) -> dict[str, dict[str, Any]]:
         """Measure the encoder before and after training, the average of its word embeddings and any teacher; compare.
 
+        Of a run with ``matryoshka`` the trained encoder is also measured with its embeddings cut to each prefix, and
+        compared with itself in full.
         Writes scores.json, with the interval of each difference (:func:`sentemb.validation.compare_encoders`) and
-        held-out sentences with their nearest neighbours, and the results in the model's card. On processes other than
-        the main one nothing happens.
+        held-out sentences with their nearest neighbours and on a sphere, and the results in the model's card. On
+        processes other than the main one nothing happens.
 
         Args:
             measure: the results of a model, ``geometry`` among them, and ``items``, where there are any:
@@ -104,8 +111,9 @@ class TrainedRun:
 
         Returns:
             Results by the name of the encoder: "trained"; the name of the one that training began with ("minilm",
-            "random rnn"); that of the averaged embeddings ("averaged minilm embeddings"); "teacher NAME". In a run with
-            a teacher they have ``cost`` (:func:`sentemb.pipeline.encoding_cost.encoding_cost`).
+            "random rnn"); that of the averaged embeddings ("averaged minilm embeddings"); "teacher NAME"; and
+            "trained @64", cut to 64 dimensions. In a run with a teacher those in full size have ``cost``
+            (:func:`sentemb.pipeline.encoding_cost.encoding_cost`).
         """
         if not self.is_main_process:
             return {}
@@ -123,28 +131,46 @@ class TrainedRun:
         if TEACHER in roles.values():
             for each in encoders:  # one right after the other, as the machine's load changes
                 results[each.name]["cost"] = encoding_cost(each.model.to(self.model.device), self.pairs)
-        rows = [
-            {
-                "encoder": name,
-                "role": roles[name],
-                **result,
-                "retrieval_mrr": result["geometry"]["retrieval_mrr"],
-                "retrieval_recall_at_1": result["geometry"]["retrieval_recall_at_1"],
-            }
-            for name, result in results.items()
-        ]
+        rows = [_row(name, roles[name], result) for name, result in results.items()]
         shown = {name: side for name, side in sides.items() if roles[name] in SHOWN}
         histograms = {
             name: similarity_histograms(side.first, self.pairs, other=side.second) for name, side in shown.items()
         }
         differences = compare_encoders(dict(sorted(items.items(), key=lambda entry: entry[0] != TRAINED)))
-        examples = nearest_examples(shown, self.pairs)
-        content = {"rows": rows, "differences": differences, "histograms": histograms, "examples": examples}
+        content = {
+            "rows": rows,
+            "differences": differences,
+            "histograms": histograms,
+            "examples": nearest_examples(shown, self.pairs),
+            "sphere": sphere_points(shown, self.pairs),
+        }
+        of_prefixes, prefix_items = self._measured_prefixes(measure or self._geometry)
+        if of_prefixes:
+            content[PREFIXES] = [_row(name, PREFIX, result) for name, result in of_prefixes.items()]
+            for name, cut in prefix_items.items():
+                differences += compare_encoders({name: cut, TRAINED: items[TRAINED]})
         write_text(run.scores, json.dumps(content, indent=1) + "\n")
         from_initial = [d for d in differences if d["encoder"] == TRAINED and roles[d["against"]] == "initial"]
         if run.model.is_dir():
-            write_card(run.model, run.read_config(), self.trained, results[TRAINED], from_initial)
-        return results
+            prefixes = list(of_prefixes.values())
+            write_card(run.model, run.read_config(), self.trained, results[TRAINED], from_initial, prefixes)
+        return results | of_prefixes
+
+    def _measured_prefixes(
+        self, measure: Measure
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, ItemScores]]]:
+        """Results, and items that are compared, of the trained encoder cut to each length of the run, by name."""
+        results, items = {}, {}
+        for size in prefixes_of(RunFolder(self.folder).read_config()):
+            name = f"{TRAINED} @{size}"
+            print(f"measuring: {name}", file=sys.stderr)
+            model = truncated(self.model, size)
+            sides = sides_of(model, self.encoder(model))
+            results[name] = {"dimension": size, **measure(model, self.pairs)}
+            items[name] = {**results[name].pop("items", {}), **held_out_items(sides, self.pairs)}
+            if self.reference is not None:
+                results[name] |= self.reference.scores(sides.first)
+        return results, items
 
     def report(self) -> Path:
         """Write report.html, a page of the whole run, and return its path."""
@@ -154,3 +180,9 @@ class TrainedRun:
                 self.score()
             write_report(self.folder)
         return path
+
+
+def _row(name: str, role: str, result: dict[str, Any]) -> dict[str, Any]:
+    """A row of scores.json."""
+    retrieved = {key: result["geometry"][key] for key in ("retrieval_mrr", "retrieval_recall_at_1")}
+    return {"encoder": name, "role": role, **result, **retrieved}

@@ -1,12 +1,13 @@
 """Scores of a model while it trains: held-out pairs, a teacher, and the score that chooses the best model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
+from sentemb.encoders import truncated
 from sentemb.forward import TrainingEncoder
 from sentemb.objectives import Objective
 from sentemb.validation import (
@@ -31,14 +32,33 @@ class ScoresOfTraining:
     tokens: TextTokens  # of the scored texts, at each evaluation
     reference: TeacherReference | None
     to_teacher: Callable[[Tensor], Tensor | None]
+    prefixes: Sequence[int] = ()  # lengths that its embeddings are cut to, and scored again
 
     def measure(self, model: SentenceTransformer) -> dict[str, float]:
-        """Scores by their columns in the log; the model's embeddings are in the memory afterwards."""
+        """Scores by their columns in the log, those of a prefix with ``_64d`` behind their names.
+
+        The model's embeddings are in the memory afterwards, from which those of prefixes are cut.
+        """
         encode = CachedEncoder(model, cache=self.memory.of(model, "last"), tokens=self.tokens)
-        scores = held_out_scores(model, self.pairs, encode)
+        scores = self._scores(encode, self.to_teacher)
+        if self.dev is not None:
+            scores |= self.dev.measure(encode)
+        for size in self.prefixes:
+            cut = CachedEncoder(truncated(model, size), cache=encode.cache, tokens=self.tokens)
+            of_prefix = self._scores(cut)
+            if self.dev is not None and self.dev.encoded_scores is not None:
+                of_prefix |= self.dev.encoded_scores(cut)
+            scores |= {f"{name}_{size}d": score for name, score in of_prefix.items()}
+        return scores
+
+    def _scores(
+        self, encode: CachedEncoder, to_teacher: Callable[[Tensor], Tensor | None] | None = None
+    ) -> dict[str, float]:
+        """Of held-out pairs and of the teacher."""
+        scores = held_out_scores(encode.model, self.pairs, encode)
         if self.reference is not None:
-            scores |= self.reference.scores(sides_of(model, encode).first, self.to_teacher)
-        return scores | (self.dev.measure(encode) if self.dev is not None else {})
+            scores |= self.reference.scores(sides_of(encode.model, encode).first, to_teacher)
+        return scores
 
 
 @torch.no_grad()

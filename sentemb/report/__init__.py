@@ -1,12 +1,25 @@
 """The self-contained page of a training run, its figures, and the frame that all pages share."""
 
 from sentemb.report.comparison import ComparedScore, comparison_of
-from sentemb.report.drawing import BLUE, GREEN, GREY, LOOK, ORANGE, VERMILLION, image, labelled_axes, legend_below
-from sentemb.report.examples import neighbours_section
+from sentemb.report.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    LOOK,
+    ORANGE,
+    VERMILLION,
+    Drawn,
+    image,
+    labelled_axes,
+    legend_below,
+)
+from sentemb.report.examples import nearest_neighbours
+from sentemb.report.headline import Tile
 from sentemb.report.page import write_report
 from sentemb.report.queries import write_search
 from sentemb.report.score_columns import COSTS, SHARE, TEACHER_SIMILARITY, columns_of, mean_scores, tasks_of
-from sentemb.report.template import html_page
+from sentemb.report.sphere import sphere_content
+from sentemb.report.template import PageTable, html_page
 
 __all__ = [
     "BLUE",
@@ -19,6 +32,9 @@ __all__ = [
     "TEACHER_SIMILARITY",
     "VERMILLION",
     "ComparedScore",
+    "Drawn",
+    "PageTable",
+    "Tile",
     "columns_of",
     "comparison_of",
     "html_page",
@@ -26,7 +42,8 @@ __all__ = [
     "labelled_axes",
     "legend_below",
     "mean_scores",
-    "neighbours_section",
+    "nearest_neighbours",
+    "sphere_content",
     "tasks_of",
     "write_report",
     "write_search",

@@ -1,9 +1,13 @@
 """Before and after: each score of the trained encoder against others, and what of it is more than chance."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup
 
 from sentemb.report.score_columns import BETTER, CANNOT_TELL, WORSE, columns_of, difference_of
-from sentemb.runs import TRAINED, Run, as_dict, as_list, number, plain, safe, show
+from sentemb.report.template import PageTable
+from sentemb.runs import TRAINED, Run, as_dict, as_list, number, plain, show
 
 CAPTION = """The difference is that of the trained encoder from the other one, with the interval
 of a paired bootstrap (both on the same items, {resamples} draws). Better or worse: the interval leaves out 0; cannot
@@ -23,6 +27,7 @@ class ComparedScore:
     verdict: str  # of the trained one: better, worse, cannot tell
     over: str  # how many items it is of
     level: float
+    measure: str  # its name in scores.json
 
 
 def comparison_of(run: Run, against: str | None = None) -> list[ComparedScore]:
@@ -43,45 +48,46 @@ def comparison_of(run: Run, against: str | None = None) -> list[ComparedScore]:
         digits = column.digits + 1
         interval = f"{d.low:+.{digits}f} to {d.high:+.{digits}f}"
         difference = f"{d.value:+.{digits}f}"
-        scores.append(
-            ComparedScore(column.title, column.prose, before, after, difference, interval, d.verdict, d.over, d.level)
-        )
+        texts = (column.title, column.prose, before, after, difference, interval)
+        scores.append(ComparedScore(*texts, d.verdict, d.over, d.level, column.key))
     return scores
 
 
-def comparison_tables(run: Run) -> str:
-    """The comparisons (:meth:`sentemb.runs.Run.compared`) as HTML tables with a caption; empty where there are none."""
-    tables = "\n".join(filter(None, (_table(run, against) for against in run.compared())))
-    if not tables:
-        return ""
-    resamples = max(number(as_dict(entry).get("resamples")) for entry in as_list(run.scores.get("differences")))
-    return f"{tables}\n<p class='caption'>{safe(CAPTION.format(resamples=show(resamples, 0)))}</p>"
+def comparison_tables(run: Run) -> list[PageTable]:
+    """The comparisons (:meth:`sentemb.runs.Run.compared`) that scores.json has intervals of."""
+    resamples = [number(as_dict(entry).get("resamples")) for entry in as_list(run.scores.get("differences"))]
+    caption = CAPTION.format(resamples=show(max(resamples, default=math.nan), 0))
+    tables = [_table(run, against, scores) for against in run.compared() if (scores := comparison_of(run, against))]
+    return [*tables[:-1], *(replace(table, caption=caption) for table in tables[-1:])]
 
 
-def _table(run: Run, against: str) -> str:
-    """The trained encoder against another one; empty where scores.json has no interval of theirs."""
-    scores = comparison_of(run, against)
-    if not scores:
-        return ""
-    level = f"{scores[0].level:.0%}"
+def _table(run: Run, against: str, scores: list[ComparedScore]) -> PageTable:
     sides = [f"before: {against}", "after: trained"] if against == run.initial() else [against, TRAINED]
-    titles = ["score", *sides, "difference", f"{level} interval", "verdict", "of"]
-    head = "".join(f"<th scope='col'>{safe(title)}</th>" for title in titles)
-    body = ""
-    for score in scores:
-        verdict = f"<strong>{safe(score.verdict)}</strong>" if score.verdict == BETTER else safe(score.verdict)
-        cells = [safe(text) for text in (score.before, score.after, score.difference, score.interval)]
-        cells += [verdict, safe(score.over)]
-        body += f"<tr><th scope='row'>{safe(score.title)}</th><td>{'</td><td>'.join(cells)}</td></tr>\n"
-    table = f"<table class='comparison'><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
-    return f"<div class='wide' tabindex='0'>{table}</div>"
+    head = ["score", *sides, "difference", f"{scores[0].level:.0%} interval", "verdict", "of"]
+    rows = [
+        [
+            score.title,
+            score.before,
+            score.after,
+            score.difference,
+            score.interval,
+            _emphasised(score.verdict),
+            score.over,
+        ]
+        for score in scores
+    ]
+    return PageTable(f"trained against {against}", head, rows)
+
+
+def _emphasised(verdict: str) -> str:
+    return Markup("<strong>{}</strong>").format(verdict) if verdict == BETTER else verdict
 
 
 def verdict(run: Run) -> list[str]:
     """The trained encoder against every other one in sentences; what got worse stands as plainly as what got better."""
     names = [plain(row.get("encoder", "unnamed")) for row in run.rows()]
     if TRAINED not in names or len(names) < 2:
-        return ["scores.json has no trained encoder beside another one, so there is nothing to compare."]
+        return ["scores.json has no trained encoder and another one, so there is nothing to compare."]
     others = sorted((name for name in names if name != TRAINED), key=lambda name: name != run.initial())
     return [_sentence(run, name) for name in others]
 

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 
 from sentemb.errors import InputError
 from sentemb.report.comparison import comparison_tables, verdict
-from sentemb.report.drawing import LOOK, image
-from sentemb.report.examples import examples_section
+from sentemb.report.drawing import LOOK, Drawn, image
+from sentemb.report.examples import nearest_neighbours
 from sentemb.report.figures import (
     HELDOUT_MRR,
     STSB_DEV,
@@ -33,12 +33,15 @@ from sentemb.report.figures import (
     retrieval_figure,
     stsb_figure,
 )
-from sentemb.report.queries import queries_section
+from sentemb.report.headline import run_headline, run_tiles
+from sentemb.report.prefixes import prefix_table
+from sentemb.report.queries import nearest_to_queries
 from sentemb.report.score_columns import TEACHER_SIMILARITY
 from sentemb.report.score_table import score_table
+from sentemb.report.sphere import sphere_content
 from sentemb.report.teacher_figures import speed_figure, teacher_figure
-from sentemb.report.template import html_page
-from sentemb.runs import Record, Run, RunFolder, as_dict, duration, number, read_run, safe, show
+from sentemb.report.template import PageTable, html_page
+from sentemb.runs import Record, Run, RunFolder, as_dict, duration, number, read_run, show
 from sentemb.storage import write_text
 
 LOSS = """How wrong the encoder is about which sentences belong together. The dashed line, log(number of candidates),
@@ -108,38 +111,35 @@ START_FIGURE = ("teacher", "Nearness to the start", teacher_figure, START, "two 
 STSB_FIGURE = ("stsb", "Alignment and uniformity on STS-B", stsb_figure, STSB, "two scores of STS-B in log.jsonl")
 
 
+FIRST = ("speed", "histogram", "path")  # the figures that matter most; the others are folded
 LAST = {"steps": "step", "pairs seen": "pairs_seen", "peak memory, MiB": "peak_memory_mib"}
 
 
 def _page(run: Run) -> str:
     begun = as_dict(run.config.get("settings")).get("init")
     encoder = f"begun from {begun}" if begun else f"encoder {run.setting('encoder')}"
-    title, made = safe(run.corpus()), f"{encoder}, objective {run.setting('objective')}"
-    rows = run.rows()
-    scores = (
-        comparison_tables(run) + score_table(run)
-        if rows
-        else "<p>No scores yet: this run has no scores.json with rows.</p>"
-    )
     with style.context(["default", LOOK]):
-        figures = "\n".join(_card(run, *figure) for figure in _figures(run))
-    body = f"""<h1>{title}</h1>
-<p class="soft">{safe(made)}</p>
-<section><h2>Summary</h2>
-{_summary(run)}
-</section>
-<section><h2>Scores</h2>
-{scores}
-</section>
-<div class="figures">
-{figures}
-</div>
-{queries_section(run)}
-{examples_section(run)}
-{_details(run.config)}
-<p class="caption">Alignment and uniformity: Wang &amp; Isola 2020,
-<a href="https://arxiv.org/abs/2005.10242">arXiv 2005.10242</a>.</p>"""
-    return html_page(f"{title}: {safe(made)}", body)
+        figures = [_drawn(run, *figure) for figure in _figures(run)]
+    sphere = sphere_content(as_dict(run.scores.get("sphere")), run.initial())
+    return html_page(
+        "run.html",
+        scripts=["sphere.js"] if sphere else [],
+        title=run.corpus(),
+        made=f"{encoder}, objective {run.setting('objective')}",
+        headline=run_headline(run),
+        tiles=run_tiles(run),
+        sentences=_summary(run),
+        notes=run.notes,
+        sphere=sphere,
+        first_figures=[drawn for drawn in figures if drawn.name in FIRST],
+        more_figures=[drawn for drawn in figures if drawn.name not in FIRST],
+        prefixes=prefix_table(run),
+        queries=nearest_to_queries(run),
+        neighbours=nearest_neighbours(as_dict(run.scores.get("examples")), run.initial()),
+        tables=[*comparison_tables(run), score_table(run)] if run.rows() else [],
+        facts=_facts(run),
+        settings=_settings(run.config),
+    )
 
 
 def _figures(run: Run) -> list[tuple[str, str, Drawing, str, str]]:
@@ -164,7 +164,7 @@ def _dev_figures(run: Run) -> list[tuple[str, str, Drawing, str, str]]:
     return cards
 
 
-def _summary(run: Run) -> str:
+def _summary(run: Run) -> list[str]:
     sentences = verdict(run) if run.rows() else ["The encoder has not been scored yet."]
     used = run.last("uniformity_used")
     if math.isfinite(used):
@@ -175,9 +175,7 @@ def _summary(run: Run) -> str:
     if len(run.records) < 2:
         count = "one record" if run.records else "no record"
         sentences.append(f"The log has {count} so far, so there are no curves.")
-    facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(run) if value != "–")
-    notes = "".join(f"<p class='note'>{safe(note)}</p>\n" for note in run.notes)
-    return "".join(f"<p>{safe(sentence)}</p>\n" for sentence in sentences) + notes + f"<dl>{facts}</dl>"
+    return sentences
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -194,30 +192,21 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def _card(run: Run, name: str, title: str, draw: Drawing, explained: str, missing: str) -> str:
+def _drawn(run: Run, name: str, title: str, draw: Drawing, explained: str, missing: str) -> Drawn:
     figure = draw(run)
-    body = f"<p class='soft'>Not drawn: it needs {missing}.</p>"
-    if figure is not None:
-        body = f"<div class='paper'>{image(figure, name, title)}</div><figcaption>{explained}</figcaption>"
-    return f"<figure id='{name}'><h2>{safe(title)}</h2>{body}</figure>"
+    return Drawn(name, title, explained, image(figure, name, title) if figure else "", missing)
 
 
-def _details(config: Record) -> str:
-    """All of config.json: a table for each object in it, settings first, and one for the values beside them."""
+def _settings(config: Record) -> list[PageTable]:
+    """All of config.json: a table for each object in it, settings first, and one for the values outside of them."""
     tables = {key: value for key, value in config.items() if isinstance(value, dict)}
     top_level = {key: value for key, value in config.items() if key not in tables}
     tables = {"settings": {}, "versions": {}, "run": top_level, "corpus": {}, **tables}
-    body = "".join(f"<h3>{safe(name)}</h3>{_table(values)}\n" for name, values in tables.items() if values)
-    return f"<details><summary>Settings, versions, command and corpus</summary>\n{body}</details>"
-
-
-def _table(values: Record) -> str:
-    rows = (f"<tr><th scope='row'>{safe(key)}</th><td>{safe(value)}</td></tr>\n" for key, value in values.items())
-    return f"<table><tbody>\n{''.join(rows)}</tbody></table>"
+    return [PageTable(name, (), list(values.items()), wide=False) for name, values in tables.items() if values]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m sentemb.report RUN``: write the page again, print its path; 2 and one sentence if RUN is no run."""
+    """``python -m sentemb.report RUN``: write the page again and print its path; exit code 2 if RUN is not a run."""
     description = "Write RUN/report.html, one self-contained page, from the files of a training run."
     parser = argparse.ArgumentParser(prog="python -m sentemb.report", description=description)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder with config.json and log.jsonl")

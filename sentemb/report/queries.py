@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError
-from sentemb.runs import Record, Run, RunFolder, as_dict, as_list, number, plain, safe, show
+from sentemb.report.examples import Rankings, is_row
+from sentemb.runs import Run, RunFolder, as_dict, as_list, number, plain, show
 from sentemb.storage import write_text
 
 CAPTION = """For each query the nearest of {sentences} sentences of {corpus} by each encoder, with their similarity. An
@@ -30,25 +31,25 @@ def write_search(run: Path, content: dict[str, Any]) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}; make {run} writable") from None
 
 
-def queries_section(run: Run) -> str:
-    """The section of the page; empty where nothing was asked."""
+def nearest_to_queries(run: Run) -> Rankings | None:
+    """The section of the page; None where nothing was asked."""
     queries = [as_dict(each) for each in as_list(run.search.get("queries"))]
     names = list(dict.fromkeys(name for each in queries for name in as_dict(each.get("nearest"))))
     if not names:
-        return ""
-    titles = [f"after: {name}" if name == names[-1] else f"before: {name}" for name in names]
-    head = "".join(f"<th scope='col'>{safe(title)}</th>" for title in ["query", *titles])
-    body = ""
-    for each in queries:
-        cells = "".join(f"<td>{_nearest(as_dict(each.get('nearest')), name)}</td>" for name in names)
-        body += f"<tr><td>{safe(each.get('query', ''))}</td>{cells}</tr>\n"
-    table = f"<table class='examples'><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+        return None
+    rows = [
+        {
+            "text": each.get("query", ""),
+            "rankings": [_ranking(as_dict(each.get("nearest")).get(name)) for name in names],
+        }
+        for each in queries
+    ]
+    titles = [*(f"before: {name}" for name in names[:-1]), f"after: {names[-1]}"]
     sentences, corpus = show(number(run.search.get("sentences")), 0), plain(run.search.get("corpus", "a corpus"))
-    caption = safe(CAPTION.format(sentences=sentences, corpus=corpus))
-    return f"<section id='queries'><h2>Your queries</h2><p class='caption'>{caption}</p>\n{table}</section>"
+    caption = CAPTION.format(sentences=sentences, corpus=corpus)
+    return Rankings("queries", "Your queries", caption, ["query", *titles], rows)
 
 
-def _nearest(rankings: Record, name: str) -> str:
-    rows = [row for row in as_list(rankings.get(name)) if isinstance(row, list) and len(row) == 2]
-    lines = "".join(f"<li><small>{show(number(score), 2)}</small> {safe(text)}</li>" for score, text in rows)
-    return f"<ol>{lines}</ol>"
+def _ranking(rows: object) -> dict[str, Any]:
+    nearest = [row for row in as_list(rows) if is_row(row, 2)]
+    return {"nearest": [{"text": text, "similarity": show(number(score), 2)} for score, text in nearest]}

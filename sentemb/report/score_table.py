@@ -2,25 +2,29 @@
 
 import math
 
+from markupsafe import Markup
+
 from sentemb.report.score_columns import BETTER, TEACHER_SIMILARITY, Column, columns_of, difference_of, tasks_of
-from sentemb.runs import TEACHER, Record, Run, as_dict, as_list, number, plain, safe, show
+from sentemb.report.template import PageTable
+from sentemb.runs import TEACHER, Record, Run, as_dict, as_list, number, plain, show
 
 RANKED = {"sides": "one encoder", "score": "cosine"}  # how held-out pairs are ranked, of most models
 
 
-def score_table(run: Run) -> str:
-    """The scores of a run as an HTML table, with what it is of below."""
+def score_table(run: Run) -> PageTable:
+    """The scores of a run, with what they are of below."""
     rows = run.rows()
     columns = columns_of(rows)
-    titles = ["encoder", "dimension", *(c.title for c in columns)]
-    head = "".join(f"<th scope='col'>{safe(title)}</th>" for title in titles)
-    body = ""
-    for i, row in enumerate(rows):
-        cells = "".join(f"<td>{_cell(run, c, i, row)}</td>" for c in columns)
-        name, dimension = safe(row.get("encoder", "unnamed")), show(number(row.get("dimension")), 0)
-        body += f"<tr><th scope='row'>{name}</th><td>{dimension}</td>{cells}</tr>\n"
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
-    return f"<div class='wide' tabindex='0'>{table}</div>\n<p class='caption'>{safe(_score_caption(rows))}</p>"
+    cells = [
+        [
+            row.get("encoder", "unnamed"),
+            show(number(row.get("dimension")), 0),
+            *(_cell(run, column, i, row) for column in columns),
+        ]
+        for i, row in enumerate(rows)
+    ]
+    head = ["encoder", "dimension", *(column.title for column in columns)]
+    return PageTable("All encoders", head, cells, _score_caption(rows))
 
 
 def _cell(run: Run, column: Column, i: int, row: Record) -> str:
@@ -28,10 +32,10 @@ def _cell(run: Run, column: Column, i: int, row: Record) -> str:
     others = [other for j, other in enumerate(run.rows()) if j != i and math.isfinite(column.values[j])]
     compared = [difference_of(run, column.key, row.get("encoder"), other.get("encoder")) for other in others]
     if compared and all(d is not None and d.verdict == BETTER for d in compared):
-        text = f"<strong>{text}</strong>"
+        text = Markup("<strong>{}</strong>").format(text)
     optimum = number(as_dict(row.get("geometry")).get("uniformity_optimum"))
     if column.key == "uniformity" and math.isfinite(optimum):
-        text += f" <small>of {show(optimum, 3)}</small>"
+        text += Markup(" <small>of {}</small>").format(show(optimum, 3))
     return text
 
 
@@ -39,7 +43,7 @@ def _score_caption(rows: list[Record]) -> str:
     """How each number was made: protocol, n, the sampling error n implies, and the text geometry was measured on."""
     parts = [
         "Bold: better than each other row, beyond chance. Alignment and uniformity, lower is better, belong together "
-        "and are in no such comparison: spreading sentences out also moves positive pairs apart. Beside uniformity, "
+        "and are in no such comparison: spreading sentences out also moves positive pairs apart. Next to uniformity, "
         "small: the lowest value the dimension allows."
     ]
     for task in tasks_of(rows):

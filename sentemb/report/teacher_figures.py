@@ -63,7 +63,7 @@ def speed_figure(run: Run) -> Figure | None:
 
 
 def _name_points(axes: Axes, points: list[tuple[float, float, str]]) -> None:
-    """A name beside each point, on the side where there is room, and no two on top of each other."""
+    """A name next to each point, on the side where there is room, and no two on top of each other."""
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
     gap, place = (right / left) ** GAP, low

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-CUT = 10  # ranks that nDCG and MRR are of
+CUT = 10  # ranks for nDCG and MRR
 
 
 def ranking_scores(
@@ -21,10 +21,10 @@ def ranking_scores(
     """Scores of each query.
 
     Args:
-        ranking: ``[q, k]``, numbers of passages, the best first; -1 for none, behind the others.
+        ranking: ``[q, k]``, numbers of passages, the best first; -1 for none, after the others.
         judgements: for each query the grade of each passage that was judged. A passage is relevant if its grade is
             above 0; one without a grade is not.
-        cut: ranks that nDCG and MRR are of, at most k. recall_at: further ranks that recall is of, at most k.
+        cut: ranks for nDCG and MRR, at most k. recall_at: more ranks for recall, at most k.
 
     Returns:
         ``[q]`` each, between 0 and 1:

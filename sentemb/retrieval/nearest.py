@@ -47,7 +47,7 @@ def top_k(
         queries: ``[q, d]``. passages: ``[n, d]``. Arrays or memory maps, float32 or float16.
         k: passages a query.
         score: cosine, or dot (the inner product).
-        leave_out: for each query the numbers of the passages that it must not find, itself say; negative ones are none.
+        leave_out: for each query the numbers of the passages that it must not find (such as itself); negative: none.
         tile: queries and passages whose scores are held at a time.
         ceiling: float32 ``[q]``, for each query the score above which a passage is not found.
 
@@ -58,7 +58,7 @@ def top_k(
     Raises:
         InputError: a row is not finite. ValueError: shapes, k or score that cannot be used.
 
-    Beside the passages it holds about 8 tiles of scores and 40 (k + 16) bytes a query.
+    In addition to the passages it holds about 8 tiles of scores and 40 (k + 16) bytes a query.
     """
     _refuse_shapes(queries, passages.shape, k, score)
     left_out, limits = _LeftOut(leave_out, len(queries)), _Ceiling(ceiling, queries, score)
@@ -94,7 +94,7 @@ def top_k(
 class NearestPassages:
     """The ``k`` nearest of passages that come block by block, for few queries: all scores are computed in float64.
 
-    Arguments, results and errors as of :func:`top_k`. A passage's number is its place among all that were added.
+    Arguments, results and errors: see :func:`top_k`. A passage's number is its place among all that were added.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class _LeftOut:
 
     def __init__(self, leave_out: LeaveOut | None, queries: int) -> None:
         if leave_out is not None and len(leave_out) != queries:
-            raise ValueError(f"leave_out is of {len(leave_out)} queries, and there are {queries}")
+            raise ValueError(f"leave_out has {len(leave_out)} queries, and there are {queries}")
         lists = [np.asarray(each, dtype=np.int64).ravel() for each in leave_out] if leave_out is not None else []
         ids = np.concatenate([np.empty(0, dtype=np.int64), *lists])
         rows = np.repeat(np.arange(len(lists)), [len(each) for each in lists])
@@ -341,7 +341,7 @@ def _proven(
 
 
 def _product_error(dimension: int) -> float:
-    """How far a float32 product of two rows of unit length is off at most, but for underflow."""
+    """How far a float32 product of two rows of unit length is off at most, except underflow."""
     return 1.01 * (dimension + 8) * 2.0**-24
 
 

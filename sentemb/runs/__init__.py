@@ -4,6 +4,7 @@ from sentemb.runs.folder import (
     CONFIG,
     MODEL,
     MODULES,
+    ROUTER,
     SELECTED,
     TRAINED_FOLDERS,
     RunFolder,
@@ -14,6 +15,7 @@ from sentemb.runs.folder import (
     refuse_foreign,
 )
 from sentemb.runs.model_card import is_stock, write_card
+from sentemb.runs.prefixes import PREFIXES, parse_prefixes, prefixes_of, shorter_prefixes
 from sentemb.runs.records import (
     FORMER_INITIAL,
     TEACHER,
@@ -29,7 +31,6 @@ from sentemb.runs.records import (
     plain,
     read_run,
     renamed_histograms,
-    safe,
     show,
 )
 
@@ -38,6 +39,8 @@ __all__ = [
     "FORMER_INITIAL",
     "MODEL",
     "MODULES",
+    "PREFIXES",
+    "ROUTER",
     "SELECTED",
     "TEACHER",
     "TRAINED",
@@ -55,12 +58,14 @@ __all__ = [
     "model_folder",
     "model_name",
     "number",
+    "parse_prefixes",
     "plain",
+    "prefixes_of",
     "read_run",
     "read_selected",
     "refuse_foreign",
     "renamed_histograms",
-    "safe",
+    "shorter_prefixes",
     "show",
     "write_card",
 ]

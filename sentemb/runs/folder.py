@@ -13,6 +13,7 @@ from sentemb.storage import LEFTOVER, MANIFEST, PARTIAL, remove, unlisted
 
 CONFIG, LOG, SCORES, SEARCH, REPORT = "config.json", "log.jsonl", "scores.json", "search.json", "report.html"
 MODEL, CHECKPOINTS, BEST, LAST = "model", "checkpoints", "best", "last"
+ROUTER = "router"  # in the model/ of two towers: the same as a Router of sentence-transformers
 SELECTED = "selected.json"  # in best/ and last/: the step, and the dev score
 MODULES = "modules.json"  # in the folder of any model
 TRAINED_FOLDERS = (CHECKPOINTS, BEST, LAST)  # what training writes and replaces
@@ -72,7 +73,7 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     def checkpoint(self, step: int) -> Path:
-        """The checkpoint after so many updates."""
+        """The checkpoint after this number of updates."""
         return self.checkpoints / f"step-{step}"
 
     def nonfinite(self, step: int) -> Path:
@@ -116,12 +117,12 @@ class RunFolder:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The number of updates that a checkpoint's name tells."""
+    """The number of updates in a checkpoint's name."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
 def read_selected(folder: Path) -> dict[str, Any]:
-    """Which step a ``best/`` or ``last/`` folder is of, and its dev score; empty where it does not say."""
+    """The step of a ``best/`` or ``last/`` folder, and its dev score; empty where it does not say."""
     try:
         content = json.loads((folder / SELECTED).read_text(encoding="utf-8"))
         return content if isinstance(content, dict) and isinstance(content.get("step"), int) else {}
@@ -142,7 +143,7 @@ def model_folder(path: Path) -> Path:
     for folder in (path, run.model, *sorted(steps, key=steps.__getitem__, reverse=True)):
         if (folder / MODULES).is_file() or (folder / MANIFEST).is_file():
             return folder
-    raise InputError(f"{path} is no checkpoint: there is no {MODULES} in it, in its model/ or in its checkpoints/")
+    raise InputError(f"{path} is not a checkpoint: there is no {MODULES} in it, in its model/ or in its checkpoints/")
 
 
 def model_name(name: str) -> str:

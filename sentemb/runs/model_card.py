@@ -1,7 +1,7 @@
 """The model card of a checkpoint: README.md with what it is, how it loads, what it scored, and how it was trained.
 
 Its head is the metadata that model hubs read (huggingface_hub's ModelCardData), so that a folder can be uploaded as it
-is. It is no part of a checkpoint's manifest: people may edit it.
+is. It is not a part of a checkpoint's manifest: people may edit it.
 """
 
 import json
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError, in_a_line
-from sentemb.runs.folder import MODULES
+from sentemb.runs.folder import MODULES, ROUTER
+from sentemb.runs.prefixes import prefixes_of
 from sentemb.runs.records import as_dict, number, plain
 from sentemb.storage import write_text
 
@@ -23,6 +24,10 @@ SENTEMB_LOADING = """import sentemb  # {} no module of sentence-transformers
 
 model = sentemb.load(PATH)  # this folder
 # or, where sentemb is installed: SentenceTransformer(PATH, trust_remote_code=True)"""
+ROUTED = (
+    "The folder `router` holds the same two encoders for use without sentemb: with "
+    "`router = SentenceTransformer(PATH + '/router')`, `router.encode_query` is f and `router.encode_document` is g."
+)
 TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction", "sentemb"]
 SEARCH = "search "  # what the names of scores of search begin with
 GEOMETRY = {
@@ -43,6 +48,7 @@ def write_card(
     trained: str,
     result: Mapping[str, Any] | None = None,
     differences: Sequence[Mapping[str, Any]] = (),
+    prefixes: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write ``folder``/README.md.
 
@@ -50,6 +56,7 @@ def write_card(
         folder: a saved model. config: what the run's config.json holds (or the part of it that there is).
         trained: how much it was trained, in words. result: of :func:`eval.scorer.score_model`, or scores by name.
         differences: from one other encoder, rows of :func:`sentemb.validation.compare_encoders`.
+        prefixes: results as ``result`` of the model whose embeddings are cut, each with its ``dimension``.
     """
     from huggingface_hub import ModelCardData  # a third of a second to import
 
@@ -63,9 +70,13 @@ def write_card(
     if as_dict(config.get("encoder")).get("dimension"):
         parts[0] += f" Embeddings have {config['encoder']['dimension']} dimensions."
     parts.append(f"## Use\n\n```python\n{_loading(folder)}\nmodel.encode(['A sentence.'])\n```")
-    parts.append(_prompts(folder))
+    if (folder / ROUTER / MODULES).is_file():
+        parts.append(ROUTED)
+    parts += [_prompts(folder), _cutting(folder, prefixes_of(config))]
     if tasks or any(key in geometry for key in GEOMETRY):
         parts.append("## Results\n\n" + _results(tasks, geometry, as_dict((result or {}).get("search"))))
+    if prefixes:
+        parts.append(_of_prefixes([*prefixes, result or {}]))
     if differences:
         parts.append(_compared(differences))
     lines = [f"- {key.replace('_', '-')}: {_code(value)}" for key, value in settings.items() if value is not None]
@@ -115,6 +126,39 @@ def _prompts(folder: Path) -> str:
             f"`encode` alone puts {_code(default)} before each."
         )
     return f"`encode` puts the prompt {_code(default)} before each text, as training did." if default else ""
+
+
+def _cutting(folder: Path, sizes: Sequence[int]) -> str:
+    """To which lengths embeddings can be cut, and how; empty where the model was not trained for that."""
+    if not sizes:
+        return ""
+    *most, last = map(str, sizes)
+    named = f"{', '.join(most)} or {last}" if most else last
+    call, whose = f"model.encode(texts, truncate_dim={sizes[0]})", "an embedding"
+    if (folder / "f").is_dir():
+        call, whose = f"model[0].f.encode(texts, truncate_dim={sizes[0]})`, and the same of `model[0].g", "f and of g"
+    elif is_stock(folder):
+        call += f"`, or `SentenceTransformer(PATH, truncate_dim={sizes[0]})"
+    return (
+        f"It was trained so that the first {named} dimensions of {whose} are an embedding, too (Matryoshka, Kusupati "
+        f"et al. 2022, arXiv 2205.13147): `{call}`."
+    )
+
+
+def _of_prefixes(results: Sequence[Mapping[str, Any]]) -> str:
+    """Scores by length as a table."""
+    columns: dict[str, list[str]] = {"dimensions": [plain(result.get("dimension", "all")) for result in results]}
+    for place, result in enumerate(results):
+        geometry = as_dict(result.get("geometry"))
+        values = {f"{task}, {metric} x 100": f"{value:.2f}" for task, metric, value, _ in _tasks(result)}
+        for key in ("alignment", "uniformity", "retrieval_mrr"):
+            if math.isfinite(value := number(geometry.get(key))):
+                values[GEOMETRY[key][0]] = f"{value:.4f}"
+        for name, text in values.items():
+            columns.setdefault(name, ["-"] * len(results))[place] = text
+    head, rule = " | ".join(map(_cell, columns)), "|".join(["---:"] * len(columns))
+    lines = [f"| {' | '.join(cells)} |" for cells in zip(*columns.values(), strict=True)]
+    return "\n".join(["By the dimensions that are left:", "", f"| {head} |", f"|{rule}|", *lines])
 
 
 def _named(folder: Path) -> tuple[dict[str, Any], str]:
@@ -201,7 +245,7 @@ def _listed(task: str, metric: str, value: float) -> Any:
 
 
 def is_stock(folder: Path) -> bool:
-    """Whether a model folder has no module of ours, so that sentence-transformers alone can load it.
+    """Whether a model folder has no module of sentemb, so that sentence-transformers alone can load it.
 
     Raises:
         InputError: its modules.json cannot be read.
@@ -210,4 +254,4 @@ def is_stock(folder: Path) -> bool:
         rows = json.loads((folder / MODULES).read_text(encoding="utf-8"))
         return not any(row["type"].startswith("sentemb.") for row in rows)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(f"{folder / MODULES} cannot be read ({in_a_line(error)}); copy it anew") from None
+        raise InputError(f"{folder / MODULES} cannot be read ({in_a_line(error)}); copy it again") from None

@@ -1,6 +1,5 @@
 """What a run folder's files hold, read so that a missing or broken piece is left out and said, never a crash."""
 
-import html
 import json
 import math
 from collections.abc import Mapping
@@ -130,12 +129,12 @@ def _object(text: str) -> Record | None:
 
 
 def as_dict(value: object) -> Record:
-    """The value, or nothing if it is no object."""
+    """The value, or nothing if it is not an object."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: object) -> list[Any]:
-    """The value, or nothing if it is no list."""
+    """The value, or nothing if it is not a list."""
     return value if isinstance(value, list) else []
 
 
@@ -148,11 +147,6 @@ def number(value: object) -> float:
 def plain(value: object) -> str:
     """Text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def safe(value: object) -> str:
-    """As :func:`plain`, escaped for HTML."""
-    return html.escape(plain(value))
 
 
 def show(value: float, digits: int) -> str:

@@ -29,7 +29,7 @@ def check_search(path: Path, split: str = "test") -> None:
     """Look at what can be seen without reading texts.
 
     Args:
-        path, split: as of :func:`read_search_task`.
+        path, split: see :func:`read_search_task`.
 
     Raises:
         InputError: there is no such path, or it is neither a table nor a folder in BEIR's layout with such a split.
@@ -72,7 +72,7 @@ def read_search_task(path: Path, split: str = "test", name: str = "") -> SearchT
     if path.is_file():
         if name or split != "test":
             option = f"--task {name}" if name else f"--split {split}"
-            raise InputError(f"{option} is of a folder, and {path} is a file; leave it out")
+            raise InputError(f"{option} applies to a folder, and {path} is a file; leave it out")
         return _read_table(path)
     return _read_folder(_folder_of(path, name), split)
 
@@ -105,7 +105,7 @@ def _read_folder(folder: Path, split: str) -> SearchTask:
             if passage not in number:
                 raise InputError(
                     f"{folder / QRELS / split}.tsv judges the passage {passage!r} for the query {query!r}, and "
-                    f"{CORPUS} has no such passage; take both files from one place"
+                    f"{CORPUS} has no such passage; take both files from the same source"
                 )
     ids = [query for query in texts if query in relevant]
     # Two collections may have an id in common by chance: a passage that was judged relevant is not the query itself.
@@ -148,9 +148,9 @@ def _rows(path: Path) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except ValueError:  # (half a file, another encoding)
-            raise InputError(f"line {number} of {path} is not JSON; copy the file anew") from None
+            raise InputError(f"line {number} of {path} is not JSON; copy the file again") from None
         if not isinstance(row, dict) or not isinstance(row.get("_id"), str | int) or not _is_text(row):
-            raise InputError(f'line {number} of {path} is no object with "_id" and "text"; mend or remove the line')
+            raise InputError(f'line {number} of {path} is not an object with "_id" and "text"; fix or remove the line')
         yield number, place, str(row["_id"]), row
 
 
@@ -177,7 +177,7 @@ def _refuse_no_split(folder: Path, split: str) -> Path:
     path = folder / QRELS / f"{split}.tsv"
     if not path.is_file():
         splits = ", ".join(sorted(each.stem for each in (folder / QRELS).glob("*.tsv"))) or "none"
-        raise InputError(f"there is no {path}; splits that are there: {splits}")
+        raise InputError(f"there is no {path}; available splits: {splits}")
     return path
 
 
@@ -190,14 +190,14 @@ def _read_qrels(folder: Path, split: str, texts: dict[str, str]) -> Judgements:
         if grade is None and number == 1:  # the head
             continue
         if grade is None:
-            raise InputError(f"line {number} of {path} is no query, passage and grade, with tabs between; mend it")
+            raise InputError(f"line {number} of {path} is not a query, passage and grade, with tabs between; fix it")
         if cells[0] not in texts:
             raise InputError(
                 f"line {number} of {path} names the query {cells[0]!r}, and {QUERIES} has no such query; take both "
                 "files from one place"
             )
         if judged.setdefault(cells[0], {}).setdefault(cells[1], grade) != grade:
-            raise InputError(f"line {number} of {path} judges a passage again, with another grade; leave one of both")
+            raise InputError(f"line {number} of {path} judges a passage again, with another grade; keep one of them")
     return judged
 
 
@@ -218,7 +218,7 @@ def _read_corpus(path: Path, wanted: set[str]) -> tuple[StoredPassages, dict[str
         offsets.append(place)
         hashes.append(hash(passage))
     if not offsets:
-        raise InputError(f"{path} holds no passage; copy the file anew")
+        raise InputError(f"{path} holds no passage; copy the file again")
     offsets.append(path.stat().st_size)
     _refuse_repeats(path, np.array(hashes, dtype=np.int64))
     return StoredPassages(path, np.array(offsets, dtype=np.int64), digest(path)), number
@@ -245,7 +245,7 @@ def _refuse_no_table(path: Path) -> None:
 
 
 def _read_table(path: Path) -> SearchTask:
-    """Pairs in a table; queries and passages are told apart by their text."""
+    """Pairs in a table; queries and passages are identified by their text."""
     _refuse_no_table(path)
     passages: dict[str, int] = {}
     judged: dict[str, dict[int, float]] = {}
@@ -254,7 +254,9 @@ def _read_table(path: Path) -> SearchTask:
         count = len(next(iter(batch.values()), []))
         for column in ("query", "passage"):
             if column not in batch:
-                raise InputError(f"{path} has no column {column!r}; its columns: {', '.join(batch)}; name one so")
+                raise InputError(
+                    f"{path} has no column {column!r}; its columns: {', '.join(batch)}; give one of them this name"
+                )
         for query, passage, score in zip(
             batch["query"], batch["passage"], batch.get("score", [1.0] * count), strict=True
         ):
@@ -264,10 +266,10 @@ def _read_table(path: Path) -> SearchTask:
                 if cell is None or not str(cell).strip():
                     raise InputError(f"row {row} of {path} has nothing in {column!r}; fill it or remove the row")
             if grade is None:
-                raise InputError(f"row {row} of {path} has the score {score!r}, which is no number; mend it")
+                raise InputError(f"row {row} of {path} has the score {score!r}, which is not a number; fix it")
             number = passages.setdefault(str(passage), len(passages))
             if judged.setdefault(str(query), {}).setdefault(number, grade) != grade:
-                raise InputError(f"row {row} of {path} judges a pair again, with another score; leave one of both")
+                raise InputError(f"row {row} of {path} judges a pair again, with another score; keep one of them")
     relevant = {query: grades for query, grades in judged.items() if any(grade > 0 for grade in grades.values())}
     if not relevant:
         raise InputError(f"{path} judges no passage relevant (a score above 0), or has no row; check the file")

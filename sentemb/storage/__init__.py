@@ -1,6 +1,7 @@
 """Everything that is written but text logs: the cache, complete files and folders, manifests, locks."""
 
 from sentemb.storage.atomic import (
+    finish_folder,
     free_name,
     partial_path,
     recover,
@@ -26,6 +27,7 @@ __all__ = [
     "cache_dir",
     "digest",
     "digests",
+    "finish_folder",
     "free_name",
     "key_of",
     "lock_of",

@@ -6,7 +6,7 @@ A folder gets a manifest of its files (:mod:`sentemb.storage.manifest`), by whic
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from sentemb.storage.manifest import MANIFEST, PARTIAL, manifest_of, unlisted
 
 
 def partial_path(path: Path) -> Path:
-    """A hidden name beside ``path``, to write to before it gets its own; another one at each call."""
+    """A hidden name next to ``path``, to write to before it gets its own; another one at each call."""
     return path.with_name(f".{path.name}.{uuid4().hex}")
 
 
@@ -53,8 +53,8 @@ def write_bytes(path: Path, content: bytes, sync: bool = True) -> None:
 def write_folder(folder: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a folder under another name, add its manifest, sync it, then give it its name.
 
-    One that has the name already is replaced; if it holds files that are not of ours (:func:`unlisted`), it is kept
-    under the name ``NAME-replaced-N``. Two processes must not write one folder at once.
+    One that has the name already is replaced; if it holds files that sentemb did not write (:func:`unlisted`), it is
+    kept under the name ``NAME-replaced-N``. Two processes must not write one folder at once.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     recover(folder.parent, folder.name)
@@ -76,6 +76,25 @@ def write_folder(folder: Path, write: Callable[[Path], Any]) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+def finish_folder(partial: Path, folder: Path, temporary: Collection[str] = ()) -> None:
+    """Give a folder that was filled under another name its manifest, sync it, and give it its name.
+
+    A process that is killed meanwhile leaves a folder that the next call finishes.
+
+    Args:
+        partial: the folder. folder: its new path; nothing, or an empty folder.
+        temporary: names of its files that go at last; the manifest does not list them.
+    """
+    if not (partial / MANIFEST).is_file():
+        write_text(partial / MANIFEST, manifest_of(partial, temporary))
+    for name in temporary:
+        (partial / name).unlink(missing_ok=True)
+    for path in [*partial.rglob("*"), partial]:
+        _sync(path)
+    partial.rename(folder)
+    _sync(folder.parent)
+
+
 def recover(parent: Path, name: str = "*") -> None:
     """Put in order what killed writers of ``parent/name`` have left: give the one they were replacing its name back."""
     for leftover in parent.glob(f".{name}{PARTIAL}*"):
@@ -89,7 +108,7 @@ def recover(parent: Path, name: str = "*") -> None:
 
 
 def free_name(folder: Path, suffix: str) -> Path:
-    """A name beside ``folder`` that nothing has: NAME + suffix, then -2, -3, ... behind it."""
+    """A name next to ``folder`` that nothing has: NAME + suffix, then -2, -3, ... after it."""
     number, free = 1, folder.with_name(folder.name + suffix)
     while free.exists():
         number += 1
@@ -100,7 +119,7 @@ def free_name(folder: Path, suffix: str) -> Path:
 def remove(folder: Path) -> None:
     """Remove a folder that we wrote; a process that is killed meanwhile leaves no part of it under its name.
 
-    One with files that are not of ours (:func:`unlisted`) stays.
+    One with files that sentemb did not write (:func:`unlisted`) stays.
     """
     if unlisted(folder):
         return

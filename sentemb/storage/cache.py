@@ -41,8 +41,8 @@ def build_once(
     """A folder that becomes ``target`` if the block ends well, or None where ``target`` is whole already.
 
     One process makes it, whichever gets the lock; those that come meanwhile wait for it, as long as it takes. What an
-    interrupted block has left in the folder is there again at the next call, so that it can go on; after an InputError
-    nothing is left.
+    interrupted block has left in the folder is there again at the next call, so that it can continue; after an
+    InputError nothing is left.
 
     Raises:
         InputError: the cache cannot be written to, or its disk is full.
@@ -57,7 +57,9 @@ def build_once(
                 tqdm.write(f"waiting: another process is preparing {what}", file=sys.stderr)
             held.acquire()
     except (OSError, NotImplementedError) as error:
-        raise InputError(f"cannot write to {cache_dir()} ({_why(error)}); set SENTEMB_CACHE elsewhere") from None
+        raise InputError(
+            f"cannot write to {cache_dir()} ({_why(error)}); set SENTEMB_CACHE to another folder"
+        ) from None
     try:
         if is_complete(target):
             yield None
@@ -80,10 +82,12 @@ def build_once(
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise InputError(
                 f"the disk of {cache_dir()} is full, so {what} was not prepared to the end; make room, or set "
-                "SENTEMB_CACHE to another disk; the same command then goes on from where it stopped"
+                "SENTEMB_CACHE to another disk; then run the same command again to continue"
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
-            raise InputError(f"cannot write to {target.parent} ({_why(error)}); set SENTEMB_CACHE elsewhere") from None
+            raise InputError(
+                f"cannot write to {target.parent} ({_why(error)}); set SENTEMB_CACHE to another folder"
+            ) from None
         raise
     finally:
         held.release()
@@ -120,7 +124,7 @@ def digests(paths: Sequence[Path]) -> list[str]:
         cached = dict(json.loads(cache_file.read_text(encoding="utf-8")).items())
     if cached.get("states") == now and len(cached.get("digests", [])) == len(paths):
         return cached["digests"]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # (hashing lets other threads go on)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # (hashing lets other threads continue)
         hex_digests = list(pool.map(digest, paths))
     with suppress(OSError):  # (a cache that cannot be written to is complained of where it matters)
         # A file changed in this very moment could be changed again without its times telling.
@@ -134,5 +138,5 @@ def _state(path: Path) -> str:
     try:
         stat = path.stat()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     return f"{stat.st_size} {stat.st_ino} {stat.st_mtime_ns} {stat.st_ctime_ns}"

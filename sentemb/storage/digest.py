@@ -12,4 +12,4 @@ def digest(path: Path, algorithm: str = "blake2b") -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from None

@@ -1,8 +1,9 @@
-"""Manifests of folders: which files a folder of ours holds, their sizes and sha256, compared before it is used."""
+"""Manifests of the folders that sentemb writes: files, sizes and sha256, which are compared before a folder is used."""
 
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from sentemb.errors import CorruptFolder
 from sentemb.storage.digest import digest
 
 MANIFEST = "manifest.json"
-PARTIAL = ".partial-"  # in the name of a folder that is being written; the number of its process is behind it
-MEND = "copy the folder anew, or use another"
+PARTIAL = ".partial-"  # in the name of a folder that is being written; the number of its process follows
+MEND = "copy the folder again, or use another"
 OURS = ("training.json", "selected.json")  # say with "manifest": true that the folder was written with one
 # Of systems, of notebooks, and of writers that were killed: nobody's files.
 LEFTOVER = re.compile(r"\.DS_Store|\._.+|\.nfs.+|\.ipynb_checkpoints|\..+\.[0-9a-f]{32}")
@@ -26,7 +27,7 @@ def verify(folder: Path) -> None:
     path = folder / MANIFEST
     if not path.is_file():
         if any(_written_with_one(folder / name) for name in OURS):
-            raise CorruptFolder(f"{path} is missing, so that nothing tells whether the folder is whole; {MEND}")
+            raise CorruptFolder(f"{path} is missing, so nothing shows whether the folder is complete; {MEND}")
         return
     try:
         text = path.read_text(encoding="utf-8")
@@ -90,11 +91,10 @@ def _written_with_one(path: Path) -> bool:
         return True
 
 
-def manifest_of(folder: Path) -> str:
-    """The text of a folder's manifest, as its files are now."""
-    return _text(
-        {name: {"bytes": p.stat().st_size, "sha256": digest(p, "sha256")} for name, p in _files(folder).items()}
-    )
+def manifest_of(folder: Path, left_out: Collection[str] = ()) -> str:
+    """The text of a folder's manifest, as its files are now, without those ``left_out``."""
+    files = {name: path for name, path in _files(folder).items() if name not in left_out}
+    return _text({name: {"bytes": p.stat().st_size, "sha256": digest(p, "sha256")} for name, p in files.items()})
 
 
 def _text(files: dict[str, Any]) -> str:

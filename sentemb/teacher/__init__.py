@@ -1,4 +1,4 @@
-"""A teacher's embeddings of the training sentences, computed once and kept in the cache: what a student learns from.
+"""A teacher's embeddings of the training sentences, the targets of a student: computed once and cached.
 
 :mod:`sentemb.teacher.spec` reads ``--teacher``, :mod:`sentemb.teacher.model` embeds, :mod:`sentemb.teacher.embeddings`
 keeps the result, :mod:`sentemb.teacher.projection` makes targets of it. Nothing heavy is imported before a name is
@@ -11,14 +11,16 @@ from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from sentemb.teacher.embeddings import EmbeddingSource, TeacherEmbeddings, embed_corpus
-    from sentemb.teacher.estimate import size_in_words, time_in_words
+    from sentemb.teacher.estimate import BYTES, Estimate, batches_of, seconds_left, size_in_words, time_in_words
     from sentemb.teacher.model import TeacherFolder, TeacherModel
     from sentemb.teacher.projection import ProjectedTeacher, projected
-    from sentemb.teacher.selection import sentence_runs
+    from sentemb.teacher.selection import distinct_sentences, sentence_runs
     from sentemb.teacher.spec import GuideSpec, TeacherSpec, absolute_teacher, parse_guide, parse_teacher
 
 __all__ = [
+    "BYTES",
     "EmbeddingSource",
+    "Estimate",
     "GuideSpec",
     "ProjectedTeacher",
     "TeacherEmbeddings",
@@ -26,10 +28,13 @@ __all__ = [
     "TeacherModel",
     "TeacherSpec",
     "absolute_teacher",
+    "batches_of",
+    "distinct_sentences",
     "embed_corpus",
     "parse_guide",
     "parse_teacher",
     "projected",
+    "seconds_left",
     "sentence_runs",
     "size_in_words",
     "time_in_words",
@@ -50,8 +55,10 @@ __getattr__, __dir__ = lazy_exports(
         "parse_guide": "sentemb.teacher.spec",
         "parse_teacher": "sentemb.teacher.spec",
         "projected": "sentemb.teacher.projection",
-        "sentence_runs": "sentemb.teacher.selection",
-        "size_in_words": "sentemb.teacher.estimate",
-        "time_in_words": "sentemb.teacher.estimate",
+        **dict.fromkeys(("distinct_sentences", "sentence_runs"), "sentemb.teacher.selection"),
+        **dict.fromkeys(
+            ("BYTES", "Estimate", "batches_of", "seconds_left", "size_in_words", "time_in_words"),
+            "sentemb.teacher.estimate",
+        ),
     },
 )

@@ -1,4 +1,4 @@
-"""Embeddings of a corpus by a teacher: memory-mapped float16 in the cache, computed in chunks that a killed pass keeps.
+"""A teacher's embeddings of a corpus: memory-mapped float16 in the cache. Finished chunks survive a crash.
 
 ``embeddings.f16`` holds a row for each distinct sentence, ``numbers.npy`` the number of each corpus row's among them,
 ``meta.json`` their shape. While they are computed, the file ``done`` says how many rows are on the disk.
@@ -46,7 +46,7 @@ class TeacherEmbeddings:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         shape = int(meta["sentences"]), int(meta["dimension"])
         if (folder / ROWS).stat().st_size != 2 * shape[0] * shape[1]:
-            raise ValueError(f"{folder / ROWS} has not the size of {shape[0]} x {shape[1]} numbers")
+            raise ValueError(f"{folder / ROWS} does not have the size of {shape[0]} x {shape[1]} numbers")
         self._rows = np.asarray(np.memmap(folder / ROWS, dtype="<f2", mode="r", shape=shape))
         self._numbers = np.asarray(np.load(folder / NUMBERS, mmap_mode="r"))
 
@@ -117,7 +117,7 @@ class _Pass:
 
 
 class EmbeddingSource(Protocol):
-    """What a corpus is embedded by: a :class:`TeacherFolder`, or a model in memory."""
+    """A model that embeds a corpus: a :class:`TeacherFolder`, or a model in memory."""
 
     @property
     def role(self) -> str:
@@ -142,7 +142,7 @@ def embed_corpus(
 ) -> TeacherEmbeddings:
     """The teacher's embeddings of some sentences of a corpus: from the cache, or computed and put there.
 
-    Each distinct sentence is embedded once. What a killed pass has finished stays, and the next one goes on behind it;
+    Each distinct sentence is embedded once. What a killed pass has finished stays, and the next one continues after it;
     the bytes are those of a pass in one go.
 
     Args:
@@ -160,7 +160,7 @@ def embed_corpus(
     ranges = np.asarray(ranges, dtype=np.int64)
     fingerprint = folder.fingerprint_of_output
     chosen = hashlib.blake2b(ranges.tobytes(), digest_size=16).hexdigest()
-    # Each kind of device rounds otherwise: what is computed on one is not continued on another.
+    # Each kind of device rounds differently: what is computed on one is not continued on another.
     computed = torch.device(device).type, "bf16" if bf16 else "float32", str(CHUNK)
     target = corpus.folder / f"teacher-{key_of(fingerprint, corpus.fingerprint, chosen, str(max_length), *computed)}"
     if (embeddings := _opened(target, fingerprint)) is not None:

@@ -1,4 +1,4 @@
-"""How long a teacher will take and how much disk it needs, from batches of all lengths that are measured."""
+"""Estimate the time and disk space of a teacher, from measured batches of all lengths."""
 
 import time
 from collections.abc import Callable
@@ -11,36 +11,38 @@ from sentemb.corpus import Tokens
 
 SAMPLED = 20_000  # sentences whose lengths stand for all
 MEASURED = 6  # batches that are measured, at most
-SHARE = 20  # ... and one of so many
+SHARE = 20  # ... and one in this number
+BYTES = {"float32": 4.0, "float16": 2.0, "int8": 1.0, "binary": 1 / 8}  # of a number, by precision
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a teacher's pass takes. Its text is what the user reads before it begins."""
+    """The cost of a teacher's pass. The user reads its text before the pass starts."""
 
     sentences: int  # that are left
     all_sentences: int
     dimension: int
     seconds: float
     role: str = "teacher"  # what embeds
+    precision: str = "float16"
 
     @property
     def gigabytes(self) -> str:
         """The size of all embeddings in words."""
-        return size_in_words(2 * self.all_sentences * self.dimension)
+        return size_in_words(BYTES[self.precision] * self.all_sentences * self.dimension)
 
     def __str__(self) -> str:
         left = "" if self.sentences == self.all_sentences else f"{self.sentences:,} left of "
         rate = self.sentences / max(self.seconds, 1e-9)
         speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
         return (
-            f"{self.role}: {left}{self.all_sentences:,} sentences x {self.dimension:,} in float16: {self.gigabytes}, "
-            f"about {time_in_words(self.seconds)} ({speed} sentences/s)"
+            f"{self.role}: {left}{self.all_sentences:,} sentences x {self.dimension:,} in {self.precision}: "
+            f"{self.gigabytes}, about {time_in_words(self.seconds)} ({speed} sentences/s)"
         )
 
 
 def batches_of(lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
-    """Places of sentences in batches of like length, the shortest first, of about so many ``tokens`` each."""
+    """Places of sentences in batches of like length, the shortest first, of about ``tokens`` tokens each."""
     order = np.argsort(lengths, kind="stable")
     batch = (np.cumsum(np.maximum(lengths[order], 1)) - 1) // tokens
     return np.split(order, np.flatnonzero(np.diff(batch)) + 1)

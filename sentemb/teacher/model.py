@@ -1,4 +1,4 @@
-"""A teacher: its folder, what tells it from others, and the forward that gives its embeddings of token rows."""
+"""A teacher: its folder, what distinguishes it from others, and the forward that gives its embeddings of token rows."""
 
 import hashlib
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from sentemb.encoders import (
     towers_of,
 )
 from sentemb.errors import InputError
-from sentemb.forward import TrainingEncoder, collate_tokens, hidden_states, pooled_without_prompts
+from sentemb.forward import Features, TrainingEncoder, collate_tokens, hidden_states, pooled_without_prompts
 from sentemb.runs import MODULES
 from sentemb.teacher.spec import POOLINGS, TeacherSpec
 
@@ -95,8 +95,8 @@ class TeacherModel:
     Args:
         spec: layers, pooling, prompt.
         model: any SentenceTransformer of one tower.
-        bf16: matrix products in bfloat16, float32 otherwise.
-        role: as of :class:`TeacherFolder`.
+        bf16: matrix products in bfloat16, else float32.
+        role: see :class:`TeacherFolder`.
 
     Raises:
         InputError: the model has two towers, no such layers, or no layers at all where some are asked for.
@@ -137,7 +137,6 @@ class TeacherModel:
             return len(self.layers) * int(self.pooling.get_embedding_dimension())
         return self.encoder.dimension
 
-    @torch.no_grad()
     def embed(self, rows: Sequence[np.ndarray], prompt_length: int = 0) -> np.ndarray:
         """Embeddings float16 ``[n, dimension]`` of token rows (``[length]`` ids each).
 
@@ -145,16 +144,20 @@ class TeacherModel:
             rows: as its tokenizer makes them, special tokens included.
             prompt_length: tokens at the start of each row that are the prompt's.
         """
-        features: dict[str, Any] = {
-            name: value.to(self.device) for name, value in collate_tokens(self.encoder.model, rows).items()
-        }
+        embeddings = self.embeddings(collate_tokens(self.encoder.model, rows), prompt_length)
+        return embeddings.half().cpu().numpy()
+
+    @torch.no_grad()
+    def embeddings(self, features: Features, prompt_length: int = 0) -> Tensor:
+        """Embeddings float32 ``[n, dimension]`` on its device of what :func:`collate_tokens` made of n token rows."""
+        features = {name: value.to(self.device) for name, value in features.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             if self.layers is None:
                 prompts = {"prompt_lengths": [prompt_length]} if prompt_length else {}
                 embeddings = self.encoder(features | prompts)
             else:
                 embeddings = self._pooled_layers(features, prompt_length, self.layers)
-        return embeddings.float().half().cpu().numpy()
+        return embeddings.float()
 
     def _pooled_layers(self, features: dict[str, Any], prompt_length: int, layers: range) -> Tensor:
         states = hidden_states(_transformer(self.encoder.model), features, self.encoder.offsets[0])
@@ -196,7 +199,7 @@ def _drop_unused_layers(module: Transformer, layers: range, offset: int | None) 
 def _layers_of(spec: TeacherSpec, model: SentenceTransformer, role: str) -> range:
     """The numbers of the layers that a spec asks for; InputError if the model has not all of them."""
     if not isinstance(model[0], Transformer):
-        raise InputError(f"{role} {spec.name} is no transformer and has no layers; leave layers and pooling out")
+        raise InputError(f"{role} {spec.name} is not a transformer and has no layers; leave layers and pooling out")
     count = int(model[0].auto_model.config.num_hidden_layers)
     layers = spec.layer_range if spec.layer_range is not None else range(count, count + 1)
     if layers[-1] > count:

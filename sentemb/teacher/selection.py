@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHORTEST_RUN = 16  # sentences of a run at least, unless its document is shorter, so that few neighbours are parted
-BLOCK = 1_000_000  # sentences looked at together
+BLOCK = 1_000_000  # sentences read together
 SEED = 0  # always the same sentences, so that runs with different seeds share the embeddings
 
 
@@ -53,7 +53,7 @@ def distinct_sentences(
     Returns:
         The first row of each distinct sentence, ``[distinct]``, and of each row of the corpus the number of its
         distinct sentence, ``[sentences]``, -1 outside of the ranges. (int32 and an eighth of the keys at a time, as a
-        corpus of 74 million sentences would otherwise take more than 2 GiB.)
+        corpus of 74 million sentences would take more than 2 GiB.)
     """
     wanted = np.zeros(len(keys), dtype=bool)
     for start, stop in ranges.tolist():

@@ -23,7 +23,7 @@ class TeacherSpec:
         prompt: text before each sentence. Left out: the teacher's default prompt, as ``encode`` takes it.
         scale: none, or standard: each dimension gets mean 0 and variance 1 over the sentences, so that all weigh alike
             (a transformer's layers have a few dimensions with large numbers).
-        dim: the embeddings' first principal components, so many; 0: the embeddings as they are.
+        dim: the embeddings' number of first principal components; 0: the embeddings as they are.
 
     Raises:
         ValueError: layers that are no such range, a negative dim. InputError: another pooling or scale.
@@ -69,13 +69,13 @@ class GuideSpec:
     """What is asked of a guide.
 
     Args:
-        name, layers, pooling, prompt: as of :class:`TeacherSpec`.
+        name, layers, pooling, prompt: see :class:`TeacherSpec`.
         margin: of the cosine: how much nearer than the positive a candidate has to be at least, negated: above 0
             candidates that are a little less near are left out, too.
         relative_margin: the same as a share of the positive's cosine.
 
     Raises:
-        ValueError, InputError: as of :class:`TeacherSpec`.
+        ValueError, InputError: see :class:`TeacherSpec`.
     """
 
     name: str

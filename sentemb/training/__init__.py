@@ -1,4 +1,4 @@
-"""Training: the loop, what an update is, batches, processes, checkpoints, log, signals and failures."""
+"""Training: the loop, updates, batches, processes, checkpoints, log, signals and failures."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sentemb.training.data import BatchDataset, EpochLayout, Guide, Teacher, TeacherArray, TrainingData
     from sentemb.training.distributed import Patience, on_main
     from sentemb.training.evaluator import Evaluation
-    from sentemb.training.failures import explained
+    from sentemb.training.failures import explained, last_checkpoint_of, report_to_others
     from sentemb.training.hardware import (
         bf16_units,
         processor,
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         usable_cores,
         use_threads,
     )
+    from sentemb.training.heartbeat import GRACE, Heartbeat, report_to_launcher
     from sentemb.training.log import StepRecord
     from sentemb.training.loop import FitResult, fit
     from sentemb.training.schedule import learning_rate, total_steps
@@ -45,6 +46,11 @@ _HOMES = {
     "on_main": "distributed",
     "Evaluation": "evaluator",
     "explained": "failures",
+    "last_checkpoint_of": "failures",
+    "report_to_others": "failures",
+    "GRACE": "heartbeat",
+    "Heartbeat": "heartbeat",
+    "report_to_launcher": "heartbeat",
     "bf16_units": "hardware",
     "processor": "hardware",
     "tune_malloc": "hardware",
@@ -70,11 +76,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "GRACE",
     "BatchDataset",
     "EpochLayout",
     "Evaluation",
     "FitResult",
     "Guide",
+    "Heartbeat",
     "Lane",
     "Patience",
     "ResumePoint",
@@ -90,12 +98,15 @@ __all__ = [
     "explained",
     "fit",
     "fit_stacked",
+    "last_checkpoint_of",
     "learning_rate",
     "newest_valid_checkpoint",
     "on_main",
     "refuse_misfit",
     "refuse_other_dimension",
     "refuse_useless_guide",
+    "report_to_launcher",
+    "report_to_others",
     "tell",
     "total_steps",
     "processor",

@@ -1,4 +1,4 @@
-"""Checkpoints: a folder that is complete or not there, loads as a model and is enough to resume training from.
+"""Checkpoints: each folder is complete or absent, loads as a model, and holds all that resuming needs.
 
 ``checkpoints/step-N`` is a SentenceTransformer folder with ``training.safetensors`` (the optimiser's tensors, and what
 learns or remembers besides the model: head, side task, objective, momentum encoder; of a model with adapters their
@@ -43,7 +43,7 @@ class Checkpointer:
         encoder: the model, its head and its side task.
         optimizer: its tensors are saved.
         modules: what else learns or remembers, by name: the objective and the momentum encoder.
-        settings: how many checkpoints stay, and what a resumed run must go on with.
+        settings: how many checkpoints stay, and what a resumed run must continue with.
         accelerator: the processes and the loss scaler.
     """
 
@@ -86,9 +86,9 @@ class Checkpointer:
 
 
 def fixed_settings(settings: TrainingSettings, processes: int) -> dict[str, Any]:
-    """The settings that a resumed run must go on with, by the names that ``training.json`` has."""
+    """The settings that a resumed run must continue with, by the names that ``training.json`` has."""
     names = ("lr", "warmup", "schedule", "optimizer", "weight_decay", "clip", "seed", "mlm")
-    return {name: getattr(settings, name) for name in names} | {"global batch": settings.batch_size * processes}
+    return {name: getattr(settings, name) for name in names} | {"global batch": settings.pairs_per_update(processes)}
 
 
 def card_of(run: Path, step: int, scores: Mapping[str, float]) -> Card:
@@ -157,21 +157,21 @@ def save_selected_model(
 
 
 def _training_only(encoder: TrainingEncoder) -> dict[str, nn.Module]:
-    """What is trained with the model and is not part of it as it is saved."""
+    """The modules that are trained with the model, but are not part of the saved one."""
     modules = {"head": encoder.head, "mlm": encoder.mlm, "lora": adapted_layers(encoder.model)}
     return {name: module for name, module in modules.items() if module is not None}
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a run goes on, and the damaged checkpoints that are newer."""
+    """Where a run resumes, and the damaged checkpoints that are newer."""
 
     checkpoint: Path | None = None  # None: there is none, and the run begins
     damaged: tuple[tuple[Path, str], ...] = ()  # the folder and what is wrong with it
 
 
 def newest_valid_checkpoint(run: Path) -> ResumePoint:
-    """The newest checkpoint of ``run`` that is what its manifest says. Damaged ones stay where they are.
+    """The newest checkpoint of ``run`` that agrees with its manifest. Damaged ones stay where they are.
 
     Raises:
         InputError: there are checkpoints, and all of them are damaged.
@@ -201,7 +201,7 @@ def set_aside_damaged(point: ResumePoint) -> list[str]:
         checkpoint.rename(target)
         problem = error.rpartition("; ")[0]  # (without what to do about it)
         warnings.append(
-            f"{problem}; it is set aside as {target}, and the run goes on from the checkpoint before, "
+            f"{problem}; it is set aside as {target}, and the run resumes from the checkpoint before, "
             f"{point.checkpoint}"
         )
     return warnings

@@ -13,7 +13,7 @@ from sentemb.training.selection import ModelSelection
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model is scored by while it trains."""
+    """The scores of a model while it trains."""
 
     score: Callable[[SentenceTransformer], dict[str, float]] | None = None  # held-out scores by name; None: none
     dev: str | None = None  # the one by which best/ is chosen, higher is better; None: best/ and last/ are not written

@@ -1,4 +1,4 @@
-"""Failures that are none of the code's: a full disk, too little memory, a lost process; and what to do about each."""
+"""Failures from outside the code (a full disk, too little memory, a lost process), and what to do about each."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,16 +7,30 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from sentemb.errors import InputError, TrainingFailed, disk_full
+from sentemb.errors import InputError, TrainingFailed, disk_full, in_a_line
 from sentemb.runs import RunFolder
 from sentemb.training.data import BatchDataset
+from sentemb.training.heartbeat import lost_process, report_failure, who_is_missing
 from sentemb.training.settings import TrainingSettings
 from sentemb.training.state import TrainState
 from sentemb.training.step import BatchEncoder
 
+LATE = ("timed out", "timeout")  # parts of messages of collectives that have waited for as long as they may
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Whether a collective has failed, or waited in vain, for want of another process."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return False
+    text = str(error).lower()
+    parts = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
+    return isinstance(error, RuntimeError) and (
+        isinstance(error, dist.DistError) or any(part in text for part in parts)
+    )
+
 
 def explained(error: BaseException, micro_batch: int = 0, batch_size: int = 0) -> str | None:
-    """What happened, and what to do, for errors that are none of the code; None for others.
+    """What happened, and what to do, for errors from outside the code; None for others.
 
     ``batch_size``: pairs of a process that were being trained on, ``micro_batch`` at a time; 0: none were.
     """
@@ -37,19 +51,19 @@ def explained(error: BaseException, micro_batch: int = 0, batch_size: int = 0) -
         return (
             f"a process that makes batches has ended ({message[:200]}), for want of memory mostly; give fewer --workers"
         )
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    lost = isinstance(error, dist.DistError) or any(
-        part in message.lower() for part in ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
-    )
-    late = any(part in message.lower() for part in ("timed out", "timeout"))
-    if several and isinstance(error, RuntimeError) and lost and late:
-        return (
-            "another process of this run has not answered for as long as --timeout says: it hangs, or it scores or "
-            f"saves for longer, which a larger --timeout allows ({message[:200]})"
-        )
-    if several and isinstance(error, RuntimeError) and lost:
-        return f"another process of this run has ended, see what it said ({message[:200]})"
+    if is_lost_process(error):
+        return lost_process(who_is_missing(), any(part in message.lower() for part in LATE), message)
     return None
+
+
+def report_to_others(error: BaseException) -> None:
+    """Tell the other processes why this one ends; where it ends for want of another, note which one that is."""
+    cause = error.__cause__ if isinstance(error, TrainingFailed) and error.__cause__ else error
+    if is_lost_process(cause):
+        who_is_missing()  # (what is said later repeats it)
+        return
+    expected = isinstance(error, InputError | FloatingPointError | TrainingFailed)
+    report_failure(in_a_line(error) if expected else f"{type(error).__name__}: {in_a_line(error)}")
 
 
 @contextlib.contextmanager
@@ -74,15 +88,20 @@ def explaining_failures(
         reason = explained(error, settings.micro_batch, pairs)
         if reason is None:
             raise
+        if not is_lost_process(error):
+            report_failure(reason)
         raise TrainingFailed(f"step {state.step}: {reason}; {last_checkpoint_of(run)}") from error
 
 
 def last_checkpoint_of(run: Path) -> str:
-    """A clause that says from which checkpoint a run that fails now goes on."""
+    """A clause that names the checkpoint from which a run that fails now would resume."""
     newest = RunFolder(run).newest_checkpoint()
+    follows = dist.is_available() and dist.is_initialized() and dist.get_rank() > 0
+    if newest is None and follows and not RunFolder(run).config.is_file():  # (not a file system of all hosts)
+        return f"what was saved is in {run} on the host of the first process, and --resume goes on from it there"
     if newest is None:
         return "no checkpoint was saved yet (--save-every)"
-    return f"the last good checkpoint is {newest}, and --resume --out {run} goes on from it"
+    return f"the last good checkpoint is {newest}, and --resume --out {run} resumes from it"
 
 
 def advice_on_divergence(run: Path, settings: TrainingSettings) -> str:

@@ -1,4 +1,4 @@
-"""What this machine's processor can do, and settings of it that make training faster."""
+"""Detect what the processor can do, and choose settings that make training faster."""
 
 import ctypes
 import os
@@ -29,7 +29,7 @@ def use_threads(wanted: int | None) -> None:
 
 
 def threads_of_environment() -> int | None:
-    """OMP_NUM_THREADS, if the user has set it; None for what is no positive whole number.
+    """OMP_NUM_THREADS, if the user has set it; None for what is not a positive whole number.
 
     ``accelerate launch``, and ``torchrun`` with several processes, set it to 1 where it is not set (with ``--cpu``,
     Accelerate takes the physical cores). So below them 1 is taken to be theirs, and any other number is used.
@@ -74,7 +74,7 @@ def processor() -> str:
 def tune_malloc() -> None:
     """Let glibc keep the memory of freed tensors for the next ones; elsewhere nothing.
 
-    By default it gives each large block back to the system, which clears its pages anew at the next step.
+    By default it gives each large block back to the system, which clears its pages again at the next step.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -21,7 +21,7 @@ from sentemb.training.step import Update, backward
 
 @dataclass(frozen=True)
 class FitResult:
-    """How far a run has come."""
+    """The result of a run: its last step and checkpoint."""
 
     step: int  # updates done
     steps: int  # updates of the whole run
@@ -52,14 +52,15 @@ def fit(
 
     Raises:
         FloatingPointError: loss, gradient or weights are no longer finite; step, pairs and what to try are named.
-        TrainingFailed: the disk or the memory is full, or another process has died; its text says how to go on.
+        TrainingFailed: the disk or the memory is full, or another process has died; its text says how to resume.
         InputError: fewer than two pairs a process, pairs and objective that do not fit, no checkpoint that does, or a
             folder with files that the run has not written; nothing has been written by then.
     """
     run = set_up(encoder, objective, data, settings, accelerator, target, evaluation)
     with (
-        explaining_failures(target.folder, settings, run.state, run.batches, run.batch_encoder),
+        # (first: a launcher may send a signal while a process looks which other one is missing)
         StopRequest(target.exit_on_second_signal, target.deadline) as stop,
+        explaining_failures(target.folder, settings, run.state, run.batches, run.batch_encoder),
         run.reporting() as (log, evaluator),
     ):
         result = train_steps(run, log, evaluator, stop)
@@ -68,7 +69,7 @@ def fit(
 
 
 def train_steps(run: TrainingRun, log: RunLog, evaluator: Evaluator, stop: StopRequest) -> FitResult:
-    """Train from where the run is to its last update, or until a stop is asked for."""
+    """Train from the current step to the last update, or until a signal asks to stop."""
     settings, state = run.settings, run.state
     checkpoint, stopping = None, False
     for batch in run.batches_left(log):
@@ -105,7 +106,7 @@ def apply_update(run: TrainingRun, log: RunLog, evaluator: Evaluator, update: Up
 
 
 def save_checkpoint(run: TrainingRun, log: RunLog) -> Path:
-    """Write the checkpoint of the step at hand, and the log up to it."""
+    """Write the checkpoint of the current step, and the log up to it."""
     with log.paused():
         log.sync()
         return run.checkpointer.save(run.state)

@@ -1,4 +1,4 @@
-"""What happens to an update whose loss or gradient is not finite: all policy on NaN, infinity and fp16's overflows."""
+"""The policy for a loss or gradient that is not finite: NaN, infinity, and overflows of fp16."""
 
 import json
 import math
@@ -43,10 +43,10 @@ class NonFiniteGuard:
         self.pairs, self.accelerator = pairs, accelerator
 
     def accepts(self, update: Update, batch: Batch) -> bool:
-        """Whether the optimiser shall take this update's step. ``gradient_norm`` of the update has been set.
+        """Whether the optimiser may take this update's step. ``gradient_norm`` of the update has been set.
 
         Raises:
-            FloatingPointError: the run shall stop; step, pairs and what to try are named.
+            FloatingPointError: the run must stop; step, pairs and what to try are named.
         """
         state, scaler = self.state, self.accelerator.scaler
         if math.isfinite(update.loss) and math.isfinite(update.gradient_norm):

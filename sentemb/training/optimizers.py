@@ -56,7 +56,7 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Adam(AdamW):
-    """Adam; weight decay is added to the gradient (an L2 penalty), and is scaled with it. Options as of AdamW.
+    """Adam; weight decay is added to the gradient (an L2 penalty), and is scaled with it. Options: see AdamW.
 
     Without weight decay it is AdamW. Source: Kingma & Ba 2015, arXiv 1412.6980.
     """

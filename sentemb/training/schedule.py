@@ -1,4 +1,4 @@
-"""How many updates a run has, and the learning rate of each."""
+"""The number of updates of a run, and the learning rate of each."""
 
 import math
 
@@ -15,7 +15,7 @@ def total_steps(settings: TrainingSettings, pairs: int, processes: int) -> int:
     Raises:
         InputError: there are too few pairs for one update.
     """
-    epoch = len(EpochLayout(pairs, settings.batch_size, processes, settings.smallest_batch))
+    epoch = len(EpochLayout(pairs, settings.batch_size, processes, settings.smallest_batch, settings.global_batch))
     if not epoch:
         raise InputError(f"{pairs} usable pair(s) are too few to train on; each of {processes} process(es) needs 2")
     if settings.max_steps is None:

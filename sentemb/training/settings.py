@@ -1,4 +1,4 @@
-"""The settings of training: everything its result depends on, besides model, objective, pairs and processes."""
+"""The settings of training: all that decides its result, except model, objective, pairs and processes."""
 
 from dataclasses import dataclass
 
@@ -15,25 +15,24 @@ class TrainingSettings:
     epochs: int | None = setting(
         None, "passes over all pairs; default 1, or as many as --max-steps needs", at_least=1, may_change=True
     )
-    max_steps: int | None = setting(None, "stop after so many updates at the latest", at_least=1, may_change=True)
+    max_steps: int | None = setting(None, "stop after at most this number of updates", at_least=1, may_change=True)
     batch_size: int = setting(256, "pairs per process; all other pairs of the global batch are negatives", at_least=2)
     micro_batch: int = setting(
         0,
-        "encode so many pairs at a time: the same gradient in less memory; 0: all at once",
+        "encode this number of pairs at a time: the same gradient in less memory; 0: all at once",
         at_least=0,
         may_change=True,
     )
     lr: float = setting(1e-3, "highest learning rate", above=0)
     warmup: float = setting(
         0.1,
-        "updates over which the learning rate rises linearly, before --schedule: below 1 a share of the run, else "
-        "their number",
+        "updates over which the learning rate rises linearly, before --schedule; below 1: as a share of the run",
         at_least=0,
     )
     schedule: str = setting(
         "linear",
-        "what the learning rate does after the warm-up: constant, or it falls to 0 in a line (linear) or as half a "
-        "cosine wave (cosine)",
+        "the learning rate after the warm-up: constant, linear (falls to 0 in a line) or cosine (falls to 0 as half a "
+        "cosine wave)",
         choices=("constant", "linear", "cosine"),
     )
     optimizer: str = setting(
@@ -41,30 +40,31 @@ class TrainingSettings:
         "adamw:beta1=0.9,beta2=0.999,eps=1e-8 | adam (the same options; weight decay as a part of the gradient) | "
         "sgd:momentum=0.9",
     )
-    weight_decay: float = setting(0.0, "of the optimiser, on all weights that are trained", at_least=0)
-    clip: float = setting(1.0, "greatest gradient norm", above=0)
+    weight_decay: float = setting(0.0, "weight decay of all trained weights", at_least=0)
+    clip: float = setting(1.0, "largest gradient norm; larger gradients are scaled down to it", above=0)
     mlm: float = setting(
-        0.0, "weight of masked-language modelling beside the objective (transformers; SimCSE: 0.1)", at_least=0
+        0.0, "weight of masked-language modelling in addition to the objective (transformers; SimCSE: 0.1)", at_least=0
     )
-    seed: int = setting(0, "of weights, order and dropout", at_least=0, below=2**32)
+    seed: int = setting(0, "seed of weights, order and dropout", at_least=0, below=2**32)
     log_every: int = setting(10, "updates between records of log.jsonl", at_least=1, may_change=True)
     eval_every: int = setting(
         100, "updates between held-out scores, last/ and best/; 0: first and last only", at_least=0, may_change=True
     )
     save_every: int = setting(
-        500, "updates between checkpoints to resume from, and one at the end; 0: none", at_least=0, may_change=True
+        500, "updates between checkpoints for --resume, with one more at the end; 0: none", at_least=0, may_change=True
     )
-    keep: int = setting(2, "newest checkpoints that stay; 0: all", at_least=0, may_change=True)
+    keep: int = setting(2, "number of newest checkpoints to keep; 0: all", at_least=0, may_change=True)
     on_nan: str = setting(
         "stop",
-        "what an update does whose loss or gradient is not finite: stop the run, or skip it and say so",
+        "on a loss or gradient that is not finite: stop the run, or skip the update and print a line",
         choices=("stop", "skip"),
         may_change=True,
     )
-    compile: bool = setting(False, "torch.compile the forward: minutes of compiling first, and no packing")
+    compile: bool = setting(False, "torch.compile the forward: compiles for minutes first, and does not pack")
     smallest_batch: int = 0  # pairs of an epoch's last update, at least, on all processes; 0: two a process (no flag)
+    global_batch: int = 0  # pairs of an update on all processes, where they do not divide; 0: as many on each (no flag)
     workers: int = setting(
-        0, "processes that make batches ahead; the same batches for any number", at_least=0, may_change=True
+        0, "processes that prepare batches ahead; any number gives the same batches", at_least=0, may_change=True
     )
 
     def __post_init__(self) -> None:
@@ -74,6 +74,10 @@ class TrainingSettings:
             raise InputError(
                 f"warmup must be a share of the run below 1 or a whole number of updates, got {self.warmup}"
             )
+
+    def pairs_per_update(self, processes: int) -> int:
+        """Pairs of a full update on all processes together."""
+        return self.global_batch or self.batch_size * processes
 
     def warmup_updates(self, steps: int) -> int:
         """Updates of a run of ``steps`` over which the learning rate rises."""

@@ -1,4 +1,4 @@
-"""What happens before the first update: checks, what is made, what a resumed run restores."""
+"""Prepare the first update: check, make the parts of training, and restore a resumed run."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -50,9 +50,9 @@ class RunTarget:
     folder: Path  # new or empty, or the run to resume
     resume: bool | ResumePoint = False  # True: from the newest valid checkpoint; or what :func:`agreed_checkpoint` gave
     caller_files: Collection[str] = (CONFIG,)  # names in the folder that the caller has put there
-    forget_best: bool = False  # the dev scores of the resumed run do not compare with those of now
+    forget_best: bool = False  # the dev scores of the resumed run do not compare with the current ones
     exit_on_second_signal: bool = False  # as a command does; a library raises KeyboardInterrupt
-    deadline: float | None = None  # by time.monotonic(): the run ends after the step at hand then, saved
+    deadline: float | None = None  # by time.monotonic(): the run ends after the current step then, saved
 
 
 @dataclass
@@ -79,7 +79,7 @@ class TrainingRun:
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """What numbers depend on besides the settings; the first record of the log has it."""
+        """The conditions that decide the numbers, in addition to the settings, for the log's first record."""
         return {
             "attention": self.encoder.attention,
             "compile": self.settings.compile,
@@ -140,7 +140,7 @@ def set_up(
     refuse_other_dimension(objective, encoder, data.teacher)
     if data.pairs.are_contiguous and towers == 1 and data.positive_tokens is not None:
         raise InputError(
-            "positive_tokens are of the second side of pairs, and of consecutive sentences one encoder takes each but "
+            "positive_tokens belong to the second side of pairs, and one encoder takes each consecutive sentence only "
             "once; leave them out, or train two towers"
         )
     on_main(lambda: refuse_foreign(target.folder, bool(target.resume), target.caller_files), accelerator)
@@ -185,6 +185,7 @@ def set_up(
         world=world,
         rank=accelerator.process_index,
         smallest_batch=settings.smallest_batch,
+        global_batch=settings.global_batch,
         towers=towers,
         sentence_ids=sentence_ids,
     )
@@ -257,7 +258,7 @@ def refuse_misfit(
                 raise InputError(f"objective {_name_of(term)} needs {NEEDS[need]}")
     if teacher is not None and "teacher" not in objective.needs | objective.takes:
         raise InputError(
-            f"objective {name} makes no use of a teacher; choose distill or distill_similarity, or leave --teacher out"
+            f"objective {name} does not use a teacher; choose distill or distill_similarity, or leave --teacher out"
         )
     if pairs.num_hard_negatives and "negatives" not in objective.needs | objective.takes:
         raise InputError(
@@ -266,7 +267,7 @@ def refuse_misfit(
         )
     if pairs.labels is not None and "labels" not in objective.needs:
         raise InputError(
-            f"objective {name} makes no use of classes; choose supcon or cross_entropy, or leave label= "
+            f"objective {name} does not use classes; choose supcon or cross_entropy, or leave label= "
             "(of neighbours: classes=) out"
         )
     if guide is not None:
@@ -281,7 +282,7 @@ def refuse_misfit(
                 f"write {term_name}:classes={labels}"
             )
     if towers > 1 and objective.requires_shared_encoder:
-        raise InputError(f"objective {name} keeps what both sides look like in one place; it needs --towers 1")
+        raise InputError(f"objective {name} stores both sides in one memory; it needs --towers 1")
 
 
 def refuse_useless_guide(objective: Objective, pairs: Pairs, margin: GuideMargin) -> None:
@@ -289,7 +290,7 @@ def refuse_useless_guide(objective: Objective, pairs: Pairs, margin: GuideMargin
     if "guide" not in objective.needs | objective.takes:
         raise InputError(
             f"objective {_names_of(objective)} has no negatives that a guide could leave out; choose a contrastive one "
-            "(infonce, say), or leave --guide out"
+            "(for example infonce), or leave --guide out"
         )
     if pairs.self_pairs and not margin.masks_self_pairs:
         raise InputError(
@@ -299,7 +300,8 @@ def refuse_useless_guide(objective: Objective, pairs: Pairs, margin: GuideMargin
 
 
 def refuse_other_dimension(objective: Objective, encoder: TrainingEncoder, teacher: Teacher | None) -> None:
-    """InputError where the embeddings that an objective sees cannot be compared with the teacher's."""
+    """InputError where the embeddings that an objective sees are too short, or do not compare with the teacher's."""
+    objective.refuse_too_short(encoder.dimension)
     if teacher is not None:
         objective.refuse_dimensions(encoder.dimension, teacher.dimension)
 
@@ -324,7 +326,7 @@ def describe(
 ) -> str:
     """The first log line: what one update sees and computes with, and how long the run is."""
     processes = accelerator.num_processes
-    batch = min(settings.batch_size * processes, len(pairs))
+    batch = min(settings.pairs_per_update(processes), len(pairs))
     per_process = min(settings.batch_size, len(pairs) // processes)
     unit = "consecutive sentences" if pairs.are_contiguous else "pairs"
     parts = f" in parts of {settings.micro_batch}" if 0 < settings.micro_batch < per_process else ""

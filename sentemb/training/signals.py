@@ -1,4 +1,4 @@
-"""Signals that end a run after the step at hand, and output that outlives its terminal."""
+"""Signals that end a run after the current step, and output that outlives its terminal."""
 
 import contextlib
 import os
@@ -13,15 +13,15 @@ REPEAT_SECONDS = 0.5  # what comes sooner is the same request, which a launcher 
 
 
 class StopRequest:
-    """SIGTERM and SIGINT ask the run to end after the step at hand, saved; SIGHUP too, unless it is ignored.
+    """SIGTERM and SIGINT ask the run to end after the current step, saved; SIGHUP too, unless it is ignored.
 
     A second SIGINT or SIGTERM ends the process at once, nothing saved: in a library by KeyboardInterrupt (SIGINT), in a
-    command by its exit code. A thread looks at the signals: the main one may be deep in a library, waiting for
+    command by its exit code. A thread handles the signals: the main one may be deep in a library, waiting for
     another process. Outside of the main thread, where Python takes no handlers, nothing is changed.
 
     Args:
         exits: whether a second signal exits the process, as a command does.
-        deadline: by ``time.monotonic()``, after which the run shall end, too; None: there is none.
+        deadline: by ``time.monotonic()``, after which the run must end, too; None: there is none.
     """
 
     def __init__(self, exits: bool = True, deadline: float | None = None) -> None:
@@ -33,7 +33,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether the run shall end after the step at hand."""
+        """Whether the run must end after the current step."""
         return self.signal > 0 or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def __enter__(self) -> "StopRequest":
@@ -79,7 +79,7 @@ class StopRequest:
         return self.signal > 0 and not hangup and time.monotonic() - self._time > REPEAT_SECONDS
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """What a signal does in the main thread: the other one has read its number."""
+        """Handle a signal in the main thread; the other thread has read its number."""
         if not self.exits and number == signal.SIGINT and self._is_second(number):
             raise KeyboardInterrupt
 
@@ -92,7 +92,7 @@ def ignore_signals(worker: int = 0) -> None:
 
 
 class TolerantStream:
-    """A stream that is written to as long as it is there: a terminal may close, a pipe's reader may end."""
+    """A stream that ignores writes once it is closed: a terminal may close, the reader of a pipe may end."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -118,7 +118,7 @@ class TolerantStream:
 
 
 def tell(text: str) -> None:
-    """Print to stdout, if anybody is still there."""
+    """Print to stdout, if it is still open."""
     stream = TolerantStream(sys.stdout)
     stream.write(text + "\n")
     stream.flush()

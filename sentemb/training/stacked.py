@@ -29,7 +29,7 @@ SHARED = ("epochs", "max_steps", "batch_size", "smallest_batch", "seed", "worker
 
 @dataclass(frozen=True)
 class Lane:
-    """One of the runs of :func:`fit_stacked`: what :func:`sentemb.training.fit` takes, but for data and accelerator."""
+    """One of the runs of :func:`fit_stacked`: what :func:`sentemb.training.fit` takes, except data and accelerator."""
 
     encoder: TrainingEncoder
     objective: Objective
@@ -67,7 +67,7 @@ def fit_stacked(lanes: Sequence[Lane], data: TrainingData, accelerator: Accelera
         accelerator: of one process, without a loss scaler (fp16) and without trackers.
 
     Returns:
-        For each lane how far it has come, or the error that took it out: what ``fit`` raises. The other lanes go on.
+        For each lane how far it has come, or the error that took it out: what ``fit`` raises. The other lanes continue.
 
     Raises:
         InputError: the lanes cannot be trained together; nothing has been written by then.
@@ -157,7 +157,7 @@ def _refuse_other_steps(running: Sequence[_Running]) -> None:
         step, first = each.run.state.step, able[0].run.state.step
         if step != first:
             folder = each.lane.target.folder
-            each.error = InputError(f"{folder} goes on from step {step}, and the others from {first}; train it alone")
+            each.error = InputError(f"{folder} resumes from step {step}, and the others from {first}; train it alone")
 
 
 def _train_steps(running: Sequence[_Running], stop: StopRequest) -> bool:

@@ -1,4 +1,4 @@
-"""What a run has come to, besides its tensors: the plain values that a checkpoint keeps in ``training.json``."""
+"""The state of a run except its tensors: the plain values that a checkpoint stores in ``training.json``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

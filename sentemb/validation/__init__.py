@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         sides_of,
         similarity_histograms,
     )
+    from sentemb.validation.sphere import sphere_points
     from sentemb.validation.teacher_scores import LEAST_SENTENCES, TEACHER_SIMILARITY, TeacherReference
     from sentemb.validation.text_tokens import TextTokens
 
@@ -54,6 +55,7 @@ __all__ = [
     "refuse_broken",
     "sides_of",
     "similarity_histograms",
+    "sphere_points",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -63,6 +65,7 @@ __getattr__, __dir__ = lazy_exports(
         "refuse_broken": "sentemb.validation.cached_encoder",
         **dict.fromkeys(("ItemScores", "compare_encoders", "held_out_items"), "sentemb.validation.comparison"),
         "nearest_examples": "sentemb.validation.examples",
+        "sphere_points": "sentemb.validation.sphere",
         **dict.fromkeys(("RETRIEVAL", "DevScore", "held_out_scores"), "sentemb.validation.dev_score"),
         "EmbeddingCache": "sentemb.validation.embedding_cache",
         "fingerprint": "sentemb.validation.embedding_cache",

@@ -8,6 +8,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
+from sentemb.encoders import cut_rows, full_size
 from sentemb.errors import InputError
 from sentemb.forward import quick_linear
 from sentemb.validation.embedding_memory import Embeddings
@@ -21,7 +22,8 @@ class CachedEncoder:
 
     ``encoded`` and ``reused`` count the distinct sentences that the model met and that came from the cache. ``prompt``
     goes before each sentence; None: the model's default one. ``tokens``: of sentences that other encoders or other
-    weights have met, which need no tokenizer then.
+    weights have met, which need no tokenizer then. A model whose embeddings are cut (``truncate_dim``) is asked for all
+    of each, which is what ``cache`` holds, and what is returned is cut.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class CachedEncoder:
         tokens: TextTokens | None = None,
     ) -> None:
         self.model, self.batch_size, self.progress, self.cache = model, batch_size, progress, cache
+        self._full = full_size(model)
         self.prompt, self.tokens = prompt, tokens
         self._rules: str | None = None  # of the model's tokenizer
         self.position: dict[str, int] = {}
@@ -75,15 +78,15 @@ class CachedEncoder:
         self.rows = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
     def _encode(self, texts: list[str]) -> np.ndarray:
-        with quick_linear(self.model) if isinstance(self.model, nn.Module) else nullcontext():
+        with quick_linear(self._full) if isinstance(self._full, nn.Module) else nullcontext():
             return self._embedded(texts)
 
     def _embedded(self, texts: list[str]) -> np.ndarray:
-        if self.tokens is not None and reads_token_ids(self.model):
-            self._rules = self._rules or rules_of(self.model, self.prompt)
-            return self.tokens.encode(self.model, texts, self.batch_size, self.prompt, self._rules)
+        if self.tokens is not None and reads_token_ids(self._full):
+            self._rules = self._rules or rules_of(self._full, self.prompt)
+            return self.tokens.encode(self._full, texts, self.batch_size, self.prompt, self._rules)
         prompt: Any = {} if self.prompt is None else {"prompt": self.prompt}
-        rows = self.model.encode(texts, batch_size=self.batch_size, show_progress_bar=self.progress, **prompt)
+        rows = self._full.encode(texts, batch_size=self.batch_size, show_progress_bar=self.progress, **prompt)
         return np.asarray(rows, dtype=np.float32)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -94,7 +97,7 @@ class CachedEncoder:
         """
         self.prepare(texts)
         self.refuse(texts)
-        return self.rows[[self.position[text] for text in texts]]
+        return cut_rows(self.model, self.rows[[self.position[text] for text in texts]])
 
     def refuse(self, texts: Sequence[str]) -> None:
         """InputError that names the first of ``texts``, all prepared, whose embedding is not finite."""

@@ -37,7 +37,7 @@ class DevScore:
         """The dev score that a function of a model returns; it is called after the function.
 
         Raises:
-            InputError: it is no function.
+            InputError: it is not a function.
         """
         if not callable(function):
             raise InputError(f"dev is a {type(function).__name__}; give a function of the model, or a DevScore")

@@ -19,12 +19,15 @@ from sentemb.storage import partial_path
 
 
 def fingerprint(model: SentenceTransformer) -> str:
-    """Hex digest of all that an embedding depends on: modules, settings, weights, tokenizer, lengths."""
+    """Hex digest of all that an embedding depends on: modules, settings, weights, tokenizer, lengths.
+
+    Whether embeddings are cut (``truncate_dim``) is not in it: they are stored in full, and cut where they are read.
+    """
     seen = hashlib.blake2b(digest_size=16)
     # repr has the modules and their options; dropout and the like change it without need, never the other way round.
     settings: list[Any] = []
     for part in dict.fromkeys([model, *towers_of(model)]):  # (one tower is the model)
-        settings += [repr(part), part.max_seq_length, part.truncate_dim, part.default_prompt_name, part.prompts]
+        settings += [repr(part), part.max_seq_length, None, part.default_prompt_name, part.prompts]
         for module in part:
             settings += [_vocabulary(getattr(module, "tokenizer", None)), getattr(module, "get_config_dict", dict)()]
     seen.update(repr(settings).encode())
@@ -48,7 +51,7 @@ def _vocabulary(tokenizer: Any) -> Any:
 class EmbeddingCache:
     """Embeddings on disk: ``folder/<fingerprint of the model>/rows-*/``, each written whole and never changed.
 
-    Rows are memory-mapped. Files that cannot be read are left out, with a note on stderr, and encoded anew.
+    Rows are memory-mapped. Files that cannot be read are left out, with a note on stderr, and encoded again.
 
     Raises:
         InputError: the folder cannot be made or written to.
@@ -101,7 +104,7 @@ class EmbeddingCache:
             partial.rename(target)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
-            print(f"note: embeddings could not be kept in {self.folder} ({error.strerror})", file=sys.stderr)
+            print(f"note: embeddings could not be stored in {self.folder} ({error.strerror})", file=sys.stderr)
 
 
 def _key(text: str) -> bytes:

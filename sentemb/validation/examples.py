@@ -1,4 +1,4 @@
-"""Sentences beside numbers: held-out sentences with their nearest neighbours, by each of several encoders."""
+"""Sentences next to numbers: held-out sentences with their nearest neighbours, by each of several encoders."""
 
 from collections.abc import Mapping
 from typing import Any

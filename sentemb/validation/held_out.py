@@ -120,7 +120,7 @@ def pair_geometry(
     Args:
         encode: texts to ``[n, d]``. pairs: of sentences.
         other: of the second sentences, where they have an encoder of their own (DPR).
-        score: by which candidates are ranked: cosine, or dot (embeddings as they are). The geometry is of unit length.
+        score: by which candidates are ranked: cosine, or dot (embeddings as they are). The geometry uses unit length.
         names: what the two sides are, for outputs.
 
     Returns:
@@ -165,7 +165,7 @@ def held_out_geometry(sides: Sides, pairs: HeldOutPairs) -> dict[str, Any]:
 
 
 def held_out_ranks(sides: Sides, pairs: HeldOutPairs) -> NDArray[np.float64]:
-    """The rank ``[n]`` of each pair's second sentence among all second ones, which retrieval in the geometry is of."""
+    """The rank ``[n]`` of each pair's second sentence among all second ones, for retrieval in the geometry."""
     x, y = (torch.from_numpy(np.asarray(rows, dtype=np.float64)) for rows in _both_sides(sides, pairs))
     if sides.score != "dot":
         x, y = l2_normalize(x), l2_normalize(y)

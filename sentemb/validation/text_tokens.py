@@ -152,7 +152,7 @@ def _tokenize(
 
 
 def _opened(folder: Path, texts: int) -> Tokens | None:
-    """The ids of so many texts in a folder; None if they are not there or not whole."""
+    """The ids of this number of texts in a folder; None if they are not there or not whole."""
     try:
         ids, offsets = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("ids", "offsets"))
     except (OSError, ValueError, EOFError):

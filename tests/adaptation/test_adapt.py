@@ -234,7 +234,7 @@ def test_a_real_kill_leaves_what_can_be_resumed(tmp_path):
 def test_what_cannot_be_used_is_one_sentence_and_nothing_is_written(start, general, tmp_path):
     text = documents_of(10, 20)
     for settings, message in (
-        ({"budget": "soon"}, "budget 'soon' is no time"),
+        ({"budget": "soon"}, "budget 'soon' is not a time"),
         ({"arms": "neighbors"}, "unknown arm 'neighbors' .did you mean 'neighbours'"),
         ({"arms": ","}, "arms names none"),
         ({"max_general_loss": -1.0}, "max-general-loss must be at least 0"),
@@ -248,7 +248,7 @@ def test_what_cannot_be_used_is_one_sentence_and_nothing_is_written(start, gener
         sentemb.adapt(start, [("a cat.", "a dog."), ("a ship.", "a boat.")] * 20, general=general)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="not an empty folder"):
+    with pytest.raises(InputError, match="exists and is not empty"):
         sentemb.adapt(start, text, general=general, out="full")
     assert not list(tmp_path.glob("run*"))
 
@@ -257,9 +257,9 @@ def test_another_text_or_setting_does_not_resume(start, general):
     sentemb.adapt(start, documents_of(10, 20), general=general, out="run", **QUICK)
     with pytest.raises(InputError, match="is already an adaptation"):
         sentemb.adapt(start, documents_of(10, 20), general=general, out="run", **QUICK)
-    with pytest.raises(InputError, match="was begun with corpus"):
+    with pytest.raises(InputError, match="was started with corpus"):
         sentemb.adapt(start, documents_of(11, 20), general=general, out="run", resume=True, **QUICK)
-    with pytest.raises(InputError, match="was begun with seed 0, not 1"):
+    with pytest.raises(InputError, match="was started with seed 0, not 1"):
         sentemb.adapt(start, documents_of(10, 20), general=general, out="run", resume=True, seed=1, **QUICK)
 
 
@@ -272,10 +272,10 @@ def test_another_text_or_setting_does_not_resume(start, general):
         (["--init", "model", "--corpus", "nowhere.txt"], "nowhere.txt"),
         (["--init", "model", "--corpus", "text.txt", "--search", "nowhere"], "--search .*nowhere is not there"),
         (["--init", "model", "--corpus", "text.txt", "--data", "nowhere"], "has no folder downstream"),
-        (["--init", "model", "--corpus", "text.txt", "--budget", "1d"], "budget '1d' is no time"),
+        (["--init", "model", "--corpus", "text.txt", "--budget", "1d"], "budget '1d' is not a time"),
         (["--init", "model", "--corpus", "text.txt", "--arms", "lora"], "unknown arm 'lora'"),
         (["--resume"], "finds no adaptation"),
-        (["--resume", "--out", "nothing"], "nothing is no adaptation"),
+        (["--resume", "--out", "nothing"], "nothing is not an adaptation"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(arguments, message, start, tmp_path, capsys):

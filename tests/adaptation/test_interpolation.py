@@ -6,6 +6,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from sentemb.adaptation import interpolated
+from sentemb.adaptation.interpolation import refined_weight
 from tests.conftest import SENTENCES
 from tests.helpers import STATIC
 
@@ -59,3 +60,14 @@ def test_other_weights_are_refused(two, encoder):
         interpolated(two[0], encoder(STATIC), 0.5)
     with pytest.raises(ValueError, match="between 0 and 1"):
         interpolated(*two, 1.5)
+
+
+def test_the_refined_weight_loses_nine_tenths_of_what_is_allowed_on_a_line():
+    assert refined_weight({0.25: 0.25, 0.5: 0.5, 0.75: 0.75, 1.0: 1.0}, 0.65) == pytest.approx(0.585, abs=0.006)
+    assert refined_weight({0.25: 0.2, 0.5: 0.6, 1.0: 2.0}, 0.5) == pytest.approx(0.25 + 0.25 * 0.25 / 0.4, abs=0.005)
+    assert refined_weight({1.0: 4.0}, 0.5) == pytest.approx(0.45 / 4, abs=0.005)  # no time for others
+
+
+def test_there_is_no_refined_weight_where_nothing_is_lost_or_nothing_lies_between():
+    assert refined_weight({0.25: -0.1, 0.5: 0.1, 1.0: 0.4}, 0.5) is None
+    assert refined_weight({0.25: 0.1, 0.5: 0.45, 0.55: 5.0, 1.0: 6.0}, 0.5) is None

@@ -361,11 +361,11 @@ def test_an_old_run_is_english_and_a_run_resumes_in_its_language(tmp_path):
     begun_with({"corpus": "sample"})  # (0.1.0 had no language)
     assert resumed_settings({}, defaults, tmp_path, True)["language"] == "en"
     assert resumed_settings({"language": "en"}, defaults, tmp_path, True)["language"] == "en"
-    with pytest.raises(sentemb.InputError, match="was begun with --language en, not de; leave --language out"):
+    with pytest.raises(sentemb.InputError, match="was started with --language en, not de; leave --language out"):
         resumed_settings({"language": "de"}, defaults, tmp_path, True)
     begun_with({"corpus": "sample", "language": "de"})
     assert resumed_settings({}, defaults, tmp_path, True)["language"] == "de"
-    with pytest.raises(sentemb.InputError, match="was begun with --language de, not en"):
+    with pytest.raises(sentemb.InputError, match="was started with --language de, not en"):
         resumed_settings({"language": "en"}, defaults, tmp_path, True)
 
 
@@ -378,7 +378,7 @@ def test_train_takes_the_language_and_goes_on_in_it(tmp_path):
     assert run.log.index[-1] == 2
     resumed = sentemb.train([BOOK] * 3, out=tmp_path / "run", resume=True)
     assert resumed.log.index[-1] == 2
-    with pytest.raises(sentemb.InputError, match="was begun with"):
+    with pytest.raises(sentemb.InputError, match="was started with"):
         sentemb.train([BOOK] * 3, language="en", out=tmp_path / "run", resume=True)
     with pytest.raises(sentemb.InputError, match="was opened with language='en', not 'de'"):
         sentemb.train(open_corpus([BOOK] * 3, False), language="de")

@@ -159,7 +159,7 @@ def test_a_sentence_a_line_is_seen_as_that(kind, copies, tmp_path):
 @pytest.mark.parametrize("copies", [1, 600])
 def test_raw_text_is_seen_as_that(kind, copies, tmp_path):
     content = (RAW[kind] + "\n\n") * copies
-    assert copies == 1 or len(content.encode()) > BLOCKS * BLOCK  # (so that it is looked at in places)
+    assert copies == 1 or len(content.encode()) > BLOCKS * BLOCK  # (so that it is read in places)
     paragraphs = "paragraph" in kind or kind == "one line"
     assert shape_of(put(tmp_path / "a.txt", content)) == ("paragraphs" if paragraphs else "wrapped")
 

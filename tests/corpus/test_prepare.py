@@ -210,7 +210,7 @@ def test_a_full_disk_is_one_sentence_and_the_rest_is_used_later(tmp_path, small,
     with monkeypatch.context() as patch:
         patch.setattr(shards, "write_text", full_after(3, shards.write_text))
         put(books / "more.txt", "One more. And another one.")
-        with pytest.raises(InputError, match="disk of .* is full.*make room.*goes on"):
+        with pytest.raises(InputError, match="disk of .* is full.*make room.*again to continue"):
             opened(books)
     with monkeypatch.context() as patch:
         patch.setattr(tokenize, "_join", full_after(0, tokenize._join))

@@ -313,7 +313,7 @@ def test_a_teacher_of_another_family(tmp_path):
         ("static:weighting=sif", "weighting=sif is for a distilled table; add distill=TEACHER"),
         ("rnn:distill=BERT,dim=4,init_range=0.1", "init_range is for embeddings=random"),
         ("static:distill=no-such-org/no-such-model", "give the folder of a model, a name of the hub"),
-        ("static:distill=STUDENT,dim=4", "is no transformer with one tower"),
+        ("static:distill=STUDENT,dim=4", "is not a transformer with one tower"),
     ],
 )
 def test_impossible_students_are_refused(spec, message, bert, tmp_path):

@@ -230,7 +230,7 @@ class TestLoad:
         model = saved(spec)
         (file, *_) = sorted(model.rglob("model.safetensors"), key=lambda path: path.stat().st_size)
         weights = load_file(file)
-        # what encode needs, whichever the encoder: the last in order of names that is no position table
+        # what encode needs, whichever the encoder: the last in order of names that is not a position table
         lost = sorted(name for name in weights if "pooler" not in name)[-1]
         save_file({k: v for k, v in weights.items() if k != lost}, file, metadata={"format": "pt"})
         named = lost if spec != "static" else "embedding"
@@ -295,7 +295,7 @@ def test_no_option_is_ignored(encoder):
         with pytest.raises(InputError, match="is for embeddings=random, and embeddings=(auto, which is )?minilm"):
             encoder(spec)
     assert encoder("static:embeddings=random,dim=7,vocabulary=270").get_embedding_dimension() == 7
-    with pytest.raises(InputError, match="hidden=3 is of the layers between"):
+    with pytest.raises(InputError, match="hidden=3 applies to the layers between"):
         build(HEADS, "projection:hidden=3,layers=1", "head", dimension=4)
 
 

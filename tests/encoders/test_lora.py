@@ -229,7 +229,7 @@ def test_a_resumed_run_ends_as_one_in_one_go_also_where_the_start_has_changed(st
     run = train(start, out="resumed", resume=True, **options)
     assert np.array_equal(run.model.encode(TEXTS), straight.model.encode(TEXTS))
     assert np.array_equal(sentemb.load("resumed").encode(TEXTS), run.model.encode(TEXTS))
-    with pytest.raises(InputError, match="begun with --lora rank=2,dropout=0.1, not rank=3"):
+    with pytest.raises(InputError, match="started with --lora rank=2,dropout=0.1, not rank=3"):
         train(start, out="resumed", resume=True, **options | {"lora": "rank=3", "max_steps": 6})
 
 
@@ -253,7 +253,7 @@ def test_the_callers_model_is_trained_in_place_and_left_without_adapters_also_by
 
 def test_a_command_refuses_what_cannot_have_adapters_in_one_sentence(book_file, capsys):
     for options, message in (
-        (["--encoder", "rnn", "--lora", "rank=2"], "--encoder rnn is none"),
+        (["--encoder", "rnn", "--lora", "rank=2"], "--encoder rnn is not one of them"),
         (["--init", "minilm", "--lora", "rank=-1"], "rank must be at least 1"),
     ):
         with pytest.raises(SystemExit) as ended:

@@ -22,7 +22,7 @@ TEXTS = [
     "zebras it",
     "it went on",
 ]
-# "dragons" and "thunder" are there 6 times, "dragon" and "thunders" 5, "zebras" once; "the", "on", ... are no pieces
+# "dragons" and "thunder" are there 6 times, "dragon" and "thunders" 5, "zebras" once; "the", "on", ... are not pieces
 ADDED = ["dragons", "thunder", "dragon", "thunders"]
 UNTOUCHED = ["it went on", "the rain, zebras!"]
 LITTLE = {"batch_size": 8, "max_steps": 4, "warmup": 1, "lr": 1e-3, "eval_every": 0, "log_every": 1, "save_every": 2}
@@ -154,7 +154,7 @@ def test_the_start_of_a_run_is_made_again_with_its_tokens(spec, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": "rnn"}, "--encoder rnn is none"),
+        ({"encoder": "rnn"}, "--encoder rnn is not one of them"),
         ({"lora": "rank=2"}, "--lora trains no word embeddings"),
         ({"new_tokens": -1}, "new-tokens must be at least 0"),
     ],

@@ -206,7 +206,7 @@ def test_a_prompt_for_each_side_from_the_command_line(recipe, book_file, tmp_pat
     (tmp_path / "a" / "checkpoints" / "step-3").rename(tmp_path / "step-3")
     recipe(["--out", "a", "--resume"])
     assert steady(tmp_path / "a") == straight
-    recipe(["--corpus", str(book_file), "--init", "a", *TRAIN, "--out", "b"])  # goes on with the same prompts
+    recipe(["--corpus", str(book_file), "--init", "a", *TRAIN, "--out", "b"])  # continues with the same prompts
     assert prompts_of(load(tmp_path / "b")) == Prompts("query: ", "passage: ")
     recipe(["--corpus", str(book_file), "--init", "a", "--prompts", "anchor=,positive=", *TRAIN, "--out", "c"])
     assert prompts_of(load(tmp_path / "c")) == Prompts() and load(tmp_path / "c").default_prompt_name is None
@@ -217,7 +217,7 @@ def test_a_prompt_for_each_side_from_the_command_line(recipe, book_file, tmp_pat
     [
         (["--prompts", "query=x"], "unknown side of prompts 'query'"),
         (["--prompts", 'anchor="a'], "has no closing one"),
-        (["--prompts", f"anchor={'very ' * 40}"], "leaves no room behind the prompt"),
+        (["--prompts", f"anchor={'very ' * 40}"], "leaves no room after the prompt"),
         (["--prompts", "anchor=a,positive=b", "--pairs", "contiguous"], "prompts of two kinds need pairs of two sides"),
     ],
 )
@@ -271,7 +271,7 @@ def test_a_run_begun_without_its_models_default_prompt_goes_on_without(
     capsys.readouterr()
     for _ in range(2):  # and when it is resumed once more, by what is written down then
         recipe(["--resume", "--out", str(run)])
-        assert "begun with the prompts '' and '' and goes on with them; the model's are 'query: '" in (
+        assert "started with the prompts '' and '' and continues with them; the model's are 'query: '" in (
             capsys.readouterr().out
         )
         losses, plain = ([r["loss"] for r in records(path)] for path in (run, tmp_path / "plain-run"))
@@ -294,5 +294,5 @@ def test_an_encoder_of_two_prompts_becomes_two_towers_of_one_each(recipe, book_f
 
 
 def test_consecutive_sentences_of_one_encoder_have_one_side(job):
-    with pytest.raises(InputError, match="positive_tokens are of the second side of pairs"):
+    with pytest.raises(InputError, match="positive_tokens belong to the second side of pairs"):
         job("a", pairs="contiguous", objective="joint_infonce", max_steps=2, positive_prompt="x: ")

@@ -126,7 +126,7 @@ def test_a_pickled_checkpoint_is_refused_by_name_and_never_read(name, model):
     mark = model.parent / "mark"
     weights = next(p for p in model.rglob("*.safetensors") if "LSTM" in str(p))
     weights.with_name(name).write_bytes(pickle.dumps(Payload(mark)))
-    load(model)  # beside safetensors it is nobody's business, and is not read
+    load(model)  # next to safetensors it is nobody's business, and is not read
     weights.rename(weights.with_name("decoy.safetensors"))
     with pytest.raises(InputError, match=re.escape(f"{name} is a pickle")):
         load(model)

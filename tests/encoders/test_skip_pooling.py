@@ -1,4 +1,4 @@
-"""A connection that skips the recurrence: the pooled word embeddings beside the pooled states."""
+"""A connection that skips the recurrence: the pooled word embeddings next to the pooled states."""
 
 import json
 

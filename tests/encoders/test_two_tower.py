@@ -1,6 +1,9 @@
 """Two towers: scored as f against g by the objective's own score, wherever they are scored; loaded by every way."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from eval import score_model
 from recipes import train_bookcorpus
 from sentemb.corpus import open_corpus
-from sentemb.encoders import load, towers_of, two_towers
+from sentemb.encoders import as_router, load, towers_of, two_towers
 from sentemb.errors import InputError
 from sentemb.objectives import OBJECTIVES
 from sentemb.registry import build
@@ -154,5 +157,54 @@ def test_a_missing_tower_is_named_and_not_looked_for_on_the_hub(name, encoder, t
     for path in (tmp_path / "two").rglob(name):
         path.rename(tmp_path / "gone")
     for again in (load, lambda path: SentenceTransformer(str(path), trust_remote_code=True)):
-        with pytest.raises(InputError, match=rf"/{name} is missing; copy the folder anew"):
+        with pytest.raises(InputError, match=rf"/{name} is missing; copy the folder again"):
             again(tmp_path / "two")
+
+
+def sentence_transformers_alone(folder: Path, texts: list[str], out: Path) -> dict[str, np.ndarray]:
+    """What a process in which sentemb cannot be imported makes of a model's two sides and of ``encode``."""
+    code = (
+        "import sys; sys.modules['sentemb'] = None; import numpy as np\n"
+        "from sentence_transformers import SentenceTransformer\n"
+        f"model, texts = SentenceTransformer({str(folder)!r}, device='cpu'), {texts!r}\n"
+        f"np.savez({str(out)!r}, query=model.encode_query(texts), document=model.encode_document(texts),\n"
+        "    plain=model.encode(texts), score=np.array(model.similarity_fn_name))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return dict(np.load(out))
+
+
+def test_a_run_with_two_towers_has_them_as_a_stock_router_too(recipe, book_file, tmp_path):
+    start = ["--corpus", str(book_file), "--encoder", f"static:{RANDOM}", "--towers", "2", "--objective", "dpr", *TRAIN]
+    recipe([*start, "--prompts", 'anchor="query: ",positive="passage, "', "--out", "a"])
+    folder, texts = tmp_path / "a" / "model", ["hello", "", "the king meets the cat number 3."]
+    f, g = towers_of(load(folder))
+    by_side = sentence_transformers_alone(folder / "router", texts, tmp_path / "made.npz")
+    assert np.abs(by_side["query"] - f.encode(texts)).max() < 1e-6
+    assert np.abs(by_side["document"] - g.encode(texts)).max() < 1e-6
+    assert np.abs(by_side["plain"] - g.encode(texts)).max() < 1e-6 and str(by_side["score"]) == "dot"
+    assert np.abs(f.encode(texts) - g.encode(texts)).max() > 1e-3  # (or the two sides could be mixed up)
+    assert np.abs(f.encode(texts) - f.encode(texts, prompt="")).max() > 1e-3
+    assert load(folder).encode(texts).shape == (3, 12)  # probes stay on [f; g]
+    assert np.array_equal(load(folder / "router").encode_query(texts), by_side["query"])
+    assert "router.encode_query" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("spec", [f"static:{RANDOM},out=3", "transformer:name=TINY"])
+def test_a_router_is_f_and_g_whatever_stock_modules_they_have(spec, encoder, tmp_path):
+    f, g = encoder(spec), encoder(spec)
+    for weight in g.parameters():
+        weight.data.mul_(1.5)
+    as_router(two_towers(f, g)).save(str(tmp_path / "router"), create_model_card=False)
+    texts = ["hello", "The weather, perpetually changing.", "Hello!"]
+    by_side = sentence_transformers_alone(tmp_path / "router", texts, tmp_path / "made.npz")
+    for side, tower in (("query", f), ("document", g)):
+        assert np.abs(by_side[side] - tower.encode(texts)).max() < 1e-6
+    assert np.abs(by_side["query"] - by_side["document"]).max() > 1e-3
+
+
+def test_recurrent_towers_and_a_single_encoder_have_no_router(encoder):
+    f = encoder(f"static:{RANDOM}")
+    assert as_router(f) is None and as_router(two_towers(f, encoder(f"static:{RANDOM}"))) is not None
+    for spec in ("rnn:cell=gru,hidden=3,", "rnn:hidden=3,pooling=final,", "rnn:hidden=3,"):
+        assert as_router(two_towers(encoder(spec + RANDOM), encoder(spec + RANDOM))) is None

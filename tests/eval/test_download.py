@@ -123,7 +123,7 @@ def begin(folder: Path, content: bytes) -> Path:
         (complete(GOOD), [None]),
         (first(status(500), status(429), complete(GOOD)), [None] * 3),
         (first(broken_off(GOOD, 20), ranged(GOOD)), [None, "bytes=20-"]),
-        (first(broken_off(GOOD, 20), complete(GOOD)), [None, "bytes=20-"]),  # a server without Range: begun anew
+        (first(broken_off(GOOD, 20), complete(GOOD)), [None, "bytes=20-"]),  # a server without Range: begun again
         (first(broken_off(b"X" * len(GOOD), 20), ranged(GOOD)), [None, "bytes=20-", None]),  # the beginning was wrong
         (lambda handler, before: send(handler, 200, GOOD, Content_Length=""), [None]),  # length unknown
     ],
@@ -330,7 +330,7 @@ def test_the_list_fetches_nothing(table, server, tmp_path, capsys):
 def test_an_interrupted_download_ends_with_130_and_keeps_what_it_has(table, server, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "_move", raises(KeyboardInterrupt()))  # after the first block
     assert fails(tmp_path) == 130
-    assert capsys.readouterr().err == "interrupted: the same command goes on from here\n"
+    assert capsys.readouterr().err == "interrupted: run the same command again to continue\n"
     assert left(tmp_path) == [f"{NAME}.partial"]
 
 
@@ -341,10 +341,10 @@ def test_an_interrupted_download_ends_with_130_and_keeps_what_it_has(table, serv
         (["new", "--tasks", ","], "--tasks names no task; valid: transfer, sts, all, MR"),
         (["taken"], "taken is not a folder"),
         (["taken/below/it"], "taken is not a folder"),
-        (["new", "--mirror", "ftp://host"], "--mirror 'ftp://host' is no address"),
-        (["new", "--mirror", "http://host:port"], "is no address"),
-        (["new", "--mirror", "http://[host"], "is no address"),
-        (["new", "--mirror", "http://host/a b"], "is no address"),
+        (["new", "--mirror", "ftp://host"], "--mirror 'ftp://host' is not an address"),
+        (["new", "--mirror", "http://host:port"], "is not an address"),
+        (["new", "--mirror", "http://[host"], "is not an address"),
+        (["new", "--mirror", "http://host/a b"], "is not an address"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_write_nothing(

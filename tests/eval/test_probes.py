@@ -283,7 +283,7 @@ def test_random_states_are_left_alone_and_results_repeat(spec):
         ("mlp:nhid=-1", "nhid"),
         ("mlp:optim=adamm", "unknown optim 'adamm'"),
         ("mlp:seed=-1", "seed must be between"),
-        ("mlp:dropout=0.5", "dropout is of hidden units"),
+        ("mlp:dropout=0.5", "dropout applies to hidden units"),
         ("mlp:optim=sgd", "needs its learning rate"),
         ("knn:k=0", "k must be at least 1"),
         ("logistc", "did you mean 'logistic'"),

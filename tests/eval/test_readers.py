@@ -104,12 +104,12 @@ def test_unscored_pairs_are_dropped(folder):
         (SST, "a\t1\n", "t has 1 sentences where S has 2"),
         (SST, "a\t1\nb\t2\n", "t, line 2: label '2' is none of 0, 1"),
         (SST, "a\t1\nb 0\n", "t, line 2: too few columns"),
-        (SST, "a\t1\ncaf\xe9\t0\n".encode("latin-1"), "t, line 2: byte 0xe9 is no UTF-8"),
+        (SST, "a\t1\ncaf\xe9\t0\n".encode("latin-1"), "t, line 2: byte 0xe9 is not UTF-8"),
         (TREC, "NUM:x a\nHUM:x b\n", "t, line 2: label 'HUM' is none of DESC, NUM"),
         (MRPC, "h\n1\t1\t2\ta\n", "t, line 2: too few columns"),
         (SICKR, "h\n1\ta\tb\t0.5\tNO\n2\ta\tb\t2\tNO\n", "t, line 2: score '0.5' is not between 1 and 5"),
         (PAIRS, "g\tf\ty\ti\tnan\ta\tb\n", "t, line 1: score 'nan' is not between"),
-        (PAIRS, "g\tf\ty\ti\tfour\ta\tb\n", "t, line 1: score 'four' is no number"),
+        (PAIRS, "g\tf\ty\ti\tfour\ta\tb\n", "t, line 1: score 'four' is not a number"),
     ],
 )
 def test_wrong_files_are_told_by_line(folder, task, content, message):

@@ -85,7 +85,7 @@ def test_one_of_several_folders_and_splits(tmp_path):
         read_search_task(tmp_path / "data")
     with pytest.raises(InputError, match="dogs"):
         read_search_task(tmp_path / "data", name="dog")
-    with pytest.raises(InputError, match="splits that are there: dev, test"):
+    with pytest.raises(InputError, match="available splits: dev, test"):
         read_search_task(tmp_path / "data", name="dogs", split="train")
 
 
@@ -98,7 +98,12 @@ def test_a_passage_of_the_querys_id_that_is_relevant_is_another_text(tmp_path):
     ("file", "old", "new", "message"),
     [
         ("corpus.jsonl", '"d5"', '"d2"', "line 11 of .*corpus.jsonl has the id 'd2' again"),
-        ("corpus.jsonl", '"text": "the dog', '"words": "the dog', 'line 3 of .* is no object with "_id" and "text"'),
+        (
+            "corpus.jsonl",
+            '"text": "the dog',
+            '"words": "the dog',
+            'line 3 of .* is not an object with "_id" and "text"',
+        ),
         ("corpus.jsonl", '{"_id": "d4"', '{"_id": "d4', "line 9 of .*corpus.jsonl is not JSON"),
         ("queries.jsonl", '"q2"', '"q1"', "line 2 of .*queries.jsonl has the id 'q1' again"),
         ("queries.jsonl", "a cat", " ", "the query 'q2' in line 2 of .*queries.jsonl is empty"),
@@ -109,8 +114,8 @@ def test_a_passage_of_the_querys_id_that_is_relevant_is_another_text(tmp_path):
             "d99\t",
             "judges the passage 'd99' for the query 'd3', and corpus.jsonl has no such",
         ),
-        ("qrels/test.tsv", "q1\td3\t1", "q1\td3\tone", "line 3 of .*test.tsv is no query, passage and grade"),
-        ("qrels/test.tsv", "q1\td3\t1", "q1\td3", "line 3 of .*test.tsv is no query, passage and grade"),
+        ("qrels/test.tsv", "q1\td3\t1", "q1\td3\tone", "line 3 of .*test.tsv is not a query, passage and grade"),
+        ("qrels/test.tsv", "q1\td3\t1", "q1\td3", "line 3 of .*test.tsv is not a query, passage and grade"),
         ("qrels/test.tsv", "q1\td3\t1", "q1\td0\t1", "line 3 of .*test.tsv judges a passage again"),
         ("qrels/test.tsv", "\t1\n", "\t0\n", "judges no passage relevant"),
     ],
@@ -168,7 +173,7 @@ def test_a_table_of_pairs(suffix, tmp_path):
         ("question,passage\na,b\n", "has no column 'query'; its columns: question, passage"),
         ("query,passage\na,\n", "row 1 of .* has nothing in 'passage'"),
         ("query,passage\na,b\n ,b\n", "row 2 of .* has nothing in 'query'"),
-        ("query,passage,score\na,b,high\n", "row 1 of .* has the score 'high', which is no number"),
+        ("query,passage,score\na,b,high\n", "row 1 of .* has the score 'high', which is not a number"),
         ("query,passage,score\na,b,1\na,b,2\n", "row 2 of .* judges a pair again"),
         ("query,passage,score\na,b,0\n", "judges no passage relevant"),
     ],
@@ -471,13 +476,13 @@ finally:
     [
         (["minilm", "--data", "cats", "--k", "9"], "--k must be at least 10, got 9"),
         (["minilm", "--data", "cats", "--recall-at", "1,200"], "--recall-at takes ranks from 1 to --k (100)"),
-        (["minilm", "--data", "cats", "--recall-at", "one"], "with commas between: 1,5,20; got one"),
+        (["minilm", "--data", "cats", "--recall-at", "one"], "separated by commas: 1,5,20; got one"),
         (["minilm", "--corpus", "books.txt", "--sentences", "1"], "--sentences must be at least 2, got 1"),
-        (["minilm", "--corpus", "books.txt", "--split", "dev"], "--task and --split are of judged queries"),
+        (["minilm", "--corpus", "books.txt", "--split", "dev"], "--task and --split apply to judged queries"),
         (["nowhere/at/all", "--data", "cats"], "no model 'nowhere/at/all' here"),
         (["minilm", "--data", "nowhere"], "there is no file or folder nowhere"),
         (["minilm", "--data", "empty"], "empty has no corpus.jsonl"),
-        (["minilm", "--data", "pairs.csv", "--task", "x"], "--task x is of a folder, and pairs.csv is a file"),
+        (["minilm", "--data", "pairs.csv", "--task", "x"], "--task x applies to a folder, and pairs.csv is a file"),
         (["minilm", "--corpus", "nowhere"], "no file or folder has that path"),
     ],
 )

@@ -172,7 +172,7 @@ def test_the_evaluator_writes_a_line_a_call_and_leaves_the_mode_alone(task, enco
     ("wrong", "message"),
     [
         ({"task": "search:nowhere"}, "there is no file or folder nowhere"),
-        ({"task": "cats"}, "'cats' is no search task; write search:DIR"),
+        ({"task": "cats"}, "'cats' is not a search task; write search:DIR"),
         ({"primary": "ndcg@5"}, "unknown metric 'ndcg@5'"),
         ({"k": 9}, "k must be at least 10"),
     ],
@@ -206,5 +206,5 @@ def test_the_name_of_a_search_task(task, tmp_path):
     assert search_task(task) is task
     assert search_task(f"search:{write_beir(tmp_path / 'cats')}").queries == [QUERIES[q] for q in ("q1", "q2", "d3")]
     for name in ("search", "MR", "searching:x"):
-        with pytest.raises(InputError, match="is no search task"):
+        with pytest.raises(InputError, match="is not a search task"):
             search_task(name)

@@ -92,7 +92,7 @@ def test_the_parameters_are_the_documented_ones(data):
         (lambda batch: np.ones((len(batch) + 1, 2)), r"returned an array of shape \(44, 2\) for a batch of 43"),
         (lambda batch: np.ones(len(batch)), r"shape \(43,\)"),
         (lambda batch: np.array([[np.nan if "6" in s else 1.0] for s in batch]), "embedding of '.*6.*' is not finite"),
-        (lambda batch: [[1.0], [1.0, 2.0]], "the batcher's rows are no array"),
+        (lambda batch: [[1.0], [1.0, 2.0]], "the batcher's rows are not an array"),
         (lambda batch: [["a"]] * len(batch), "returned an array of <U1"),
     ],
 )
@@ -157,13 +157,13 @@ def test_wrong_parameters_are_told(params, message):
 def test_unknown_tasks_and_keys_are_told(data):
     with pytest.raises(InputError, match="unknown task 'MRR'.*valid: CR"):
         SE({"task_path": data}, batcher).eval(["MR", "MRR"])
-    with pytest.raises(InputError, match="'SNLI' is not offered here"):
+    with pytest.raises(InputError, match="'SNLI' is not available"):
         SE({"task_path": data}, batcher).eval("SNLI")
 
     def refuse(*_):
         raise AssertionError("nothing is encoded before the names are checked")
 
-    with pytest.raises(InputError, match="'Length' is not offered here"):
+    with pytest.raises(InputError, match="'Length' is not available"):
         SE({"task_path": data}, refuse).eval(["MR", "Length"])
     with pytest.warns(UserWarning, match="nhids, which means nothing"):
         SE({"task_path": data, "classifier": {"nhid": 0, "nhids": 3}}, batcher)

@@ -77,7 +77,7 @@ def test_a_pool_holds_each_sentence_of_the_second_sides_once():
     pools = [candidate_pool(pairs, keys, 3, seed) for seed in (0, 0, 1, 2)]
     assert all(len(set(keys[pool])) == 3 and (np.diff(pool) > 0).all() for pool in pools)
     assert (pools[0] == pools[1]).all() and len({tuple(pool) for pool in pools}) > 1
-    labelled = Pairs(np.array([[0, 2, 4], [1, 6, 7]]))  # an anchor is no candidate, a labelled negative is one
+    labelled = Pairs(np.array([[0, 2, 4], [1, 6, 7]]))  # an anchor is not a candidate, a labelled negative is one
     assert candidate_pool(labelled, np.arange(8), 0, 0).tolist() == [2, 4, 6, 7]
 
 

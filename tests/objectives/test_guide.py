@@ -1,4 +1,4 @@
-"""Guided masking: what a guide finds nearer than the positive is no negative, of any contrastive objective."""
+"""Guided masking: what a guide finds nearer than the positive is not a negative, of any contrastive objective."""
 
 from dataclasses import replace
 

@@ -41,7 +41,7 @@ def keep(share: float):
 
 @dataclass(frozen=True)
 class Case:
-    """An objective with options, what it is given beside the views, and the paper's value of it."""
+    """An objective with options, what it is given next to the views, and the paper's value of it."""
 
     spec: str
     slow: object

@@ -75,7 +75,7 @@ def test_copies_and_empty_sides_are_left_out():
     assert listed(usable_pairs(neighbours(ranges), tokens)) == [[3, 4], [4, 5]]
     assert listed(usable_pairs(dropout(ranges), tokens)) == [[i, i] for i in (0, 1, 3, 4, 5)]
     run = usable_pairs(contiguous(ranges), tokens)
-    assert run.rows[:][:, 0].tolist() == run.positions[:].tolist() == [0, 1, 3, 4, 5]  # 1 and 3 are no neighbours
+    assert run.rows[:][:, 0].tolist() == run.positions[:].tolist() == [0, 1, 3, 4, 5]  # 1 and 3 are not neighbours
 
 
 def usable_pairs(pairs, tokens):

@@ -372,8 +372,8 @@ def test_passages_are_sampled_and_weighted_as_other_pairs(corpus):
         ("passages:sentences=1", "sentences must be at least 2 for kind=inverse_cloze"),
         ("passages:tokens=-1", "tokens must be at least 1"),
         ("passages:removal=1.5", "removal must lie in"),
-        ("passages:kind=crops,removal=0.5", "removal is of kind=inverse_cloze; leave it out for kind=crops"),
-        ("passages:longest=0.4", "longest is of kind=crops"),
+        ("passages:kind=crops,removal=0.5", "removal belongs to kind=inverse_cloze; leave it out for kind=crops"),
+        ("passages:longest=0.4", "longest belongs to kind=crops"),
         ("passages:kind=crops,shortest=0", "0 < shortest"),
         ("passages:kind=crops,shortest=0.6", "0 < shortest <= longest"),
         ("passages:kind=crops,longest=0.6,overlap=no", "at most half of a passage"),
@@ -398,9 +398,9 @@ def test_what_a_corpus_lacks_is_said(book_file, tmp_path, monkeypatch):
 
 def test_what_knows_sentences_only_refuses_passages(corpus):
     pairs, _, sides = made(corpus, "passages")
-    with pytest.raises(InputError, match="a teacher is of single sentences"):
+    with pytest.raises(InputError, match="a teacher works on single sentences"):
         TrainingData(pairs, sides[0], teacher=TeacherArray(normal(len(corpus), 3).cpu().numpy()))
-    with pytest.raises(InputError, match="objective memory_bank is of single sentences"):
+    with pytest.raises(InputError, match="objective memory_bank works on single sentences"):
         refuse_misfit(build_objective("memory_bank"), pairs)
 
 

@@ -71,7 +71,7 @@ def test_a_resumed_run_ends_as_one_in_one_go_and_another_start_is_refused(start)
     assert np.array_equal(run.model.encode(sentences), straight.model.encode(sentences))
     file = Path("start", "config.json")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_act": "relu"}))
-    with pytest.raises(InputError, match="begun with another teacher of the name .*put the former model back"):
+    with pytest.raises(InputError, match="started with another teacher of the name .*put the former model back"):
         train(start, out="resumed", resume=True, max_steps=6)
 
 
@@ -83,7 +83,7 @@ def test_a_sum_of_objects_has_an_anchor_too(start):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"objective": "anchor"}, "alone it teaches nothing; add another objective"),
+        ({"objective": "anchor"}, "alone it learns nothing; add another objective"),
         ({"teacher": "start"}, "a run has one teacher"),
         ({"objective": "infonce + anchor + distill"}, "a run has one teacher"),
         ({"head": "mlp"}, "leave the head out"),
@@ -111,5 +111,5 @@ def test_a_command_refuses_an_anchor_without_a_start_in_one_sentence(book_file, 
     with pytest.raises(SystemExit) as ended:
         train_bookcorpus.main(words)
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert ended.value.code == 2 and last.startswith("error: objective anchor holds the model near")
+    assert ended.value.code == 2 and last.startswith("error: objective anchor keeps the model near")
     assert not Path("run").exists()

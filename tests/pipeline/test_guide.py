@@ -69,11 +69,11 @@ def test_a_resumed_run_ends_as_one_in_one_go_and_another_guide_is_refused(guide)
     sentences = ["the cat", "a nurse sees"]
     assert (run.model.encode(sentences) == straight.model.encode(sentences)).all()
     assert run.log["guide_masked"].equals(straight.log["guide_masked"])
-    with pytest.raises(InputError, match="begun with --guide"):
+    with pytest.raises(InputError, match="started with --guide"):
         train(f"{guide}:margin=0.1", out="resumed", resume=True)
     path = Path(guide, "config.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_act": "relu"}))
-    with pytest.raises(InputError, match="begun with another guide of the name .*put the former model back"):
+    with pytest.raises(InputError, match="started with another guide of the name .*put the former model back"):
         train(guide, out="resumed", resume=True)
 
 

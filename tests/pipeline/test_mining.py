@@ -158,7 +158,7 @@ def test_another_model_of_the_name_is_refused(miner):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_act": "relu"}))
     with pytest.raises(InputError, match="hard negatives by another model of the name .*put the former model back"):
         train(spec, out="run", resume=True, max_steps=6)
-    with pytest.raises(InputError, match="begun with --negatives"):
+    with pytest.raises(InputError, match="started with --negatives"):
         train("none", out="run", resume=True)
 
 

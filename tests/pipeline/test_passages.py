@@ -42,10 +42,14 @@ def test_what_does_not_fit_is_one_sentence(spec, tmp_path, tiny, encoder):
     plain = [[text + "." for text in row["text"].split(". ")] for row in DOCUMENTS]
     for corpus, more, message in (
         (plain, {"pairs": "passages:kind=title"}, "pairs of titles need a corpus with titles, and this one has none"),
-        (spec, {"objective": "distill", "teacher": tiny}, "a teacher is of single sentences, and --pairs passages"),
-        (spec, {"guide": tiny}, "a guide is of single sentences"),
-        (spec, {"objective": "anchor + infonce", "init": str(tmp_path / "start")}, "a teacher is of single sentences"),
-        (spec, {"objective": "memory_bank"}, "objective memory_bank is of single sentences"),
+        (spec, {"objective": "distill", "teacher": tiny}, "a teacher works on single sentences, and --pairs passages"),
+        (spec, {"guide": tiny}, "a guide works on single sentences"),
+        (
+            spec,
+            {"objective": "anchor + infonce", "init": str(tmp_path / "start")},
+            "a teacher works on single sentences",
+        ),
+        (spec, {"objective": "memory_bank"}, "objective memory_bank works on single sentences"),
     ):
         settings = {"pairs": "passages"} | ({} if "init" in more else {"encoder": STATIC}) | more
         with pytest.raises(InputError, match=message):

@@ -66,9 +66,9 @@ def test_a_resumed_run_ends_as_one_in_one_go_and_another_teacher_is_refused(teac
 
     path = Path(teacher, "config.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_act": "relu"}))
-    with pytest.raises(InputError, match="begun with another teacher of the name .*put the former model back"):
+    with pytest.raises(InputError, match="started with another teacher of the name .*put the former model back"):
         train(teacher, out="resumed", resume=True, max_steps=6)
-    with pytest.raises(InputError, match="begun with --teacher"):
+    with pytest.raises(InputError, match="started with --teacher"):
         train(f"{teacher}:layers=1", out="resumed", resume=True)
 
 

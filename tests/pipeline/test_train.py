@@ -131,7 +131,7 @@ class StopsAt:
     """InfoNCE as a function, which presses Ctrl-C in the update ``step``, as a notebook's stop button does."""
 
     def __init__(self, step: int | None) -> None:
-        self._step, self._calls = step, 0  # private: where it stops is no setting of the objective
+        self._step, self._calls = step, 0  # private: where it stops is not a setting of the objective
 
     def __call__(self, x, y):
         self._calls += 1
@@ -225,7 +225,7 @@ def test_own_pairs_and_an_own_head():
     assert run.complete and run.model.encode("of the model, not of the head").shape == (5,)
     assert "first_with_others" in settings["pairs"] and "Linear" in settings["head"]
     for name in objects:
-        with pytest.raises(InputError, match=f"was begun with {name} <.*give the same as {name}= to resume it"):
+        with pytest.raises(InputError, match=f"was started with {name} <.*give the same as {name}= to resume it"):
             sentemb.train(
                 TEXTS, encoder=STATIC, out="run", resume=True, **{k: v for k, v in objects.items() if k != name}
             )
@@ -308,9 +308,9 @@ def test_a_resumed_run_wants_the_same_objects():
     for changed, message in [
         ({"objective": Squared(2.0)}, "power=3.0"),
         ({"objective": "infonce"}, "Squared"),
-        ({"objective": None}, "was begun with objective"),
+        ({"objective": None}, "was started with objective"),
         ({"corpus": TEXTS[:150]}, "corpus"),
-        ({"corpus": None}, "was begun with corpus"),
+        ({"corpus": None}, "was started with corpus"),
         ({"encoder": STATIC.replace("dim=5", "dim=6")}, "encoder"),
     ]:
         with pytest.raises(InputError, match=re.escape(message)):

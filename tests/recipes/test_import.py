@@ -55,7 +55,7 @@ def test_a_recipe_trains_by_an_imported_objective_and_its_card_names_the_file(re
 
     with pytest.raises(SystemExit) as stopped:
         recipe(["--out", "run", "--resume", "--max-steps", "4"])
-    assert stopped.value.code == 2 and f"was begun with --import {script}" in capsys.readouterr().err
+    assert stopped.value.code == 2 and f"was started with --import {script}" in capsys.readouterr().err
     recipe(["--import", str(script), "--out", "run", "--resume", "--max-steps", "4"])
     assert [record["step"] for record in steady(Path("run"))] == [0, 2, 4]
 
@@ -63,7 +63,7 @@ def test_a_recipe_trains_by_an_imported_objective_and_its_card_names_the_file(re
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "is no Python file; give the path of a .py file"),
+        (None, "is not a Python file; give the path of a .py file"),
         ("import nothing_of_this_name\n", "failed, line 1 (ModuleNotFoundError"),
         ("x = 1\nx.y\n", "failed, line 2 (AttributeError"),
         ("def broken(:\n", "failed (SyntaxError"),

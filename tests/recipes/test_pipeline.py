@@ -181,7 +181,7 @@ WRONG = {
     "labelled pairs of books": (["--pairs", "labelled"], "labelled pairs need a labelled corpus"),
     "preset": (["--preset", "simcse"], "unknown preset"),
     "preset of another recipe": (["--preset", "simcse-bert-base"], "one of recipes/train_simcse.py"),
-    "resume with other settings": (["--resume", "--out", "used", "--lr", "7"], "was begun with --lr 0.1, not 7.0"),
+    "resume with other settings": (["--resume", "--out", "used", "--lr", "7"], "was started with --lr 0.1, not 7.0"),
 }
 
 
@@ -297,7 +297,7 @@ SOME = ("align_uniform", "memory_bank", "byol")  # some kinds; SENTEMB_SLOW=1 ru
 
 @pytest.fixture(scope="session")
 def novels(real_data, tmp_path_factory) -> Path:
-    """Two of the real books, and beside them the cache of their text."""
+    """Two of the real books, and next to them the cache of their text."""
     place = tmp_path_factory.mktemp("novels")
     (place / "books").mkdir()
     for book in sorted((real_data / "books").rglob("*.txt"), key=lambda path: path.stat().st_size)[:2]:
@@ -388,7 +388,7 @@ def test_every_preset_is_a_set_of_usable_settings(name):
     preset = presets()[name]
     assert set(preset) - {"recipe"} <= set(default_settings()), name
     options = with_preset({"preset": name, "lr": 7.0}, preset["recipe"])
-    assert options["lr"] == 7.0  # what is given beside it holds
+    assert options["lr"] == 7.0  # what is given next to it holds
     recipe = {"train_simcse": train_simcse, "train_supervised": train_supervised}.get(preset["recipe"])
     settings = RecipeSettings.of(default_settings() | (recipe.DEFAULTS if recipe else {}) | options, RunSettings())
     check_specs(settings.data, settings.encoder, settings.pairs, settings.objective)

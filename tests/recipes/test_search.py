@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recipes import search
+from recipes import encode, search
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
@@ -215,13 +215,13 @@ def test_another_corpus_and_queries_from_standard_input(trained, tmp_path, monke
 @pytest.mark.parametrize(
     ("arguments", "pattern"),
     [
-        (["nowhere", "--queries", "q"], "nowhere is no run: it has no config.json"),
+        (["nowhere", "--queries", "q"], "nowhere is not a run: it has no config.json"),
         ([".", "--queries", "q", "--k", "0"], "--k must be at least 1, got 0"),
         ([".", "--queries", "missing"], "--queries missing cannot be read"),
         ([".", "--queries", "blank"], "holds no query"),
         (["."], "there is no query; give one with --ask"),
         ([".", "--ask", " "], "--ask is empty"),
-        ([".", "--ask", "a", "--page"], "has no log.jsonl, and so no page"),
+        ([".", "--ask", "a", "--page"], "has no log.jsonl, so it has no page"),
         ([".", "--queries", "latin"], "is not UTF-8 text"),
         ([".", "--queries", "q", "--device", "abacus", "--corpus", "q"], "device 'abacus' cannot be used"),
         ([".", "--queries", "q"], "name the text with --corpus"),
@@ -240,7 +240,7 @@ def test_what_cannot_be_used_is_one_sentence_and_exit_code_2(arguments, pattern,
 
 WITHOUT_TORCH = """
 import sys
-from recipes import search
+from recipes import encode, search
 for arguments in {0!r}:
     try:
         search.main(["run", "--queries", "q", *arguments])
@@ -313,3 +313,46 @@ def test_help_takes_no_time():
 )
 def test_the_model_that_training_began_with_has_a_name(settings, initial, averaged):
     assert (initial_name(settings), averaged_name(settings)) == (initial, averaged)
+
+
+@pytest.mark.parametrize("flags", [[], ["--precision", "float16", "--format", "parquet", "--text"]])
+def test_an_encoded_corpus_is_searched_as_the_text_is(flags, trained, book_file, capsys, monkeypatch):
+    ask = trained("--encoder", STATIC)
+    encode.main(["run", str(book_file), "vectors", *flags])
+    assert capsys.readouterr().out.startswith("vectors: 144 sentences x 5 in float")
+    _, expected = ask("--k", "4")
+    search.main(["run", "--queries", "queries.txt", "--embeddings", "vectors", "--k", "4"])
+    head, *blocks = capsys.readouterr().out.strip().split("\n\n")
+    assert head.endswith("embeddings: vectors")
+    lines = [[line.split(None, 2) for line in block.splitlines()[1:]] for block in blocks]
+    same([[(float(score), text) for _, score, text in block] for block in lines], expected)
+
+
+def test_two_towers_and_prompts_are_searched_as_they_were_trained(trained, book_file, capsys):
+    ask = trained("--encoder", STATIC, "--towers", "2", "--prompts", 'anchor="ask: ",positive="tell: "')
+    encode.main(["run", str(book_file), "vectors", "--tower", "g"])
+    _, expected = ask("--k", "3")
+    search.main(["run", "--queries", "queries.txt", "--embeddings", "vectors", "--k", "3"])
+    blocks = capsys.readouterr().out.strip().split("\n\n")[1:]
+    lines = [[line.split(None, 2) for line in block.splitlines()[1:]] for block in blocks]
+    same([[(float(score), text) for _, score, text in block] for block in lines], expected)
+
+
+def refusal(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        search.main([*arguments, "--ask", "a cat"])
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_embeddings_that_cannot_be_searched_are_refused(trained, recipe, book_file, capsys):
+    trained("--encoder", STATIC)
+    encode.main(["run", str(book_file), "vectors"])
+    recipe(["--corpus", str(book_file), *LITTLE, "--out", "other", "--encoder", STATIC, "--seed", "1"])
+    assert "was made by run" in refusal(capsys, "other", "--embeddings", "vectors")
+    assert "--corpus is for a search" in refusal(capsys, "run", "--embeddings", "vectors", "--corpus", "sample")
+    assert "recipes/encode.py" in refusal(capsys, "run", "--embeddings", "run")
+    with Path("vectors/embeddings.npy").open("r+b") as file:
+        file.seek(500)
+        file.write(b"x")
+    assert "is damaged" in refusal(capsys, "run", "--embeddings", "vectors")

@@ -109,7 +109,7 @@ def test_a_resumed_run_is_chosen_by_the_same_search(recipe, cats, book_file, tmp
     write_beir(tmp_path / "dogs")
     with pytest.raises(SystemExit) as stopped:
         recipe(["--resume", "--out", "run", "--search", "dogs"])
-    assert stopped.value.code == 2 and "was begun with --search" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "was started with --search" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_resumed_run_is_chosen_by_the_same_search(recipe, cats, book_file, tmp
         ("nowhere", "there is no file or folder nowhere"),
         ("books.txt", "none of .jsonl"),
         ("empty", "empty has no corpus.jsonl"),
-        ("dogs", "test.tsv; splits that are there: dev"),
+        ("dogs", "test.tsv; available splits: dev"),
         ("broken", "names the query 'q9', and queries.jsonl has no such query"),
     ],
 )

@@ -214,7 +214,7 @@ def test_a_study_has_one_language(tmp_path):
 
 
 def test_the_example_of_the_guide_is_a_study(tmp_path):
-    guide = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "sweep.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"^```yaml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
     (tmp_path / "letters.yaml").write_text(text)
     study = read_study(str(tmp_path / "letters.yaml"))
@@ -266,11 +266,11 @@ def test_other_input_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatc
     (tmp_path / "broken.yaml").write_text("{")
     for arguments, message in [
         (["--study", "bookcorpus"], "did you mean 'bookcorpus-108'"),
-        (["--study", "x.yaml"], "x.yaml is no file"),
+        (["--study", "x.yaml"], "x.yaml is not a file"),
         (["--study", str(tmp_path / "broken.yaml")], "cannot be read as YAML"),
         (["--study", "circle", "--jobs", "0"], "--jobs must be at least 1"),
         (["--study", "circle", "--folds", "1"], "--folds must be at least 2"),
-        (["--study", "circle", "--out", str(tmp_path)], "no study's folder"),
+        (["--study", "circle", "--out", str(tmp_path)], "not the folder of a study"),
         (["--study", "circle", "--out", str(tmp_path / "new"), "--page"], "holds no study yet"),
         (["--study", str(wrong), "--out", str(tmp_path / "new")], "encoder x: objective"),
         (["--study", str(wrong), "--dry-run"], "encoder x: objective"),
@@ -690,7 +690,7 @@ def check_repeated(study: Path, out: Path, arguments: list[str], capsys) -> None
     study.write_text(yaml.safe_dump(content))
     with pytest.raises(SystemExit):
         sweep.main(arguments)
-    assert "was begun with lr 0.01, and now it is 0.02" in capsys.readouterr().err
+    assert "was started with lr 0.01, and now it is 0.02" in capsys.readouterr().err
     (out / "encoders" / "contrastive-tau-0.5" / "row.json").unlink()
     conclude(out)
     assert len(collect(out)) == 5
@@ -746,7 +746,7 @@ def test_a_study_that_an_earlier_version_began_goes_on(tmp_path, monkeypatch):
     place.planned(planned).write_text(json.dumps({"asked": before}))
     refuse_others(place, study)
     place.planned(planned).write_text(json.dumps({"asked": before | {"weight_decay": 0.1}}))
-    with pytest.raises(InputError, match="was begun with weight_decay 0.1, and now it is 0.0"):
+    with pytest.raises(InputError, match="was started with weight_decay 0.1, and now it is 0.0"):
         refuse_others(place, study)
 
 

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from scipy.special import ive
 
-from recipes.study.figures import Drawn
 from recipes.study.figures.all_figures import draw_all
 from recipes.study.figures.curves import weights_figure
 from recipes.study.figures.planes import plane_figure
@@ -22,6 +21,7 @@ from recipes.study.page import write_study_page
 from recipes.study.results import best_with_repeats, chosen, complete, is_temperature_study, read_results
 from sentemb.errors import InputError
 from sentemb.geometry import uniformity_optimum
+from sentemb.report import Drawn
 
 NASTY = "x<script>alert('x')</script>\"&$a_b$"
 TASKS = ("MR", "CR")
@@ -300,7 +300,7 @@ def test_csv_is_read_where_there_is_no_parquet(study, tmp_path):
 
 
 def test_no_folder_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         write_study_page(tmp_path / "none")
 
 
@@ -329,7 +329,7 @@ def test_page_names_every_encoder_and_shows_statistics(page):
 
 
 def test_nasty_text_is_escaped(page):
-    assert page.count("<script>") == 1 and "alert('x')" not in page.replace("alert(&#x27;x&#x27;)", "")
+    assert page.count("<script>") == 1 and "alert('x')" not in page.replace("alert(&#39;x&#39;)", "")
     assert "x&lt;script&gt;alert(" in page
     links = set(re.findall(r"https?://[^/\"'< ]*", page))
     assert links == {"https://arxiv.org", "http://www.w3.org"}  # the papers; names of XML's vocabularies

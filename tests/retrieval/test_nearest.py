@@ -164,7 +164,7 @@ def test_a_row_that_is_not_finite_is_named(side, value):
         ({"k": 0}, "k must be at least 1, got 0"),
         ({"score": "cosin"}, "cosine"),
         ({"passages": np.ones((2, 4))}, "queries .q, d. and passages .n, d. are needed"),
-        ({"leave_out": [[1]]}, "leave_out is of 1 queries, and there are 2"),
+        ({"leave_out": [[1]]}, "leave_out has 1 queries, and there are 2"),
         ({"ceiling": np.ones(3, np.float32)}, "ceiling has shape .3,., and there are 2 queries"),
     ],
 )

@@ -5,7 +5,7 @@
     python -m tests.robustness.faults --only kills --kills 10    # fewer; also --corruptions, --fuzz, --steps
 
 Trained by the recipe itself, in processes that are killed by SIGKILL. Prints a line as each part ends, then a table;
-exit code 1 if a count is not what it must be. Nothing else should run beside ``soak``, whose step time is measured.
+exit code 1 if a count is not what it must be. Nothing else should run next to ``soak``, whose step time is measured.
 """
 
 import argparse

@@ -184,7 +184,7 @@ def test_a_command_leaves_files_beside_a_runs_own_alone_and_refuses_those_inside
     assert stopped.value.code == 2 and bytes_of(run) == before
     assert "a/best/notes.txt was not written by the run in a" in capsys.readouterr().err
     (run / "best" / "notes.txt").rename(run / "model" / "scores-of-mine.json")
-    train_bookcorpus.main(["--resume", "--out", "a"])  # model/ is made anew, the other one kept
+    train_bookcorpus.main(["--resume", "--out", "a"])  # model/ is made again, the other one kept
     assert (run / "model-replaced" / "scores-of-mine.json").is_file()
     assert load(run, device="cpu").encode("hello").shape == (12,) and records(run)[-1]["step"] == 5
 

@@ -24,7 +24,7 @@ VERSIONS = sorted(path.stem for path in OLD_RUNS.glob("*.json"))
 RUNS = [
     (version, name) for version in VERSIONS for name in json.loads((OLD_RUNS / f"{version}.json").read_text())["runs"]
 ]
-SAVED = {"lstm": 3, "gru": 3, "towers": 3, "static": 3, "interrupted": 2}  # folders beside checkpoints with a model
+SAVED = {"lstm": 3, "gru": 3, "towers": 3, "static": 3, "interrupted": 2}  # folders next to checkpoints with a model
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ def test_a_recurrent_teacher(encoder, tmp_path, corpus):
     model.save(str(tmp_path / "model"))
     made = embeddings_of(str(tmp_path / "model"), corpus)
     assert_close(made.rows(np.arange(len(corpus))), model.encode(TEXTS))
-    with pytest.raises(InputError, match="no transformer and has no layers"):
+    with pytest.raises(InputError, match="not a transformer and has no layers"):
         embeddings_of(f"{tmp_path / 'model'}:layers=1", corpus)
 
 
@@ -349,7 +349,7 @@ def test_a_teacher_that_needs_code_is_refused(bert, tmp_path, corpus):
 def test_modules_that_are_no_list_of_modules_are_refused(content, sentence_bert, tmp_path):
     shutil.copytree(sentence_bert, tmp_path / "odd")
     (tmp_path / "odd" / "modules.json").write_text(content)
-    with pytest.raises(InputError, match="is no list of modules"):
+    with pytest.raises(InputError, match="is not a list of modules"):
         TeacherFolder(parse_teacher(str(tmp_path / "odd")))
 
 

@@ -11,6 +11,7 @@ import random
 import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ def test_a_signal_ends_after_the_step_and_what_follows_is_exact(job):
     def score(model):
         if next(steps) == 1:  # at step 3
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.5)  # (another thread looks at it)
+            time.sleep(0.5)  # (another thread reads it)
         return {"dev": 0.5}
 
     run = job("b", **STEPS | {"eval_every": 3, "save_every": 0}, score=score, dev="dev")
@@ -143,7 +144,7 @@ def test_sigterm_saves_exits_0_and_prints_the_command_to_go_on(tmp_path):
     step = RunFolder(tmp_path / "run").newest_checkpoint()
     assert process.exitcode == 0 and step is not None, printed
     assert re.search(
-        rf"stopped after step {step.name[5:]} of 100000, .*go on with\n +\S+ .* --resume --out \S+run", printed
+        rf"stopped after step {step.name[5:]} of 100000, .*resume with\n +\S+ .* --resume --out \S+run", printed
     )
     verify(step)
 
@@ -207,11 +208,15 @@ def test_what_cannot_be_shared_by_so_many_processes_is_refused():
     config, begun_config = TrainingSettings(batch_size=16), {"world_size": 2, "least": 4}
     assert on_processes(config, begun_config, 2, False) == TrainingSettings(batch_size=16, smallest_batch=4)
     assert on_processes(config, begun_config, 4, True) == TrainingSettings(batch_size=8, smallest_batch=4)
-    with pytest.raises(InputError, match="begun on 2 process"):
+    with pytest.raises(InputError, match="started on 2 process"):
         on_processes(config, begun_config, 1, False)
-    for world in (3, 32):
-        with pytest.raises(InputError, match="cannot be shared evenly"):
-            on_processes(config, begun_config, world, True)
+    uneven = TrainingSettings(batch_size=11, smallest_batch=4, global_batch=32)
+    assert on_processes(config, begun_config, 3, True) == uneven
+    on_three = {"world_size": 3, "least": 4, "global_batch": 32}
+    assert on_processes(TrainingSettings(batch_size=11), on_three, 3, False) == uneven
+    assert on_processes(TrainingSettings(batch_size=11), on_three, 2, True) == replace(config, smallest_batch=4)
+    with pytest.raises(InputError, match="global batch of 32 pairs is too small for 17 processes"):
+        on_processes(config, begun_config, 17, True)
     with pytest.raises(InputError, match="last update of an epoch has 5 pairs, too few for 4"):
         differences(on_processes(config, begun_config, 4, True), begun_config, 4, 9, 37)
     (note,) = differences(config, {"steps": 7}, 1, 9, 64)
@@ -404,7 +409,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(job, capsys):
     for lost in ("step-8",):
         os.truncate(run / "checkpoints" / lost / "training.safetensors", 100)
     again = job("b", resume=True, **STEPS)
-    assert "damaged-step-8, and the run goes on from the checkpoint before, " in capsys.readouterr().err
+    assert "damaged-step-8, and the run resumes from the checkpoint before, " in capsys.readouterr().err
     assert faults.weights(straight / "model") == faults.weights(again / "model")
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["damaged-step-8", "step-6", "step-8"]
 
@@ -446,7 +451,7 @@ def test_two_processes_do_not_write_one_run(tmp_path, monkeypatch):
     accelerator = Accelerator(cpu=True)
     with claimed(tmp_path / "a", "x", accelerator) as out:
         assert out == tmp_path / "a"
-        with pytest.raises(InputError, match="is being written by another process"), claimed(out, "x", accelerator):
+        with pytest.raises(InputError, match="is in use by another process"), claimed(out, "x", accelerator):
             pass
         monkeypatch.chdir(tmp_path)
         with claimed(None, "x", accelerator) as free, claimed(None, "x", accelerator) as other:
@@ -477,8 +482,8 @@ def test_a_refused_resume_writes_nothing(book_file, tmp_path, monkeypatch, capsy
     before = {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
     for more, message in (
         (["--max-steps", "4"], "all checkpoints of a are damaged"),
-        (["--lr", "1"], "was begun with --lr"),
-        (["--dev", "stsb"], "was begun with --dev"),
+        (["--lr", "1"], "was started with --lr"),
+        (["--dev", "stsb"], "was started with --dev"),
     ):
         with pytest.raises(SystemExit) as stopped:
             train_bookcorpus.main(["--resume", "--out", "a", *more])
@@ -490,8 +495,8 @@ def test_a_refused_resume_writes_nothing(book_file, tmp_path, monkeypatch, capsy
     (tmp_path / "full" / "mine").touch()
     for main, arguments, message in (
         (train_supervised.main, ["--resume"], "finds no run in runs/supervised"),
-        (train_bookcorpus.main, ["--resume", "--out", "typo"], "typo is no run that could be continued"),
-        (train_bookcorpus.main, ["--resume", "--out", "full", "--corpus", str(book_file)], "full is no run"),
+        (train_bookcorpus.main, ["--resume", "--out", "typo"], "typo is not a run that can be resumed"),
+        (train_bookcorpus.main, ["--resume", "--out", "full", "--corpus", str(book_file)], "full is not a run"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
@@ -519,7 +524,7 @@ def test_resume_without_a_folder_takes_the_newest_run_and_scores_anew_when_asked
     train_bookcorpus.main(["--resume", "--select", "best"])
     assert "the best by the dev score" in (run / "model" / "README.md").read_text() and steady(run) == before
     assert faults.weights(run / "model") == faults.weights(run / "best")
-    os.truncate(run / "model" / "modules.json", 3)  # a damaged model is made anew
+    os.truncate(run / "model" / "modules.json", 3)  # a damaged model is made again
     train_bookcorpus.main(["--resume"])
     verify(run / "model")
 

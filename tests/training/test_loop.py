@@ -337,7 +337,7 @@ def test_pairs_and_objectives_that_do_not_fit_are_refused(job):
     for objective in ("memory_bank", "moco:symmetric=yes"):
         with pytest.raises(InputError, match="needs --towers 1"):
             job("b", objective=objective, two=True)
-    with pytest.raises(InputError, match="makes no use of classes"):
+    with pytest.raises(InputError, match="does not use classes"):
         classes = Pairs(np.zeros((4, 2), dtype=np.int64), labels=np.zeros(4, dtype=np.int64))
         refuse_misfit(build(OBJECTIVES, "infonce"), classes)
     with pytest.raises(InputError, match="takes no hard negatives"):

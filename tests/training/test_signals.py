@@ -17,7 +17,7 @@ from sentemb.training.signals import StopRequest
 
 
 def asked(signals: StopRequest, number: int) -> None:
-    """Another thread looks at signals: it takes a moment."""
+    """Another thread reads signals: it takes a moment."""
     until = time.monotonic() + 60
     while signals.signal != number:
         assert time.monotonic() < until

@@ -217,7 +217,7 @@ def test_a_lane_that_resumes_from_another_step_is_left_out(stack):
     lanes = [stack.lane(name, STATIC, warmup=2) for name in "ba"]
     lanes[1] = replace(lanes[1], target=replace(lanes[1].target, resume=True))
     results = fit_stacked(lanes, data, Accelerator(cpu=True))
-    assert results[0].step == 20 and isinstance(results[1], InputError) and "goes on from step 7" in str(results[1])
+    assert results[0].step == 20 and isinstance(results[1], InputError) and "resumes from step 7" in str(results[1])
 
 
 def test_what_cannot_be_stacked_has_no_key_and_is_refused(stack, tmp_path):

@@ -1,4 +1,4 @@
-"""Held-out ranks, the comparison of encoders, and sentences beside numbers."""
+"""Held-out ranks, the comparison of encoders, and sentences next to numbers."""
 
 from zlib import crc32
 

@@ -16,7 +16,7 @@ from recipes.study.plan import ARRAYS, ENCODERS
 def best_of_each_family(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Table], list[str]]:
     """Chosen by cross-validation on a task's training split, tested once on the rest, then against each other.
 
-    Among encoders that are alike but for their objective; where others are there, too, also among all.
+    Among encoders that are alike except their objective; where others are there, too, also among all.
     """
     tables: list[Table] = []
     sentences: list[str] = []

@@ -25,7 +25,7 @@ PARTS = (
     over_temperatures,
     on_the_circle,
 )
-SHOWN = 8  # encoders that did not end well and are told one by one
+SHOWN = 8  # encoders that did not end well and are listed one by one
 
 
 def statistics(table: pd.DataFrame, tasks: list[str], out: Path) -> dict[str, Any]:
@@ -61,5 +61,5 @@ def _progress(table: pd.DataFrame) -> tuple[list[Table], list[str]]:
     sentences = [f"{len(encoders)} encoders: {', '.join(f'{n} {status}' for status, n in counts.items())}."]
     lost = encoders[encoders["status"] != "ok"]
     sentences += [f"{row['name']} {row['status']}: {row['reason']}." for _, row in lost.head(SHOWN).iterrows()]
-    sentences += [f"{len(lost) - SHOWN} more did not end well; the table tells why."] if len(lost) > SHOWN else []
+    sentences += [f"{len(lost) - SHOWN} more did not end well; the table says why."] if len(lost) > SHOWN else []
     return [], sentences

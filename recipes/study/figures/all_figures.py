@@ -22,23 +22,12 @@ from recipes.study.figures.planes import family_marks, label, paths_figure, plan
 from recipes.study.figures.shapes import similarities_figure, spectrum_figure
 from recipes.study.figures.spheres import circle_figure, potential, potentials_figure, sphere_figure
 from recipes.study.results import Results, best_with_repeats, by_kind, chosen, read_results, usable
-from sentemb.report import LOOK, image
+from sentemb.report import LOOK, Drawn, image
 from sentemb.runs import Series, number, show
 
 STYLE: list[Any] = ["default", LOOK, {"figure.dpi": 150}]  # also the resolution of what is rastered inside an SVG
 CIRCLES, SPHERES = 6, 4  # encoders that such a figure shows at most
 TWO, THREE = (f"an encoder of {n} dimensions with features in its measured.npz" for n in ("two", "three"))
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure for the page; one that cannot be drawn has no ``svg`` and says in ``missing`` what it needs."""
-
-    name: str
-    title: str
-    caption: str = ""
-    svg: str = ""
-    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +47,7 @@ def draw_all(study: Path) -> list[Drawn]:
         All figures in the page's order, with those that cannot be drawn.
 
     Raises:
-        InputError: ``study`` is no folder.
+        InputError: ``study`` is not a folder.
     """
     return draw_results(read_results(study))
 

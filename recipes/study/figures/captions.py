@@ -29,12 +29,14 @@ differ between panels, the dashed line is the uniform density. The more even the
 lower the mean Gaussian potential G, which is at least
 {math.exp(uniformity_optimum(2)):.3f} and 1 for one single point."""
 POTENTIALS = f"""E exp(-2 |u - v|²) over all pairs of different points, as in Wang & Isola's figure 4: sets of {SHOWN:,}
-points made for comparison in grey, encoders of two dimensions in blue, each with its points beside it. Gradient descent
-on the potential alone turns the clustered set into an even one: only the uniform distribution attains the least value.
+points made for comparison in grey, encoders of two dimensions in blue, each with its points next to it. Gradient
+descent on the potential alone turns the clustered set into an even one: only the uniform distribution attains the least
+value.
 A finite set can be slightly below it, as no point is paired with itself."""
 SPHERE = f"""Held-out sentences of encoders with three dimensions. Each sphere is turned so that the mean embedding is
-in the middle of the left disc; the right disc is the half behind. The projection keeps areas: an even spread is evenly
-dense, and 1 on the colour bar (von Mises-Fisher kernels of kappa {SPHERE_KAPPA:g}, square-root scale). G is the mean
+in the middle of the left disc; the right disc is the half at the back. The projection keeps areas: an even spread is
+evenly dense, and 1 on the colour bar (von Mises-Fisher kernels of kappa {SPHERE_KAPPA:g}, square-root scale). G is the
+mean
 Gaussian potential, at least {math.exp(uniformity_optimum(3)):.3f}."""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import escape
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
@@ -14,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from recipes.study.results import compared, usable
 from sentemb.report import BLUE, GREEN, GREY, ORANGE, VERMILLION, labelled_axes, legend_below
-from sentemb.runs import Series, safe, show
+from sentemb.runs import Series, show
 
 MARKERS = "osD^vPX*<>hd"
 COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "#000000", GREY)  # Okabe & Ito 2008
@@ -105,7 +106,7 @@ def with_tooltips(svg: str, name: str, table: pd.DataFrame, task: str | None) ->
         tooltip_lines = [row["name"], f"family {row['family']}", row["objective"]]
         tooltip_lines += [f"{task}: {show(row[f'{task}_acc'], 1)}%"] if task else []
         tooltip_lines += [f"alignment {show(row['alignment'], 3)}, uniformity {show(row['uniformity'], 3)}"]
-        return f"<a href='#encoder-{match[1]}'><title>{safe(chr(10).join(tooltip_lines))}</title>{match[0]}"
+        return f"<a href='#encoder-{match[1]}'><title>{escape(chr(10).join(tooltip_lines))}</title>{match[0]}"
 
     # matplotlib closes a marker's group, in which one group holds the marker, with two </g>.
     pattern = rf'<g id="{re.escape(name)}-point-(\d+)">.*?</g>\s*</g>'

@@ -22,7 +22,7 @@ from sentemb.validation import (
 Encode = Callable[[Sequence[str]], np.ndarray]
 FOLDS, TEST = 5, 0.2  # of the choice among encoders, as in Wang & Isola 2020, table 4; the share that is tested once
 
-QUERIES, PASSAGES = 1000, 5000  # that search is of, at most
+QUERIES, PASSAGES = 1000, 5000  # the most that a search has
 
 
 def measure_encoder(

@@ -57,9 +57,9 @@ class Processes:
 def refuse_others(place: StudyFolder, study: Study) -> None:
     """InputError where an encoder of this name was run with other settings."""
     for planned in study.encoders:
-        if not place.run(planned).exists():  # never begun, or deleted to be run anew
+        if not place.run(planned).exists():  # never begun, or deleted to be run again
             continue
-        now, mend = asked(planned), f"delete {place.run(planned)} to have it run anew, or choose another --out"
+        now, mend = asked(planned), f"delete {place.run(planned)} to run it again, or choose another --out"
         try:
             before = DEFAULTS | json.loads(place.planned(planned).read_text(encoding="utf-8"))["asked"]
             before["corpus"] = absolute_corpus(str(before["corpus"]))  # (earlier versions left paths in specs relative)
@@ -68,7 +68,8 @@ def refuse_others(place: StudyFolder, study: Study) -> None:
         for key, value in sorted(now.items()):  # (an earlier version had not all of them: then the default)
             if before.get(key) != value:
                 raise InputError(
-                    f"encoder {planned.name} was begun with {key} {before.get(key)!r}, and now it is {value!r}; {mend}"
+                    f"encoder {planned.name} was started with {key} {before.get(key)!r}, and now it is {value!r}; "
+                    f"{mend}"
                 )
 
 
@@ -193,8 +194,8 @@ def stacking_key(planned: EncoderSpec) -> str:
 
 
 def _context(threads: int) -> BaseContext:
-    """Processes forked off one that has imported all and computed nothing; on other systems started anew."""
-    # The threads of a process wait for work by turning round; beside others that takes their cores away.
+    """Processes forked off one that has imported all and computed nothing; on other systems started from scratch."""
+    # The threads of a process wait for work by spinning, which takes the cores of other processes away.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")

@@ -54,7 +54,7 @@ def work(
     Args:
         planned: trained together as far as they can be.
         place: the study's folder.
-        keep: as of a study.
+        keep: see Study.
         text: fingerprint and ``least_held_out`` of the study's corpus.
         folds: of the tasks' scores.
         gpu: its number; None: none.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
-    """As np.save, whose error on a full disk does not say that it is that."""
+    """Save an array like np.save, with an error that says when the disk is full."""
     with path.open("wb") as file:
         write_header(file, array.dtype, len(array))
         file.write(array.tobytes())

@@ -1,4 +1,4 @@
-"""Jobs on all cores, where that is worth the start of processes."""
+"""Run jobs on all cores, if that saves more time than starting processes costs."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ def spread(jobs: Sequence[Callable[..., int]], size: int, tell: Callable[[int], 
 
     Args:
         jobs: picklable. size: bytes of text in all of them.
-        tell: where a job is done here, it tells this how far it is (``job(tell=...)``) and returns the rest.
+        tell: a job that runs in this process reports its progress to it (``job(tell=...)``) and returns the rest.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if min(cores, len(jobs)) < 2 or size < WORTH:
@@ -30,7 +30,7 @@ def spread(jobs: Sequence[Callable[..., int]], size: int, tell: Callable[[int], 
         yield from pool(delayed(_alone)(job) for job in jobs)
     except TerminatedWorkerError:
         raise PreparationInterrupted(
-            "a process that prepared the corpus was killed (out of memory?); the same command goes on from there"
+            "a process that prepared the corpus was killed (out of memory?); run the same command again to continue"
         ) from None
     finally:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)  # they would keep their memory while we train

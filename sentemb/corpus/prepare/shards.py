@@ -46,14 +46,14 @@ def prepare_sentences(sources: Sequence[TextSource], folder: Path, spec: str, pr
             for written in spread(jobs, sum(source.size for source in sources), bar.update):
                 bar.update(written)
         _assemble(sources, [len(parts) for parts in readers], work, spec)
-    for file in folder.glob("[0-9]*.json"):  # what only going on needed
+    for file in folder.glob("[0-9]*.json"):  # what only a resumption needed
         file.unlink(missing_ok=True)
         for suffix in (ENDS, TITLES):
             file.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _write_part(reader: Reader, number: int, folder: Path, tell: Callable[[int], Any] | None = None) -> int:
-    """Write a part's shards, after those that are there already; returns the sentences that were not told of."""
+    """Write a part's shards, after those that are there already; returns the sentences that were not reported."""
     finished = _shards(folder, number)
     if finished and finished[-1]["last"]:
         return sum(shard["sentences"] for shard in finished)
@@ -122,7 +122,7 @@ class _Shard:
         self._batch = []
 
     def close(self, notes: Sequence[str], last: bool) -> None:
-        """Make it whole, with what its reader left out; ``last`` of its part."""
+        """Finish the shard and record what its reader left out; ``last``: it is the last of its part."""
         self._flush()
         self._writer.finalize()
         for suffix, places in ((ENDS, self._ends), *([(TITLES, self._titles)] if self._titles else [])):
@@ -199,14 +199,14 @@ def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path,
 
 
 def _places(shard: Path, suffix: str) -> NDArray[np.int64]:
-    """What the file beside a shard lists; nothing without one, as where there is no title."""
+    """What the file next to a shard lists; nothing without one, as where there is no title."""
     path = shard.with_suffix(suffix)
     places: NDArray[np.int64] = np.load(path) if suffix == ENDS or path.is_file() else np.zeros(0, dtype=np.int64)
     return places
 
 
 def _misfit(source: TextSource, folder: Path, shards: Sequence[dict[str, Any]], first: int) -> str | None:
-    """A note if the sentences written from ``first`` on, an evenly spread sample of them, are of another language."""
+    """A note if the sentences written from ``first`` on, an evenly spread sample of them, are in another language."""
     files, count = tuple(shard["file"] for shard in shards), sum(shard["sentences"] for shard in shards)
     stored = StoredSentences(folder, files, count)
     rows = np.linspace(first, len(stored) - 1, min(SAMPLE, len(stored) - first)).astype(np.int64)

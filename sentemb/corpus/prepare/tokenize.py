@@ -55,7 +55,7 @@ def _write_unit(
     sentences: StoredSentences, tokenizer: str, rows: slice, dtype: np.dtype[Any], folder: Path, prompt: str = "",
     tell: Callable[[int], Any] | None = None,
 ) -> int:  # fmt: skip
-    """Tokenize some rows into one file of ids, of lengths and of keys; returns the rows that were not told of."""
+    """Tokenize some rows into one file of ids, of lengths and of keys; returns the rows that were not reported."""
     unit = folder / f"{rows.start:012}"
     count = min(rows.stop, len(sentences)) - rows.start
     if _is_complete(unit, count, dtype):
@@ -122,6 +122,6 @@ def _join(units: Iterable[Path], folder: Path, dtype: np.dtype[Any]) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Take away units, which are joined."""
+    """Delete the unit files, which are joined by now."""
     for unit in folder.glob("*[0-9].*"):
         unit.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Tokenizing a corpus word by word: each distinct word goes through the tokenizer once.
 
 Most tokenizers treat what stands between two spaces by itself, and most words of a text have been met before. Where a
-tokenizer is of such a kind (:func:`by_words`), the ids of a sentence are those of its words, looked up.
+tokenizer is such a kind (:func:`by_words`), the ids of a sentence are those of its words, looked up.
 """
 
 import json
@@ -23,7 +23,7 @@ PRE_TOKENIZERS = {"BertPreTokenizer", "ByteLevel", "Digits", "Punctuation", "Whi
 
 
 def by_words(tokenizer: Tokenizer) -> bool:
-    """Whether the parts of a tokenizer that can look beyond a word are all known not to."""
+    """Whether no part of the tokenizer looks beyond a word."""
     content = json.loads(tokenizer.to_str())
     steps = _steps(content["pre_tokenizer"], "pretokenizers")
     normal = {step["type"] for step in _steps(content["normalizer"], "normalizers")} <= NORMALIZERS
@@ -49,7 +49,7 @@ class WordwiseTokenizer:
         self.trusted = False  # until a check; the same text gives the same ids whatever was encoded before
 
     def check(self, texts: list[str]) -> None:
-        """Look whether words and whole sentences agree on these; only then are words used, until the next check."""
+        """Compare ids by word with ids by sentence. Words are used until the next check, if both agree."""
         self.trusted = False
         if self._words is not None:
             wordwise, expected = self._words.encode(texts), self._encode_batch(texts)
@@ -66,7 +66,7 @@ class WordwiseTokenizer:
 
 
 class _Words(dict[str, int]):
-    """The number of each word that was met, and behind it its ids."""
+    """The number of each word that was met, and after it its ids."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ BOUNDARY = re.compile(
 
 
 def cut(sentences: Iterable[str | None], boundaries: bool) -> Iterator[str | None]:
-    """Sentences with a document's end before each that looks like a boundary, if that is wanted."""
+    """Sentences, with the end of a document before each that looks like a boundary, if ``wanted``."""
     for sentence in sentences:
         if boundaries and sentence is not None and is_boundary(sentence):
             yield None

@@ -11,12 +11,12 @@ HEADER = 1 << 16  # characters within which the names of the columns end
 
 
 def csv_options(path: Path) -> dict[str, Any]:
-    """What pandas must be told of a .csv or .tsv file beside its path.
+    """What pandas must know about a .csv or .tsv file, in addition to its path.
 
     Options that are pandas' defaults are left out: a data set's fingerprint follows those that are named.
 
     Raises:
-        InputError: it cannot be read, or is no text.
+        InputError: it cannot be read, or is not text.
     """
     options: dict[str, Any] = {"keep_default_na": False}  # "None" and "NA" are words
     encoding = encoding_of(path)

@@ -10,14 +10,14 @@ from sentemb.storage import cache_dir, digests, key_of
 
 
 def hub_rows(data: Any, name: str, *arguments: Any) -> Iterator[str | None]:
-    """As :func:`sentemb.corpus.readers.tables.rows`, of a data set that may be cut off; the arguments are those."""
+    """:func:`sentemb.corpus.readers.tables.rows` for a data set of the hub, whose connection may break."""
     try:
         yield from rows(data, *arguments)
     except InputError:
         raise
     except Exception as error:  # of the network, of files: each library has its own
         raise PreparationInterrupted(
-            f"data set {name!r} could not be read to its end ({in_short(error)}); the same command goes on from there"
+            f"data set {name!r} was not read to its end ({in_short(error)}); run the same command again to continue"
         ) from error
 
 

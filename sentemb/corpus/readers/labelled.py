@@ -76,7 +76,7 @@ def _columns(data: Any, path: str, anchor: str, positive: str, negatives: str) -
 
 
 def _to_type(path: str, texts: list[str]) -> str:
-    """What to do where a column is not there."""
+    """Advice for a missing column."""
     if len(texts) >= 2:
         spec = f"labelled:path={quoted(path)},anchor={quoted(texts[0])},positive={quoted(texts[1])}"
         return f"name those to read: --corpus {shlex.quote(spec)}"

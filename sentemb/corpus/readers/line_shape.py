@@ -13,10 +13,10 @@ from sentemb.errors import InputError
 
 Shape = Literal["sentences", "wrapped", "paragraphs"]
 
-BLOCKS, BLOCK = 32, 8_192  # places that are looked at, evenly spread; characters at each
+BLOCKS, BLOCK = 32, 8_192  # places that are read, evenly spread; characters at each
 UNPACKED = 4_000_000  # characters of a packed file from which they are taken: there is no seeking in it
 NARROWEST, WIDEST = 30, 200  # characters of a line of wrapped prose
-LONGEST = 2_000  # characters of a line that are looked at and counted
+LONGEST = 2_000  # characters of a line that are read and counted
 
 _CLOSERS = r"""["'”’»)\]_]{0,5}"""
 _FINAL = re.compile(rf"(?:[.!?…:;।؟。！？：；]|--|[—–*]){_CLOSERS}\s*$")
@@ -36,7 +36,7 @@ def shape_of(path: Path) -> Shape:
     """
     try:
         blocks = [block.splitlines() for block in _blocks(path)]
-    except (InputError, OSError):  # (told where the text is read)
+    except (InputError, OSError):  # (reported where the text is read)
         return "sentences"
     lines = [line.strip()[:LONGEST] for block in blocks for line in block if line.strip()]
     if 2 * sum("\t" in line for line in lines) >= len(lines):  # (so of no line, too)
@@ -71,7 +71,7 @@ def _is_wrapped(blocks: list[list[str]]) -> bool:
 
 
 def _goes_on(line: str, following: str) -> bool:
-    """Whether a sentence goes on from a line to the next: no full stop, and no capital."""
+    """Whether a sentence continues from a line to the next: no full stop, and no capital."""
     first = _FIRST.search(following)
     return bool(line) and first is not None and not first[0].isupper() and not _FINAL.search(line)
 
@@ -82,7 +82,7 @@ def _inner_ends(line: str, cased: bool) -> int:
 
 
 def _blocks(path: Path) -> Iterator[str]:
-    """Text from evenly spread places of a file, of the beginning of a large packed one; of whole lines if it can be."""
+    """Text from evenly spread places of a file, or from the start of a large packed one; complete lines if possible."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4)

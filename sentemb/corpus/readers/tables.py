@@ -32,7 +32,7 @@ class RowLayout:
             those.
         boundaries: end a document before each sentence that looks like the beginning or the end of a book.
         title: column with the title of each row, which becomes a sentence before it; of rows with equal titles, one
-            behind another in a document, before the first.
+            after another in a document, before the first.
     """
 
     FORMER_OPTIONS: ClassVar = {"whole": "split_sentences"}
@@ -45,7 +45,7 @@ class RowLayout:
 
 
 def rows(data: Any, layout: RowLayout, language: str, limit: int, skip: Skip) -> Iterator[str | None]:
-    """The cells of a data set's column, with None after each document. ``limit``: only so many rows; 0: all."""
+    """The cells of a data set's column, with None after each document. ``limit``: the most rows to read; 0: all."""
     yield from cut(_cells(data, layout, language, limit), layout.boundaries)
 
 
@@ -77,7 +77,7 @@ def _cells(data: Any, layout: RowLayout, language: str, limit: int) -> Iterator[
 
 
 def file_rows(path: Path, layout: RowLayout, language: str, skip: Skip) -> Iterator[str | None]:
-    """The same of a file of FORMATS, which is read as a stream."""
+    """The same for a file of FORMATS, which is read as a stream."""
     with complaining(path):
         yield from rows(stream(path, layout.column, layout.document, layout.title), layout, language, 0, skip)
 
@@ -101,11 +101,11 @@ def complaining(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # of pyarrow, pandas, the file system: each has its own
         kind = FORMATS[path.suffix.lower()]
-        raise InputError(f"{path} cannot be read as {kind} ({in_short(error)}); make it anew") from error
+        raise InputError(f"{path} cannot be read as {kind} ({in_short(error)}); make it again") from error
 
 
 class _Parquet:
-    """As a data set of ``datasets``, whose own reader holds large parts of such a file in memory.
+    """A Parquet file as a data set. (The reader of ``datasets`` holds large parts of a file in memory.)
 
     ``columns``: those to read; none: all.
     """
@@ -137,7 +137,7 @@ def stream(path: Path, *columns: str) -> Any:
 
 
 def options_of_format(path: Path) -> dict[str, Any]:
-    """What ``datasets.load_dataset`` must be told of a file of FORMATS beside its kind."""
+    """What ``datasets.load_dataset`` must know about a file of FORMATS, in addition to its kind."""
     return csv_options(path) if FORMATS[path.suffix.lower()] == "csv" else {}
 
 
@@ -174,7 +174,7 @@ def check_columns(data: Any, name: str, layout: RowLayout, spec: str) -> None:
 
 
 def _column_to_type(spec: str, texts: list[str], data: Any) -> str:
-    """What to do where the column is not there: the one with the longest texts is the likeliest."""
+    """Advice for a missing column: use the one with the longest texts."""
     if not texts:
         return "give data with a column of text"
     first_rows: dict[str, list[Any]] = {}

@@ -27,7 +27,7 @@ BOOKS = (".txt", ".txt.gz", ".txt.zst", ".txt.xz")
 
 PORTION = 1 << 23  # characters: a book is held whole up to twice this, a larger one in portions of it
 
-LONGEST_LINE = 1_000_000  # characters; a longer line is no sentence
+LONGEST_LINE = 1_000_000  # characters; a longer line is not a sentence
 
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a\x1b")) + b"\x7f"
 
@@ -47,7 +47,7 @@ def _encoding(stream: BinaryIO, path: Path) -> str:
             wrong = text.count("\ufffd")
             if wrong:
                 wrong -= head.count(b"\xef\xbf\xbd")  # U+FFFD may also be written out
-            good += len(head) - len(text)  # the bytes behind the first of each character
+            good += len(head) - len(text)  # the bytes after the first of each character
             bad += wrong
         head = stream.read(1 << 20)
     return "utf-8-sig" if bad <= good else "cp1252"
@@ -106,18 +106,18 @@ def _complaining(path: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, lzma.LZMAError):
-        raise InputError(f"{path} is a damaged {packing_of(path)} file; make it anew or remove it") from None
+        raise InputError(f"{path} is a damaged {packing_of(path)} file; make it again or remove it") from None
     except OSError as error:
         if error.errno is None:  # the packed file's own reader found it, not the system
-            raise InputError(f"{path} is a damaged {packing_of(path)} file; make it anew or remove it") from None
-        raise InputError(f"{path} cannot be read ({error.strerror}); check that it is yours to read") from None
+            raise InputError(f"{path} is a damaged {packing_of(path)} file; make it again or remove it") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
 
 
 def lines(text: TextIO, name: str, skip: Callable[[str], object]) -> Iterator[str | None]:
     """The lines of an open file, cleaned; None for a blank one.
 
-    A line of more than LONGEST_LINE characters is no sentence: it is left out, never held whole, and ``skip`` is told
-    so in a sentence with the file's ``name``.
+    A line of more than LONGEST_LINE characters is not a sentence: it is left out and never held in memory
+    whole. ``skip`` receives a sentence with the file's ``name``.
     """
     for number, line in enumerate(iter(partial(text.readline, LONGEST_LINE + 1), ""), 1):
         if len(line) <= LONGEST_LINE or line.endswith("\n"):
@@ -174,7 +174,7 @@ def grouped(files: list[Path], sizes: list[int]) -> list[list[Path]]:
 
 
 def books(files: list[Path], alone: bool, keep_matter: bool, language: str, skip: Skip) -> Iterator[str | None]:
-    """Sentences of books, each a document. A book that cannot be read is told of and left out, if it is not alone."""
+    """Sentences of books, each a document. A book that cannot be read is reported and left out, if it is not alone."""
     for file in files:
         count = 0
         try:

@@ -28,12 +28,12 @@ def packed_recurrence(
     Args:
         encoder: batch-first LSTM or GRU, one- or bidirectional, without projections.
         table: ``[U, in]`` embeddings of distinct words.
-        words: ``[n, T]`` rows of ``table``; anything behind a row's end.
+        words: ``[n, T]`` rows of ``table``; anything after a row's end.
         lengths: ``[n]`` real tokens a row; an empty row reads its first padding, as sentence-transformers has it.
         readout: tokens, mean or final (:func:`sentemb.forward.recurrent.read_out`).
 
     Returns:
-        ``[n, T, directions * hidden]``, zero behind a row's end; with mean and final ``[n, directions * hidden]``.
+        ``[n, T, directions * hidden]``, zero after a row's end; with mean and final ``[n, directions * hidden]``.
     """
     return stacked_recurrence([encoder], table[None], words, lengths, readout)[0]
 

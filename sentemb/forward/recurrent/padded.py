@@ -10,7 +10,7 @@ def padded_recurrence(encoder: nn.LSTM | nn.GRU, x: Tensor, lengths: Tensor) -> 
     """A recurrent stack over padded rows, equal on real tokens to the packed form and several times faster.
 
     The backward direction reads each row reversed within its own length, layer by layer: padding is then always
-    behind the last real token and never reaches it. (nn.LSTM on padded rows starts backwards from the padding.)
+    after the last real token and never reaches it. (nn.LSTM on padded rows starts backwards from the padding.)
 
     Args:
         encoder: batch-first LSTM or GRU, one- or bidirectional.

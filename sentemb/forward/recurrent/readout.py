@@ -13,7 +13,7 @@ READOUTS = ("tokens", "mean", "final")
 
 
 def readout_of(pooling: nn.Module | None, bidirectional: bool) -> str:
-    """The readout that does what ``pooling`` does behind a recurrent stack; ``tokens`` where none does."""
+    """The readout that does what ``pooling`` does after a recurrent stack; ``tokens`` where none does."""
     if isinstance(pooling, FinalStates):
         return "final"
     if not isinstance(pooling, Pooling) or isinstance(pooling, SkipPooling):  # (which joins two embeddings itself)
@@ -29,7 +29,7 @@ def read_out(hidden: Tensor, steps: TimeSteps, directions: int, readout: str) ->
 
     Args:
         hidden: of each lane's tokens. steps: their rows. directions: of an encoder, 1 or 2.
-        readout: tokens (zero behind a row's end), mean (over a row's tokens), or final (the state in which each
+        readout: tokens (zero after a row's end), mean (over a row's tokens), or final (the state in which each
             direction ends). An empty row's mean and final states are 0.
     """
     if readout == "tokens":

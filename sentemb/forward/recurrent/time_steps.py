@@ -29,7 +29,7 @@ class TimeSteps:
 
     @classmethod
     def of(cls, lengths: Tensor, length: int) -> "TimeSteps":
-        """Of rows of ``lengths`` ``[n]`` tokens, at most ``length`` each, padded behind.
+        """Of rows of ``lengths`` ``[n]`` tokens, at most ``length`` each, padded at the end.
 
         An empty row has one step, as in sentence-transformers; it reads the first padding.
         """

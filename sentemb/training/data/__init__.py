@@ -1,4 +1,4 @@
-"""What each update is made of: the order of pairs, and batches of token ids."""
+"""The data of each update: the order of pairs, and batches of token ids."""
 
 from sentemb.training.data.batches import Batch, BatchDataset, TrainingData
 from sentemb.training.data.guide import Guide

@@ -1,4 +1,4 @@
-"""What the loop trains on: pairs and token ids become the batches of each update, the same ones for the same seed."""
+"""Make the batches of each update from pairs and token ids; the same seed gives the same batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from sentemb.training.data.samplers import (
 from sentemb.training.data.teacher import Teacher, TeacherArray
 from sentemb.training.signals import ignore_signals
 
-CHUNK = 1_000_000  # sentences whose lengths are looked at together
+CHUNK = 1_000_000  # sentences whose lengths are read together
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Batch:
     columns: list[list[np.ndarray]]
     ids: Tensor  # int64 [n, columns], equal where sentences are the same
     positions: Tensor | None = None  # int64 [n] of runs: one apart where sentences are neighbours
-    labels: Tensor | None = None  # int64 [n], equal where pairs are of one class
+    labels: Tensor | None = None  # int64 [n], equal where pairs belong to one class
     teacher: Tensor | None = None  # float32 [n, sides, D], the teacher's; one side where both are one sentence
     pairs_per_rank: tuple[int, ...] | None = None  # pairs of each process; None: as many as here
     pair_indices: np.ndarray | None = None  # int64 [pairs of all processes], the update's pairs
@@ -70,14 +70,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on: positive pairs of sentences, and the sentences' token ids."""
+    """The training data: positive pairs of sentences, and the sentences' token ids."""
 
     pairs: Pairs  # rows of tokens
     tokens: Tokens  # of the first side of each pair
     positive_tokens: Tokens | None = None  # of the other sides, where they have another prompt; None: the same
     words: Words | None = None  # how token ids make words, where the pairs' noise changes some
     teacher: Teacher | None = None  # a teacher's embeddings of the sentences, for objectives that need one
-    guide: Guide | None = None  # which candidates of a batch are no negatives; None: all are but copies
+    guide: Guide | None = None  # which candidates of a batch are not negatives; None: all are but copies
 
     def __post_init__(self) -> None:
         for role, source in (("a teacher", self.teacher), ("a guide", self.guide)):
@@ -101,6 +101,7 @@ class BatchDataset:
     world: int = 1
     rank: int = 0
     smallest_batch: int = 0  # pairs of an epoch's last update, at least, on all processes; 0: two a process
+    global_batch: int = 0  # pairs of an update on all processes, where they do not divide; 0: as many on each
     towers: int = 1
     sentence_ids: np.ndarray | None = None  # int64 [sentences], equal where sentences are copies; None: the tokens' own
 
@@ -128,8 +129,8 @@ class BatchDataset:
 
     @cached_property
     def updates(self) -> EpochLayout:
-        """What an epoch is made of."""
-        return EpochLayout(len(self.pairs), self.batch_size, self.world, self.smallest_batch)
+        """The updates of an epoch."""
+        return EpochLayout(len(self.pairs), self.batch_size, self.world, self.smallest_batch, self.global_batch)
 
     @cached_property
     def order(self) -> LengthBucketedSampler | ContiguousSampler:
@@ -139,7 +140,7 @@ class BatchDataset:
         return LengthBucketedSampler(self.updates, partial(_lengths, self.pairs, self.data.tokens), self.seed)
 
     def batches(self, done: int, steps: int, workers: int = 0) -> Iterator[Batch]:
-        """This process's batches of updates ``done + 1`` to ``steps``, made ahead by so many worker processes."""
+        """This process's batches of updates ``done + 1`` to ``steps``, made ahead by ``workers`` processes."""
         loader: DataLoader[Any] = DataLoader(
             cast(Dataset[Any], self),
             sampler=range(done, steps),

@@ -1,4 +1,4 @@
-"""A guide's embeddings of the sentences that are trained on: which candidates of a batch are false negatives."""
+"""A guide's embeddings of the training sentences, which show the false negatives of a batch."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Which pairs each update sees: exactly one pass over all of them an epoch, the same one for the same seed.
+"""Choose the pairs of each update: an epoch is exactly one pass, and the same seed gives the same order.
 
 All of it is computed from the number of the update: a run that is resumed, or whose batches are made by several
 workers, needs no other state.
@@ -25,11 +25,12 @@ class EpochLayout:
     batch_size: int  # pairs per process
     processes: int = 1
     least: int = 0  # 0: two a process
+    global_batch: int = 0  # pairs of a full batch on all processes, where they do not divide; 0: as many on each
 
     @property
     def full(self) -> int:
         """Pairs of a full batch, on all processes."""
-        return self.batch_size * self.processes
+        return self.global_batch or self.batch_size * self.processes
 
     def __len__(self) -> int:
         """How many there are in an epoch; 0 if the pairs are too few for one."""
@@ -85,7 +86,7 @@ class LengthBucketedSampler:
 
 @dataclass(frozen=True)
 class ContiguousSampler:
-    """As :class:`LengthBucketedSampler` where a batch is a run of consecutive sentences: in another order each epoch.
+    """The sentences of each update, where a batch is a run of consecutive ones; each epoch has another order.
 
     The one that is smaller or larger than the others stands elsewhere in each epoch, so that the cuts differ.
     """
@@ -107,10 +108,10 @@ class ContiguousSampler:
 
 
 def rank_share(rows: Numbers, rank: int, processes: int, runs: bool) -> Numbers:
-    """What process ``rank`` takes of an update: every ``processes``-th pair, or of a run a part of it, in order."""
+    """The part of an update for process ``rank``: every ``processes``-th pair, or consecutive sentences of a run."""
     return np.array_split(rows, processes)[rank] if runs else rows[rank::processes]
 
 
 def pairs_per_rank(size: int, processes: int) -> tuple[int, ...]:
-    """How many each process takes, by either way of sharing."""
+    """The number of pairs of each process, by either way of sharing."""
     return tuple(len(range(rank, size, processes)) for rank in range(processes))

@@ -1,4 +1,4 @@
-"""A teacher's embeddings of the sentences that are trained on: where distillation takes its targets from."""
+"""A teacher's embeddings of the training sentences: the targets of distillation."""
 
 from typing import Any, Protocol
 
@@ -40,7 +40,7 @@ class TeacherArray:
         finite = np.isfinite(embeddings).all(axis=1)
         if not finite.all():
             raise InputError(
-                f"the teacher's embedding of sentence {int(np.argmin(finite))} is not finite; mend or leave out that "
+                f"the teacher's embedding of sentence {int(np.argmin(finite))} is not finite; fix or leave out that "
                 "sentence"
             )
         self.embeddings = embeddings

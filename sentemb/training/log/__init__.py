@@ -1,4 +1,4 @@
-"""What a run says while it trains: ``log.jsonl`` and its records, the progress bar, trackers, warnings."""
+"""The output of a run while it trains: ``log.jsonl`` and its records, the progress bar, trackers, warnings."""
 
 from sentemb.training.log.monitor import TrainingMonitor
 from sentemb.training.log.record import BatchGeometry, StepRecord

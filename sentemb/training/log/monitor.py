@@ -12,7 +12,7 @@ COLLAPSED = 0.995  # mean cosine above which all sentences are taken for one poi
 
 
 class TrainingMonitor:
-    """Warns of a run gone wrong, of each sign once. What was warned of is in the state, which a resumed run has."""
+    """Warn once of each sign that a run goes wrong. The state stores past warnings for a resumed run."""
 
     def __init__(self, state: TrainState) -> None:
         self.state = state
@@ -35,7 +35,7 @@ class TrainingMonitor:
     def check_geometry(self, step: int, geometry: BatchGeometry, self_pairs: bool) -> str | None:
         """A warning where both views of each sentence are identical, or all sentences are nearly one point.
 
-        ``self_pairs``: both sides of each pair are the same sentence, so that only noise tells them apart.
+        ``self_pairs``: both sides of each pair are the same sentence, so that only noise makes them differ.
         """
         if self_pairs and geometry.alignment < IDENTICAL:
             return self._once(

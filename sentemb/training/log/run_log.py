@@ -1,4 +1,4 @@
-"""What a run says while it trains: ``log.jsonl``, the progress bar, trackers and warnings."""
+"""The output of a run while it trains: ``log.jsonl``, the progress bar, trackers and warnings."""
 
 import hashlib
 import json

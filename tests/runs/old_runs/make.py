@@ -1,6 +1,6 @@
 """Writes small runs and checkpoints by the version at hand, for later versions to load, score and resume.
 
-    python tests/runs/old_runs/make.py        # writes VERSION.tar.xz and VERSION.json beside it
+    python tests/runs/old_runs/make.py        # writes VERSION.tar.xz and VERSION.json next to it
 
 Run it before a change of what runs or checkpoints hold, with a new VERSION, and never again for an old one: the point
 of these files is that the version that wrote them is gone. Each run is written to ``/tmp/old_runs``, so that paths in

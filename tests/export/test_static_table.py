@@ -63,6 +63,6 @@ def test_unknown_words_are_noted_where_there_can_be_some(tmp_path, capsys):
 
 
 def test_help_imports_nothing_heavy():
-    code = "from sentemb.export import parser; import sys; parser().print_help(); print('torch' in sys.modules)"
+    code = "from sentemb.export.command import parser; import sys; parser().print_help(); print('torch' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "{" + ",".join(PRECISIONS) + "}" in printed and printed.endswith("False\n")

@@ -1,0 +1,1 @@
+"""What the README and the pages of docs/ are made from, and measured by."""
