@@ -50,7 +50,8 @@ def exported(folder: Path, out: Path) -> dict[str, SentenceTransformer]:
 def differences(models: dict[str, SentenceTransformer], texts: Sequence[str]) -> list[float]:
     """Greatest differences of a number, of the float32 graph: in a ragged batch, of single texts, of single tokens."""
     tokenizer = tokenizer_of(models["torch"])
-    words = tokenizer.decode_batch([[number] for number in range(1000, 1000 + RAGGED)])
+    numbers = sorted(tokenizer.get_vocab().values())
+    words = tokenizer.decode_batch([[number] for number in numbers[:: len(numbers) // RAGGED]])
     few = [*texts[:RAGGED], ""]
     greatest = []
     for rows, batch in ((few, len(few)), (few, 1), (words, 1)):

@@ -151,7 +151,7 @@ def chosen_prompt(model: SentenceTransformer, settings: EncodingSettings, card: 
 
     Args:
         model: of one tower. settings: the prompt, or its name. card: the model's README.
-        alone: whether it is no tower of two, each of which has its own prompt.
+        alone: whether it is not a tower of two, each of which has its own prompt.
 
     Raises:
         InputError: no such name; or the model or its card has prompts, none of them is its default, and none is chosen.

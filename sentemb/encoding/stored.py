@@ -27,7 +27,7 @@ class EncodedCorpus:
 
     Args:
         folder: where it is.
-        check: compare all files with the manifest, byte for byte; without it, only what is read is looked at.
+        check: compare all files with the manifest, byte for byte; without it, only what is read is read.
 
     Raises:
         InputError: it is no such folder. CorruptFolder: it is not what its manifest lists.

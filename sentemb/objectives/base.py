@@ -35,7 +35,7 @@ class Extras:
     teacher: tuple[Tensor, Tensor] | None = (
         None  # [n, D] each, any D: the sentences of x and y as the teacher sees them
     )
-    guide: GuideEmbeddings | None = None  # which candidates are no negatives
+    guide: GuideEmbeddings | None = None  # which candidates are not negatives
     rows: AnchorRows | None = None  # which anchors are this process's; None: all, the loss is not shared out
 
     def only(self, names: frozenset[str]) -> "Extras":

@@ -307,7 +307,7 @@ def test_a_disk_that_fills_up_leaves_what_goes_on(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         code, message = run()
-    assert code == 2 and "is full; make room, and the same command goes on" in message
+    assert code == 2 and "is full; make room, and run the same command again to continue" in message
     assert left(tmp_path) == [".out.unfinished"]
     assert run()[0] == 0 and left(tmp_path) == ["out"]
     model = load(tmp_path / "model", device="cpu")

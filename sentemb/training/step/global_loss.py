@@ -25,7 +25,7 @@ class Update:
     positives: tuple[Tensor, Tensor]  # [n, d] each, rows i are a positive pair; for the log
     objective_inputs: ObjectiveInputs | None  # what the objective was given; None: it was not called
     loss_on_device: Tensor  # scalar, of all processes
-    loss: float = math.nan  # read from its device after the backward pass, which would wait for it otherwise
+    loss: float = math.nan  # read from its device after the backward pass, which would wait for it
     gradient_norm: float = math.nan  # before clipping
     overflow: bool = False  # fp16's scaled gradient was not finite: the loss scaler left the update out
     rejection: str | None = None  # why the update was skipped; None: it was not
