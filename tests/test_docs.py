@@ -317,6 +317,8 @@ def test_the_flags_that_pages_name_exist():
         "--folds",
         "--stack",
         "--share",
+        "--kinds",
+        "--times",
     }
     for name, page in PAGES.items():
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", page)):
