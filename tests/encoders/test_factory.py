@@ -185,7 +185,7 @@ def test_word_embeddings_of_another_model(encoder):
         ("static:out=-1", "out must be at least 1"),
         ("rnn:hidden=0", "hidden must be at least 1"),
         ("rnn:pooling=cls", "unknown pooling 'cls'"),
-        ("rnn:embeddings=no/such", "no file or folder"),
+        ("rnn:embeddings=no/such", "is not a file or folder"),
         ("rnn:train_embeddings=maybe", "unknown train_embeddings"),
         ("static:embeddings=random,dim=0", "dim must be at least 1"),
         ("transformer:name=no-such-org/no-such-model", "without a network choose"),
