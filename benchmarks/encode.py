@@ -151,7 +151,7 @@ def compare(name: str, sentences: int, folder: Path, options: argparse.Namespace
         f"{name}: ours {rates['ours']:,.0f} sentences/s ({first['sentences']:,.0f} x {encoded.dimension} in "
         f"{first['seconds']:.1f} s, {first['read']:.1f} s of it reading the text), encode {rates['theirs']:,.0f} (of "
         f"{len(peer['numbers']):,}); largest difference {difference:.1e}; "
-        f"peak private memory {max(run['mib'] for run in runs['ours']):,.0f} MiB beside the model",
+        f"peak private memory {max(run['mib'] for run in runs['ours']):,.0f} MiB next to the model",
         flush=True,
     )
     return f"ratio {name} {rates['ours'] / rates['theirs']:.2f}"

@@ -7,8 +7,8 @@
 The hosts are namespaces of this machine (benchmarks/namespaces.py: Linux, as root): host-a, which the rendezvous and
 rank 0 are on, host-b with rank 1, and host-c for later. torchrun starts one process on each, the recipe trains a small
 encoder of words, and a fault follows. Of what ends, the table has the seconds from the fault to the end of the other
-host's process, its exit code, the updates lost since the newest valid checkpoint, and whether ``--resume --elastic``
-goes on from that on the hosts that are left. Exit code 1 if a row is not as it must be.
+host's process, its exit code, the updates lost since the newest valid checkpoint, and what ``--resume --elastic`` did
+from that on the hosts that are left. Exit code 1 if a row is not as it must be.
 """
 
 import argparse
@@ -104,7 +104,7 @@ class Ends:
 
 
 @dataclass(frozen=True)
-class GoesOn:
+class Continues:
     """A fault that a run survives: what it is, and the hosts whose cable must be able to lose and delay frames."""
 
     act: Callable[[Job], None]
@@ -129,7 +129,7 @@ class GoesOn:
         lost = job.step() - job.newest_valid()[0]
         if lost:
             problems.append("it was not saved when it was asked to end")
-        outcome = f"goes on, {before:.1f} updates/s before and {after:.1f} after"
+        outcome = f"continues, {before:.1f} updates/s before and {after:.1f} after"
         return Row(outcome, seconds, "0", f"{lost} updates", problems=tuple(problems))
 
 
@@ -141,7 +141,7 @@ def speed(job: Job, seconds: float) -> float:
 
 
 def after_fault(job: Job) -> None:
-    """Clear away what a fault has left, as people would before they go on: stopped processes, a full disk."""
+    """Clear away what a fault has left, as people would before they resume: stopped processes, a full disk."""
     (job.seen() / "filler").unlink(missing_ok=True)
     for name, launcher in job.launchers.items():
         for process in [*launcher.children(recursive=True), launcher] if launcher.is_running() else []:
@@ -203,7 +203,7 @@ class ElasticLauncher:
     relayed: tuple[str, ...] = ()
 
     def run(self, job: Job) -> Row:
-        """Lose host-b, go on alone; let host-c join; returns the seconds of both."""
+        """Lose host-b, continue alone; let host-c join; returns the seconds of both."""
         arguments = [*job.arguments(), "--resume", "--elastic"]
         # Without it a host that joins waits in vain for the address of the first one (torch 2.13).
         more = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -219,7 +219,7 @@ class ElasticLauncher:
         job.start("host-c", arguments, "1:2", **more)
         job.wait_for(lambda: job.processes() == 2 and job.step() > step, ("host-a", "host-c"))
         joined = time.monotonic() - begun
-        outcome = f"goes on alone by itself; with host-c {joined:.0f} s after that was started"
+        outcome = f"continues alone by itself; with host-c {joined:.0f} s after that was started"
         return Row(outcome, alone, lost=f"{lost} updates", resumed="by torchrun")
 
 
@@ -251,12 +251,12 @@ def on_host_b(act: str, **options: float) -> Callable[[Job], None]:
     return lambda job: getattr(job.network["host-b"], act)(**options)
 
 
-KINDS: dict[str, tuple[str, Ends | GoesOn | LateHost | ElasticLauncher | NoWay]] = {
+KINDS: dict[str, tuple[str, Ends | Continues | LateHost | ElasticLauncher | NoWay]] = {
     "cut": ("host-b is cut off (its link is down)", Ends(on_host_b("cut"), mirror="rank 0 on host-a")),
-    "cut-briefly": ("host-b is cut off for a third of the time-out", GoesOn(cut_for_a_while)),
-    "slow": ("1 Mbit/s between them", GoesOn(lambda job: job.network["host-b"].slow("1mbit"))),
-    "lossy": ("1 % of the frames are lost", GoesOn(on_host_b("disturb", loss=0.01), ("host-b",))),
-    "delayed": ("frames take 50 ms", GoesOn(on_host_b("disturb", delay=0.05), ("host-b",))),
+    "cut-briefly": ("host-b is cut off for a third of the time-out", Continues(cut_for_a_while)),
+    "slow": ("1 Mbit/s between them", Continues(lambda job: job.network["host-b"].slow("1mbit"))),
+    "lossy": ("1 % of the frames are lost", Continues(on_host_b("disturb", loss=0.01), ("host-b",))),
+    "delayed": ("frames take 50 ms", Continues(on_host_b("disturb", delay=0.05), ("host-b",))),
     "stopped": ("the process on host-b is stopped (SIGSTOP)", Ends(stop_worker)),
     "frozen": ("all processes on host-b are stopped", Ends(freeze_host)),
     "killed": ("the process on host-b is killed (SIGKILL)", Ends(lambda job: job.workers["host-b"].kill())),

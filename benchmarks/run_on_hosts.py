@@ -123,7 +123,7 @@ class Job:
         return int(RunFolder(self.seen()).read_config().get("world_size", 0))
 
     def step(self) -> int:
-        """Updates that the log tells of, as the first host sees it; -1: none."""
+        """Updates in the log, as the first host sees it; -1: none."""
         with contextlib.suppress(OSError):
             for line in reversed(RunFolder(self.seen()).log.read_text(encoding="utf-8").splitlines()[-2:]):
                 with contextlib.suppress(ValueError):  # (one that a full disk has cut off)
@@ -179,7 +179,7 @@ class Job:
         raise RuntimeError("no checkpoint is valid")
 
     def resume(self, names: Sequence[str], elastic: bool) -> int:
-        """Go on for some updates on these hosts; returns the last step."""
+        """Continue for some updates on these hosts; returns the last step."""
         self._port += 1
         last = self.newest_valid()[0] + 10
         more = ["--resume", "--out", str(self.out), "--max-steps", str(last), *(["--elastic"] if elastic else [])]

@@ -46,7 +46,7 @@ def evaluate(
         folds: of every cross-validation.
         batch_size: sentences a forward pass.
         progress: show bars.
-        truncate: score the first so many dimensions of each embedding, as ``SentenceTransformer(truncate_dim=)`` gives
+        truncate: score only the first N dimensions of each embedding, as ``SentenceTransformer(truncate_dim=)`` gives
             them (of two towers: of each one's); None: all.
 
     Returns:

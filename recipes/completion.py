@@ -1,9 +1,9 @@
 """Shell completion of the console script: commands, their options, and the names that an option takes.
 
     sentemb --completion bash > ~/.local/share/bash-completion/completions/sentemb
-    sentemb --completion zsh > ~/.zfunc/_sentemb          # a folder of $fpath
+    sentemb --completion zsh > ~/.sentemb.zsh   # and in ~/.zshrc, after compinit: source ~/.sentemb.zsh
 
-The script is generated from the parsers of the commands. It starts no Python when the Tab key is pressed. Generate it
+The script is generated from the parsers of the commands, and starts no Python when the Tab key is pressed. Generate it
 again after an update.
 """
 
@@ -33,7 +33,7 @@ _sentemb() {{
 }}
 complete -o default -F _sentemb sentemb
 """
-ZSH = "#compdef sentemb\nautoload -U +X bashcompinit && bashcompinit\n{bash}"
+ZSH = "autoload -U +X bashcompinit && bashcompinit\n{bash}"
 SHELLS = ("bash", "zsh")
 
 

@@ -1,14 +1,14 @@
 """Embed a corpus: a folder with a vector for each sentence, and which sentence it is of.
 
-    python recipes/encode.py runs/first BOOKS vectors                             # float32, a NumPy memory map
-    python recipes/encode.py minilm BOOKS vectors --precision int8 --format parquet --text
-    python recipes/encode.py runs/two BOOKS vectors --tower g                     # of two towers: that of documents
-    python recipes/search.py runs/first --embeddings vectors --ask "It was dark."
+    sentemb encode runs/first BOOKS vectors                         # float32, a NumPy memory map
+    sentemb encode minilm BOOKS vectors --precision int8 --format parquet --text
+    sentemb encode runs/two BOOKS vectors --tower g                 # of two towers: that of documents
+    sentemb search runs/first --embeddings vectors --ask "It was dark."
 
-MODEL is a run, a model's folder, a hub name or minilm; IN any text that the recipes take: a folder of books, a file
-with a sentence a line, a .parquet, .jsonl, .csv or .tsv file; OUT a new folder. The numbers are those of encode of
-sentence-transformers. A killed or interrupted encoding goes on with the same command. Exit code 0: done; 2: something
-given cannot be used, or the disk is full; 130: interrupted.
+`python recipes/encode.py` is the same command. MODEL is a run, a model's folder, a hub name or minilm. IN is any text
+that the recipes take: a folder of books, a file with a sentence a line, a .parquet, .jsonl, .csv or .tsv file. OUT is a
+new folder. The numbers equal those of encode in sentence-transformers. After a kill or an interrupt, run the same
+command again to continue. Exit code 0: done; 2: an invalid argument, or the disk is full; 130: interrupted.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from there", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
 
 

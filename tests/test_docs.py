@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+import sentemb
 from eval import GROUPS, TASKS, senteval
 from eval.search import command as search_command
 from recipes import adapt, encode, search, train_bookcorpus, train_distill, train_simcse, train_supervised
 from recipes.runner import parser
 from recipes.runner.presets import presets
-from sentemb import open_corpus
 from sentemb.pipeline import default_settings
 from tests.documentation import api_reference, student_figure
 from tests.documentation.commands import commands_of
@@ -303,7 +303,7 @@ def test_the_flags_that_pages_name_exist():
     flags = {flag for defaults in RECIPES.values() for flag in parser("", defaults)._option_string_actions}
     for command in (senteval, search_command, search, adapt, encode):
         flags |= set(command.parser()._option_string_actions)
-    launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet"}
+    launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet", "--local_addr"}
     others = {
         "--completion",
         "--list",
@@ -429,8 +429,14 @@ def test_the_page_of_the_api_is_that_of_the_code():
     assert PAGES["api.md"] == api_reference.page(), "run: make pages"
 
 
+def test_the_page_of_the_api_has_every_public_name_of_the_package():
+    tables = {"CORPORA", "ENCODERS", "OBJECTIVES", "PAIRS", "TrainingSettings"}  # (the last: among the settings)
+    described = {name for names in api_reference.MODULES.values() for name in names}
+    assert set(sentemb.__all__) - tables <= described
+
+
 def test_every_argument_of_the_api_that_a_docstring_explains_is_in_its_table():
-    entry = "\n".join(api_reference._entry("open_corpus", open_corpus, "###"))
+    entry = "\n".join(api_reference._entry("open_corpus", sentemb.open_corpus, "###"))
     assert set(rows(entry, "argument")) == {"spec", "progress", "language"}
     assert set(rows(entry, "error")) == {"InputError"}
 

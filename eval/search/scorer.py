@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from sentemb.encoders import is_truncated
 from sentemb.errors import InputError, disk_full
 from sentemb.retrieval import ranking_scores, top_k
 from sentemb.search import Passages, SearchTask
@@ -66,8 +65,7 @@ def measure_search(
     """
     sides = sides_of(model, CachedEncoder(model, batch_size))
     queries = sides.first(task.queries)
-    cut = [str(queries.shape[1])] if is_truncated(model) else []  # (of which a model's fingerprint says nothing)
-    name = f"{ROWS_OF}-{key_of(fingerprint(model), task.passages.fingerprint, *cut)}" if cache else ""
+    name = f"{ROWS_OF}-{key_of(fingerprint(model), task.passages.fingerprint)}" if cache else ""
     write = partial(_write_rows, model, task.passages, batch_size, progress)
     shape = len(task.passages), queries.shape[1]
     with stored_rows(write, shape, cache / name if cache else None) as rows:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 
 from sentemb.corpus.corpus import Corpus, open_folder
 from sentemb.corpus.multilingual import splitter_of
-from sentemb.corpus.prepare import prepare_sentences
+from sentemb.corpus.prepare import prepare_sentences, refuse_without_pairs
 from sentemb.corpus.readers import (
     BOOKS,
     BOUNDARY,
@@ -58,7 +58,7 @@ from sentemb.storage import cache_dir, digests, key_of, shows_progress
 FORMS = ["a folder of .txt books", "a book or a file with a sentence a line", "a .parquet, .jsonl, .csv or .tsv file"]
 
 
-def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT) -> Corpus:
+def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT, needs_pairs: bool = True) -> Corpus:
     """The corpus that ``spec`` names or holds: prepared at the first call, opened from the cache after it.
 
     Args:
@@ -73,6 +73,7 @@ def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT) -> Co
         progress: show progress on stderr.
         language: whose rules split raw text into sentences, a code of :data:`sentemb.languages.LANGUAGES`: books,
             tables with ``split_sentences``, documents. A Corpus and the built-in sample (English) are as they are.
+        needs_pairs: refuse a text none of whose documents has two sentences, which nothing can be learned from.
 
     Raises:
         InputError: no such name, path or language; not text; no sentence, or no document with two; the data cannot be
@@ -82,7 +83,7 @@ def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT) -> Co
         return spec
     check_language(language)
     if not isinstance(spec, str | Path):
-        return _open([memory_source(spec, language)], (1.0,), "the corpus", progress, language)
+        return _open([memory_source(spec, language)], (1.0,), "the corpus", progress, language, needs_pairs)
     spec = str(spec)
     parts = weighted(spec)
     if not all(part for part, _ in parts):
@@ -94,21 +95,25 @@ def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT) -> Co
         raise InputError(f"a weight in {spec!r} is 0; leave that corpus out, or give it a weight above 0")
     if (len(sources) > 1 or weights != (1,)) and any(source.labelled for source in sources):
         raise InputError("a labelled corpus stands alone, without a weight; join its files into one")
-    corpus = _open(sources, weights, spec, progress, language)
+    corpus = _open(sources, weights, spec, progress, language, needs_pairs)
     notes = [note for part, _ in parts if built_in(part) and (note := shadowing_note(part, "the built-in corpus"))]
     return replace(corpus, notes=(*notes, *corpus.notes))
 
 
-def _open(sources: list[TextSource], weights: tuple[float, ...], spec: str, progress: bool, language: str) -> Corpus:
+def _open(
+    sources: list[TextSource], weights: tuple[float, ...], spec: str, progress: bool, language: str, needs_pairs: bool
+) -> Corpus:
     """The corpus of these sources, prepared if it is not in the cache."""
     key = sources[0].key if len(sources) == 1 else key_of("several", *(source.key for source in sources))
     folder, name = cache_dir() / "corpora" / key, " + ".join(source.name for source in sources)
     corpus = open_folder(folder, name, key, weights, progress)
     if corpus is None:
-        prepare_sentences(sources, folder, spec, progress)
+        prepare_sentences(sources, folder, spec, progress, needs_pairs)
         corpus = open_folder(folder, name, key, weights, progress)
     if corpus is None:
         raise InputError(f"the prepared corpus in {folder} cannot be read back; remove that folder and try again")
+    if needs_pairs:
+        refuse_without_pairs(corpus.documents, spec)
     first = sources[0]  # (what is labelled stands alone)
     unused = language != DEFAULT and all(source.language != language for source in sources)
     notes = [note for source in sources for note in source.notes]

@@ -31,7 +31,7 @@ def truncated(model: SentenceTransformer, dimension: int) -> SentenceTransformer
 
 
 def full_size(model: SentenceTransformer) -> SentenceTransformer:
-    """The model without any truncation: itself where there is none, or where it is no SentenceTransformer."""
+    """The model without any truncation: itself where there is none, or where it is not a SentenceTransformer."""
     return _with_dimension(model, None) if is_truncated(model) else model
 
 

@@ -107,13 +107,13 @@ def towers_of(model: SentenceTransformer) -> list[SentenceTransformer]:
 
 
 def as_router(model: SentenceTransformer) -> SentenceTransformer | None:
-    """A model with two towers as one of the stock Router, which sentence-transformers loads without code of ours.
+    """A model with two towers as one of the stock Router, which sentence-transformers loads without sentemb.
 
     ``encode_query`` is then f's ``encode`` and ``encode_document`` g's, prompts included. ``encode`` alone is g's, as
     that library has it. Both towers' weights are shared, not copied.
 
     Returns:
-        None where there is one encoder; where a module of a tower (a GRU, say) is ours and not a stock one; or where
+        None where there is one encoder; where a module of a tower (such as a GRU) belongs to sentemb; or where
         towers begin with WordEmbeddings, as LSTMs do: its tokenizer refuses the task that the Router of
         sentence-transformers 6.2 passes to it.
     """

@@ -23,7 +23,7 @@ from sentemb.teacher import TeacherModel, TeacherSpec, batches_of
 ROLE = "encoder"  # what messages call the model
 UNLIMITED = 1 << 20  # tokens of a sentence, for a model that takes any
 # tokens of a batch on a CPU, by the first module
-BATCH_TRANSFORMER, BATCH_RECURRENT, BATCH_ELSEWHERE = 4096, 4096, 32_768
+BATCH_TRANSFORMER, BATCH_RECURRENT, BATCH_STATIC, BATCH_ELSEWHERE = 4096, 4096, 262_144, 32_768
 # what cards of models say that goes before each text: "query: ", 'passage: ', ...
 PREFIX = re.compile(r"""["'`“](query|passage|search_query|search_document|classification|clustering): """)
 DOCUMENTS = {"query": "passage", "search_query": "search_document"}  # what such cards put before what is searched
@@ -94,6 +94,8 @@ class CorpusEncoder:
     @cached_property
     def batch_tokens(self) -> int:
         """Tokens of a batch."""
+        if self.parts[0].is_static:  # (of which :meth:`batches` makes one batch, of about so many)
+            return BATCH_STATIC
         if self.parts[0].model.device.type != "cpu":
             return BATCH_ELSEWHERE
         is_transformer = isinstance(self.parts[0].model.encoder.model[0], Transformer)
@@ -151,7 +153,7 @@ def chosen_prompt(model: SentenceTransformer, settings: EncodingSettings, card: 
 
     Args:
         model: of one tower. settings: the prompt, or its name. card: the model's README.
-        alone: whether it is no tower of two, each of which has its own prompt.
+        alone: whether it is not a tower of two, each of which has its own prompt.
 
     Raises:
         InputError: no such name; or the model or its card has prompts, none of them is its default, and none is chosen.

@@ -21,11 +21,13 @@ class EncodingSettings:
         "of the numbers: float32, float16, int8 (256 steps of each dimension's range) or binary (signs, a bit each)",
         choices=PRECISIONS,
     )
-    format: str = setting("numpy", "of the files: numpy (a memory map), parquet or safetensors", choices=FORMATS)
+    format: str = setting("numpy", "format of the files: numpy (a memory map), parquet or safetensors", choices=FORMATS)
     truncate: int | None = setting(
-        None, "keep so many dimensions, the first; of unit length again where the model's embeddings are", at_least=1
+        None, "keep only the first N dimensions, scaled to unit length if the model's embeddings are", at_least=1
     )
-    prompt: str | None = setting(None, 'text before each sentence, "passage: " say; default: the model\'s default one')
+    prompt: str | None = setting(
+        None, 'text before each sentence, such as "passage: "; default: the model\'s default prompt'
+    )
     prompt_name: str | None = setting(None, "the same by its name in the model: document, query, ...")
     tower: str | None = setting(
         None, "of a model with two towers: f, g (documents, in a search) or both side by side (default)", choices=TOWERS

@@ -27,7 +27,7 @@ class EncodedCorpus:
 
     Args:
         folder: where it is.
-        check: compare all files with the manifest, byte for byte; without it, only what is read is looked at.
+        check: compare all files with the manifest, byte for byte; without it, only what is read is read.
 
     Raises:
         InputError: it is no such folder. CorruptFolder: it is not what its manifest lists.
@@ -119,7 +119,7 @@ class EncodedCorpus:
         mend = "encode it again with --text, so that the sentences are in the folder"
         if spec is None:
             raise InputError(f"{self.folder} has no sentences, and their text was an object of a program; {mend}")
-        corpus = open_corpus(spec, language=str(self.meta["language"]))
+        corpus = open_corpus(spec, language=str(self.meta["language"]), needs_pairs=False)
         if corpus.fingerprint != self.meta["corpus_fingerprint"]:
             raise InputError(f"{spec} is not the text any more that {self.folder} was made of; {mend}")
         return corpus

@@ -1,7 +1,7 @@
 """A corpus to a folder of embeddings: in windows of sentences, each complete on the disk before it counts.
 
-Beside OUT the folder ``.OUT.unfinished`` is filled, and named OUT at the end. A killed encoding leaves it; the same
-call goes on behind the last complete window and ends with the bytes of one that was never killed.
+Next to OUT the folder ``.OUT.unfinished`` is filled, and named OUT at the end. A killed encoding leaves it; the same
+call continues after the last complete window and ends with the bytes of one that was never killed.
 """
 
 import json
@@ -67,7 +67,7 @@ def encode(model: str | Path | SentenceTransformer, corpus: Any, out: str | Path
         encoded.embeddings  # a memory map float32 [n, d]: row i is of encoded.texts([i])
 
     The numbers are those of ``model.encode``, to rounding. Copies of a sentence are embedded once. It needs the memory
-    of the model and of a window of some thousand sentences. After a kill the same call goes on.
+    of the model and of a window of some thousand sentences. After a kill the same call continues.
 
     Args:
         model: a folder, a run, a hub name, ``minilm``, or a SentenceTransformer.
@@ -92,7 +92,7 @@ def encode(model: str | Path | SentenceTransformer, corpus: Any, out: str | Path
     if chosen.device is not None:
         refuse_missing_device(chosen.device)
     source = _Source.of(model, chosen.device)
-    text = open_corpus(corpus if isinstance(corpus, Corpus) else _spec(corpus), language=chosen.language)
+    text = open_corpus(corpus, language=chosen.language, needs_pairs=False)
     training = source.model.training
     try:
         with _threads(chosen.threads):
@@ -104,13 +104,9 @@ def encode(model: str | Path | SentenceTransformer, corpus: Any, out: str | Path
     return EncodedCorpus(target)
 
 
-def _spec(corpus: Any) -> Any:
-    return str(corpus) if isinstance(corpus, Path) else corpus
-
-
 @dataclass(frozen=True)
 class _Source:
-    """The model that embeds, what tells it from others, and its card."""
+    """The model that embeds, what distinguishes it from others, and its card."""
 
     model: SentenceTransformer
     name: str
@@ -150,7 +146,7 @@ def _meta(source: _Source, corpus: Any, encoder: CorpusEncoder, settings: Encodi
         "corpus_fingerprint": text.fingerprint,
         "language": text.language,
         "files": files_of_documents(str(corpus), text) if isinstance(corpus, str | Path) else [],
-        # (each kind of device rounds otherwise: what is computed on one is not continued on another)
+        # (each kind of device rounds differently: what is computed on one is not continued on another)
         "device": device.type,
         "window": WINDOW,
     }
@@ -163,7 +159,7 @@ def _count(corpus: Corpus) -> int:
 
 @contextmanager
 def _threads(wanted: int | None) -> Iterator[None]:
-    """So many threads of torch, by default all cores; then as many as before."""
+    """Use this number of threads of torch, by default all cores; then restore the former number."""
     before = torch.get_num_threads()
     use_threads(wanted)
     try:
@@ -209,15 +205,15 @@ class _Writer:
         except OSError as error:
             if disk_full(error):
                 raise PreparationInterrupted(
-                    f"the disk of {self.target.absolute().parent} is full; make room, and the same command goes on "
-                    f"from where it stopped, or remove {self.work}"
+                    f"the disk of {self.target.absolute().parent} is full; make room, and run the same "
+                    f"command again to continue, or remove {self.work}"
                 ) from None
             raise InputError(f"cannot write to {error.filename or self.work} ({error.strerror or error})") from None
         finally:
             lock.release()
 
     def _claim(self) -> None:
-        """Begin the folder, or go on with the one that is there."""
+        """Begin the folder, or continue with the one that is there."""
         begun = self.work / META
         wanted = json.dumps(self.meta, indent=1) + "\n"
         if begun.is_file():

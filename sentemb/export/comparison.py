@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb.encoders import tokenizer_of
 
-TEXTS, LENGTH = 1000, 16  # random texts of so many tokens each
+TEXTS, LENGTH = 1000, 16  # random texts, and the tokens of each
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Difference:
 
 
 def random_texts(model: SentenceTransformer, lengths: Sequence[int] = (LENGTH,) * TEXTS) -> list[str]:
-    """Texts of so many tokens of a model's vocabulary each, drawn with a fixed seed."""
+    """Texts with these numbers of tokens, drawn from a model's vocabulary with a fixed seed."""
     tokenizer = tokenizer_of(model)
     numbers = np.array(sorted(tokenizer.get_vocab().values()))
     drawn = np.random.default_rng(0).choice(numbers, sum(lengths))

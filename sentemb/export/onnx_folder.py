@@ -1,4 +1,4 @@
-"""An encoder in ONNX: its graph, in float32 or quantized, beside its tokenizer; compared with the encoder itself."""
+"""An encoder in ONNX: its graph, in float32 or quantized, next to its tokenizer; compared with the encoder itself."""
 
 import json
 import time
@@ -70,14 +70,14 @@ def export_onnx(checkpoint: str, out: Path | None, precision: str = "float32") -
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise InputError(f"exporting to ONNX needs {missing[0]}, which is not installed; {ONNX_INSTALL}")
     if out is None and not is_folder(checkpoint):
-        raise InputError(f"{checkpoint} is no folder here, in which onnx/ could be written; give OUT, a new folder")
+        raise InputError(f"{checkpoint} is not a folder here, in which onnx/ could be written; give OUT, a new folder")
     folder = folder_of_model(checkpoint)
     place = folder / ONNX if out is None else out
     refuse_existing(place)
     model = load(folder, device="cpu").float()
     refuse_inexpressible(model, folder)
     lines: list[str] = []
-    size = megabytes(folder) - megabytes(folder / ONNX)  # (an earlier export is no part of the model)
+    size = megabytes(folder) - megabytes(folder / ONNX)  # (an earlier export is not a part of the model)
 
     def write(partial: Path) -> None:
         inside = partial if out is None else partial / ONNX

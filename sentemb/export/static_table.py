@@ -34,7 +34,7 @@ def export_static(checkpoint: str, out: Path, precision: str) -> list[str]:
 
 
 def _unknown_words(model: SentenceTransformer) -> list[str]:
-    """A note where model2vec reads an unknown word otherwise."""
+    """A note where model2vec treats an unknown word differently."""
     tokenizer = tokenizer_of(model)
     unknown = getattr(tokenizer.model, "unk_token", None)
     if unknown not in tokenizer.encode("\U00013000").tokens:  # a hieroglyph, which byte-level vocabularies can write

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from sentemb.encoders import OnnxEncoder, towers_of
 
-Features = dict[str, Any]  # tensors, and ``prompt_lengths``: a list of the tokens in each column's prompt
+# Tensors, and what the host knows of them: ``prompt_lengths``, the tokens in each column's prompt, and ``token_count``,
+# those of all rows.
+Features = dict[str, Any]
+OF_HOST = frozenset({"prompt_lengths", "token_count"})
+
+
+def tensors_of(features: Features) -> Features:
+    """The features without what the host knows of them."""
+    return {name: value for name, value in features.items() if name not in OF_HOST}
 
 
 def collate_tokens(model: SentenceTransformer, rows: Sequence[np.ndarray]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sentemb.encoders import GRU, towers_of
 from sentemb.errors import InputError
-from sentemb.forward.collate import Features
+from sentemb.forward.collate import Features, tensors_of
 from sentemb.forward.masked_lm import MaskedWords
 from sentemb.forward.packed import offset_of, packed_forward, with_attention
 from sentemb.forward.products import quick_linear
@@ -90,13 +90,14 @@ class TrainingEncoder(nn.Module):
             embeddings = self.head(embeddings)
         if not masked or self.mlm is None:
             return embeddings
-        inputs, labels = self.mlm.mask({name: v for name, v in features[0].items() if name != "prompt_lengths"})
-        tokens = self._transformed(cast(Transformer, self.model[0]), inputs, self.offsets[0])["token_embeddings"]
+        inputs, labels = self.mlm.mask(tensors_of(features[0]))
+        count, offset = features[0].get("token_count"), self.offsets[0]
+        tokens = self._transformed(cast(Transformer, self.model[0]), inputs, offset, count)["token_embeddings"]
         return embeddings, self.mlm(tokens, labels)
 
     def _embedded(self, tower: SentenceTransformer, features: Features, offsets: Iterator[int | None]) -> Tensor:
         lengths: Any = features.get("prompt_lengths", ())
-        features = {name: value for name, value in features.items() if name != "prompt_lengths"}
+        features, count = tensors_of(features), features.get("token_count")
         if not isinstance(tower[0], Transformer):  # (sentence-transformers counts a prompt's tokens of these only)
             lengths = ()
         modules = list(tower)
@@ -107,7 +108,7 @@ class TrainingEncoder(nn.Module):
                 tokens = padded_recurrence(module.encoder, features["token_embeddings"], features["sentence_lengths"])
                 features = features | {"token_embeddings": tokens}
             elif isinstance(module, Transformer):
-                features = self._transformed(module, features, next(offsets))
+                features = self._transformed(module, features, next(offsets), count)
             elif isinstance(module, Pooling) and not module.include_prompt and lengths:
                 features = features | {"sentence_embedding": pooled_without_prompts(module, features, lengths)}
             else:
@@ -131,9 +132,9 @@ class TrainingEncoder(nn.Module):
             return features | {"token_embeddings": states}, modules[2:]
         return features | {"sentence_embedding": states}, modules[3:]
 
-    def _transformed(self, module: Transformer, features: Features, offset: int | None) -> Features:
+    def _transformed(self, module: Transformer, features: Features, offset: int | None, count: int | None) -> Features:
         if offset is not None:
-            return packed_forward(module, features, offset)
+            return packed_forward(module, features, offset, count)
         attention = with_attention(module.auto_model, self.chosen) if self.chosen else nullcontext()
         # (torch.compile fuses products by itself, and would break off its graph there)
         products = nullcontext() if torch.compiler.is_compiling() else quick_linear(module)

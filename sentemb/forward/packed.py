@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 from sentemb.forward.collate import Features
 from sentemb.forward.dropout import drop, dropped, quick_dropout, random_numbers
 from sentemb.forward.products import quick_linear
+from sentemb.geometry import reads_are_free
 
 NAME = "sentemb_packed"
 softmax_slope = torch.ops.aten._softmax_backward_data  # (gradient, output, dimension, type of the input)
@@ -36,10 +37,13 @@ class Packing:
     bias: Tensor | None  # [n, 1, 1, L], -inf at padding; None without any padding
 
     @classmethod
-    def of(cls, mask: Tensor) -> "Packing":
-        """Of an attention mask ``[n, L]``, 1 at tokens."""
+    def of(cls, mask: Tensor, count: int | None = None) -> "Packing":
+        """Of an attention mask ``[n, L]``, 1 at its ``count`` tokens (None: to be counted)."""
         rows, length = mask.shape
-        places = mask.flatten().nonzero()[:, 0]
+        if count is None or reads_are_free(mask):
+            places = mask.flatten().nonzero()[:, 0]
+        else:
+            places = torch.nonzero_static(mask.flatten(), size=count)[:, 0]
         bias = None
         if len(places) < rows * length:
             bias = torch.zeros(mask.shape, device=mask.device).masked_fill(mask == 0, -torch.inf)[:, None, None]
@@ -200,13 +204,15 @@ def with_attention(model: nn.Module, attention: str) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def packed_forward(module: Transformer, features: Features, offset: int) -> Features:
+def packed_forward(module: Transformer, features: Features, offset: int, count: int | None = None) -> Features:
     """A Transformer module's forward of padded features with no work on the padding of its linear layers.
+
+    ``count``: tokens that are not padding; None: to be counted, which waits for the features' device.
 
     Returns:
         The features with ``token_embeddings`` ``[n, L, d]``, zero at padding.
     """
-    packing = Packing.of(features["attention_mask"])
+    packing = Packing.of(features["attention_mask"], count)
     tokens = _packed_output(module, features, offset, packing).last_hidden_state[0]  # [tokens, d]
     return features | {"token_embeddings": packing.padded(tokens)}
 

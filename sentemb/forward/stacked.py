@@ -9,7 +9,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from torch import Tensor, nn
 
 from sentemb.encoders import has_dropout, towers_of
-from sentemb.forward.collate import Features
+from sentemb.forward.collate import Features, tensors_of
 from sentemb.forward.encoder import TrainingEncoder, is_recurrent
 from sentemb.forward.recurrent import padded_recurrence, readout_of, recurrence_form, stacked_recurrence
 
@@ -39,7 +39,7 @@ class StackedEncoder:
             features: what :func:`collate_tokens` made of n token rows; two sets of them for two towers.
         """
         by_tower = [
-            self._embedded(tower, shares, {name: v for name, v in of_tower.items() if name != "prompt_lengths"})
+            self._embedded(tower, shares, tensors_of(of_tower))
             for tower, shares, of_tower in zip(self.towers, self.shares_words, features, strict=True)
         ]
         embeddings = [torch.cat(sides) if len(sides) > 1 else sides[0] for sides in zip(*by_tower, strict=True)]

@@ -8,6 +8,7 @@ from sentemb.geometry.bootstrap import (
     resampled_spearman_differences,
 )
 from sentemb.geometry.candidate_mask import CandidateMask, GuideScores, MaskCounts
+from sentemb.geometry.host_reads import reads_are_free
 from sentemb.geometry.metrics import (
     alignment,
     effective_rank,
@@ -27,6 +28,7 @@ from sentemb.geometry.tiled_scores import (
     expected_scores,
     log_sum_exp,
     log_sum_exp_both,
+    log_sum_exp_for_mean,
     nearest,
     sum_above,
 )
@@ -43,11 +45,13 @@ __all__ = [
     "expected_scores",
     "log_sum_exp",
     "log_sum_exp_both",
+    "log_sum_exp_for_mean",
     "mean_cosine",
     "nearest",
     "penalty_entropy",
     "principal_directions",
     "ranks_of_positives",
+    "reads_are_free",
     "resampled_mean_differences",
     "resampled_spearman_differences",
     "retrieval",

@@ -121,5 +121,6 @@ class CandidateMask:
         if places is None:
             return
         for column in places[rows].unbind(dim=1):
-            tile_rows = ((column >= columns.start) & (column < columns.stop)).nonzero()[:, 0]
-            tile[tile_rows, column[tile_rows] - columns.start] = value
+            inside = ((column >= columns.start) & (column < columns.stop))[:, None]
+            place = (column - columns.start).clamp(0, tile.shape[1] - 1)[:, None]
+            tile.scatter_(1, place, torch.where(inside, value, tile.gather(1, place)))

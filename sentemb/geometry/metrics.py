@@ -13,6 +13,7 @@ from scipy.special import hyp0f1
 from torch import Tensor
 
 from sentemb.geometry.candidate_mask import CandidateMask
+from sentemb.geometry.host_reads import reads_are_free
 from sentemb.geometry.tiled_scores import log_sum_exp, log_sum_exp_of_band
 
 
@@ -63,11 +64,11 @@ def uniformity(x: Tensor, t: float = 2.0, block: int | None = None, ids: Tensor 
     Raises:
         ValueError: ``x`` is not 2-D or has fewer than two rows, or all ids are equal.
     """
-    copies, left_out = _copies(x, ids)
+    copies, log_pairs = _copies(x, ids)
     x = _wide(x)
     bias = -t * x.square().sum(dim=1)  # -t ||x_i - x_j||^2 = 2t x_i . x_j - t ||x_i||^2 - t ||x_j||^2
     sums = log_sum_exp(x, x, copies, 2 * t, bias, bias, above=True, block=block)  # [n]
-    return sums.logsumexp(dim=0) + math.log(2) - math.log(len(x) ** 2 - left_out)
+    return _log_mean(sums, log_pairs)
 
 
 def uniformity_of_rows(
@@ -91,7 +92,7 @@ def uniformity_of_rows(
     Returns:
         As there, in each call. Raises as there.
     """
-    copies, left_out = _copies(x, ids)
+    copies, log_pairs = _copies(x, ids)
     x, n = _wide(x), len(x)
     reach, further = n // 2, max(0, rows.stop + n // 2 - n)  # columns behind a row; those that begin at row 0 again
     bias = -t * x.square().sum(dim=1)
@@ -115,11 +116,22 @@ def uniformity_of_rows(
             copies(scores, part, columns)
 
     sums = log_sum_exp_of_band(x[rows], behind(x), out, reach, 2 * t, bias[rows], behind(bias), block)
-    return join(sums).logsumexp(dim=0) + math.log(2) - math.log(n * n - left_out)
+    return _log_mean(join(sums), log_pairs)
 
 
-def _copies(x: Tensor, ids: Tensor | None) -> tuple[CandidateMask | None, int]:
-    """The mask of copies among rows ``x``, where there are any, and how many of the n^2 pairs do not count.
+def _log_mean(sums: Tensor, log_pairs: float | Tensor) -> Tensor:
+    """Of the log sums of rows, over their pairs (log of twice their number); 0, with gradient 0, where none counts."""
+    if not isinstance(log_pairs, Tensor):
+        return sums.logsumexp(dim=0) + math.log(2) - log_pairs
+    nothing = log_pairs.isneginf()
+    mean = sums.masked_fill(nothing, 0).logsumexp(dim=0) + math.log(2) - log_pairs.masked_fill(nothing, 0)
+    return mean.masked_fill(nothing, 0).to(sums.dtype)
+
+
+def _copies(x: Tensor, ids: Tensor | None) -> tuple[CandidateMask | None, float | Tensor]:
+    """The mask of copies among rows ``x``, where there are any, and log of how many of the n^2 pairs count.
+
+    A number that would be waited for is not read: it stays a tensor, -inf where all are copies of one.
 
     Raises:
         ValueError: ``x`` is not 2-D or has fewer than two rows, or all are copies of one.
@@ -127,11 +139,15 @@ def _copies(x: Tensor, ids: Tensor | None) -> tuple[CandidateMask | None, int]:
     if x.ndim != 2 or len(x) < 2:
         raise ValueError(f"uniformity needs [n >= 2, d], got {tuple(x.shape)}")
     n = len(x)
+    if ids is not None and not reads_are_free(ids):
+        ordered = ids.sort().values
+        alike = torch.searchsorted(ordered, ids, right=True) - torch.searchsorted(ordered, ids)  # of each, itself too
+        return CandidateMask(ids[:, None], ids), (n * n - alike.sum()).double().log()
     if ids is None or (left_out := int(ids.unique(return_counts=True)[1].square().sum())) <= n:
-        return None, n
+        return None, math.log(n * n - n)
     if left_out == n * n:
         raise ValueError(f"uniformity needs two different sentences, got {n} copies of one")
-    return CandidateMask(ids[:, None], ids), left_out
+    return CandidateMask(ids[:, None], ids), math.log(n * n - left_out)
 
 
 def uniformity_optimum(dimension: int, t: float = 2.0) -> float:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sentemb.geometry.host_reads import reads_are_free
+
 BLOCK = 1024  # rows and columns of a tile
 ROWS = 512  # rows of a tile of whole rows
 TILE_SCORES = 2048 * 2048  # the most scores in a tile
@@ -48,6 +50,13 @@ def log_sum_exp(
         return _RowSums.apply(a, b, edit)
     plan = _Plan(scale, above, edit, None, columns=False, block=block)
     return _LogSumExp.apply(a, b, row_bias, column_bias, plan)[0]
+
+
+def log_sum_exp_for_mean(a: Tensor, b: Tensor, edit: ScoreTransform | None = None) -> Tensor:
+    """As :func:`log_sum_exp`, of sums whose slopes are all equal, as those of a mean are: that is not checked."""
+    if torch.is_grad_enabled() and a.requires_grad:
+        return _RowSums.apply(a, b, edit, True)
+    return log_sum_exp(a, b, edit)
 
 
 def log_sum_exp_of_band(
@@ -246,7 +255,7 @@ class _RowSums(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, edit: ScoreTransform | None) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, edit: ScoreTransform | None, alike: bool = False) -> Tensor:
         n, m = len(a), len(b)
         sums, mean_b, mean_a = a.new_empty(n), torch.empty_like(a), None
         if ctx.needs_input_grad[1]:
@@ -266,7 +275,7 @@ class _RowSums(torch.autograd.Function):
             if mean_a is not None:
                 mean_a.addmm_(shares.T, a[rows] / divisor)
         ctx.save_for_backward(a, b, sums, mean_b, mean_a)
-        ctx.edit = edit
+        ctx.edit, ctx.alike = edit, alike
         return sums
 
     @staticmethod
@@ -275,7 +284,7 @@ class _RowSums(torch.autograd.Function):
         a, b, sums, mean_b, mean_a = ctx.saved_tensors
         slope = slopes[0]
         grad_b = None
-        if mean_a is not None and len(slope) and bool((slope == slope[0]).all()):
+        if mean_a is not None and len(slope) and (ctx.alike or _all_alike(slope)):
             grad_b = mean_a * slope[0]
         elif mean_a is not None:
             grad_b, plan = torch.zeros_like(b), _Plan(1.0, False, ctx.edit, None, columns=False)
@@ -286,7 +295,12 @@ class _RowSums(torch.autograd.Function):
                     ctx.edit(shares, rows, columns)
                 shares.sub_(over[rows, None]).exp_()
                 grad_b[columns].addmm_(shares.T, a[rows] * slope[rows, None])
-        return mean_b * slope[:, None], grad_b, None
+        return mean_b * slope[:, None], grad_b, None, None
+
+
+def _all_alike(slope: Tensor) -> bool:
+    """Whether all numbers are equal; False where a look at them would wait for their device."""
+    return reads_are_free(slope) and bool((slope == slope[0]).all())
 
 
 class _SumAbove(torch.autograd.Function):

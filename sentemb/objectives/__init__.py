@@ -7,7 +7,7 @@ that says what it is, and a line in OBJECTIVES. ``python -m sentemb.objectives``
 
 from sentemb.objectives.align_uniform import AlignUniform, Mix
 from sentemb.objectives.anchor_rows import AnchorRows
-from sentemb.objectives.base import NEEDS, Extras, Objective, positive
+from sentemb.objectives.base import NEEDS, Extras, Objective, copied, positive
 from sentemb.objectives.byol import BYOL
 from sentemb.objectives.contiguous import CPC, JointInfoNCE
 from sentemb.objectives.contrastive import CMC, DCL, DPR, HardNegatives, InfoNCE, NTXent, SupCon
@@ -95,5 +95,6 @@ __all__ = [
     "VICReg",
     "WeightedSum",
     "build_objective",
+    "copied",
     "positive",
 ]

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from sentemb.geometry import alignment, uniformity, uniformity_of_rows
+from sentemb.geometry import alignment, reads_are_free, uniformity, uniformity_of_rows
 from sentemb.objectives.base import Extras, Objective, positive, weight
 from sentemb.objectives.contrastive import InfoNCE
 from sentemb.registry import choose
@@ -118,7 +118,7 @@ def both_sides_uniformity(x: Tensor, y: Tensor, t: float, extras: Extras, sides:
 def _spread_out(x: Tensor, t: float, extras: Extras, side: int) -> Tensor:
     """Uniformity of rows; where all are copies of one sentence, a zero that still has a gradient."""
     ids = None if extras.ids is None else extras.ids[:, side]
-    if len(x) < 2 or (ids is not None and bool((ids == ids[0]).all())):
+    if len(x) < 2 or (ids is not None and reads_are_free(ids) and bool((ids == ids[0]).all())):
         return 0 * x.sum()
     if extras.rows is None:
         return uniformity(x, t, ids=ids)

@@ -18,8 +18,8 @@ class AnchorRows:
     Args:
         counts: anchors of each process; in the views the rows of one process come after those of the one before.
         rank: number of this process.
-        gather: takes rows ``[k, ...]`` of this process and the rows of each process (``counts``, say) and returns those
-            of all processes. Its gradient is the sum of the gradients of all processes.
+        gather: takes rows ``[k, ...]`` of this process and the rows of each process (such as ``counts``) and returns
+            those of all processes. Its gradient is the sum of the gradients of all processes.
     """
 
     counts: tuple[int, ...]

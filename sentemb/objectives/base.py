@@ -35,7 +35,8 @@ class Extras:
     teacher: tuple[Tensor, Tensor] | None = (
         None  # [n, D] each, any D: the sentences of x and y as the teacher sees them
     )
-    guide: GuideEmbeddings | None = None  # which candidates are no negatives
+    guide: GuideEmbeddings | None = None  # which candidates are not negatives
+    copies: bool | None = None  # whether an id is in two rows; None: to be looked for, which reads it from the device
     rows: AnchorRows | None = None  # which anchors are this process's; None: all, the loss is not shared out
 
     def only(self, names: frozenset[str]) -> "Extras":
@@ -48,8 +49,14 @@ class Extras:
             targets=self.targets if "targets" in names else None,
             teacher=self.teacher if "teacher" in names else None,
             guide=self.guide if "guide" in names else None,
+            copies=self.copies,
             rows=self.rows,
         )
+
+    @property
+    def copied_ids(self) -> Tensor | None:
+        """``ids`` where one of them is in two rows; else None: there are no copies to look for."""
+        return self.ids if (copied(self.ids) if self.copies is None else self.copies) else None
 
     def anchors(self, values: Values) -> Values:
         """Of values ``[n, ...]`` (or a mask) of all anchors those of this process's anchors."""

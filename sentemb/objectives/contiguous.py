@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sentemb.geometry import CandidateMask, log_sum_exp
-from sentemb.objectives.base import Extras, Objective, copied, count, mean_of, order, positive
+from sentemb.objectives.base import Extras, Objective, count, mean_of, order, positive
 from sentemb.objectives.guide import GuideEmbeddings
 from sentemb.registry import choose
 
@@ -50,8 +50,8 @@ class JointInfoNCE(Objective):
         if extras.guide is not None:  # no negative is what it finds nearer than both targets
             guide = extras.guide.scores(0, extras.guide.y, nearest_cosines(extras.guide, near))
         out = CandidateMask(exempt_columns=exempt_columns, itself=never, guide=guide)
-        if copied(extras.ids):  # a copy of the anchor or of one of its targets is not a negative of it
-            ids = extras.ids[:, 0]
+        if (ids := extras.copied_ids) is not None:  # a copy of the anchor or of one of its targets is not its negative
+            ids = ids[:, 0]
             kin = torch.cat([ids[:, None], torch.where(near >= 0, ids[near], -1)], dim=1)
             out = CandidateMask(kin, ids, exempt_columns, never, guide=guide)
         xs, near_rows = extras.anchors(x) / self.temperature, extras.anchors(near)
@@ -110,7 +110,7 @@ class CPC(Objective):
 
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """Mean of the offsets' InfoNCE, each over the sentences that have such a follower."""
-        positions, ids, itself = extras.positions, extras.ids, order(x)[:, None]
+        positions, ids, itself = extras.positions, extras.copied_ids, order(x)[:, None]
         if positions is None and self.offsets > 1:
             positions = order(x)
         losses = []
@@ -122,7 +122,7 @@ class CPC(Objective):
             if extras.guide is not None:
                 guide = extras.guide.scores(0, extras.guide.y, nearest_cosines(extras.guide, target[:, None]))
             out = CandidateMask(exempt_columns=target[:, None], itself=never, guide=guide)
-            if copied(ids):
+            if ids is not None:
                 other = ids[:, 1] if positions is None else ids[:, 0]
                 kin = torch.stack([ids[:, 0], torch.where(target >= 0, other[target], -1)], dim=1)
                 out = CandidateMask(kin, other, target[:, None], never, guide=guide)

@@ -5,13 +5,20 @@ a copy of the anchor or of its positive is not a negative of it, nor is one that
 """
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from sentemb.geometry import CandidateMask, log_sum_exp, log_sum_exp_both, penalty_entropy
-from sentemb.objectives.base import Extras, Objective, copied, mean_of, order, positive
+from sentemb.geometry import (
+    CandidateMask,
+    log_sum_exp,
+    log_sum_exp_both,
+    log_sum_exp_for_mean,
+    penalty_entropy,
+)
+from sentemb.objectives.base import Extras, Objective, mean_of, order, positive
 from sentemb.objectives.guide import guide_scores
 from sentemb.objectives.hard_negatives import hard_negative_sums
 from sentemb.registry import choose
@@ -119,7 +126,13 @@ class InfoNCE(Objective):
         """Of this process's anchors of side ``a``; where that side's rows are candidates, too, they follow ``b``'s."""
         mask = self.candidate_mask(a, extras, side, *(1 - side, side)[: 1 + self.same_side])
         candidates = torch.cat([b, a]) if self.same_side else b
-        return log_sum_exp(extras.anchors(scaled), candidates, None if mask is None else extras.anchors(mask))
+        log_sums = self._log_sums_of(extras)
+        return log_sums(extras.anchors(scaled), candidates, None if mask is None else extras.anchors(mask))
+
+    def _log_sums_of(self, extras: Extras) -> Callable[[Tensor, Tensor, CandidateMask | None], Tensor]:
+        """For all candidates of an anchor together, whose sums have equal slopes in the mean; else for a part."""
+        parts = extras.negatives is not None or (self.same_side and extras.rows is None)
+        return log_sum_exp if parts or self.decoupled else log_sum_exp_for_mean
 
     def _sums_of_all(self, xs: Tensor, x: Tensor, y: Tensor, extras: Extras) -> tuple[list[Tensor], list[Tensor]]:
         """Parts of the sums of all x (``xs``: over the temperature) and all y; both directions share their scores."""
@@ -130,7 +143,8 @@ class InfoNCE(Objective):
             )
             of_x, of_y = [forth], [back]
         else:
-            of_x = [log_sum_exp(xs, y, self.candidate_mask(x, extras, 0, 1))]
+            log_sums = self._log_sums_of(extras)
+            of_x = [log_sums(xs, y, self.candidate_mask(x, extras, 0, 1))]
         if self.same_side:
             out = self.candidate_mask(x, extras, 0, 0)
             of_x += log_sum_exp_both(xs, x, out, out, above=True)
@@ -149,7 +163,8 @@ class InfoNCE(Objective):
         if len(candidates) > 1:
             same_columns = order(x)[:, None] + len(x)
             itself = same_columns if itself is None else torch.cat([itself, same_columns], dim=1)
-        ids = extras.ids[:, :2] if copied(extras.ids) else None
+        if (ids := extras.copied_ids) is not None:
+            ids = ids[:, :2]
         guide = guide_scores(extras.guide, anchors, *candidates)
         if ids is None and guide is None:
             return None if itself is None else CandidateMask(itself=itself)

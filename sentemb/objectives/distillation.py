@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from sentemb.errors import InputError
-from sentemb.geometry import CandidateMask, expected_scores, l2_normalize, log_sum_exp
-from sentemb.objectives.base import Extras, Objective, copied, order, positive
+from sentemb.geometry import CandidateMask, expected_scores, l2_normalize, log_sum_exp, log_sum_exp_for_mean
+from sentemb.objectives.base import Extras, Objective, order, positive
 from sentemb.registry import choose
 
 
@@ -167,13 +167,13 @@ class DistillSimilarity(Objective):
         with torch.no_grad():
             negative_entropy = expected_scores(target_a, target_b, target_a, target_b, mask)
             negative_entropy = negative_entropy - log_sum_exp(target_a, target_b, mask)
-        return negative_entropy - expected_scores(a, b, target_a, target_b, mask) + log_sum_exp(a, b, mask)
+        return negative_entropy - expected_scores(a, b, target_a, target_b, mask) + log_sum_exp_for_mean(a, b, mask)
 
     @staticmethod
     def _mask(x: Tensor, extras: Extras, candidates: int) -> CandidateMask | None:
         """Copies of an anchor or of its positive, among the rows of a side (0: x, 1: y)."""
-        ids = extras.ids
-        if not copied(ids):
+        ids = extras.copied_ids
+        if ids is None:
             return None
         return extras.anchors(CandidateMask(ids[:, :2], ids[:, candidates], order(x)[:, None]))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sentemb.geometry import CandidateMask, log_sum_exp, nearest, sum_above
-from sentemb.objectives.base import Extras, Objective, copied, count, order, positive, share
+from sentemb.objectives.base import Extras, Objective, count, order, positive, share
 from sentemb.objectives.guide import guide_scores
 
 
@@ -127,7 +127,7 @@ class HardSimple(Hard):
 
 def _others(x: Tensor, extras: Extras) -> CandidateMask:
     """Of each anchor: all rows of the other side but the positive, copies, and what a guide finds nearer."""
-    ids, itself, guide = extras.ids, order(x)[:, None], guide_scores(extras.guide, 0, 1)
-    if not copied(ids):
+    ids, itself, guide = extras.copied_ids, order(x)[:, None], guide_scores(extras.guide, 0, 1)
+    if ids is None:
         return extras.anchors(CandidateMask(itself=itself, guide=guide))
     return extras.anchors(CandidateMask(ids[:, :2], ids[:, 1], itself=itself, guide=guide))

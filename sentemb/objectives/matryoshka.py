@@ -19,7 +19,7 @@ class Matryoshka(Objective):
     sum_m c_m loss(x[:, :m], y[:, :m]) / sum_m c_m, over the prefixes and all d dimensions. Each prefix has the
     objective to itself: it is brought to unit length as the objective does that, and what the objective learns (a
     temperature, a predictor, a classifier, a map to the teacher) or remembers (a queue, a bank) is there once for each
-    prefix, in so many dimensions. So each term is the loss that an encoder of m dimensions would have.
+    prefix, in the prefix's dimensions. So each term is the loss that an encoder of m dimensions would have.
 
     Hard negatives and the momentum encoder's embeddings are cut as the views are. A guide's embeddings are not. A
     teacher's are cut only where they are compared with the model's coordinate by coordinate (``anchor``, ``distill``

@@ -3,6 +3,8 @@
 What the queue holds is saved and resumed. It depends on the global batch alone, so it is the same on every process.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,7 @@ class MoCo(Objective):
     queue_guide: Tensor  # [size, D], the guide's embeddings of the keys' sentences; only with a guide
     filled: Tensor  # int64 [], keys there
     place: Tensor  # int64 [], where the next one goes
+    _num_filled: int | None = None  # ``filled``, so that no update waits for its device; None: to be read
 
     def __init__(
         self,
@@ -65,6 +68,17 @@ class MoCo(Objective):
         if self.guide_dimension and not hasattr(self, "queue_guide"):
             self.register_buffer("queue_guide", torch.zeros(self.size, self.guide_dimension))
 
+    @property
+    def num_filled(self) -> int:
+        """Keys there."""
+        if self._num_filled is None:
+            self._num_filled = int(self.filled) if hasattr(self, "filled") else 0
+        return self._num_filled
+
+    def _load_from_state_dict(self, *arguments: Any, **more: Any) -> None:
+        super()._load_from_state_dict(*arguments, **more)
+        self._num_filled = None
+
     def momentum(self, done: float) -> float:
         """Constant."""
         return self.rate
@@ -77,7 +91,7 @@ class MoCo(Objective):
 
     def _direction(self, queries: Tensor, keys: Tensor, extras: Extras, side: int) -> Tensor:
         """Loss of queries of one side and keys of the other (``side``: 0 for x, 1 for y)."""
-        filled, ids, guide, anchors = int(self.filled), extras.ids, extras.guide, extras.anchors
+        filled, ids, guide, anchors = self.num_filled, extras.ids, extras.guide, extras.anchors
         scaled, kin = anchors(queries) / self.temperature, None if ids is None else ids[:, :2]
         positive_scores = (scaled * anchors(keys)).sum(dim=1)
         parts = [positive_scores]
@@ -105,11 +119,13 @@ class MoCo(Objective):
             rows = torch.cat([extras.guide.y, extras.guide.x]) if self.symmetric else extras.guide.y
             self.queue_guide[places] = rows[-self.size :]
         self.place.copy_((self.place + len(keys)) % self.size)
-        self.filled.copy_((self.filled + len(keys)).clamp(max=self.size))
+        filled = min(self.num_filled + len(keys), self.size)
+        self.filled.fill_(filled)
+        self._num_filled = filled
 
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """The positive, the queue as it is now, the batch."""
-        filled = int(getattr(self, "filled", 0))
+        filled = self.num_filled
         return 1 + filled + (n - 1) * (self.in_batch or not filled)
 
     def describe_negatives(self, n: int, hard: int = 0, runs: bool = False) -> str:

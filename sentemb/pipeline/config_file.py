@@ -66,6 +66,7 @@ def write_config(
         "steps": description.steps,
         "least": description.smallest_batch,
         "global_batch": description.global_batch,
+        "first_batch_size": begun.get("first_batch_size", begun.get("settings", settings).get("batch_size")),
         "prompts": asdict(description.prompts),
         "retrieval": description.retrieval,
         "teacher": description.teacher,

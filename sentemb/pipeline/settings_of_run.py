@@ -43,6 +43,9 @@ def resumed_settings(
     begun_with = absolute_settings(content["settings"])  # (earlier versions left paths in specs as they were given)
     if begun_with.get("precision") == "auto":  # what it was then, whatever this machine would choose
         begun_with["precision"] = content.get("precision", "auto")
+    # (On other processes than at first, they share the same global batch; the same command may resume it.)
+    if "batch_size" in options and options["batch_size"] == content.get("first_batch_size"):
+        del options["batch_size"]
     for name in ("precision", "dev"):  # what was chosen then holds
         if options.get(name) == "auto":
             del options[name]

@@ -41,7 +41,7 @@ def run_headline(run: Run) -> Headline:
         steps = show(run.last("step"), 0)
         return Headline(f"Trained for {steps} steps, not scored yet", "The end of a run measures its scores.")
     if not scores:
-        return Headline("Trained; whether that helped cannot be told", verdict(run)[0])
+        return Headline("Trained; no score shows whether that helped", verdict(run)[0])
     scores.sort(key=lambda score: score.measure != MEAN)
     better, worse, unclear = ([s for s in scores if s.verdict == v] for v in (BETTER, WORSE, CANNOT_TELL))
     counts = [f"{len(group)} {what}" for group, what in ((better, "better"), (worse, "worse")) if group]

@@ -22,7 +22,7 @@ def parse_prefixes(spec: str) -> dict[int, float]:
             size, value = int(length), float(weight) if colon else 1.0
         except ValueError:
             raise InputError(
-                f"matryoshka {spec!r} holds {part.strip()!r}, which is no number of dimensions; write 64,128,256, each "
+                f"matryoshka {spec!r} holds {part.strip()!r}, which is not a number of dimensions; write 64,128,256, "
                 "with a weight where you want one (64:0.5)"
             ) from None
         if size < 1 or not 1e-8 <= value <= 1e8:
@@ -42,5 +42,5 @@ def shorter_prefixes(spec: str | None, dimension: int) -> list[int]:
 
 
 def prefixes_of(config: Mapping[str, Any]) -> list[int]:
-    """Those that config.json of a run has; whatever is no length is left out."""
+    """Those that config.json of a run has; whatever is not a length is left out."""
     return [size for size in as_list(config.get(PREFIXES)) if type(size) is int and size > 0]

@@ -98,7 +98,7 @@ def last_checkpoint_of(run: Path) -> str:
     newest = RunFolder(run).newest_checkpoint()
     follows = dist.is_available() and dist.is_initialized() and dist.get_rank() > 0
     if newest is None and follows and not RunFolder(run).config.is_file():  # (not a file system of all hosts)
-        return f"what was saved is in {run} on the host of the first process, and --resume goes on from it there"
+        return f"what was saved is in {run} on the host of the first process, and --resume there resumes from it"
     if newest is None:
         return "no checkpoint was saved yet (--save-every)"
     return f"the last good checkpoint is {newest}, and --resume --out {run} resumes from it"

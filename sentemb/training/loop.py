@@ -92,7 +92,7 @@ def apply_update(run: TrainingRun, log: RunLog, evaluator: Evaluator, update: Up
         evaluator.evaluate(0, update.loss)
         log.record_start(update, batch, run.conditions)
     average_gradients(objective, accelerator)
-    update.gradient_norm = float(accelerator.clip_grad_norm_(run.parameters, settings.clip))
+    update.read(accelerator.clip_grad_norm_(run.parameters, settings.clip))
     if run.guard.accepts(update, batch):
         run.optimizer.step()
         if update.objective_inputs is not None:

@@ -13,21 +13,18 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from sentemb.encoders import towers_of
+from sentemb.encoders import full_size, towers_of
 from sentemb.errors import InputError
 from sentemb.storage import partial_path
 
 
 def fingerprint(model: SentenceTransformer) -> str:
-    """Hex digest of all that an embedding depends on: modules, settings, weights, tokenizer, lengths.
-
-    Whether embeddings are cut (``truncate_dim``) is not in it: they are stored in full, and cut where they are read.
-    """
+    """Hex digest of all that an embedding depends on: modules, settings, weights, tokenizer, lengths."""
     seen = hashlib.blake2b(digest_size=16)
     # repr has the modules and their options; dropout and the like change it without need, never the other way round.
     settings: list[Any] = []
     for part in dict.fromkeys([model, *towers_of(model)]):  # (one tower is the model)
-        settings += [repr(part), part.max_seq_length, None, part.default_prompt_name, part.prompts]
+        settings += [repr(part), part.max_seq_length, part.truncate_dim, part.default_prompt_name, part.prompts]
         for module in part:
             settings += [_vocabulary(getattr(module, "tokenizer", None)), getattr(module, "get_config_dict", dict)()]
     seen.update(repr(settings).encode())
@@ -58,7 +55,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, folder: Path, model: SentenceTransformer) -> None:
-        self.folder = folder / fingerprint(model)
+        self.folder = folder / fingerprint(full_size(model))  # (rows are cut where they are read)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = partial_path(self.folder / "probe")

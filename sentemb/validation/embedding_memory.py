@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from sentemb.encoders import full_size
 from sentemb.validation.embedding_cache import fingerprint
 
 
@@ -35,7 +36,7 @@ class EmbeddingMemory:
 
     def of(self, model: SentenceTransformer, role: str | None = None) -> Embeddings:
         """The embeddings of a model on its device; with a role, the model has it from now on."""
-        key = fingerprint(model), str(model.device)
+        key = fingerprint(full_size(model)), str(model.device)  # (rows are cut where they are read)
         if role is not None:
             self._roles[role] = key
             self._rows = {each: rows for each, rows in self._rows.items() if each in self._roles.values()}
@@ -56,4 +57,4 @@ class _Side:
         self._rows.update(zip(texts, rows, strict=True))
 
     def of(self, model: SentenceTransformer, prompt: str | None = None) -> Embeddings:
-        return _Side(self._rows_by_side, f"{fingerprint(model)} {prompt!r}")
+        return _Side(self._rows_by_side, f"{fingerprint(full_size(model))} {prompt!r}")

@@ -15,7 +15,10 @@ What a script imports, from the docstrings of the code. `python -m tests.documen
 and a test keeps it equal to the code. [From Python](python.md) is the guide. [Objectives](objectives.md) lists losses.
 """
 MODULES: dict[str, tuple[str, ...]] = {
-    "sentemb": ("train", "TrainedRun", "adapt", "AdaptedRun", "load", "open_corpus", "Corpus", "build", "InputError"),
+    "sentemb": (
+        *("train", "TrainedRun", "adapt", "AdaptedRun", "encode", "EncodedCorpus", "load", "open_corpus", "Corpus"),
+        *("build", "InputError"),
+    ),
     "sentemb.objectives": ("Objective", "Extras", "build_objective", "WeightedSum", "GuideMargin"),
     "sentemb.geometry": (
         *("alignment", "uniformity", "uniformity_optimum", "effective_rank", "mean_cosine", "tolerance", "retrieval"),

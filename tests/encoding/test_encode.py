@@ -190,6 +190,18 @@ def test_an_interrupted_encoding_goes_on_to_the_same_bytes(kind, models, text_fi
     assert len(windows) > 10 and files(tmp_path / "out") == files(tmp_path / "straight")
 
 
+def test_a_text_without_neighbours_can_be_encoded(models, tmp_path):
+    model = models("gru")
+    (tmp_path / "lonely.txt").write_text("One sentence.\n\nAnother one.\n\nA third.\n")
+    encoded = sentemb.encode(model, tmp_path / "lonely.txt", tmp_path / "out")
+    texts = ["One sentence.", "Another one.", "A third."]
+    close(np.array(encoded.embeddings), model.encode(texts))
+    assert encoded.texts([0, 1, 2]) == texts and encoded.ids["document"].tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match="no neighbour pair"):  # also where it is prepared
+        open_corpus(tmp_path / "lonely.txt")
+    close(np.array(sentemb.encode(model, ["Alone."], tmp_path / "one").embeddings), model.encode(["Alone."]))
+
+
 def test_each_row_knows_its_file(models, text_file, tmp_path):
     (tmp_path / "books").mkdir()
     for name in "ab":
@@ -307,7 +319,7 @@ def test_a_disk_that_fills_up_leaves_what_goes_on(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         code, message = run()
-    assert code == 2 and "is full; make room, and the same command goes on" in message
+    assert code == 2 and "is full; make room, and run the same command again to continue" in message
     assert left(tmp_path) == [".out.unfinished"]
     assert run()[0] == 0 and left(tmp_path) == ["out"]
     model = load(tmp_path / "model", device="cpu")

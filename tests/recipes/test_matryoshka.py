@@ -98,9 +98,9 @@ def test_the_command_scores_what_is_left(run, folder, tmp_path, capsys):
     [(["--matryoshka", "4,13"], "names a prefix of 13 dimensions, and the model's embeddings have 12"),
      (["--matryoshka", "12"], "12 is the whole embedding"),
      (["--matryoshka", "4,8,4"], "names 4 dimensions twice"),
-     (["--matryoshka", "4,half"], "holds 'half', which is no number of dimensions; write 64,128,256"),
+     (["--matryoshka", "4,half"], "holds 'half', which is not a number of dimensions; write 64,128,256"),
      (["--matryoshka", "4:0"], "holds '4:0'; dimensions must be at least 1, and a weight a positive number"),
-     (["--matryoshka", ""], "holds '', which is no number"),
+     (["--matryoshka", ""], "holds '', which is not a number"),
      (["--matryoshka", "4", "--head", "mlp"], "a head would mix their dimensions")],
 )  # fmt: skip
 def test_prefixes_that_cannot_be_cost_one_sentence(options, message, recipe, book_file, tmp_path, capsys):
@@ -122,7 +122,7 @@ def test_a_run_is_resumed_with_its_prefixes_only(recipe, book_file, tmp_path, ca
     capsys.readouterr()
     with pytest.raises(SystemExit):
         recipe(["--out", "b", "--resume", "--matryoshka", "4"])
-    assert "was begun with --matryoshka 8:0.5,4,12, not 4" in capsys.readouterr().err
+    assert "--matryoshka 8:0.5,4,12, not 4; leave --matryoshka out" in capsys.readouterr().err
 
 
 def test_two_towers_are_cut_each(tmp_path, monkeypatch):

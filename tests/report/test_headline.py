@@ -48,7 +48,7 @@ def run_of(verdicts: dict[str, str], tasks: dict[str, tuple[float, float]] = BOT
             "No difference beyond chance: mean accuracy was 72.5, is 74.0",
             "-1.00 to +2.00, holds 0. Of 2 scores",
         ),
-        ({}, "Trained; whether that helped cannot be told", "no intervals for trained against random rnn"),
+        ({}, "Trained; no score shows whether that helped", "no intervals for trained against random rnn"),
     ],
 )
 def test_the_headline_follows_the_verdicts(verdicts, title, detail):

@@ -41,7 +41,7 @@ def test_a_batch_that_does_not_divide_is_shared_unevenly_and_stays_what_it_is(tm
     assert "begun on 1 process(es), now 3 with 5 or 6 pairs each" in printed and "16 in all" in printed
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["world_size"], config["settings"]["batch_size"], config["global_batch"]) == (3, 6, 16)
-    faults.finish(faults.start(resumed, tmp_path, world=2), tmp_path)
+    faults.finish(faults.start([*resumed, "--batch-size", "16"], tmp_path, world=2), tmp_path)  # as it was begun
     straight, run = records(tmp_path / "straight"), records(tmp_path / "run")
     seen = [[(record["step"], record["batch"], record["pairs_seen"]) for record in log] for log in (straight, run)]
     assert seen[0] == seen[1]

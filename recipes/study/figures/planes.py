@@ -27,7 +27,7 @@ VIRIDIS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.94, 256)))
 def label(text: object, longest: int = 34) -> str:
     """Any text as it can stand in a figure: in one line, both ends if too long, no mathematics, no label that hides."""
     line = "".join(c for c in " ".join(str(text).split()) if c.isprintable()) or "unnamed"
-    half = longest // 2  # (what tells names apart often stands at their end)
+    half = longest // 2  # (names often differ at their end)
     line = line if len(line) <= longest else f"{line[: longest - half - 1]}…{line[-half:]}"
     return f"{' ' if line.startswith('_') else ''}{line}".replace("$", r"\$")
 

@@ -28,11 +28,13 @@ ENDS, TITLES = ".npy", ".titles.npy"  # of files with the documents' ends and th
 OFFLINE = "give a folder of .txt books, a file with a sentence a line, or `sample` (needs only a package index)"
 
 
-def prepare_sentences(sources: Sequence[TextSource], folder: Path, spec: str, progress: bool) -> None:
+def prepare_sentences(
+    sources: Sequence[TextSource], folder: Path, spec: str, progress: bool, needs_pairs: bool = True
+) -> None:
     """Write the corpus of these sources into ``folder``, where it is not there yet.
 
     Raises:
-        InputError: no sentence, or no document with two; the cache cannot be written to.
+        InputError: no sentence, or, where pairs are needed, no document with two; the cache cannot be written to.
     """
     name = " + ".join(source.name for source in sources)
     with build_once(folder, lambda made: open_stored(made, len(sources)) is not None, name, progress) as work:
@@ -45,7 +47,7 @@ def prepare_sentences(sources: Sequence[TextSource], folder: Path, spec: str, pr
         with bar:
             for written in spread(jobs, sum(source.size for source in sources), bar.update):
                 bar.update(written)
-        _assemble(sources, [len(parts) for parts in readers], work, spec)
+        _assemble(sources, [len(parts) for parts in readers], work, spec, needs_pairs)
     for file in folder.glob("[0-9]*.json"):  # what only a resumption needed
         file.unlink(missing_ok=True)
         for suffix in (ENDS, TITLES):
@@ -150,7 +152,17 @@ def _shards(folder: Path, part: int) -> list[dict[str, Any]]:
             return shards
 
 
-def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path, spec: str) -> None:
+def refuse_without_pairs(documents: NDArray[np.int64], spec: str) -> None:
+    """InputError if no document has two sentences, by the documents' offsets ``[n + 1]``."""
+    if max(np.diff(documents)) < 2:
+        raise InputError(
+            f"corpus {spec!r} has no neighbour pair: none of its documents ({len(documents) - 1}) has two sentences;"
+            " blank lines (or rows) separate documents, so keep them out from between neighbouring sentences; raw text"
+            " is split into sentences as books:path=FILE, or in a folder, and lines:path=FILE reads a sentence a line"
+        )
+
+
+def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path, spec: str, needs_pairs: bool) -> None:
     """Write ``documents.npy``, ``titles.npy`` and ``meta.json`` of all shards of the sources' parts."""
     documents = [np.zeros(1, dtype=np.int64)]
     bounds: list[int] = []
@@ -184,12 +196,8 @@ def _assemble(sources: Sequence[TextSource], parts: Sequence[int], folder: Path,
         unique_ends = np.unique(np.concatenate(ends))
         documents.append(unique_ends[unique_ends > first])
     offsets = np.concatenate(documents)
-    if max(np.diff(offsets)) < 2:
-        raise InputError(
-            f"corpus {spec!r} has no neighbour pair: none of its documents ({len(offsets) - 1}) has two sentences;"
-            " blank lines (or rows) separate documents, so keep them out from between neighbouring sentences; raw text"
-            " is split into sentences as books:path=FILE, or in a folder, and lines:path=FILE reads a sentence a line"
-        )
+    if needs_pairs:
+        refuse_without_pairs(offsets, spec)
     save_array(folder / "documents.npy", offsets)
     save_array(folder / "titles.npy", np.concatenate(titles))
     meta = {"name": " + ".join(source.name for source in sources), "source": spec, "sentences": count}

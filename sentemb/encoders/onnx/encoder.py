@@ -49,8 +49,8 @@ class OnnxEncoder(InputModule):
             self.tokenizer = Tokenizer.from_file(str(folder / ONNX_TOKENIZER))
             digest_bytes = list(bytes.fromhex(self.sha256))
         except Exception as error:  # (tokenizers raises the base class)
-            raise InputError(f"{folder} cannot be loaded: {in_a_line(error)}; copy it anew") from error
-        # A graph's weights are no parameters: this tells one graph from another where embeddings are cached.
+            raise InputError(f"{folder} cannot be loaded: {in_a_line(error)}; copy it again") from error
+        # A graph's weights are not parameters: this tells one graph from another where embeddings are cached.
         self.register_buffer("digest", torch.tensor(digest_bytes, dtype=torch.uint8))
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **more: Any) -> dict[str, Any]:

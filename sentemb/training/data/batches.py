@@ -15,7 +15,7 @@ from sentemb.corpus import Tokens
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
 from sentemb.forward import Features, collate_tokens
-from sentemb.objectives import GuideMargin
+from sentemb.objectives import GuideMargin, copied
 from sentemb.pairs import Noise, Numbers, Pairs, Words, draw_chances
 from sentemb.training.data.guide import Guide
 from sentemb.training.data.samplers import (
@@ -45,6 +45,7 @@ class Batch:
     prompt_lengths: tuple[int, ...] = ()  # tokens at the start of each column's rows that are its prompt's; (): none
     guide: Tensor | None = None  # float32 [n, columns, D], the guide's; one column where both sides are one sentence
     guide_margin: GuideMargin = GuideMargin()
+    has_copies: bool | None = None  # whether a sentence is in two pairs of the update; None: to be looked for
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,9 +58,13 @@ class Batch:
         sides: list[Features] = []
         for columns, prompt_lengths in ((rows[:cut], lengths[:cut]), (rows[cut:], lengths[cut:])):
             if columns:
-                features = collate_tokens(model, [row for column in columns for row in column])
-                prompts = {"prompt_lengths": prompt_lengths} if any(prompt_lengths) else {}
-                sides.append({name: value.to(device) for name, value in features.items()} | prompts)
+                token_rows = [row for column in columns for row in column]
+                features = collate_tokens(model, token_rows)
+                of_host: Features = {"token_count": sum(map(len, token_rows))}
+                if any(prompt_lengths):
+                    of_host["prompt_lengths"] = prompt_lengths
+                on_device = {name: value.to(device, non_blocking=True) for name, value in features.items()}
+                sides.append(on_device | of_host)
         return sides
 
 
@@ -183,6 +188,7 @@ class BatchDataset:
             prompt_lengths=tuple(tokens.prompt_length for tokens in of_columns),
             guide=self._guide_rows(rows),
             guide_margin=self.data.guide.margin if self.data.guide else GuideMargin(),
+            has_copies=copied(torch.from_numpy(sentence_ids[self.pairs.columns(pair_indices)])),
         )
 
     def _of_passages(self, step: int, rows: Numbers, share: Numbers, pair_indices: Numbers) -> Batch:

@@ -26,5 +26,4 @@ def plain_backward(encoder: BatchEncoder, objective: Objective, batch: Batch, st
     targets = encoder.targets(batch, [every], step)
     loss, update = global_loss(objective, columns, batch, encoder.accelerator, targets)
     encoder.accelerator.backward(loss if mlm_loss is None else loss + encoder.mlm * mlm_loss)
-    update.loss = update.loss_on_device.item()
     return update

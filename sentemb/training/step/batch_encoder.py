@@ -55,7 +55,7 @@ class BatchEncoder:
             part: which of them.
             step: number of the update.
             number: of the part.
-            mlm: whether the second loss is wanted; it is None otherwise, and where its weight is 0.
+            mlm: whether the second loss is wanted; else it is None, also where its weight is 0.
         """
         self.seed_generators(step, number)
         features = batch.features(self.model, part, self.accelerator.device)

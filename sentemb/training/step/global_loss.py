@@ -25,10 +25,29 @@ class Update:
     positives: tuple[Tensor, Tensor]  # [n, d] each, rows i are a positive pair; for the log
     objective_inputs: ObjectiveInputs | None  # what the objective was given; None: it was not called
     loss_on_device: Tensor  # scalar, of all processes
-    loss: float = math.nan  # read from its device after the backward pass, which would wait for it otherwise
     gradient_norm: float = math.nan  # before clipping
     overflow: bool = False  # fp16's scaled gradient was not finite: the loss scaler left the update out
     rejection: str | None = None  # why the update was skipped; None: it was not
+    _loss: float | None = None
+
+    @property
+    def loss(self) -> float:
+        """Of all processes; read from its device when it is asked for, which waits for what the device has to do."""
+        if self._loss is None:
+            self._loss = self.loss_on_device.item()
+        return self._loss
+
+    @loss.setter
+    def loss(self, value: float) -> None:
+        self._loss = value
+
+    def read(self, gradient_norm: Tensor) -> None:
+        """Set the gradient norm and the loss from their device, which waits for it once for both."""
+        if self._loss is None:
+            numbers = torch.stack([self.loss_on_device.double(), gradient_norm.double()])
+            self._loss, self.gradient_norm = numbers.tolist()
+        else:
+            self.gradient_norm = gradient_norm.item()
 
 
 def global_loss(
@@ -50,9 +69,9 @@ def global_loss(
     device, pairs_per_rank, dtype = accelerator.device, batch.pairs_per_rank, computing_dtype(accelerator)
     views = [gather(column, pairs_per_rank, dtype) for column in columns]
     momentum_views = [gather_plain(column, pairs_per_rank, dtype) for column in targets]
-    ids = gather_plain(batch.ids.to(device), pairs_per_rank)
+    ids = gather_plain(batch.ids.to(device, non_blocking=True), pairs_per_rank)
     positions, labels, embeddings, guide_rows = (
-        None if values is None else gather_plain(values.to(device), pairs_per_rank)
+        None if values is None else gather_plain(values.to(device, non_blocking=True), pairs_per_rank)
         for values in (batch.positions, batch.labels, batch.teacher, batch.guide)
     )
     guide = _guide(guide_rows, batch.guide_margin)
@@ -66,14 +85,14 @@ def global_loss(
         negatives = torch.stack(hard, dim=1) if hard else None
         pair = (momentum_views[0], momentum_views[1]) if momentum_views else None
         extras = Extras(ids, negatives, labels=labels, targets=pair, teacher=teacher, guide=guide, rows=rows)
-        return _loss_and_update(objective, x, y, extras)
+        return _loss_and_update(objective, x, y, replace(extras, copies=batch.has_copies))
     x, y = views[0], views[-1]
     first = (positions.diff() == 1).nonzero()[:, 0]  # sentences whose follower is the next of the batch
     if not len(first):  # no two neighbours: nothing to learn from
         loss = 0 * (x.sum() + y.sum())
         return loss, Update((x[:1].detach(), y[:1].detach()), None, loss.detach())
     if "runs" in objective.needs | objective.takes:
-        extras = Extras(ids, positions=positions, teacher=teacher, guide=guide, rows=rows)
+        extras = Extras(ids, positions=positions, teacher=teacher, guide=guide, copies=batch.has_copies, rows=rows)
         loss, update = _loss_and_update(objective, x, y, extras)
         update.positives = (x[first].detach(), y[first + 1].detach())
         return loss, update

@@ -53,5 +53,4 @@ def cached_backward(
             if mlm_loss is not None:
                 surrogate = surrogate + encoder.mlm * (len(views[0]) / len(batch) * scale) * mlm_loss
             surrogate.backward()
-    update.loss = update.loss_on_device.item()
     return update

@@ -64,5 +64,4 @@ def _backward_to_embeddings(
     targets = encoder.targets(batch, [slice(0, len(batch))], step)
     loss, update = global_loss(objective, columns, batch, encoder.accelerator, targets)
     encoder.accelerator.backward(loss)
-    update.loss = update.loss_on_device.item()
     return update
