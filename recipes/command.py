@@ -56,7 +56,7 @@ sentemb --version         the version
 
 More commands:
   python -m eval.search      score how well encoders find the passages that answer queries
-  python -m sentemb.export   make a static encoder small
+  python -m sentemb.export   write an encoder in fewer bytes, or in ONNX
   accelerate launch -m recipes.train_bookcorpus OPTIONS    train on several processes"""
 
 

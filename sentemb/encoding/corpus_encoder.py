@@ -94,7 +94,7 @@ class CorpusEncoder:
     @cached_property
     def batch_tokens(self) -> int:
         """Tokens of a batch."""
-        if self.parts[0].is_static:  # (:meth:`batches` makes one batch of about this number)
+        if self.parts[0].is_static:  # (of which :meth:`batches` makes one batch, of about this number)
             return BATCH_STATIC
         if self.parts[0].model.device.type != "cpu":
             return BATCH_ELSEWHERE

@@ -55,7 +55,8 @@ from sentemb.training import use_threads
 from sentemb.validation import fingerprint
 
 VERSION = 1  # of the folder's layout
-WINDOW = 16_384  # sentences that are put into batches of like length, and then onto the disk, together
+# sentences that are put into batches of like length, and then onto the disk, together: a kill costs one window at most
+WINDOW, WINDOW_STATIC = 4096, 16_384
 SAMPLE = 10_000  # sentences whose embeddings give the ranges of int8, and by whose lengths the time is estimated
 BLOCK = 1_000_000  # ids that are made at a time
 
@@ -148,7 +149,7 @@ def _meta(source: _Source, corpus: Any, encoder: CorpusEncoder, settings: Encodi
         "files": files_of_documents(str(corpus), text) if isinstance(corpus, str | Path) else [],
         # (each kind of device rounds differently: what is computed on one is not continued on another)
         "device": device.type,
-        "window": WINDOW,
+        "window": WINDOW_STATIC if encoder.parts[0].is_static else WINDOW,
     }
 
 
@@ -277,8 +278,8 @@ class _Writer:
             total=total, initial=done, desc="encoding", unit=" sentences", unit_scale=True, disable=not self.progress
         )
         with bar:
-            window = _Windows(self.encoder, precision, ids, rows_file, len(header), bar)
-            append_chunks(rows_file, precision.row_bytes, total, WINDOW, window.rows, header)
+            windows = _Windows(self.encoder, precision, ids, rows_file, len(header), self.meta["window"], bar)
+            append_chunks(rows_file, precision.row_bytes, total, windows.size, windows.rows, header)
 
     def _tell(self, ids: NDArray[Any], done: int) -> None:
         """Say what is to come, by batches that are measured."""
@@ -322,11 +323,12 @@ class _Windows:
     ids: NDArray[Any]
     file: Path
     offset: int  # bytes before its first row
+    size: int  # sentences of a window
     bar: Any
 
     def rows(self, start: int) -> NDArray[Any]:
-        """Rows ``[m, width]`` from number ``start`` on, at most WINDOW."""
-        window = np.array(self.ids[start : start + WINDOW])
+        """Rows ``[m, width]`` from number ``start`` on, at most ``size``."""
+        window = np.array(self.ids[start : start + self.size])
         first = window["first"].astype(np.int64)
         out = np.empty((len(window), self.precision.width), dtype=self.precision.dtype)
         new = np.flatnonzero(first == np.arange(start, start + len(window)))

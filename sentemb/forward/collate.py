@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding, WordEmbeddings
 from torch import Tensor
 
-from sentemb.encoders import towers_of
+from sentemb.encoders import OnnxEncoder, towers_of
 
 # Tensors, and what the host knows of them: ``prompt_lengths``, the tokens in each column's prompt, and ``token_count``,
 # those of all rows.
@@ -29,7 +29,11 @@ def collate_tokens(model: SentenceTransformer, rows: Sequence[np.ndarray]) -> di
     if isinstance(first, StaticEmbedding):
         flat = np.concatenate(rows).astype(np.int64) if len(rows) else np.zeros(0, np.int64)
         return {"input_ids": torch.from_numpy(flat), "offsets": lengths.cumsum(0) - lengths}
-    pad = 0 if isinstance(first, WordEmbeddings) else (first.tokenizer.pad_token_id or 0)
+    pad = 0
+    if isinstance(first, OnnxEncoder):
+        pad = first.pad_id
+    elif not isinstance(first, WordEmbeddings):
+        pad = first.tokenizer.pad_token_id or 0
     ids = np.full((len(rows), max(1, int(lengths.max()))), pad, dtype=np.int64)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row

@@ -18,7 +18,7 @@ from sentence_transformers.sentence_transformer.modules import (
 )
 from torch import Tensor, nn
 
-from sentemb.encoders import GRU, OnnxEncoder, towers_of
+from sentemb.encoders import GRU, towers_of
 from sentemb.errors import InputError
 from sentemb.forward.collate import Features, tensors_of
 from sentemb.forward.masked_lm import MaskedWords
@@ -42,8 +42,7 @@ class TrainingEncoder(nn.Module):
             auto: packed where it works, else padded.
 
     Raises:
-        InputError: this model's code has not that ``attention``, there is no transformer to choose it for, or the
-            model is in ONNX.
+        InputError: this model's code has not that ``attention``, or there is no transformer to choose it for.
     """
 
     def __init__(
@@ -56,8 +55,6 @@ class TrainingEncoder(nn.Module):
         super().__init__()
         self.model, self.head, self.mlm = model, head, mlm
         choose("attention", attention, ATTENTIONS)
-        if any(isinstance(module, OnnxEncoder) for tower in towers_of(model) for module in tower):
-            raise InputError("this encoder is in ONNX, which only encodes; give the model that it was made of")
         transformers = [m for tower in towers_of(model) for m in tower if isinstance(m, Transformer)]
         self.offsets: list[int | None] = []  # of packed positions, a transformer each; None where it is padded
         if not transformers and attention not in ("auto", "padded"):

@@ -50,8 +50,8 @@ class JointInfoNCE(Objective):
         if extras.guide is not None:  # no negative is what it finds nearer than both targets
             guide = extras.guide.scores(0, extras.guide.y, nearest_cosines(extras.guide, near))
         out = CandidateMask(exempt_columns=exempt_columns, itself=never, guide=guide)
-        if (ids := extras.copied_ids) is not None:  # a copy of the anchor or of one of its targets is not its negative
-            ids = ids[:, 0]
+        if (ids := extras.copied_ids) is not None:
+            ids = ids[:, 0]  # a copy of the anchor or of one of its targets is not a negative of it
             kin = torch.cat([ids[:, None], torch.where(near >= 0, ids[near], -1)], dim=1)
             out = CandidateMask(kin, ids, exempt_columns, never, guide=guide)
         xs, near_rows = extras.anchors(x) / self.temperature, extras.anchors(near)

@@ -12,6 +12,7 @@ from sentemb.corpus import Corpus
 from sentemb.encoders import (
     ENCODERS,
     NamedTexts,
+    OnnxEncoder,
     add_frequent_words,
     freeze_unused,
     has_dropout,
@@ -91,6 +92,10 @@ def make_model(
     def one() -> SentenceTransformer:
         if custom_encoder is not None or settings.init is not None:
             model = custom_encoder if custom_encoder is not None else load(str(settings.init), device="cpu")
+            if isinstance(model[0], OnnxEncoder):
+                raise InputError(
+                    f"{settings.init or 'the encoder'} is in ONNX, which only encodes; train another model"
+                )
             limit = towers_of(model)[0].max_seq_length
             if limit and max_length > limit:
                 raise InputError(

@@ -29,6 +29,7 @@ KINDS = ("static", "dense", "lstm", "gru", "transformer")
 def small_windows(monkeypatch, cache):
     """Windows of ten sentences and batches of few tokens, so that a small text has many."""
     monkeypatch.setattr(module, "WINDOW", 10)
+    monkeypatch.setattr(module, "WINDOW_STATIC", 10)
     monkeypatch.setattr(corpus_encoder, "BATCH_TRANSFORMER", 40)
     monkeypatch.setattr(corpus_encoder, "BATCH_RECURRENT", 40)
 

@@ -9,16 +9,18 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
+import sentemb
 from eval import score_model
 from sentemb import load
 from sentemb.encoders import ONNX, OnnxEncoder, Prompts, fingerprint_of, set_prompts, tokenizer_of, two_towers
 from sentemb.errors import InputError
 from sentemb.export import main, onnx_folder
-from sentemb.forward import TrainingEncoder
+from sentemb.forward import TrainingEncoder, collate_tokens
 from sentemb.validation import EmbeddingCache
-from tests.helpers import SMALL, STATIC
+from tests.helpers import DOCUMENTS, SMALL, STATIC
 
 MISSING = [name for name in onnx_folder.PACKAGES if find_spec(name) is None]
 needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f"not installed (the extra onnx): {', '.join(MISSING)}")
@@ -89,7 +91,8 @@ def test_the_files_are_enough_without_torch(spec, encoder, tmp_path):
 
 
 @needs_onnx
-def test_the_command_writes_beside_the_model_and_into_a_new_folder(encoder, tmp_path, capsys):
+def test_the_command_writes_beside_the_model_and_into_a_new_folder(encoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
     model, folder, out = encoder(GRU), tmp_path / "model", tmp_path / "served"
     set_prompts(model, Prompts("query: ", "passage: "))
     model.similarity_fn_name = "dot"
@@ -114,8 +117,15 @@ def test_the_command_writes_beside_the_model_and_into_a_new_folder(encoder, tmp_
     assert np.abs(expected - of_document).max() > 1e-3
     ids = [tokenizer_of(each).encode("What on earth?").ids for each in (model, made[0])]
     assert ids[0] == ids[1] and score_model(made[0], [], None)["dimension"] == 12
-    with pytest.raises(InputError, match="only encodes"):
-        TrainingEncoder(made[0])
+    forward, rows = TrainingEncoder(made[0]), [np.array(row) for row in ([5, 6, 7, 8], [9], [])]
+    stock = TrainingEncoder(model).eval()
+    with torch.no_grad():  # (as a teacher, and by sentemb encode)
+        of_rows = [each(collate_tokens(each.model, rows)) for each in (forward, stock)]
+    assert (of_rows[0] - of_rows[1]).abs().max() < 1e-5
+    with pytest.raises(InputError, match="in ONNX, which only encodes"):
+        sentemb.train(DOCUMENTS, encoder=made[0], out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    capsys.readouterr()
     for arguments in ([str(folder)], [str(folder), str(out)], [str(out), str(tmp_path / "third")]):
         with pytest.raises(SystemExit):
             main([*arguments, "--format", "onnx"])

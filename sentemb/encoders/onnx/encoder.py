@@ -70,6 +70,11 @@ class OnnxEncoder(InputModule):
         return features | {ONNX_OUTPUT: torch.from_numpy(embeddings)}
 
     @property
+    def pad_id(self) -> int:
+        """The token id behind a row's end."""
+        return int((self.tokenizer.padding or {}).get("pad_id", 0))
+
+    @property
     def max_seq_length(self) -> int | None:
         """In tokens; None: texts are not cut."""
         return self.tokenizer.truncation["max_length"] if self.tokenizer.truncation else None
