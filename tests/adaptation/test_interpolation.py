@@ -56,7 +56,7 @@ def test_a_saved_one_loads_plainly(two, tmp_path):
 
 
 def test_other_weights_are_refused(two, encoder):
-    with pytest.raises(ValueError, match="not the same weights"):
+    with pytest.raises(ValueError, match="do not have the same weights"):
         interpolated(two[0], encoder(STATIC), 0.5)
     with pytest.raises(ValueError, match="between 0 and 1"):
         interpolated(*two, 1.5)

@@ -159,7 +159,7 @@ WRONG = {
     "binary corpus": (["--corpus", "binary.txt"], "not plain text"),
     "lonely sentences": (["--corpus", "lonely.txt"], "no neighbour pair"),
     "a used folder": (["--out", "used"], "used is already a run"),
-    "a full folder": (["--out", "full"], "not an empty folder"),
+    "a full folder": (["--out", "full"], "exists and is not empty"),
     "hub without network": (["--encoder", "transformer:name=no-such/model"], "without a network choose"),
     "batch size": (["--batch-size", "1"], "batch-size must be at least 2"),
     "tracker": (["--track", "tensorbord"], "did you mean 'tensorboard'"),
@@ -180,7 +180,7 @@ WRONG = {
     "dev without data": (["--dev", "stsb"], "STS-B needs SentEval's data"),
     "labelled pairs of books": (["--pairs", "labelled"], "labelled pairs need a labelled corpus"),
     "preset": (["--preset", "simcse"], "unknown preset"),
-    "preset of another recipe": (["--preset", "simcse-bert-base"], "one of recipes/train_simcse.py"),
+    "preset of another recipe": (["--preset", "simcse-bert-base"], "is for recipes/train_simcse.py"),
     "resume with other settings": (["--resume", "--out", "used", "--lr", "7"], "was started with --lr 0.1, not 7.0"),
 }
 
