@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from torch import nn
 
+from sentemb.encoders import gives_unit_length
 from sentemb.geometry import principal_directions
 
 POWERS = (0.25, 0.5, 1.0)  # of whitening; 1 gives each direction the same variance
@@ -69,7 +70,7 @@ def with_map(model: SentenceTransformer, linear: LinearMap) -> SentenceTransform
     dense = Dense(
         len(linear.mean), len(linear.mean), activation_function=nn.Identity(), init_weight=weight, init_bias=bias
     )
-    ends = [Normalize()] if isinstance(modules[-1], Normalize) else []
+    ends = [Normalize()] if gives_unit_length(model) else []
     made = SentenceTransformer(
         modules=[*modules, dense, *ends],
         device=str(model.device),

@@ -32,7 +32,7 @@ from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.skip_pooling import SkipPooling
 from sentemb.encoders.threads import all_threads
 from sentemb.encoders.tokenizers import tokenizer_of
-from sentemb.encoders.truncation import cut_rows, full_size, is_truncated, truncated
+from sentemb.encoders.truncation import cut_rows, full_size, gives_unit_length, is_truncated, truncated
 from sentemb.encoders.two_tower import Towers, as_router, default_prompt, towers_of
 from sentemb.encoders.word_embeddings import (
     NamedTexts,
@@ -85,6 +85,7 @@ __all__ = [
     "copy_without_adapters",
     "cut_rows",
     "full_size",
+    "gives_unit_length",
     "is_truncated",
     "truncated",
     "probe",

@@ -18,12 +18,12 @@ def fingerprint_of(folder: Path) -> str:
     Raises:
         InputError: a file cannot be read.
     """
-    exported = folder / ONNX if (folder / ONNX / MANIFEST).is_file() else None  # (in ONNX, after the model was written)
+    exported = {path.parent for path in folder.rglob(f"{ONNX}/{MANIFEST}")}  # (in ONNX, after the model was written)
     files = [
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST and any(fnmatch(path.name, form) for form in FETCHED)
-        if exported not in path.parents
+        if exported.isdisjoint(path.parents)
     ]
     texts = []
     for path, content in zip(files, digests(files), strict=True):

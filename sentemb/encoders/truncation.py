@@ -10,10 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize
 
 from sentemb.encoders.two_tower import Towers, towers_of
 from sentemb.errors import InputError
 from sentemb.geometry import l2_normalize
+
+
+def gives_unit_length(model: SentenceTransformer) -> bool:
+    """Whether the model brings its embeddings to unit length itself, in PyTorch or within an ONNX graph."""
+    last = list(model)[-1]
+    return isinstance(last, Normalize) or getattr(last, "normalised", False) is True
 
 
 def truncated(model: SentenceTransformer, dimension: int) -> SentenceTransformer:

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding, Transformer
 
 from sentemb.corpus import Corpus, Tokens
-from sentemb.encoders import default_prompt, towers_of
+from sentemb.encoders import default_prompt, gives_unit_length, towers_of
 from sentemb.encoding.settings import EncodingSettings
 from sentemb.errors import InputError
 from sentemb.forward import collate_tokens
@@ -67,9 +66,11 @@ class CorpusEncoder:
         self.prompts = prompts
         self.notes = _notes(model, settings, prompts) if self.tower is None else []
         self.full_dimension = sum(part.model.dimension for part in self.parts)
-        self.normalises = len(self.parts) > 1 or isinstance(list(parts[0])[-1], Normalize)
+        self.normalises = len(self.parts) > 1 or gives_unit_length(parts[0])
         self.dimension = self._truncated(model, settings)
         self._unit_length = self.normalises and settings.truncate is not None
+        uncut = len(parts) > 1 or parts[0].truncate_dim is None  # (the model's own cut leaves rows shorter)
+        self.unit_length = self.normalises and (uncut or settings.truncate is not None)
 
     def _truncated(self, model: SentenceTransformer, settings: EncodingSettings) -> int:
         """The dimensions that stay: those asked for, else those that the model's own encode gives."""
@@ -119,7 +120,10 @@ class CorpusEncoder:
     def embed(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Embeddings float32 ``[n, dimension]`` of the sentences of these corpus rows, in one batch."""
         sides = [self._embedded(part, tokens, rows) for part, tokens in zip(self.parts, self.tokens, strict=True)]
-        made = sides[0] if len(sides) == 1 else torch.cat([l2_normalize(side) for side in sides], dim=1)
+        if len(sides) > 1:  # (each tower is cut by itself, as Towers does)
+            cuts = [part.model.encoder.model.truncate_dim for part in self.parts]
+            sides = [l2_normalize(side[:, :cut]) for side, cut in zip(sides, cuts, strict=True)]
+        made = sides[0] if len(sides) == 1 else torch.cat(sides, dim=1)
         if self.dimension < made.shape[1]:
             made = made[:, : self.dimension]
             made = l2_normalize(made) if self._unit_length else made

@@ -86,22 +86,22 @@ def encode(model: str | Path | SentenceTransformer, corpus: Any, out: str | Path
     names = [each.name for each in fields(EncodingSettings)]
     for name in settings:
         choose("setting of encode", name, names)
-    chosen, target = EncodingSettings(**settings), Path(out)
+    chosen, target = EncodingSettings(**settings), Path(out).absolute()
     refuse_used_out(target)
     if isinstance(corpus, str | Path):
         check_corpus(str(corpus))
     if chosen.device is not None:
         refuse_missing_device(chosen.device)
-    source = _Source.of(model, chosen.device)
     text = open_corpus(corpus, language=chosen.language, needs_pairs=False)
-    training = source.model.training
-    try:
-        with _threads(chosen.threads):
+    with _threads(chosen.threads):  # (an ONNX session takes their number when it is opened)
+        source = _Source.of(model, chosen.device)
+        training = source.model.training
+        try:
             encoder = CorpusEncoder(source.model, text, chosen, source.card)
             about = _meta(source, corpus, encoder, chosen)
             _Writer(encoder, chosen, target, about).write()
-    finally:
-        source.model.train(training)
+        finally:
+            source.model.train(training)
     return EncodedCorpus(target)
 
 
@@ -134,7 +134,7 @@ def _meta(source: _Source, corpus: Any, encoder: CorpusEncoder, settings: Encodi
         "precision": settings.precision,
         "sentences": _count(text),
         "dimension": encoder.dimension,
-        "unit_length": encoder.normalises,
+        "unit_length": encoder.unit_length,
         "truncate": settings.truncate,
         "score": "dot" if source.model.similarity_fn_name == "dot" else "cosine",
         "tower": encoder.tower,
@@ -200,6 +200,7 @@ class _Writer:
         except Timeout:
             raise InputError(f"another process is writing {self.target}; wait for it, or give another folder") from None
         try:
+            refuse_used_out(self.target)  # (again: another process may have finished it)
             self._claim()
             self._fill()
             finish_folder(self.work, self.target, (DONE,))

@@ -19,6 +19,7 @@ from sentemb.encoders import (
     ONNX_TOKENIZER,
     OnnxEncoder,
     folder_of_model,
+    gives_unit_length,
     is_folder,
     load,
     refuse_existing,
@@ -122,7 +123,7 @@ def write_onnx(model: SentenceTransformer, folder: Path, precision: str) -> None
     else:
         write_graph(model, folder / GRAPH)
     _tokenizer(model).save(str(folder / ONNX_TOKENIZER))
-    write_onnx_config(folder, int(model.get_embedding_dimension() or 0), precision)
+    write_onnx_config(folder, int(model.get_embedding_dimension() or 0), precision, gives_unit_length(model))
 
 
 def _quantize(source: Path, target: Path) -> None:

@@ -142,7 +142,8 @@ def _copies(x: Tensor, ids: Tensor | None) -> tuple[CandidateMask | None, float 
     if ids is not None and not reads_are_free(ids):
         ordered = ids.sort().values
         alike = torch.searchsorted(ordered, ids, right=True) - torch.searchsorted(ordered, ids)  # of each, itself too
-        return CandidateMask(ids[:, None], ids), (n * n - alike.sum()).double().log()
+        wide = torch.float32 if ids.device.type == "mps" else torch.float64  # (mps has no float64)
+        return CandidateMask(ids[:, None], ids), (n * n - alike.sum()).to(wide).log()
     if ids is None or (left_out := int(ids.unique(return_counts=True)[1].square().sum())) <= n:
         return None, math.log(n * n - n)
     if left_out == n * n:

@@ -3,7 +3,7 @@
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeGuard
+from typing import Any, ClassVar, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +101,12 @@ class Objective(nn.Module):
     normalise = True  # whether rows get unit length first
     similarity = "cosine"  # or dot: how its scores compare embeddings, and so the saved model
     _teacher_dimension = _guide_dimension = 0
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """A class with a loss of its own computes all of it, whatever its parent's does, unless it says otherwise."""
+        super().__init_subclass__(**more)
+        if "loss" in cls.__dict__ and "shares_loss" not in cls.__dict__:
+            cls.shares_loss = False
 
     def forward(self, x: Tensor, y: Tensor, extras: Extras | None = None) -> Tensor:
         """Scalar loss of positive pairs ``x``, ``y`` ``[n, d]``, at least float32; of ``extras.rows`` their part of it.

@@ -130,9 +130,13 @@ class InfoNCE(Objective):
         return log_sums(extras.anchors(scaled), candidates, None if mask is None else extras.anchors(mask))
 
     def _log_sums_of(self, extras: Extras) -> Callable[[Tensor, Tensor, CandidateMask | None], Tensor]:
-        """For all candidates of an anchor together, whose sums have equal slopes in the mean; else for a part."""
+        """For all candidates of an anchor together, whose sums have equal slopes in the mean; else for a part.
+
+        A class with a loss of its own may weigh anchors.
+        """
         parts = extras.negatives is not None or (self.same_side and extras.rows is None)
-        return log_sum_exp if parts or self.decoupled else log_sum_exp_for_mean
+        equal_slopes = type(self).loss is InfoNCE.loss and not (parts or self.decoupled)
+        return log_sum_exp_for_mean if equal_slopes else log_sum_exp
 
     def _sums_of_all(self, xs: Tensor, x: Tensor, y: Tensor, extras: Extras) -> tuple[list[Tensor], list[Tensor]]:
         """Parts of the sums of all x (``xs``: over the temperature) and all y; both directions share their scores."""
@@ -310,6 +314,7 @@ class SupCon(InfoNCE):
     needs = frozenset({"labels"})
     takes = frozenset({"guide"})
     bounds_mutual_information = False
+    shares_loss = True
 
     def __init__(self, temperature: float = 0.07) -> None:
         super().__init__(temperature, symmetric=True, same_side=True)

@@ -113,6 +113,7 @@ class HardSimple(Hard):
     formula = "mean_i -s_ii + weight * mean of s_ij over the anchor's upper quantile, s the cosine"
     source = "Wang & Liu 2021, sec. 3.4"
     contrastive = False
+    shares_loss = True
 
     def __init__(self, quantile: float = 0.0819, top: int = 0, weight: float = 1.0) -> None:
         super().__init__(1.0, quantile, top)

@@ -4,10 +4,10 @@ from markupsafe import Markup
 
 from sentemb.report.score_columns import CANNOT_TELL, columns_of, difference_of
 from sentemb.report.template import PageTable
-from sentemb.runs import PREFIXES, TRAINED, Record, Run, as_list, number, show
+from sentemb.runs import PREFIXES, TRAINED, Record, Run, as_dict, as_list, number, show
 
 CAPTION = """The trained encoder with its embeddings cut to their first dimensions, for which it was trained, too
-(Matryoshka, Kusupati et al. 2022). SentenceTransformer(PATH, truncate_dim={size}) gives them: fewer numbers to keep
+(Matryoshka, Kusupati et al. 2022). {how} gives them: fewer numbers to keep
 and to compare for each sentence. Better, worse: than the full embedding, beyond chance (paired bootstrap)."""
 
 
@@ -26,7 +26,14 @@ def prefix_table(run: Run) -> PageTable | None:
         for i, row in enumerate(rows)
     ]
     head = ["dimension", *(column.title for column in columns)]
-    return PageTable("Embeddings cut", head, cells, CAPTION.format(size=show(number(rows[0].get("dimension")), 0)))
+    return PageTable("Embeddings cut", head, cells, _caption(run, rows[0]))
+
+
+def _caption(run: Run, row: Record) -> str:
+    size = f"{number(row.get('dimension')):.0f}"
+    towers = as_dict(run.config.get("settings")).get("towers")
+    plainly = f"SentenceTransformer(PATH, truncate_dim={size})"
+    return CAPTION.format(how="Cutting each of the two encoders" if towers == 2 else plainly)
 
 
 def _verdict(run: Run, measure: str, row: Record) -> Markup:

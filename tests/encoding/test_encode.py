@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize
 from sentence_transformers.util import quantize_embeddings
 
 import sentemb
 from recipes import encode as recipe
 from sentemb.corpus import open_corpus
-from sentemb.encoders import load, towers_of
+from sentemb.encoders import load, towers_of, truncated
 from sentemb.encoding import EncodedCorpus, corpus_encoder
 from sentemb.encoding import writer as module
 from sentemb.errors import InputError
@@ -73,6 +74,29 @@ def test_fewer_dimensions_are_of_unit_length_where_the_models_are(kind, models, 
     full = model.encode(TEXTS)[:, :5]
     expected = full / np.linalg.norm(full, axis=1, keepdims=True) if kind == "transformer" else full
     close(np.array(encoded.embeddings), expected)
+
+
+def test_a_truncated_model_of_two_towers_is_as_encode_has_it(models, tmp_path):
+    model = truncated(models("towers"), 4)
+    encoded = sentemb.encode(model, DOCUMENTS, tmp_path / "out")
+    close(np.array(encoded.embeddings), model.encode(TEXTS))
+
+
+def test_rows_that_the_model_itself_cuts_are_not_of_unit_length(models, tmp_path):
+    model = models("transformer")
+    model.append(Normalize())
+    close(np.array(sentemb.encode(model, DOCUMENTS, tmp_path / "full").embeddings), model.encode(TEXTS))
+    cut = sentemb.encode(truncated(model, 3), DOCUMENTS, tmp_path / "cut")
+    close(np.array(cut.embeddings), model.encode(TEXTS)[:, :3])
+    flags = [json.loads((tmp_path / each / "meta.json").read_text())["unit_length"] for each in ("full", "cut")]
+    assert flags == [True, False]
+
+
+def test_the_current_folder_can_be_the_one_that_is_written(models, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    sentemb.encode(models("static"), DOCUMENTS, ".")
+    assert (tmp_path / "here" / "embeddings.npy").is_file()
 
 
 def test_a_copy_is_embedded_once_and_knows_its_first(models, tmp_path, monkeypatch):

@@ -244,3 +244,24 @@ def test_an_objective_that_knows_nothing_of_rows_is_computed_by_each_process():
     losses, _ = shared(OfScripts(), x, y, Extras(), (5, 4))
     undivided = InfoNCE(1.0)(x, y)
     assert [loss.item() for loss in losses] == pytest.approx([undivided.item() * k / N for k in (5, 4)])
+
+
+class Weighted(InfoNCE):
+    """A script's: anchors count differently."""
+
+    def loss(self, x, y, extras):
+        weights = torch.arange(1.0, len(x) + 1, dtype=x.dtype, device=x.device)
+        return (weights * (self.log_sums(x, y, extras)[0] - (self.scaled(x) * y).sum(dim=1))).mean()
+
+
+def test_a_loss_of_a_script_that_inherits_is_exact_and_counted_once():
+    x, y = normal(N, DIMENSION, seed=1).requires_grad_(), normal(N, DIMENSION, seed=2).requires_grad_()
+    extras = Extras(ids=arange(2 * N).view(N, 2))
+    gradients = torch.autograd.grad(Weighted(0.5)(x, y, extras), (x, y))
+    a, b = l2_normalize(x), l2_normalize(y)
+    rows = 2 * (a @ b.T)
+    slow = (torch.arange(1.0, N + 1, dtype=x.dtype, device=DEVICE) * (rows.logsumexp(dim=1) - rows.diagonal())).mean()
+    for gradient, expected in zip(gradients, torch.autograd.grad(slow, (x, y)), strict=True):
+        assert (gradient - expected).abs().max() < EXACT
+    losses, _ = shared(Weighted(0.5), x, y, extras, (5, 4))
+    assert sum(loss.item() for loss in losses) == pytest.approx(slow.item())

@@ -47,6 +47,7 @@ class OnnxEncoder(InputModule):
         try:
             self.dimension, self.precision, self.sha256 = (config[key] for key in self.config_keys)
             self.tokenizer = Tokenizer.from_file(str(folder / ONNX_TOKENIZER))
+            self.normalised = bool(config.get("normalised", False))
             digest_bytes = list(bytes.fromhex(self.sha256))
         except Exception as error:  # (tokenizers raises the base class)
             raise InputError(f"{folder} cannot be loaded: {in_a_line(error)}; copy it again") from error
@@ -108,9 +109,10 @@ class OnnxEncoder(InputModule):
         return self.__dict__ | {"_session": None}
 
 
-def write_onnx_config(folder: Path, dimension: int, precision: str) -> None:
-    """Describe the graph that is in ``folder``, for :class:`OnnxEncoder`."""
+def write_onnx_config(folder: Path, dimension: int, precision: str, normalised: bool) -> None:
+    """Describe the graph in ``folder``, for :class:`OnnxEncoder`; ``normalised``: its embeddings have length 1."""
     content = {"dimension": dimension, "precision": precision, "sha256": digest(folder / GRAPH, "sha256")}
+    content["normalised"] = normalised
     (folder / ONNX_CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

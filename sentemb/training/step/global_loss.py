@@ -44,7 +44,8 @@ class Update:
     def read(self, gradient_norm: Tensor) -> None:
         """Set the gradient norm and the loss from their device, which waits for it once for both."""
         if self._loss is None:
-            numbers = torch.stack([self.loss_on_device.double(), gradient_norm.double()])
+            kind = torch.promote_types(self.loss_on_device.dtype, gradient_norm.dtype)  # (no float64: mps has none)
+            numbers = torch.stack([self.loss_on_device.to(kind), gradient_norm.to(kind)])
             self._loss, self.gradient_norm = numbers.tolist()
         else:
             self.gradient_norm = gradient_norm.item()
