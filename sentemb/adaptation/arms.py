@@ -95,7 +95,7 @@ def chosen_arms(names: str | None) -> dict[str, Arm]:
     listed = [name.strip() for name in names.split(",") if name.strip()]
     if not listed:
         raise InputError(f"arms names none; choose from {', '.join(ARMS)}")
-    return {choose("arm", name, ARMS): ARMS[name] for name in dict.fromkeys(listed)}
+    return {choose("method", name, ARMS): ARMS[name] for name in dict.fromkeys(listed)}
 
 
 def offered(arms: Mapping[str, Arm], situation: Situation) -> tuple[dict[str, Arm], dict[str, str]]:

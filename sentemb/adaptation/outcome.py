@@ -11,6 +11,8 @@ from sentemb.adaptation.journal import Journal, as_entry, as_scores
 from sentemb.adaptation.measures import GAIN, Embedder
 from sentemb.adaptation.search import Search
 
+FEW_UPDATES = 20  # of training, below which a method has hardly changed the model
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -70,9 +72,15 @@ def _values(scores: Scores) -> dict[str, float]:
 
 
 def verdict_of(judged: Judged | None, candidates: Sequence[Candidate], general: str, allowed: float) -> str:
-    """One plain sentence, or two."""
+    """One plain sentence, or a few."""
     if judged is None:
         gaining = [each for each in candidates if each.gain > 0]
+        most = max((each.updates for each in candidates), default=0)
+        if 0 < most < FEW_UPDATES:
+            return (
+                f"The budget was too short to tell: keep your model. No method was trained for more than {most} "
+                "updates; give a longer --budget."
+            )
         if not gaining:
             return "No method helped: keep your model. None of those tried raised the scores on your text."
         best = max(gaining, key=lambda each: each.gain)

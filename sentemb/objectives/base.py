@@ -103,7 +103,7 @@ class Objective(nn.Module):
     _teacher_dimension = _guide_dimension = 0
 
     def __init_subclass__(cls, **more: Any) -> None:
-        """A class with a loss of its own computes all of it, whatever its parent's does, unless it says otherwise."""
+        """A class with a loss of its own computes all of it, unlike its parent, unless it sets ``shares_loss``."""
         super().__init_subclass__(**more)
         if "loss" in cls.__dict__ and "shares_loss" not in cls.__dict__:
             cls.shares_loss = False

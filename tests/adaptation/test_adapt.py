@@ -235,7 +235,7 @@ def test_what_cannot_be_used_is_one_sentence_and_nothing_is_written(start, gener
     text = documents_of(10, 20)
     for settings, message in (
         ({"budget": "soon"}, "budget 'soon' is not a time"),
-        ({"arms": "neighbors"}, "unknown arm 'neighbors' .did you mean 'neighbours'"),
+        ({"arms": "neighbors"}, "unknown method 'neighbors' .did you mean 'neighbours'"),
         ({"arms": ","}, "arms names none"),
         ({"max_general_loss": -1.0}, "max-general-loss must be at least 0"),
         ({"steps": 3}, "unknown setting of adapt 'steps'"),
@@ -273,7 +273,7 @@ def test_another_text_or_setting_does_not_resume(start, general):
         (["--init", "model", "--corpus", "text.txt", "--search", "nowhere"], "--search .*nowhere is not there"),
         (["--init", "model", "--corpus", "text.txt", "--data", "nowhere"], "has no folder downstream"),
         (["--init", "model", "--corpus", "text.txt", "--budget", "1d"], "budget '1d' is not a time"),
-        (["--init", "model", "--corpus", "text.txt", "--arms", "lora"], "unknown arm 'lora'"),
+        (["--init", "model", "--corpus", "text.txt", "--arms", "lora"], "unknown method 'lora'"),
         (["--resume"], "finds no adaptation"),
         (["--resume", "--out", "nothing"], "nothing is not an adaptation"),
     ],

@@ -1,5 +1,7 @@
 """The choice among models: intervals, the allowed loss, the frontier."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,3 +66,10 @@ def test_the_verdict_of_a_search_without_a_choice_says_why():
     assert nothing.startswith("No method helped: keep your model.")
     costly = verdict_of(None, TRIED[:1], "STS", 0.5)
     assert "keep your model" in costly and "lost 2.00 points of STS; 0.5 are allowed" in costly
+
+
+def test_a_few_updates_are_too_few_for_a_verdict():
+    tried = [candidate("whiten", -1, 0), replace(candidate("a", -1, 0), updates=1)]
+    assert "too short to tell" in verdict_of(None, tried, "STS", 0.5)
+    enough = [replace(candidate("a", -1, 0), updates=200)]
+    assert verdict_of(None, enough, "STS", 0.5).startswith("No method helped")
