@@ -20,7 +20,7 @@ from eval import ScoringSettings, choose_tasks, data_folder, read, score
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import load, mean_of_word_embeddings
 from sentemb.teacher import ProjectedTeacher, TeacherFolder, embed_corpus, parse_teacher, projected, sentence_runs
-from sentemb.training import bf16_units, processor, tune_malloc, use_threads
+from sentemb.training import bf16_units, processor, tune_memory, use_threads
 
 TEACHERS = ("minilm", "minilm:layers=3-6", "minilm:layers=0-6", "minilm:layers=3-6,scale=standard,dim=512")
 BATCH = 128  # sentences that are embedded together
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
     use_threads(None)
-    tune_malloc()
+    tune_memory()
     print(processor())
     folder = data_folder(options.data)
     tasks = [read(task, folder) for task in choose_tasks(options.tasks, folder)]

@@ -42,7 +42,7 @@ from sentemb.geometry import LEVEL, bootstrap_interval, resampled_spearman_diffe
 from sentemb.registry import build
 from sentemb.runs import model_name
 from sentemb.storage import cache_dir, key_of
-from sentemb.training import processor, tune_malloc, use_threads
+from sentemb.training import processor, tune_memory, use_threads
 
 BENCHMARKS = Path(__file__).parent
 REQUIREMENTS, SCRIPT = BENCHMARKS / "distill-requirements.txt", BENCHMARKS / "model2vec_student.py"
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     logging.disable_progress_bar()
     use_threads(None)
-    tune_malloc()
+    tune_memory()
     try:
         data = data_folder(options.data)
         tasks = [read(task, data) for task in choose_tasks(TASKS, data)]

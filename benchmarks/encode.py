@@ -1,7 +1,7 @@
 """A corpus to vectors on the disk against ``SentenceTransformer.encode``: sentences per second, memory, differences.
 
-    python benchmarks/encode.py                                  # 1,000,000 sentences; many minutes
-    python benchmarks/encode.py --sentences 20000 --transformer-sentences 2000 --peer-sentences 2000     # to try it
+    python -m benchmarks.encode                                  # 1,000,000 sentences; many minutes
+    python -m benchmarks.encode --sentences 20000 --transformer-sentences 2000 --peer-sentences 2000     # to try it
 
 Ours is all of ``sentemb.encode`` with a cold cache: reading a text file of a sentence a line, tokenizing, reading the
 model, embedding, writing float32 and the manifest. Theirs is ``encode`` with its defaults of a model that is read
@@ -19,9 +19,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,49 +29,29 @@ import psutil
 import torch
 
 from benchmarks.corpus import private, write_sentences
+from benchmarks.retrieval import PrivateMemory
 from sentemb.corpus import open_corpus
 from sentemb.encoders import ENCODERS, load
 from sentemb.encoding import EncodedCorpus
 from sentemb.registry import build
-from sentemb.training import processor, tune_malloc, use_threads
+from sentemb.training import processor, tune_memory, use_threads
 
 MODELS = {"static": "static:distill=minilm,dim=256", "lstm": "rnn", "minilm": "transformer:name=minilm"}
 BYTES, LENGTH = 100, 64  # of a generated sentence, with room; tokens that are read of one
 MIB = 2**20
 
 
-class PeakMemory:
-    """The most private memory of this process and its children in a block, beyond what it held before."""
+class PeakMemory(PrivateMemory):
+    """The most private memory of this process and its children in a block, in MiB beyond what it held before."""
 
-    def __enter__(self) -> "PeakMemory":
-        self._process = psutil.Process()
-        self._before = self._most = self._now()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _now(self) -> int:
-        total = 0
-        for process in (self._process, *self._process.children(recursive=True)):
-            try:
-                total += private(process)
-            except (OSError, psutil.Error):  # it ended meanwhile
-                continue
-        return total
-
-    def _sample(self) -> None:
-        while not self._stop.wait(0.02):
-            self._most = max(self._most, self._now())
-
-    @property
-    def mib(self) -> float:
-        """Beyond what there was before."""
-        return (self._most - self._before) / MIB
+    @staticmethod
+    def now() -> float:
+        """MiB."""
+        process, total = psutil.Process(), 0
+        for each in (process, *process.children(recursive=True)):
+            with suppress(OSError, psutil.Error):  # it ended meanwhile
+                total += private(each)
+        return total / MIB
 
 
 def write_text(path: Path, sentences: int, source: Path | None) -> None:
@@ -97,7 +77,7 @@ def ours(model: Path, text: Path, folder: Path) -> dict[str, float]:
     import sentemb
 
     load(model, device="cpu").encode(["What is loaded or compiled at the first call."])
-    tune_malloc()
+    tune_memory()
     with tempfile.TemporaryDirectory(dir=folder) as cache, PeakMemory() as memory:
         os.environ["SENTEMB_CACHE"] = cache
         start = time.perf_counter()

@@ -32,7 +32,7 @@ from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import load, minilm_folder, tokenizer_of
 from sentemb.mining import MinedSpec, MiningTask, candidate_pool, finished_miner, mine_negatives, search_by_model
 from sentemb.pairs import Pairs, drop_unusable_pairs, neighbours, sample
-from sentemb.training import processor, tune_malloc, use_threads
+from sentemb.training import processor, tune_memory, use_threads
 
 PER_ANCHOR, SKIP, MARGIN, LENGTH, ROUNDS = 4, 10, 0.05, 40, 1
 
@@ -84,7 +84,7 @@ SIDES: dict[str, Callable[[Corpus, int, int, str], float]] = {"ours": ours, "the
 def one_side(who: str, anchors: int, options: argparse.Namespace) -> None:
     """One side in this process: prints seconds, MiB and the share of negatives as JSON."""
     use_threads(None)
-    tune_malloc()
+    tune_memory()
     corpus = open_corpus(options.corpus, progress=False)
     pairs_of(corpus, 2, options.model)  # tokens, which both read
     with PrivateMemory() as memory, redirect_stdout(StringIO()), redirect_stderr(StringIO()):

@@ -27,7 +27,7 @@ from sentemb.corpus import open_corpus
 from sentemb.encoders import ENCODERS, load, tokenizer_of
 from sentemb.export import export_onnx
 from sentemb.registry import build
-from sentemb.training import processor, tune_malloc, use_threads
+from sentemb.training import processor, tune_memory, use_threads
 
 SPECS = {
     "static": "static",
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
     use_threads(options.threads)
-    tune_malloc()
+    tune_memory()
     corpus = open_corpus(options.corpus)
     rows = np.random.default_rng(0).permutation(len(corpus))[: options.sentences]
     texts = list(corpus.sentences(np.sort(rows)))

@@ -26,7 +26,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sentemb.objectives import AnchorRows, Extras, build_objective
-from sentemb.training import processor, tune_malloc, use_threads
+from sentemb.training import processor, tune_memory, use_threads
 from sentemb.training.distributed import gather
 
 CASES = ("infonce", "infonce:symmetric=yes", "ntxent", "dcl", "align_uniform")
@@ -92,7 +92,7 @@ def measure(forms: Sequence[str], spec: str, n: int, d: int, rounds: int) -> dic
 
 def work(options: argparse.Namespace) -> None:
     """What each of the processes does."""
-    tune_malloc()
+    tune_memory()
     use_threads(options.threads)
     dist.init_process_group("gloo")
     figures = measure(options.work, options.cases[0], options.pairs, options.dimension, options.rounds)

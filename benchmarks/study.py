@@ -21,7 +21,7 @@ from recipes.study.plan import DEFAULTS, EncoderSpec
 from recipes.study.run.training import Job, train_jobs
 from sentemb.corpus import Corpus, absolute_corpus, open_corpus
 from sentemb.encoders import load
-from sentemb.training import processor, tune_malloc, use_threads
+from sentemb.training import processor, tune_memory, use_threads
 
 CASES = {
     "stacked-static": {"encoder": "static:embeddings=random,dim=128", "batch_size": 512, "lr": 1e-2},
@@ -82,7 +82,7 @@ def main() -> None:
     options = parser.parse_args()
     options.corpus = absolute_corpus(options.corpus)
     use_threads(options.threads)
-    tune_malloc()
+    tune_memory()
     print(f"processor: {processor()}; torch {torch.__version__}")
     corpus = open_corpus(options.corpus, progress=True)
     ratios = {}

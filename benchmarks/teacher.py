@@ -28,7 +28,7 @@ from transformers.utils import logging
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.teacher import TeacherFolder, embed_corpus, parse_teacher
-from sentemb.training import bf16_units, processor, tune_malloc, use_threads
+from sentemb.training import bf16_units, processor, tune_memory, use_threads
 
 UNITS = {"second": 1, "seconds": 1, "minutes": 60, "hours": 3600}
 
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
     use_threads(None)
-    tune_malloc()
+    tune_memory()
     print(processor())
     corpus = open_corpus(options.corpus)
     rows = np.random.default_rng(0).permutation(len(corpus))[: 2 * options.sentences]

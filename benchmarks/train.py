@@ -39,7 +39,7 @@ from sentemb.forward.products import batched_product
 from sentemb.objectives import InfoNCE
 from sentemb.pairs import Pairs, drop_unusable_pairs, neighbours, sample
 from sentemb.registry import build
-from sentemb.training import RunTarget, TrainingData, TrainingSettings, fit, processor, tune_malloc, use_threads
+from sentemb.training import RunTarget, TrainingData, TrainingSettings, fit, processor, tune_memory, use_threads
 
 CASES = {
     "minilm-float32": ("transformer:name=minilm", "no"),
@@ -198,7 +198,7 @@ def main() -> None:
     logging.disable_progress_bar()
     disable_progress_bars()
     use_threads(None)
-    tune_malloc()
+    tune_memory()
     corpus = open_corpus(options.corpus)
     every = neighbours(corpus.split()[0])
     print(f"processor: {processor()}")

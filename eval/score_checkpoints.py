@@ -45,9 +45,15 @@ def corpus_of(checkpoint: Path) -> str | None:
     return str(config["settings"]["corpus"]) if config else None
 
 
-def pairs_for(corpus_spec: str | None, checkpoint: str, tasks: Sequence[Data]) -> HeldOutPairs | None:
-    """Held-out neighbours of the corpus named, else of the run's own, else (where STS-B will not do) of the sample."""
-    config, corpus = config_of(Path(checkpoint)), corpus_of(Path(checkpoint))
+def pairs_for(
+    corpus_spec: str | None, checkpoint: str, tasks: Sequence[Data], scored: Sequence[str] = ()
+) -> HeldOutPairs | None:
+    """Held-out neighbours of the corpus named, else of a run's own, else (where STS-B will not do) of the sample.
+
+    The run is the checkpoint, or the first run among all that are ``scored`` together, so that their geometry compares.
+    """
+    run = next((each for each in (checkpoint, *scored) if corpus_of(Path(each)) is not None), checkpoint)
+    config, corpus = config_of(Path(run)), corpus_of(Path(run))
     if corpus_spec:
         return _held_out(corpus_spec, config)
     if corpus is None and any("STS-B" in data.task.name for data in tasks):
@@ -124,7 +130,7 @@ def _measure(
             raise InputError(f"--truncate: {checkpoint}: {error}") from None
     device = str(model.device)
     cache = EmbeddingCache(options.cache, model) if options.cache else None
-    pairs = pairs_for(options.corpus, checkpoint, tasks)
+    pairs = pairs_for(options.corpus, checkpoint, tasks, options.checkpoint)
     json_wanted = "json" in (options.format, options.output_format)  # tables have neither dev scores nor both shapes
     settings = ScoringSettings(
         probe=build(PROBES, options.probe, "probe", device=device),
@@ -146,11 +152,15 @@ def _describe(tasks: Sequence[Data], results: dict[str, dict[str, Any]], probe: 
         row = first["tasks"].get(data.task.name)
         if row:
             print(f"{data.task.name}: {data.task.what}; {row['n']:,} rows; {row['protocol']}")
-    shape = first["geometry"]
-    if shape and "alignment" in shape:
-        what = shape.get("definition", "")
-        of = shape["source"] if "retrieval_mrr" in shape else f"{shape['source']}: {what}"
-        print(
-            f"alignment, uniformity: {shape['pairs']:,} pairs, {shape['sentences']:,} sentences; {of}; "
-            f"optimum {shape['uniformity_optimum']:.4f}"
-        )
+    measured: dict[str, list[str]] = {}  # encoders by what their geometry is of
+    optima = set()  # one for each dimension
+    for encoder, result in results.items():
+        shape = result["geometry"] or {}
+        if "alignment" in shape:
+            of = shape["source"] if "retrieval_mrr" in shape else f"{shape['source']}: {shape.get('definition', '')}"
+            text = f"{shape['pairs']:,} pairs, {shape['sentences']:,} sentences; {of}"
+            measured.setdefault(text, []).append(encoder)
+            optima.add(f"; optimum {shape['uniformity_optimum']:.4f}")
+    for text, encoders in measured.items():
+        whose = "" if len(measured) == 1 else f" of {', '.join(encoders)} (compare only these)"
+        print(f"alignment, uniformity{whose}: {text}{next(iter(optima)) if len(optima) == 1 else ''}")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from eval.seeds import labels
 from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, read
-from sentemb.errors import InputError
+from sentemb.errors import InputError, exit_codes
 from sentemb.lazy_imports import lazy_exports
 from sentemb.program import console_command
 from sentemb.runs import CONFIG, model_folder
@@ -123,14 +123,11 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = parser().parse_args(arguments)
-    try:
+    with exit_codes():
         tasks, failed = prepare(options)
         from eval.score_checkpoints import score_checkpoints  # torch and the rest, seconds
 
         sys.exit(score_checkpoints(options, tasks, failed))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:

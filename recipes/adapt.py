@@ -11,13 +11,12 @@ include the preparation of the text and the final scores. Exit code 0: done; 2: 
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentemb.errors import InputError
+from sentemb.errors import InputError, exit_codes
 
 if TYPE_CHECKING:
     from sentemb.adaptation import AdaptedRun, Similarity
@@ -55,14 +54,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = vars(parser().parse_args(arguments))
-    try:
+    with exit_codes("interrupted; run the same command with --resume and --out to continue"):
         run = adapt(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command with --resume and --out to continue", file=sys.stderr)
-        sys.exit(130)
     for note in run.results["notes"]:
         print(f"note: {note}")
     print(f"{run.verdict}\nmodel: {run.folder / 'model'}   page: {run.report}")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentemb.errors import InputError
+from sentemb.errors import InputError, exit_codes
 from sentemb.program import CONSOLE_SCRIPT
 
 
@@ -71,11 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         print(version("sentemb"))
     else:
-        try:
+        with exit_codes():
             run(name, rest)
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
 
 
 def run(name: str, rest: list[str]) -> None:

@@ -12,14 +12,13 @@ command again to continue. Exit code 0: done; 2: an invalid argument, or the dis
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sentemb.errors import InputError
+from sentemb.errors import exit_codes
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,14 +42,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = vars(parser().parse_args(arguments))
-    try:
+    with exit_codes("interrupted; run the same command again to continue"):
         encode(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
 
 
 def encode(options: dict[str, Any]) -> None:
@@ -65,9 +58,9 @@ def encode(options: dict[str, Any]) -> None:
 
     import sentemb  # torch and the rest: they take seconds
     from sentemb.teacher import size_in_words, time_in_words
-    from sentemb.training import tune_malloc
+    from sentemb.training import tune_memory
 
-    tune_malloc()
+    tune_memory()
     start = time.monotonic()
     encoded = sentemb.encode(model, corpus, out, **options)
     size = sum(path.stat().st_size for path in out.iterdir())

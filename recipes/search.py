@@ -22,7 +22,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sentemb.errors import InputError
+from sentemb.errors import InputError, exit_codes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,20 +63,16 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = parser().parse_args(arguments)
-    try:
+    with exit_codes():
         queries = read_queries(options)
-        if options.embeddings is not None:
-            search_embeddings(options, queries)
-        else:
-            search(options, queries, corpus_spec(options))
-        sys.stdout.flush()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # the reader, for example head, has all it wants
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        sys.exit(130)
+        try:
+            if options.embeddings is not None:
+                search_embeddings(options, queries)
+            else:
+                search(options, queries, corpus_spec(options))
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, for example head, has all it wants
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read_queries(options: argparse.Namespace) -> list[str]:

@@ -15,7 +15,6 @@ each model.
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.study import STUDY, Study, StudyFolder, read_study, shipped
-from sentemb.errors import InputError
+from sentemb.errors import InputError, exit_codes
 
 if TYPE_CHECKING:
     from eval import Task
@@ -53,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: 0 done or ended by a signal, 2 something given cannot be used."""
     options = parser().parse_args(arguments)
-    try:
+    with exit_codes("interrupted; run the same command again to continue"):
         study = read_study(options.study)
         if options.jobs is not None and options.jobs < 1:
             raise InputError(f"--jobs must be at least 1, got {options.jobs}")
@@ -64,12 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise InputError("a study starts its own processes; start it with python or sentemb, without a launcher")
         _run(_with_imports(study, options.imports), options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
 
 
 def _with_imports(study: Study, paths: Sequence[str]) -> Study:
@@ -108,19 +101,10 @@ def _run(study: Study, options: argparse.Namespace) -> None:
         print(f"{len(study.encoders) - references} encoders and {references} for reference")
         return
 
-    from filelock import Timeout
+    from sentemb.storage import writes_alone
 
-    from sentemb.storage import lock_of
-
-    held = lock_of(place.out)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"{place.out} is in use by another sweep; wait for its end") from None
-    try:
+    with writes_alone(place.out, f"{place.out} is in use by another sweep; wait for its end"):
         _train(study, place, options)
-    finally:
-        held.release()
 
 
 def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> None:

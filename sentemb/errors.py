@@ -1,6 +1,9 @@
 """What a user did wrong, and why a run ended: the exceptions that commands turn into one sentence and an exit code."""
 
 import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -21,6 +24,23 @@ def in_a_line(error: BaseException) -> str:
 
 class CorruptFolder(InputError):
     """A folder is not what its manifest says. Its text names the file."""
+
+
+@contextmanager
+def exit_codes(interrupted: str = "interrupted") -> Iterator[None]:
+    """Turn what a user caused into one line on stderr and an exit code: an InputError into 2, Ctrl-C into 130.
+
+    Args:
+        interrupted: the line after Ctrl-C.
+    """
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        sys.exit(130)
 
 
 class TrainingFailed(RuntimeError):

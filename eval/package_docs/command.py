@@ -13,11 +13,10 @@ an invalid argument, and nothing was written.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sentemb.errors import InputError
+from sentemb.errors import InputError, exit_codes
 from sentemb.registry import quoted
 
 SHOWN = 10  # packages, those with the most sections
@@ -40,11 +39,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = parser().parse_args(arguments)
-    try:
+    with exit_codes():
         run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def run(options: argparse.Namespace) -> None:

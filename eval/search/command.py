@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sentemb.errors import InputError
+from sentemb.errors import InputError, exit_codes
 
 if TYPE_CHECKING:
     from sentemb.search import SearchTask
@@ -58,12 +58,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = parser().parse_args(arguments)
-    try:
+    with exit_codes():
         refuse(options)
         sys.exit(score_checkpoints(options, task_of(options)))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def refuse(options: argparse.Namespace) -> None:

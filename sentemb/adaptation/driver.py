@@ -38,7 +38,7 @@ from sentemb.adaptation.settings import AGREEMENT_LOSS, STSB_LOSS, AdaptationSet
 from sentemb.corpus import Corpus
 from sentemb.encoders import has_dropout, prompts_of, tokenizer_of, towers_of
 from sentemb.search import SearchTask
-from sentemb.training import use_threads
+from sentemb.training import tune_memory, use_threads
 from sentemb.validation import held_out_pairs, nearest_examples, sphere_points
 
 ORDER_PAIRS = 200  # that tell whether the text is in order
@@ -76,6 +76,7 @@ class Adaptation:
             verdict = TOO_SMALL.format(*counts, what, least)
             write_results(self.folder, self.start, self._about(verdict, began), None)
             return
+        tune_memory()
         use_threads(self.settings.threads)
         prompts = prompts_of(self.start)
         for prompt in {prompts.anchor, prompts.positive}:  # (before the clock starts)

@@ -4,16 +4,14 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
-
 from sentemb.adaptation.journal import Journal
 from sentemb.errors import InputError
-from sentemb.storage import lock_of, write_text
+from sentemb.storage import write_text, writes_alone
 
 BEGUN, RESULTS, REPORT, MODEL, WORK = "adapt.json", "results.json", "report.html", "model", "work"
 Content = dict[str, Any]
@@ -100,18 +98,8 @@ def claimed_folder(out: Path | None, resume: bool) -> Iterator[AdaptationFolder]
         (out / ".try").unlink()
     except OSError as error:
         raise InputError(f"cannot write to {out} ({error.strerror}); choose another folder (out)") from None
-    lock = None
-    with suppress(OSError, NotImplementedError):  # (a file system without locks)
-        lock = lock_of(out)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"{out} is in use by another process; wait until it ends") from None
-    try:
+    with writes_alone(out, f"{out} is in use by another process; wait until it ends"):
         yield folder
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def refuse_used_folder(out: Path, resume: bool) -> None:

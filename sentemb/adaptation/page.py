@@ -26,8 +26,8 @@ from sentemb.runs import duration
 
 Content = Mapping[str, Any]
 FRONTIER = """Each point is a model that was tried: to the right what it gains on your text, downward what it loses
-elsewhere. Models joined by a line are the start and an arm with more and more of its tuned weights. The dashed line is
-the loss that is allowed. Measured on the half of the held-out text that methods are chosen on."""
+elsewhere. Where a method's model was mixed with yours, a line joins yours, the mixtures and the tuned model. The
+dashed line is the loss that is allowed. Measured on the half of the held-out text that methods are chosen on."""
 TABLE = """Differences from your model in points, with intervals of 95 % by a paired bootstrap, on the half of the
 held-out text that methods are chosen on. The best of several looks a little better there than it is."""
 FINAL = """On the other half of the held-out text, which has chosen nothing: in points, with intervals of 95 % by a

@@ -21,6 +21,7 @@ from sentemb.adaptation.whitening import LinearMap, linear_maps, with_map
 from sentemb.pairs import contiguous, draw
 
 MAPPED_SENTENCES, MAPPED_SHARE = 4000, 0.04  # that maps are made of: at most, and of the budget
+TIMING_SHARE = 0.03  # of the budget, that timing an arm may take
 SAVING = 3.0  # seconds that a checkpoint may take
 
 
@@ -144,14 +145,23 @@ class Search:
         return next((key for key in keys if self.journal.read(key) is not None), f"{name}-rung-0")
 
     def _timing(self, name: str, arm: TrainedArm) -> dict[str, float]:
-        """Updates a second and the seconds around them, of an arm: passages are longer than sentences."""
+        """Updates a second and the seconds around them, of an arm: passages are longer than sentences.
+
+        In a short budget those of the first arm stand for all.
+        """
         key = f"timing-{name}"
         entry = self.journal.read(key)
+        first = self.journal.read("timing-of-first")
+        if entry is None and first and first["seconds"] > TIMING_SHARE * self.budget.total:
+            return first
         if entry is None:
+            began = time.monotonic()
             _say(f"{name}: timing a few updates")
             rate, overhead = self.trainer.speed(arm, self.journal.folder / key)
             entry = {"rate": rate, "overhead": overhead, "spent": self.budget.spent}
             self.journal.write(key, entry)
+            if first is None:
+                self.journal.write("timing-of-first", entry | {"seconds": time.monotonic() - began})
         return entry
 
     def _interpolate(self, name: str) -> None:

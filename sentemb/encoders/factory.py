@@ -28,7 +28,7 @@ from sentemb.encoders import layers as transformer_layers
 from sentemb.encoders.distilled_table import DistillSettings, distilled_table
 from sentemb.encoders.final_states import FinalStates
 from sentemb.encoders.gru import GRU
-from sentemb.encoders.loading import OFFLINE, fetched, refuse_missing_weights
+from sentemb.encoders.loading import OFFLINE, fetched, refuse_missing_weights, why_not_of_hub
 from sentemb.encoders.safety import refuse_unsafe
 from sentemb.encoders.skip_pooling import SkipPooling
 from sentemb.encoders.tokenizers import tokenizer_of
@@ -41,7 +41,7 @@ from sentemb.encoders.word_embeddings import (
     resolve_embeddings,
     sizes_of,
 )
-from sentemb.errors import InputError, in_a_line
+from sentemb.errors import InputError
 from sentemb.registry import PathUnless, choose
 
 ModelName = Annotated[str, PathUnless(("minilm",))]
@@ -242,7 +242,7 @@ def transformer(
     except InputError:
         raise
     except Exception as error:  # of the network, of files, of tokenizers: each library has its own
-        raise InputError(f"no transformer {name!r} here or on the hub ({in_a_line(error)}); {OFFLINE}") from error
+        raise InputError(f"no transformer {name!r} here or on the hub ({why_not_of_hub(error)}); {OFFLINE}") from error
     refuse_missing_weights(module, folder)
     if keep_layers:
         transformer_layers.keep_layers(module, keep_layers)

@@ -132,6 +132,12 @@ def _settings(folder: Path) -> dict[str, Any]:
     return {key: content.get(key) for key in ("prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim")}
 
 
+def why_not_of_hub(error: BaseException) -> str:
+    """Why the hub gave no model: the library's own words, which for a missing network are many, in that case fewer."""
+    text = in_a_line(error)
+    return "the hub cannot be reached" if "internet connection" in text or "ConnectError" in text else text
+
+
 def _of_hub(name: str, mend: str) -> Path:
     from sentence_transformers.base.model import ORIGINAL_TRANSFORMER_MODELS
 
@@ -139,7 +145,7 @@ def _of_hub(name: str, mend: str) -> Path:
     try:
         return fetched(name if plain else f"sentence-transformers/{name}")
     except Exception as error:  # of the network: each library has its own
-        raise InputError(f"no model {name!r} here or on the hub ({in_a_line(error)}); {mend}") from error
+        raise InputError(f"no model {name!r} here or on the hub ({why_not_of_hub(error)}); {mend}") from error
 
 
 def fetched(name: str, revision: str = "") -> Path:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import Timeout
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
@@ -45,10 +44,10 @@ from sentemb.storage import (
     MANIFEST,
     append_chunks,
     finish_folder,
-    lock_of,
     replacing,
     rows_done,
     write_text,
+    writes_alone,
 )
 from sentemb.teacher import Estimate, distinct_sentences, seconds_left, size_in_words
 from sentemb.training import use_threads
@@ -194,25 +193,21 @@ class _Writer:
         Raises:
             InputError: as :func:`encode`.
         """
-        lock = lock_of(self.target)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"another process is writing {self.target}; wait for it, or give another folder") from None
-        try:
-            refuse_used_out(self.target)  # (again: another process may have finished it)
-            self._claim()
-            self._fill()
-            finish_folder(self.work, self.target, (DONE,))
-        except OSError as error:
-            if disk_full(error):
-                raise PreparationInterrupted(
-                    f"the disk of {self.target.absolute().parent} is full; make room, and run the same "
-                    f"command again to continue, or remove {self.work}"
-                ) from None
-            raise InputError(f"cannot write to {error.filename or self.work} ({error.strerror or error})") from None
-        finally:
-            lock.release()
+        refusal = f"another process is writing {self.target}; wait for it, or give another folder"
+        with writes_alone(self.target, refusal):
+            try:
+                refuse_used_out(self.target)  # (again: another process may have finished it)
+                self._claim()
+                self._fill()
+                finish_folder(self.work, self.target, (DONE,))
+            except OSError as error:
+                if disk_full(error):
+                    raise PreparationInterrupted(
+                        f"the disk of {self.target.absolute().parent} is full; make room, and run the same "
+                        f"command again to continue, or remove {self.work}"
+                    ) from None
+                where = error.filename or self.work
+                raise InputError(f"cannot write to {where} ({error.strerror or error})") from None
 
     def _claim(self) -> None:
         """Begin the folder, or continue with the one that is there."""

@@ -13,11 +13,10 @@ lost is measured on random texts of the encoder's vocabulary, and printed.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sentemb.errors import InputError
+from sentemb.errors import InputError, exit_codes
 
 PRECISIONS = {"model2vec": ("float32", "float16", "int8"), "onnx": ("float32", "int8")}
 DEFAULT_PRECISION = {"model2vec": "float16", "onnx": "float32"}
@@ -50,12 +49,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: 0 done, 2 something given cannot be used."""
     options = parser().parse_args(arguments)
-    try:
+    with exit_codes():
         for line in _export(options.checkpoint, options.out, options.format, options.precision):
             print(line)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _export(checkpoint: str, out: Path | None, form: str, precision: str | None) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sentemb.errors import InputError
+from sentemb.errors import exit_codes
 from sentemb.inspection.page import refuse_foreign_page, write_corpus_page
 from sentemb.languages import DEFAULT, check_language
 from sentemb.program import console_command
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     with contextlib.suppress(AttributeError):  # a terminal may lack characters of the text
         cast(Any, sys.stdout).reconfigure(errors="replace")
-    try:
+    with exit_codes():
         check_language(options.language)
         if options.out:
             refuse_foreign_page(options.out)
@@ -91,9 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sections.append(section)
         if options.out:
             print(f"page: {write_corpus_page(options.out, sections)}")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def as_text(section: "Section") -> str:

@@ -21,7 +21,7 @@ from sentemb.inspection.text import Section, Text, texts_of
 from sentemb.pairs import Pairs, draw, sample
 from sentemb.registry import build
 from sentemb.runs import duration
-from sentemb.training import bf16_units, tune_malloc, use_threads
+from sentemb.training import bf16_units, tune_memory, use_threads
 
 BATCH, WARM, BATCHES, SECONDS = 64, 3, 64, 4.0  # of the timing: pairs an update, updates not counted, most, aim
 
@@ -51,7 +51,7 @@ def _rate(spec: str, sentences: list[str], text: Text, seed: int) -> float:
 
     tqdm.write(f"timing {spec}", file=sys.stderr)
     use_threads(None)
-    tune_malloc()
+    tune_memory()
     torch.manual_seed(seed)
     AcceleratorState._reset_state()  # (it keeps the precision of the encoder before)
     accelerator = Accelerator(mixed_precision="bf16" if spec.startswith("transformer") and bf16_units() else None)

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
-    from sentemb.pipeline.begun_run import BegunRun
     from sentemb.pipeline.data import PreparedData
-    from sentemb.pipeline.experiment import Experiment
+    from sentemb.pipeline.experiment import BegunRun, Experiment
     from sentemb.pipeline.initial_encoder import averaged_name, initial_model, initial_name
     from sentemb.pipeline.model import make_model, trains_transformer
     from sentemb.pipeline.processes import end_with_launcher
@@ -32,9 +31,8 @@ if TYPE_CHECKING:
     from sentemb.pipeline.trained_run import TrainedRun
 
 _HOMES = {
-    "begun_run": ("BegunRun",),
     "data": ("PreparedData",),
-    "experiment": ("Experiment",),
+    "experiment": ("BegunRun", "Experiment"),
     "saved_model": ("save_trained_model", "selected"),
     "initial_encoder": ("averaged_name", "initial_model", "initial_name"),
     "model": ("make_model", "trains_transformer"),

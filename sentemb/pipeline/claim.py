@@ -2,17 +2,16 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from filelock import Timeout
 
 from sentemb.errors import InputError
 from sentemb.pipeline.settings_of_run import refuse_used
 from sentemb.runs import CONFIG
-from sentemb.storage import lock_of
+from sentemb.storage import writes_alone
 
 TRIAL = f".{CONFIG}.try"  # written and removed, to see whether the folder can be written to
 
@@ -33,7 +32,8 @@ def claimed(
     Raises:
         InputError: it cannot be made, or another process of this machine writes into it.
     """
-    names, lock = [out], None
+    names: list[Path | None] = [out]
+    alone: AbstractContextManager[None] = nullcontext()
     if accelerator.is_main_process:
         try:
             folder = names[0] = _make(out, name, temporary)
@@ -43,23 +43,14 @@ def claimed(
             raise InputError(
                 f"cannot write to the run folder {out or 'runs'} ({error.strerror}); choose another --out"
             ) from None
-        with suppress(OSError, NotImplementedError):  # (a file system without locks)
-            lock = lock_of(folder)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise InputError(
-                    f"{folder} is in use by another process; wait until it ends, or choose another --out"
-                ) from None
-    try:
+        refusal = f"{folder} is in use by another process; wait until it ends, or choose another --out"
+        alone = writes_alone(folder, refusal)
+    with alone:
         if new and accelerator.is_main_process:
             refuse_used(folder)  # (it may have been begun while this one prepared)
         broadcast_object_list(names)
         assert names[0] is not None
         yield names[0]
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def _make(out: Path | None, name: str, temporary: bool) -> Path:

@@ -11,7 +11,7 @@ from sentemb.storage.atomic import (
     write_folder,
     write_text,
 )
-from sentemb.storage.cache import FORMAT, build_once, cache_dir, digests, key_of, lock_of, shows_progress
+from sentemb.storage.cache import FORMAT, build_once, cache_dir, digests, key_of, lock_of, shows_progress, writes_alone
 from sentemb.storage.chunks import DONE, append_chunks, rows_done
 from sentemb.storage.digest import digest
 from sentemb.storage.manifest import LEFTOVER, MANIFEST, MEND, PARTIAL, unlisted, verify
@@ -43,4 +43,5 @@ __all__ = [
     "write_bytes",
     "write_text",
     "write_folder",
+    "writes_alone",
 ]

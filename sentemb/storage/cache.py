@@ -109,6 +109,27 @@ def lock_of(path: Path) -> FileLock:
     return FileLock(lock)
 
 
+@contextmanager
+def writes_alone(target: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock of who writes ``target``; where the file system has no locks, hold nothing.
+
+    Raises:
+        InputError: another process holds it; with the text ``refusal``.
+    """
+    lock = None
+    with suppress(OSError, NotImplementedError):  # (a file system without locks)
+        lock = lock_of(target)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(refusal) from None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
 def digests(paths: Sequence[Path]) -> list[str]:
     """Hex digests of files' bytes, in order, remembered for files that have not been touched since.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         bf16_units,
         processor,
         threads_of_environment,
-        tune_malloc,
+        tune_memory,
         usable_cores,
         use_threads,
     )
@@ -53,7 +53,7 @@ _HOMES = {
     "report_to_launcher": "heartbeat",
     "bf16_units": "hardware",
     "processor": "hardware",
-    "tune_malloc": "hardware",
+    "tune_memory": "hardware",
     "threads_of_environment": "hardware",
     "usable_cores": "hardware",
     "use_threads": "hardware",
@@ -111,7 +111,7 @@ __all__ = [
     "total_steps",
     "processor",
     "threads_of_environment",
-    "tune_malloc",
+    "tune_memory",
     "usable_cores",
     "use_threads",
 ]

@@ -11,6 +11,8 @@ import torch
 
 from sentemb.errors import InputError
 
+KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+
 LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")  # these hold libraries to a kind of processor
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")  # set by accelerate launch, by torchrun
 
@@ -71,11 +73,14 @@ def processor() -> str:
     return f"{name}, {kind}, {torch.get_num_threads()} thread(s)" + (f"; held: {held}" if held else "")
 
 
-def tune_malloc() -> None:
-    """Let glibc keep the memory of freed tensors for the next ones; elsewhere nothing.
+def tune_memory() -> None:
+    """Let glibc keep the memory of freed tensors for the next ones, and oneDNN few compiled kernels.
 
-    By default it gives each large block back to the system, which clears its pages again at the next step.
+    By default glibc gives each large block back to the system, which clears its pages again at the next step. oneDNN
+    keeps 1,024 kernels, each for one shape, and hardly two batches have one number of tokens: in a long run that is
+    gigabytes. A step needs some tens. oneDNN reads the limit at its first product, so call this before.
     """
+    os.environ.setdefault(KERNELS, "64")
     if not sys.platform.startswith("linux"):
         return
     try:

@@ -1,6 +1,5 @@
 """Hard negatives of a corpus: found once, the same after kills, and never a copy of the anchor or a positive."""
 
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -16,6 +15,7 @@ from sentemb.errors import InputError
 from sentemb.mining import MinedSpec, MiningTask, candidate_pool, finished_miner, mine_negatives, search_by_model
 from sentemb.mining import mine as mine_module
 from sentemb.pairs import neighbours
+from tests.kills import exit_code_of, kill_in
 
 NOUNS = ("cat", "dog", "king", "queen", "ship", "poet", "child", "judge")
 DOCUMENTS = [[f"the {a} sees the {b}", "it rains"][: 1 + i % 2] for i, a in enumerate(NOUNS) for b in NOUNS]
@@ -151,45 +151,21 @@ def mine(model: str, cache: Path, chunks: int | None, before_sync: bool) -> None
     """Find negatives, ten pairs a chunk; killed in the chunk after ``chunks`` of them, or where it is synced."""
     os.environ["SENTEMB_CACHE"] = str(cache)
     mine_module.CHUNK = 10
-    plain, count = mine_module.ExcludedCandidates.of, 0
-
-    def kill() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def of(self, rows):
-        nonlocal count
-        count += 1
-        if chunks is not None and count > chunks:
-            kill()
-        return plain(self, rows)
-
     task = task_of(model, MinedSpec(model, per_anchor=2, pool=40, skip=1))
     miner = finished_miner(model)
     search = search_by_model(miner, task, LENGTH, "cpu", False)
-    mine_module.ExcludedCandidates.of = of
-    if before_sync:
-        os.fsync = lambda _: kill()
+    kill_in(mine_module.ExcludedCandidates, "of", chunks, before_sync)
     mine_negatives(task, miner.fingerprint, lambda: search)
-
-
-def run(*arguments) -> int | None:
-    """The exit code of a process that finds negatives."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.mining.test_mine"])
-    process = context.Process(target=mine, args=arguments)
-    process.start()
-    process.join()
-    return process.exitcode
 
 
 @pytest.mark.slow
 def test_a_process_killed_again_and_again_ends_with_the_same_bytes(tiny, tmp_path):
-    assert run(tiny, tmp_path / "straight", None, False) == 0
+    assert exit_code_of(mine, tiny, tmp_path / "straight", None, False) == 0
     for kill in range(KILLS):
-        assert run(tiny, tmp_path / "killed", 1, kill % 2 == 1) == -signal.SIGKILL
+        assert exit_code_of(mine, tiny, tmp_path / "killed", 1, kill % 2 == 1) == -signal.SIGKILL
     (done,) = (tmp_path / "killed").rglob("done")
     assert int(done.read_text()) > 0
-    assert run(tiny, tmp_path / "killed", None, False) == 0
+    assert exit_code_of(mine, tiny, tmp_path / "killed", None, False) == 0
     files = [
         {path.name: path.read_bytes() for path in (tmp_path / name).rglob("negatives-*/*")}
         for name in ("straight", "killed")

@@ -374,6 +374,7 @@ def test_a_run_of_version_01_goes_on_and_is_scored_with_the_documents_it_was_not
     assert resumed.pairs == old.pairs and steady(Path("old")) == before
     for name, trained in (("old", old), ("new", run)):
         assert pairs_for(None, name, []) == pairs_for("t.txt", f"{name}/model", []) == trained.pairs
+    assert pairs_for(None, "minilm", [], ["minilm", "old"]) == old.pairs  # what is scored with a run, on its pairs
     Path("other.txt").write_text(Path("t.txt").read_text() + "\n\na\nb")
     assert pairs_for("other.txt", "old", []).num_documents == 5  # of a corpus that it was not trained on
 

@@ -1,6 +1,5 @@
 """A teacher's pass that is killed again and again ends with the bytes of a pass in one go."""
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -12,6 +11,7 @@ from sentemb.corpus import open_corpus
 from sentemb.teacher import TeacherFolder, embed_corpus, parse_teacher
 from sentemb.teacher import embeddings as embeddings_module
 from sentemb.teacher.model import TeacherModel
+from tests.kills import exit_code_of, kill_in
 from tests.teacher.test_teacher import LENGTH, TEXTS
 
 KILLS = 10
@@ -21,34 +21,10 @@ def embed(teacher: str, cache: Path, batches: int | None, before_sync: bool) -> 
     """Embed the texts in chunks of two; killed in the batch after ``batches`` of them, or where rows are synced."""
     os.environ["SENTEMB_CACHE"] = str(cache)
     embeddings_module.CHUNK = 2
-    plain, count = TeacherModel.embed, 0
-
-    def kill() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def counting(self, rows, prompt_length=0):
-        nonlocal count
-        count += 1
-        if batches is not None and count > batches:
-            kill()
-        return plain(self, rows, prompt_length)
-
-    TeacherModel.embed = counting
-    if before_sync:
-        os.fsync = lambda _: kill()
+    kill_in(TeacherModel, "embed", batches, before_sync)
     corpus = open_corpus([TEXTS[:15], TEXTS[15:]])
     every = np.array([[0, len(corpus)]])
     embed_corpus(TeacherFolder(parse_teacher(f"{teacher}:layers=1-2")), corpus, every, LENGTH)
-
-
-def run(*arguments) -> int | None:
-    """The exit code of a process that embeds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.teacher.test_kills"])
-    process = context.Process(target=embed, args=arguments)
-    process.start()
-    process.join()
-    return process.exitcode
 
 
 def files(cache: Path) -> dict[str, bytes]:
@@ -58,13 +34,13 @@ def files(cache: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_pass_killed_ten_times_is_equal_to_the_byte(bert, tmp_path):
-    assert run(bert, tmp_path / "straight", None, False) == 0
+    assert exit_code_of(embed, bert, tmp_path / "straight", None, False) == 0
     for kill in range(KILLS):
         # (a measurement's two batches come before the first chunk's)
-        assert run(bert, tmp_path / "killed", 3, kill % 2 == 1) == -signal.SIGKILL
+        assert exit_code_of(embed, bert, tmp_path / "killed", 3, kill % 2 == 1) == -signal.SIGKILL
     (done,) = (tmp_path / "killed").rglob("done")
     assert int(done.read_text()) > 0
-    assert run(bert, tmp_path / "killed", None, False) == 0
+    assert exit_code_of(embed, bert, tmp_path / "killed", None, False) == 0
     straight = files(tmp_path / "straight")
     assert set(straight) >= {"embeddings.f16", "numbers.npy", "meta.json"}
     assert files(tmp_path / "killed") == straight
