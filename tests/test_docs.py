@@ -307,6 +307,7 @@ def test_the_flags_that_pages_name_exist():
     launchers = {"--num_processes", "--cpu", "--nproc_per_node", "--quiet", "--local_addr"}
     others = {
         "--completion",
+        "--rounds",
         "--list",
         "--mirror",
         "--offline",
