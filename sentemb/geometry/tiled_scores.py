@@ -122,14 +122,18 @@ def expected_scores(
 
 @torch.no_grad()
 def nearest(
-    a: Tensor, b: Tensor, keep: Callable[[Tensor], Tensor], most: int, edit: ScoreTransform | None = None
+    a: Tensor,
+    b: Tensor,
+    keep: Callable[[Tensor], Tensor],
+    edit: ScoreTransform | None = None,
+    most: int | None = None,
 ) -> Tensor:
     """For each row of ``a`` its K-th highest score among the rows of ``b``, ``[n]``: the floor of its K nearest.
 
     Args:
         keep: K of each row, int64, from the number of its scores that count; at least 1 where there are any.
-        most: no K is larger than this.
         edit: as for :func:`log_sum_exp`.
+        most: no K is larger than this; None: the largest is read from the scores' device.
 
     Returns:
         The K-th score, less a little for rounding; inf where no score counts.
@@ -144,7 +148,8 @@ def nearest(
             edit(scores, rows, slice(0, m))
         counts = (~scores.isneginf()).sum(dim=1)
         places = keep(counts).clamp(max=counts)
-        highest = scores.topk(min(max(1, most), m), dim=1).values
+        largest = int(places.max()) if most is None else min(most, m)
+        highest = scores.topk(max(1, largest), dim=1).values
         floor = highest.gather(1, (places - 1).clamp_min(0)[:, None])[:, 0]
         slack = 8 * torch.finfo(a.dtype).eps * (a[rows].norm(dim=1) * b.norm(dim=1).max())
         floors.append(torch.where(places > 0, floor - slack, math.inf))

@@ -82,7 +82,7 @@ class Hard(Objective):
         """As InfoNCE, of the positive and the nearest others."""
         xs = extras.anchors(x) / self.temperature
         others = _others(x, extras)
-        floor = nearest(xs, y, self.num_nearest, self.most_nearest(len(y)), others)
+        floor = nearest(xs, y, self.num_nearest, others, self.most_nearest(len(y)))
 
         def far(scores: Tensor, rows: slice, columns: slice) -> None:
             others(scores, rows, columns)
@@ -128,7 +128,7 @@ class HardSimple(Hard):
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """As :class:`Simple`, of the nearest others."""
         others, anchors = _others(x, extras), extras.anchors(x)
-        floor = nearest(anchors, y, self.num_nearest, self.most_nearest(len(y)), others)
+        floor = nearest(anchors, y, self.num_nearest, others, self.most_nearest(len(y)))
         near, counts = sum_above(anchors, y, floor, others)
         return extras.mean(self.weight * near / counts.clamp_min(1) - (anchors * extras.anchors(y)).sum(dim=1))
 

@@ -121,7 +121,9 @@ def test_each_unordered_pair_once(n):
 def test_the_nearest_and_their_sum(n, m, share):
     a, b = rows(n, 0), rows(m, 1)
     edit, mask = left_out(n, m)
-    floor = nearest(a, b, lambda counts: (share * counts).ceil().long(), math.ceil(share * m), edit)
+    floor = nearest(a, b, lambda counts: (share * counts).ceil().long(), edit)
+    bounded = nearest(a, b, lambda counts: (share * counts).ceil().long(), edit, math.ceil(share * m))
+    assert torch.equal(bounded, floor)
     scores = (a @ b.T).masked_fill(mask, -math.inf)
     expected, counts = [], []
     for row in scores:
