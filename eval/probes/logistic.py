@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 BUDGET = 512 * 2**20  # bytes that a block of fits may work in
-LARGEST = 12_500  # rows of a Hessian of all columns; beyond that each column has its own
+LARGEST = 5_000  # rows of a Hessian
 CACHED = 2**19  # numbers worked on at a time: they stay in a processor's cache
 TOLERANCE = 1e-5  # its square is how far the objective may be from its minimum
 COARSE = 1e-4  # tolerance in single precision, where the errors of a product mostly are smaller
@@ -26,10 +26,30 @@ Moves = list[tuple[Tensor, Tensor, Tensor]]  # (step, change of slope, 1 / their
 
 @dataclass
 class Curvature:
-    """Hessian ``[g, m, m]``, ``g m = k (r + 1)``, of the summed loss on all rows at ``weights`` ``[r + 1, k, 1]``."""
+    """Hessian of the summed loss at ``weights`` ``[1, k, r + 1]``: whole on the last axes, a diagonal on the others."""
 
-    weights: Tensor | None
-    hessian: Tensor
+    weights: Tensor
+    diagonal: Tensor  # [k, r + 1 - q]
+    hessian: Tensor  # [k q, k q]
+
+
+@dataclass
+class Guide:
+    """Diagonal ``[k, r + 1 - q]`` and Cholesky factor ``[k q, k q]`` of about the Hessian of any fit."""
+
+    diagonal: Tensor
+    factor: Tensor
+
+    def divide(self, q: Tensor) -> Tensor:
+        """``q`` ``[fits, k, r + 1]`` by the Hessian."""
+        split = self.diagonal.shape[1]
+        parts = [q[..., :split] / self.diagonal.to(q.dtype)]
+        if len(self.factor):
+            last = q[..., split:].flatten(1).T.float()  # [k q, fits]
+            half = torch.linalg.solve_triangular(self.factor, last, upper=False)
+            last = torch.linalg.solve_triangular(self.factor.T, half, upper=True)
+            parts.append(last.T.unflatten(1, (q.shape[1], -1)).to(q.dtype))
+        return torch.cat(parts, dim=2)
 
 
 class Regressions:
@@ -104,7 +124,7 @@ class Regressions:
         return predictions
 
     def solve(
-        self, rows: Sequence[np.ndarray], c: float, start: Tensor, guide: Tensor, rounds: int = 1000
+        self, rows: Sequence[np.ndarray], c: float, start: Tensor, guide: Guide, rounds: int = 1000
     ) -> tuple[Tensor, int, bool]:
         """Weights ``[fits, k, r + 1]`` (intercept last, principal axes) of the fits, by L-BFGS (Nocedal 1980).
 
@@ -122,13 +142,13 @@ class Regressions:
         for fit, members in enumerate(rows):
             inside[fit, members] = 1
         mask = torch.from_numpy(inside).to(self.device)
-        near, moves, first, _ = self._descend(start.float(), [], mask, c, guide, min(rounds, 100))
+        near, moves, first, _ = self._descend(start.float(), [], mask, c, guide, min(rounds, 200))
         moves = [(step.double(), turn.double(), reciprocal.double()) for step, turn, reciprocal in moves]
         weights, _, second, done = self._descend(near.double(), moves, mask, c, guide, rounds)
         return weights, first + second, done
 
     def _descend(
-        self, at: Tensor, moves: Moves, inside: Tensor, c: float, guide: Tensor, rounds: int
+        self, at: Tensor, moves: Moves, inside: Tensor, c: float, guide: Guide, rounds: int
     ) -> tuple[Tensor, Moves, int, bool]:
         """Weights, the last moves, evaluations and convergence, in the precision of ``at``.
 
@@ -177,59 +197,55 @@ class Regressions:
 
     def _pays(self, rounds: int, fits: int) -> bool:
         """Whether a Hessian at the centre costs less, with its factor, than half of the rounds of all fits."""
-        k, wide = self.columns, len(self.penalty)
-        if self._is_joint():
-            cost = self.trained * wide**2 * k * (k + 1) / 2 + (k * wide) ** 3 / 3
-        else:
-            cost = k * (self.trained * wide**2 + wide**3 / 3)
+        k, wide, last = self.columns, len(self.penalty), self._last()
+        cost = self.trained * last**2 * k * (k + 1) / 2 + (k * last) ** 3 / 3
         return cost < rounds * fits * 2 * self.trained * wide * k
 
-    def _is_joint(self) -> bool:
-        return self.columns * len(self.penalty) <= LARGEST
+    def _last(self) -> int:
+        """q, how many of the last axes a Hessian is computed on: those of most variance, and the intercept."""
+        return min(len(self.penalty), LARGEST // self.columns)
 
     def curvature_at_zero(self) -> Curvature:
-        """As :meth:`curvature`, where all weights are 0: a diagonal on principal axes, ``[m]``."""
+        """As :meth:`curvature`, where all weights are 0: a diagonal on principal axes."""
         variance = torch.stack([(part**2).sum(dim=0) for part in self.z[: self.trained].split(4096)]).sum(dim=0)
-        return Curvature(None, (variance / max(self.classes, 4 * (self.columns == 1))).repeat(self.columns))
+        diagonal = variance.float() * self._spread(variance.new_zeros(1, self.columns, 1))[:1, 0].float()
+        return Curvature(self.z.new_zeros(0), diagonal.expand(self.columns, -1), variance.new_zeros(0, 0))
 
     def curvature(self, weights: Tensor, kind: torch.dtype = torch.float32) -> Curvature:
-        """Hessian of the loss, of all columns (g = 1) where it has at most LARGEST rows, else a block a column (g = k).
-
-        Of very many rows, some are enough.
-        """
-        k, wide, is_joint = self.columns, len(self.penalty), self._is_joint()
+        """Hessian of the loss at ``weights`` ``[1, k, r + 1]``. Of very many rows, some are enough."""
+        k, wide, last = self.columns, len(self.penalty), self._last()
         step = max(1, self.trained // (16 * k * wide))
         z = (self.single if kind == torch.float32 else self.z[: self.trained])[::step]
-        hessian = torch.zeros((k, wide, k, wide) if is_joint else (k, wide, wide), dtype=kind, device=self.device)
+        hessian = torch.zeros((k, last, k, last), dtype=kind, device=self.device)
+        diagonal = torch.zeros((k, wide - last), dtype=kind, device=self.device)
         for part in z.split(4096):
-            spread = step * self._spread(self._scores(part, weights.to(kind))[0])  # [k, k, rows]
+            spread = step * self._spread(self._scores(part, weights.to(kind)))  # [k, k, rows]
+            diagonal += spread.diagonal().T @ part[:, : wide - last] ** 2
             for i in range(k):
-                for j in range(i + 1) if is_joint else (i,):
-                    _add_gram(hessian[i, :, j] if is_joint else hessian[i], part, spread[i, j])
+                for j in range(i + 1):
+                    _add_gram(hessian[i, :, j], part[:, wide - last :], spread[i, j])
         for i in range(k):
-            for j in range(i) if is_joint else ():
+            for j in range(i):
                 hessian[j, :, i] = hessian[i, :, j]
-        return Curvature(weights, hessian.reshape(1, k * wide, k * wide) if is_joint else hessian)
+        return Curvature(weights, diagonal, hessian.reshape(k * last, k * last))
 
-    def guide(self, curvature: Curvature, c: float, share: float = 1.0) -> Tensor:
-        """Hessian of a fit on a ``share`` of the rows, c share (Hessian of loss) + penalty, ready to be divided by.
+    def guide(self, curvature: Curvature, c: float, share: float = 1.0) -> Guide:
+        """Of fits on a ``share`` of the rows: c share (Hessian of loss) + penalty.
 
-        ``[m]``, its diagonal, where nothing else is in it; else its Cholesky factor ``[g, m, m]``. It only guides; on
-        principal axes single precision mostly will do.
+        It only guides; on principal axes single precision mostly will do.
         """
         # The intercept has no penalty, and next to no curvature where the classes come apart.
-        penalty = (self.penalty + (1 - self.penalty) * 1e-3 * c * share * self.trained).repeat(self.columns)
-        if curvature.hessian.dim() == 1:
-            return (curvature.hessian * (c * share) + penalty).float()
+        penalty = self.penalty + (1 - self.penalty) * 1e-3 * c * share * self.trained
+        split = curvature.diagonal.shape[1]
         for kind in (torch.float32, torch.float64):
             if kind != torch.float32:
                 curvature.hessian = self.curvature(curvature.weights, kind).hessian
             hessian = curvature.hessian * (c * share)
-            hessian.diagonal(dim1=1, dim2=2).add_(penalty[: hessian.shape[1]])
+            hessian.diagonal().add_(penalty[split:].repeat(self.columns)[: len(hessian)])
             factor, failed = torch.linalg.cholesky_ex(hessian)
             if not failed.any():
                 break
-        return factor.float()
+        return Guide(curvature.diagonal * (c * share) + penalty[:split], factor.float())
 
     def _scores(self, z: Tensor, weights: Tensor) -> Tensor:
         return (weights.flatten(0, 1) @ z.T).unflatten(0, weights.shape[:2])  # [fits, k, rows]
@@ -241,8 +257,8 @@ class Regressions:
         return torch.softmax(self.contrasts.to(scores.dtype) @ scores, dim=-2)
 
     def _spread(self, scores: Tensor) -> Tensor:
-        """Second derivative of a row's loss by its scores: ``[k, k, rows]``."""
-        chance = self._chances(scores)
+        """Second derivative of a row's loss by its ``scores`` ``[1, k, rows]``: ``[k, k, rows]``."""
+        chance = self._chances(scores)[0]
         if self.classes <= 2:
             return (chance * (1 - chance))[None]
         contrasts = self.contrasts.to(scores.dtype)
@@ -335,23 +351,14 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.vecdot(a.flatten(1), b.flatten(1))  # [fits]
 
 
-def _direction(slope: Tensor, moves: Moves, guide: Tensor) -> Tensor:
+def _direction(slope: Tensor, moves: Moves, guide: Guide) -> Tensor:
     """Two-loop recursion, a row a fit; a fit that did not move has zero pairs, which do nothing."""
     q, steps = -slope.flatten(1), []
     for moved, turned, reciprocal in reversed(moves):
         a = reciprocal * _dot(moved, q)
         q = q - a[:, None] * turned.flatten(1)
         steps.append(a)
-    q = _divided(q.view_as(slope), guide).flatten(1)
+    q = guide.divide(q.view_as(slope)).flatten(1)
     for (moved, turned, reciprocal), a in zip(moves, reversed(steps), strict=True):
         q = q + moved.flatten(1) * (a - reciprocal * _dot(turned, q))[:, None]
     return q.view_as(slope)
-
-
-def _divided(q: Tensor, guide: Tensor) -> Tensor:
-    """``q`` ``[fits, k, r + 1]`` divided by the Hessian whose diagonal or Cholesky factor ``guide`` is."""
-    if guide.dim() == 1:
-        return q / guide.view(q.shape[1:])
-    if len(guide) == 1:
-        return torch.cholesky_solve(q.flatten(1).T.float(), guide[0]).T.reshape(q.shape).to(q.dtype)
-    return torch.cholesky_solve(q.permute(1, 2, 0).float(), guide).permute(2, 0, 1).to(q.dtype)
