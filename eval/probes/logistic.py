@@ -1,4 +1,4 @@
-"""Many logistic regressions over subsets of one matrix, solved together as columns of matrix products.
+"""Many logistic regressions over subsets of one matrix, solved together as rows of matrix products.
 
 A nested 10-fold search is 610 fits that differ only in their rows and their C. All fits of one C start from the
 solution on all rows, shifted as theirs were at the C before, and share a preconditioner taken there. They come near in
@@ -20,7 +20,7 @@ CACHED = 2**19  # numbers worked on at a time: they stay in a processor's cache
 TOLERANCE = 1e-5  # its square is how far the objective may be from its minimum
 COARSE = 1e-4  # tolerance in single precision, where the errors of a product mostly are smaller
 HISTORY = 20  # moves of L-BFGS
-SHORTEST = 0.1  # part of a step in single precision, below which rounding may be what makes steps look bad
+PATIENCE = 15  # steps in single precision that do not halve the distance: rounding may be in the way
 Moves = list[tuple[Tensor, Tensor, Tensor]]  # (step, change of slope, 1 / their product), newest last
 
 
@@ -55,16 +55,16 @@ class Guide:
 class Regressions:
     """L2-penalised logistic regressions on rows of ``x``: scikit-learn's objective and its solution, in float64.
 
-    Two classes: minimise ||w||^2 / 2 + C sum log(1 + exp(-s (w.x + b))), s = +-1. More: softmax with a column of w a
-    class. The intercept b is not penalised. ``x`` is centred (b takes it up) and turned to the principal axes of the
-    rows that are ever trained on: a rotation leaves the penalty as it is, and what lies outside their span, where there
-    are fewer rows than columns, gets no weight.
+    Two classes: minimise ||w||^2 / 2 + C sum log(1 + exp(-s (w.x + b))), s = +-1. K > 2: softmax, with weights of each
+    class. These sum to 0 over the classes at the minimum, so that K - 1 columns, coordinates in an orthonormal basis of
+    such weights, are fitted. The intercept b is not penalised. ``x`` is centred (b takes it up) and turned to the
+    principal axes of the rows that are ever trained on: a rotation leaves the penalty as it is, and what lies outside
+    their span, where there are fewer rows than columns, gets no weight.
 
     Memory in addition to ``x``, in bytes: 12 n (r + 1) for the turned matrix in double and in single precision, r <=
-    min(d, rows trained on); 40 min(d, rows)^2 while it is turned; 12 (r + 1)^2 k for Hessians (k columns: 1 for two
-    classes, else K; times k where k (r + 1) is at most LARGEST); and BUDGET for the fits, as many at once as fit in it:
-    one takes 4 n + 240 k r. With n = 67,349 and two classes: 2.0 + 0.2 GB at d = 2,400, 3.9 + 0.9 GB at d = 4,800, and
-    0.5 GB at most for the fits.
+    min(d, rows trained on); 40 min(d, rows)^2 while it is turned; 12 min(k (r + 1), LARGEST)^2 for Hessians (k columns:
+    K - 1); and BUDGET for the fits, as many at once as fit in it: one takes 4 n + 400 k r. With n = 67,349 and two
+    classes: 2.0 + 0.2 GB at d = 2,400, 3.9 + 0.9 GB at d = 4,800, and 0.5 GB at most for the fits.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, trained_on: np.ndarray, device: str = "cpu") -> None:
@@ -76,10 +76,10 @@ class Regressions:
         self.z = _principal(torch.from_numpy(np.ascontiguousarray(x)), order, self.trained, self.device)  # [n, r + 1]
         self.single = self.z[: self.trained].float()
         labels = torch.from_numpy(np.asarray(y, dtype=np.int64)).to(self.device)
-        self.classes = int(labels.max()) + 1
-        self.columns = max(1, self.classes - 1)  # k
+        self.classes = max(2, int(labels.max()) + 1)  # K
+        self.columns = self.classes - 1  # k
         target = labels[order[: self.trained]]
-        self.target = (target[None] if self.classes <= 2 else one_hot(target, self.classes).T).float().contiguous()
+        self.target = (target[None] if self.classes == 2 else one_hot(target, self.classes).T).float().contiguous()
         self.contrasts = _contrasts(self.classes).to(self.device)  # [K, k]
         self.penalty = self.single.new_ones(self.z.shape[1])
         self.penalty[-1] = 0
@@ -90,7 +90,7 @@ class Regressions:
         """Predicted labels of each fold's test rows at each C of ``grid``: a ``[C, test rows]`` int8 array a fold."""
         predictions = [np.empty((len(grid), len(test)), dtype=np.int8) for test in tests]
         wide = len(self.penalty)
-        size = max(1, BUDGET // (4 * self.trained + 240 * self.columns * wide))
+        size = max(1, BUDGET // (4 * self.trained + 400 * self.columns * wide))
         share = sum(len(train) for train in trains) / (len(trains) * self.trained)
         everything = [np.arange(self.trained)]
         rows = [self.place[train] for train in trains]
@@ -155,7 +155,7 @@ class Regressions:
         The objective is convex, so that a step is good whose end lies downhill or not far uphill (phi' at the end at
         most half as steep as at the start): if no score changes by more than 2.1 it lowers the objective, as then the
         curvature along it changes by at most exp(2.1) (Bach 2010, proposition 1). Another is shortened. In single
-        precision a fit that is near or has no good step is finished, and a few may be left unfinished.
+        precision a fit that is near or comes no nearer is finished, and a few may be left unfinished.
         """
         is_single = at.dtype == torch.float32
         tolerance = COARSE if is_single else TOLERANCE
@@ -163,23 +163,27 @@ class Regressions:
         left = torch.arange(len(at), device=self.device)  # fits that are still worked on
         slope = self._slope(at, inside, c)
         direction, length = _direction(slope, moves, guide), at.new_ones(len(left))
+        lowest, idle = torch.full_like(length, torch.inf), torch.zeros_like(left)
         for count in range(1, rounds + 1):
-            near = -_dot(direction, slope) <= tolerance**2
+            distance = -_dot(direction, slope)  # twice that of the objective from its minimum, by the model
+            near = distance <= tolerance**2
             if is_single:
-                if (near | (length < SHORTEST)).sum() >= 0.9 * len(near):
+                is_lower = distance < lowest / 2
+                lowest, idle = torch.where(is_lower, distance, lowest), torch.where(is_lower, 0, idle + 1)
+                if (near | (idle >= PATIENCE)).sum() >= 0.9 * len(near):
                     return at, moves, count, True
             elif near.sum() >= 0.3 * len(near):  # leave the finished ones behind
                 answer[left[near]] = at[near]
                 if near.all():
                     return answer, moves, count, True
                 busy = ~near
-                left, inside, length = left[busy], inside[busy], length[busy]
+                left, inside, length, distance = left[busy], inside[busy], length[busy], distance[busy]
                 at, slope, direction = at[busy], slope[busy], direction[busy]
                 moves = [(s[busy], t[busy], r[busy]) for s, t, r in moves]
             trial = at + length[:, None, None] * direction
             trial_slope = self._slope(trial, inside, c)
-            before, after = -_dot(direction, slope), _dot(direction, trial_slope)
-            good = after <= 0.5 * before
+            after = _dot(direction, trial_slope)
+            good = after <= 0.5 * distance
             taken = good[:, None, None]
             moved = torch.where(taken, trial - at, 0)  # a refused fit stays and tries a shorter step
             turned = torch.where(taken, trial_slope - slope, 0)
@@ -187,7 +191,7 @@ class Regressions:
             moves = [*moves[1 - HISTORY :], (moved, turned, torch.where(product > 0, 1 / product.clamp_min(1e-30), 0))]
             at, slope = at + moved, torch.where(taken, trial_slope, slope)
             direction = torch.where(taken, _direction(slope, moves, guide), direction)
-            length = torch.where(good, 1.0, length * before / (before + after))  # where a parabola has its minimum
+            length = torch.where(good, 1.0, length * distance / (distance + after))  # where a parabola has its minimum
         answer[left] = at
         return (at if is_single else answer), moves, rounds, False
 
@@ -208,7 +212,7 @@ class Regressions:
     def curvature_at_zero(self) -> Curvature:
         """As :meth:`curvature`, where all weights are 0: a diagonal on principal axes."""
         variance = torch.stack([(part**2).sum(dim=0) for part in self.z[: self.trained].split(4096)]).sum(dim=0)
-        diagonal = variance.float() * self._spread(variance.new_zeros(1, self.columns, 1))[:1, 0].float()
+        diagonal = variance.float() * self._spread(variance.new_zeros(1, len(self.target), 1))[:1, 0].float()
         return Curvature(self.z.new_zeros(0), diagonal.expand(self.columns, -1), variance.new_zeros(0, 0))
 
     def curvature(self, weights: Tensor, kind: torch.dtype = torch.float32) -> Curvature:
@@ -248,21 +252,20 @@ class Regressions:
         return Guide(curvature.diagonal * (c * share) + penalty[:split], factor.float())
 
     def _scores(self, z: Tensor, weights: Tensor) -> Tensor:
-        return (weights.flatten(0, 1) @ z.T).unflatten(0, weights.shape[:2])  # [fits, k, rows]
+        """Of each class, or of the second of two: ``[fits, K or 1, rows]``."""
+        scores = (weights.flatten(0, 1) @ z.T).unflatten(0, weights.shape[:2])
+        return scores if self.classes == 2 else self.contrasts.to(scores.dtype) @ scores
 
     def _chances(self, scores: Tensor) -> Tensor:
-        """Of the second class of two, ``[..., 1, rows]``, or of each of K, ``[..., K, rows]``."""
-        if self.classes <= 2:
-            return scores.sigmoid()
-        return torch.softmax(self.contrasts.to(scores.dtype) @ scores, dim=-2)
+        return scores.sigmoid() if self.classes == 2 else scores.softmax(dim=1)
 
     def _spread(self, scores: Tensor) -> Tensor:
-        """Second derivative of a row's loss by its ``scores`` ``[1, k, rows]``: ``[k, k, rows]``."""
+        """Second derivative ``[k, k, rows]`` of each row's loss by its columns, at ``scores`` ``[1, K or 1, rows]``."""
         chance = self._chances(scores)[0]
-        if self.classes <= 2:
+        if self.classes == 2:
             return (chance * (1 - chance))[None]
         contrasts = self.contrasts.to(scores.dtype)
-        mean = contrasts.T @ chance  # [k, rows]
+        mean = contrasts.T @ chance
         return torch.einsum("ai,aj,ar->ijr", contrasts, contrasts, chance) - mean[:, None] * mean[None]
 
     def _labels(self, weights: Tensor) -> np.ndarray:
@@ -270,10 +273,7 @@ class Regressions:
         labels = []
         for z in self.z.split(self._block(weights)):
             scores = self._scores(z, weights)
-            if self.classes <= 2:
-                labels.append((scores > 0).squeeze(1).to(torch.int8))
-            else:
-                labels.append((self.contrasts.to(scores.dtype) @ scores).argmax(dim=1).to(torch.int8))
+            labels.append(((scores > 0).squeeze(1) if self.classes == 2 else scores.argmax(dim=1)).to(torch.int8))
         return torch.cat(labels, dim=1).cpu().numpy()
 
     def _block(self, weights: Tensor) -> int:
@@ -288,15 +288,14 @@ class Regressions:
         blocks = zip(z.split(block), self.target.split(block, dim=1), inside.split(block, dim=1), strict=True)
         for part, target, members in blocks:
             pull = self._chances(self._scores(part, at)).sub_(target).mul_(members[:, None])
-            if self.classes > 2:
-                pull = contrasts.T @ pull
+            pull = pull if self.classes == 2 else contrasts.T @ pull  # [fits, k, rows]
             slope.addmm_(pull.flatten(0, 1), part)
         return at * self.penalty + c * slope.view_as(at)
 
 
 def _contrasts(classes: int) -> Tensor:
     """Orthonormal ``[K, K - 1]`` whose columns sum to 0 (Helmert's), as the weights of K classes do at the minimum."""
-    matrix = torch.zeros(classes, max(1, classes - 1), dtype=torch.float64)
+    matrix = torch.zeros(classes, classes - 1, dtype=torch.float64)
     for i in range(1, classes):
         matrix[:i, i - 1], matrix[i, i - 1] = 1, -i
         matrix[:, i - 1] /= (i * (i + 1)) ** 0.5
