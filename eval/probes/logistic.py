@@ -103,7 +103,8 @@ class Regressions:
             guide = self.guide(curvature, c, share)
             for _ in range(50):
                 centre, count, done = self.solve(everything, c, centre, guide, rounds=self._refresh())
-                if not done or not shifts or self._pays(rounds, min(size, len(trains))):
+                is_first = not len(curvature.hessian)
+                if not done or is_first or self._pays(rounds, min(size, len(trains))):
                     curvature = self.curvature(centre)
                     guide = self.guide(curvature, c, share)
                 if done:
@@ -144,7 +145,7 @@ class Regressions:
         mask = torch.from_numpy(inside).to(self.device)
         near, moves, first, _ = self._descend(start.float(), [], mask, c, guide, min(rounds, 200))
         moves = [(step.double(), turn.double(), reciprocal.double()) for step, turn, reciprocal in moves]
-        weights, _, second, done = self._descend(near.double(), moves, mask, c, guide, rounds)
+        weights, _, second, done = self._descend(near.double(), moves, mask, c, guide, rounds - first)
         return weights, first + second, done
 
     def _descend(
@@ -191,19 +192,23 @@ class Regressions:
             moves = [*moves[1 - HISTORY :], (moved, turned, torch.where(product > 0, 1 / product.clamp_min(1e-30), 0))]
             at, slope = at + moved, torch.where(taken, trial_slope, slope)
             direction = torch.where(taken, _direction(slope, moves, guide), direction)
-            length = torch.where(good, 1.0, length * distance / (distance + after))  # where a parabola has its minimum
+            shorter = length * (distance / (distance + after)).clamp_min(0.1)  # to the minimum of a parabola
+            length = torch.where(good, 1.0, shorter)
         answer[left] = at
         return (at if is_single else answer), moves, rounds, False
 
     def _refresh(self) -> int:
-        """Rounds of one fit that cost about half of a Hessian and its factor."""
-        return max(10, (self.columns + 1) * len(self.penalty) // 100)
+        """Rounds of one fit, which wait for memory, that take about as long as half of a Hessian and its factor."""
+        return max(10, int(self._hessian_cost() / (50 * self.trained * len(self.penalty))))
 
     def _pays(self, rounds: int, fits: int) -> bool:
         """Whether a Hessian at the centre costs less, with its factor, than half of the rounds of all fits."""
-        k, wide, last = self.columns, len(self.penalty), self._last()
-        cost = self.trained * last**2 * k * (k + 1) / 2 + (k * last) ** 3 / 3
-        return cost < rounds * fits * 2 * self.trained * wide * k
+        return self._hessian_cost() < rounds * fits * 2 * self.trained * len(self.penalty) * self.columns
+
+    def _hessian_cost(self) -> float:
+        """Multiplications and additions of a Hessian and its factor."""
+        k, last = self.columns, self._last()
+        return self.trained * last**2 * k * (k + 1) / 2 + (k * last) ** 3 / 3
 
     def _last(self) -> int:
         """q, how many of the last axes a Hessian is computed on: those of most variance, and the intercept."""
