@@ -58,9 +58,7 @@ def encode(options: dict[str, Any]) -> None:
 
     import sentemb  # torch and the rest: they take seconds
     from sentemb.teacher import size_in_words, time_in_words
-    from sentemb.training import tune_memory
 
-    tune_memory()
     start = time.monotonic()
     encoded = sentemb.encode(model, corpus, out, **options)
     size = sum(path.stat().st_size for path in out.iterdir())
