@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from eval.evaluator import SentEvalEvaluator
     from eval.probes import PROBES, SEED, Fold, Logistic, Result, kfold, nested, split, stratified
     from eval.python_api import evaluate
-    from eval.scorer import Scored, ScoringSettings, measure, score, score_model, stsb_dev, stsb_dev_score
+    from eval.scorer import Scored, ScoringSettings, items_of, measure, score, score_model, stsb_dev, stsb_dev_score
     from eval.search import (
         SearchEvaluator,
         SearchScores,
@@ -60,6 +60,7 @@ __all__ = [
     "evaluate",
     "format_table",
     "held_out_task",
+    "items_of",
     "kfold",
     "measure",
     "measure_search",
@@ -99,6 +100,7 @@ __getattr__, __dir__ = lazy_exports(
         "ScoringSettings": "eval.scorer",
         "score_model": "eval.scorer",
         "evaluate": "eval.python_api",
+        "items_of": "eval.scorer",
         "measure": "eval.scorer",
         "score": "eval.scorer",
         "stsb_dev": "eval.scorer",

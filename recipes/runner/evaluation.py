@@ -2,17 +2,15 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from eval import (
     Data,
-    Scored,
     ScoringSettings,
     SearchTask,
     Table,
@@ -22,6 +20,7 @@ from eval import (
     describe_search,
     format_table,
     held_out_task,
+    items_of,
     measure,
     measure_search,
     read,
@@ -159,18 +158,6 @@ def search_scores(model: SentenceTransformer, task: SearchTask) -> tuple[dict[st
     values = {metric: float(each.values.mean()) for metric, each in scores.items.items()}
     about = {"task": describe_search(task), "notes": list(task.notes), "ranked_by": scores.score, "sides": scores.sides}
     return about | {"scores": values}, {f"search {metric}": each for metric, each in scores.items.items()}
-
-
-def items_of(scored: Mapping[str, Scored]) -> dict[str, ItemScores]:
-    """What two encoders are compared by: each test row of the classified tasks, each pair of the similarities."""
-    items = {}
-    for task, outcome in scored.items():
-        if outcome.correct is not None:
-            items[task] = ItemScores(outcome.correct.astype(float), scale=100, accuracy=True)
-        elif isinstance(outcome.predictions, dict):
-            similarities, gold = (np.concatenate(parts) for parts in zip(*outcome.predictions.values(), strict=True))
-            items[task] = ItemScores(similarities, gold.astype(float), items="pairs", scale=100)
-    return items
 
 
 def comparison_tables(run: Run) -> list[Table]:

@@ -7,7 +7,6 @@ page that says so. ``python -m sentemb.report RUN`` writes the page again.
 Alignment, uniformity and the plane they are drawn in: Wang & Isola 2020, arXiv 2005.10242.
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from sentemb.errors import InputError
+from sentemb.program import command_parser
 from sentemb.report.comparison import comparison_tables, verdict
 from sentemb.report.drawing import LOOK, Drawn, image
 from sentemb.report.examples import nearest_neighbours
@@ -208,7 +208,7 @@ def _settings(config: Record) -> list[PageTable]:
 def main(arguments: list[str] | None = None) -> int:
     """``python -m sentemb.report RUN``: write the page again and print its path; exit code 2 if RUN is not a run."""
     description = "Write RUN/report.html, one self-contained page, from the files of a training run."
-    parser = argparse.ArgumentParser(prog="python -m sentemb.report", description=description)
+    parser = command_parser(description, "sentemb.report")
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder with config.json and log.jsonl")
     try:
         print(write_report(parser.parse_args(arguments).run))
