@@ -32,6 +32,8 @@ TABLE = """Differences from your model in points, with intervals of 95 % by a pa
 held-out text that methods are chosen on. The best of several looks a little better there than it is."""
 FINAL = """On the other half of the held-out text, which has chosen nothing: in points, with intervals of 95 % by a
 paired bootstrap over documents, or over single items where there are fewer than ten documents."""
+BEST = """What the best setting of each method gains on your text, in points, on the half of the held-out text that
+methods are chosen on, with intervals of 95 %. Elsewhere: the change of {general}; {allowed:g} points may be lost."""
 
 
 def adaptation_page(content: Content) -> str:
@@ -41,7 +43,8 @@ def adaptation_page(content: Content) -> str:
         figure = _frontier(content)
         title = "Gain against loss"
         frontier = Drawn("frontier", title, FRONTIER, image(figure, "frontier", title) if figure else "")
-    settings = {name: value for name, value in {**begun, **content["versions"]}.items() if value is not None}
+    about = {**begun, "processor": content["processor"], **content["versions"]}
+    settings = {name: value for name, value in about.items() if value is not None}
     headline, stop, detail = content["verdict"].partition(". ")
     sphere = sphere_content(dict(content.get("sphere") or {}), "start")
     return html_page(
@@ -51,7 +54,8 @@ def adaptation_page(content: Content) -> str:
         title=f"Adapting {begun['model']} to {corpus['name']}",
         headline=headline + stop.strip(),
         detail=detail,
-        tiles=[_tile(row) for row in content["final"]],
+        tiles=[_tile(row) for row in content["final"]] or _best_of_each(content),
+        explained=FINAL if content["final"] else BEST.format(**content) if content["candidates"] else "",
         sphere=sphere,
         notes=content["notes"],
         facts={
@@ -60,11 +64,10 @@ def adaptation_page(content: Content) -> str:
             "budget": duration(content["budget"]),
             "spent of it": duration(content["spent"]),
             "with the final scores": duration(content["seconds"]),
-            "processor": content["processor"],
         },
         final=_final(content),
         tried=_tried(content),
-        arms=[f"{name}: {about}" for name, about in content.get("arms", {}).items()]
+        methods=[f"{name}: {about}" for name, about in content.get("arms", {}).items()]
         + [f"{name} was not tried: {why}" for name, why in content.get("refused", {}).items()],
         frontier=frontier,
         neighbours=nearest_neighbours(dict(content.get("examples") or {}), "start"),
@@ -81,9 +84,28 @@ def _final(content: Content) -> PageTable:
 
 
 def _tile(row: Content) -> Tile:
-    verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "cannot tell"
     before, after = (f"{row[key]:.2f}" for key in ("before", "after"))
+    verdict = _verdict(row["low"], row["high"])
     return Tile(row["measure"], before, after, verdict, _interval(row, "difference", "low", "high"))
+
+
+def _verdict(low: float, high: float) -> str:
+    return "better" if low > 0 else "worse" if high < 0 else "cannot tell"
+
+
+def _best_of_each(content: Content) -> list[Tile]:
+    """Where no model was judged at the end: of each method the setting that gains most."""
+    best = {row["arm"]: row for row in sorted(content["candidates"], key=lambda row: float(row["gain"]))}
+    return [
+        Tile(
+            ", ".join(filter(None, (arm, row["setting"]))),
+            "",
+            f"{row['gain']:+.2f}",
+            _verdict(row["gain_low"], row["gain_high"]),
+            f"{row['gain_low']:+.2f} to {row['gain_high']:+.2f}; elsewhere {row['general']:+.2f}",
+        )
+        for arm, row in sorted(best.items(), key=lambda entry: -float(entry[1]["gain"]))
+    ]
 
 
 def _tried(content: Content) -> PageTable:
