@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib import style
 from matplotlib.figure import Figure
 
+from sentemb.adaptation.measures import GAIN
 from sentemb.report import (
     BLUE,
     GREEN,
@@ -19,6 +20,7 @@ from sentemb.report import (
     html_page,
     image,
     labelled_axes,
+    legend_below,
     nearest_neighbours,
     sphere_content,
 )
@@ -54,7 +56,7 @@ def adaptation_page(content: Content) -> str:
         title=f"Adapting {begun['model']} to {corpus['name']}",
         headline=headline + stop.strip(),
         detail=detail,
-        tiles=[_tile(row) for row in content["final"]] or _best_of_each(content),
+        tiles=[_tile(row) for row in _scores(content)] or _best_of_each(content),
         explained=FINAL if content["final"] else BEST.format(**content) if content["candidates"] else "",
         sphere=sphere,
         notes=content["notes"],
@@ -78,9 +80,17 @@ def adaptation_page(content: Content) -> str:
 def _final(content: Content) -> PageTable:
     rows = [
         [row["measure"], f"{row['before']:.2f}", f"{row['after']:.2f}", _interval(row, "difference", "low", "high")]
-        for row in content["final"]
+        for row in _scores(content)
     ]
     return PageTable("The scores", ["measure, in points", "before", "after", "difference"], rows, FINAL)
+
+
+def _scores(content: Content) -> list[dict[str, Any]]:
+    """The final rows; the gain is a mean over measures of the text, and left out where it repeats the only one."""
+    rows = [dict(row) for row in content["final"]]
+    others = [(row["before"], row["after"]) for row in rows if row["measure"] != GAIN]
+    rows = [row for row in rows if row["measure"] != GAIN or (row["before"], row["after"]) not in others]
+    return [row | {"measure": "mean on your text"} if row["measure"] == GAIN else row for row in rows]
 
 
 def _tile(row: Content) -> Tile:
@@ -134,7 +144,7 @@ def _frontier(content: Content) -> Figure | None:
     points = content["frontier"]
     if len(points) < 2:
         return None
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(5.6, 4.6), layout="constrained")
     axes = labelled_axes(figure.subplots(), "gain on your text, points", "change elsewhere, points")
     arms = list(dict.fromkeys(row["arm"] for row in points if row["arm"] != "keep"))
     colours = dict(
@@ -148,7 +158,7 @@ def _frontier(content: Content) -> Figure | None:
         axes.scatter([r["gain"] for r in mine], [-r["loss"] for r in mine], color=colours[arm], label=arm, zorder=3)
     axes.scatter([0], [0], color="black", marker="s", label="your model", zorder=3)
     axes.axhline(-content["allowed"], color=GREY, linestyle="--", linewidth=1)
-    axes.legend(frameon=False)
+    legend_below(figure)
     return figure
 
 

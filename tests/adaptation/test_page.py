@@ -35,7 +35,12 @@ def test_where_no_method_helped_each_one_shows_its_best_gain():
 def test_scores_of_the_judged_model_take_their_place():
     final = [{"measure": "MRR", "before": 10.0, "after": 12.0, "difference": 2.0, "low": 1.0, "high": 3.0}]
     page = adaptation_page(content(candidates=[candidate("passages", "", 2.0)], final=final))
-    assert tiles(page) == ["MRR 10.00 → 12.00 better +2.00 [+1.00, +3.00]"] and "Scores before and after" in page
+    shown = ["MRR 10.00 → 12.00 better +2.00 [+1.00, +3.00]"]
+    assert tiles(page) == shown and "Scores before and after" in page
+    repeated = [*final, final[0] | {"measure": "gain"}]
+    assert tiles(adaptation_page(content(final=repeated))) == shown
+    mean = [*final, final[0] | {"measure": "gain", "after": 11.0}]
+    assert tiles(adaptation_page(content(final=mean)))[1].startswith("mean on your text 10.00 → 11.00")
 
 
 def test_a_text_that_is_too_small_has_no_scores():
