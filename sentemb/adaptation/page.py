@@ -48,7 +48,7 @@ def adaptation_page(content: Content) -> str:
     about = {**begun, "processor": content["processor"], **content["versions"]}
     settings = {name: value for name, value in about.items() if value is not None}
     headline, stop, detail = content["verdict"].partition(". ")
-    sphere = sphere_content(dict(content.get("sphere") or {}), "start")
+    sphere = sphere_content(dict(content.get("sphere") or {}), "start", alike=True)
     return html_page(
         "adaptation.html",
         "sentemb.adaptation",
