@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from eval.senteval_api import SE
     from eval.significance import compare
-    from eval.tables import PACKAGES, Table, as_text, format_table
+    from eval.tables import PACKAGES, VERDICTS, Table, as_text, format_table
     from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, named, read, refuse_missing
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "TASKS",
     "Table",
     "Task",
+    "VERDICTS",
     "as_text",
     "check_search",
     "choose_tasks",
@@ -117,6 +118,7 @@ __getattr__, __dir__ = lazy_exports(
         "SE": "eval.senteval_api",
         "compare": "eval.significance",
         "PACKAGES": "eval.tables",
+        "VERDICTS": "eval.tables",
         "Table": "eval.tables",
         "as_text": "eval.tables",
         "format_table": "eval.tables",

@@ -1,7 +1,5 @@
 """Results as tables: for the terminal, Markdown, LaTeX, CSV; and paired tests between encoders."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ class Table:
 
 
 Rows = Sequence[Mapping[str, Any]]
+VERDICTS = "better, worse: the interval of the paired bootstrap leaves out 0; cannot tell: it holds 0"
 RETRIEVAL = {"retrieval_mrr": "MRR", "retrieval_recall_at_1": "recall at 1"}  # as titles have it
 
 
@@ -84,8 +83,7 @@ def _differences(rows: Rows) -> Table:
         title = RETRIEVAL.get(row["measure"], row["measure"])
         lines.append([row["encoder"], title, f"{row['difference']:+.{digits}f}", interval, row["verdict"]])
     head = ["encoder", "score", "difference", f"{rows[0]['level']:.0%} interval", "verdict"]
-    note = "better, worse: the interval of the paired bootstrap leaves out 0; cannot tell: it holds 0"
-    return Table(f"difference from {rows[0]['against']}", head, lines, (note,))
+    return Table(f"difference from {rows[0]['against']}", head, lines, (VERDICTS,))
 
 
 def compact(results: Results) -> Table:
@@ -251,11 +249,9 @@ def as_csv(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> st
         line |= {k: v for k, v in shape.items() if isinstance(v, int | float)}
         line |= {f"{r['task']}_p": r["p"] for r in comparison if r["a"] == first and r["b"] == encoder}
         lines.append(line)
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue().rstrip("\n")
+    from pandas import DataFrame  # a third of a second to import
+
+    return DataFrame(lines, dtype=object).to_csv(index=False, lineterminator="\n").rstrip("\n")
 
 
 def format_table(results: Results) -> str:

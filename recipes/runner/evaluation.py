@@ -10,6 +10,7 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 
 from eval import (
+    VERDICTS,
     Data,
     ScoringSettings,
     SearchTask,
@@ -40,7 +41,6 @@ from sentemb.runs import TRAINED, Run, RunFolder, read_run, show
 from sentemb.validation import DevScore, HeldOutPairs, ItemScores
 
 MOST_QUERIES, MOST_PASSAGES = 10_000, 50_000  # of the final scores of search; eval.search takes all
-NOTE = "better, worse: the interval of the paired bootstrap leaves out 0; cannot tell: it holds 0"
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def comparison_tables(run: Run) -> list[Table]:
         head = ["score", *sides, "difference", f"{scores[0].level:.0%} interval", "verdict"]
         lines = [[row.title, row.before, row.after, row.difference, row.interval, row.verdict] for row in scores]
         over = dict.fromkeys(f"{row.title}: {row.over}" for row in scores)
-        tables.append(Table(f"trained against {against}", head, lines, () if tables else (NOTE, *over)))
+        tables.append(Table(f"trained against {against}", head, lines, () if tables else (VERDICTS, *over)))
     return tables
 
 
