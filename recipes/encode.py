@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import exit_codes
+from sentemb.program import command_parser
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,11 +27,7 @@ def parser() -> argparse.ArgumentParser:
     from recipes.runner import add_flag
     from sentemb.encoding import EncodingSettings
 
-    made = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+    made = command_parser(__doc__, argument_default=argparse.SUPPRESS)
     made.add_argument("model", metavar="MODEL", help="a run, a model's folder, a hub name, or minilm")
     made.add_argument("corpus", metavar="IN", help="the text, as --corpus of the other recipes")
     made.add_argument("out", metavar="OUT", type=Path, help="a new folder, or an empty one; nothing is overwritten")
