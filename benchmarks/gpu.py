@@ -87,7 +87,7 @@ def tests(options: argparse.Namespace, end: float) -> bool:
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if MARKED.search(path.read_text())]
     command = [sys.executable, "-m", "pytest", "-m", "numbers or gpu or gpus", "-rs", "-p", "no:cacheprovider"]
     if importlib.util.find_spec("xdist") is not None:
-        command += ["-n", str(min(4, len(os.sched_getaffinity(0))))]
+        command += ["-n", str(min(8, len(os.sched_getaffinity(0))))]
     environment = os.environ | {"SENTEMB_TEST_DEVICE": options.device, "PYTHONPATH": str(ROOT)}
     return subprocess.run([*command, *map(str, files)], cwd=ROOT, env=environment).returncode == 0
 
