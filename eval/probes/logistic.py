@@ -202,8 +202,12 @@ class Regressions:
         return max(10, int(self._hessian_cost() / (50 * self.trained * len(self.penalty))))
 
     def _pays(self, rounds: int, fits: int) -> bool:
-        """Whether a Hessian at the centre costs less, with its factor, than half of the rounds of all fits."""
-        return self._hessian_cost() < rounds * fits * 2 * self.trained * len(self.penalty) * self.columns
+        """Whether a Hessian at the centre costs less, with its factor, than the rounds of all fits.
+
+        A round is 2 n (r + 1) k multiplications and additions a fit. It counts as three times as many: products of few
+        rows run at a lower speed, and the last rounds are in double precision.
+        """
+        return self._hessian_cost() < rounds * fits * 6 * self.trained * len(self.penalty) * self.columns
 
     def _hessian_cost(self) -> float:
         """Multiplications and additions of a Hessian and its factor."""
