@@ -1,6 +1,6 @@
 """Whether an adaptation chose the right method: each method again, all with the same number of updates.
 
-    python -m benchmarks.regret runs/adapt --updates 150 --batch-size 32 --out runs/regret
+    python -m benchmarks.regret runs/adapt --updates 500 --out runs/regret
 
 Reads a finished adaptation (``sentemb adapt``), and trains its model again on its text by each method that it tried.
 Time decides nothing, so that the result does not depend on how busy the machine is. A method that trains nothing has
@@ -11,8 +11,10 @@ what a method gains within the allowed loss of general quality, if gain and loss
 start (:meth:`sentemb.adaptation.candidates.Candidate.worth`): the adaptation ranks methods by that. The best of several
 measured gains is too high on average, so that regret is, too.
 
-What is done stays in OUT: the same command continues after a kill. MiniLM on novels with these numbers takes about ten
-minutes of one core. ``--data`` is SentEval's folder, for an adaptation that was judged by STS-B dev.
+Where no method gained beyond chance, this number of updates is too small for the regret to say anything.
+
+What is done stays in OUT: the same command continues after a kill. ``--data`` is SentEval's folder, for an adaptation
+that was judged by STS-B dev.
 """
 
 import argparse
@@ -187,6 +189,8 @@ def conclusion(candidates: Sequence[Candidate], chosen: str, general: str, allow
     if chosen in by_arm and best.arm != chosen:
         difference = differences_of(best.scores, by_arm[chosen].scores)[GAIN]
         lines.append(f"{best.arm} less {chosen}: {difference.text} points, with its interval")
+    if best.differences[GAIN].low <= 0:
+        lines.append("no method gained beyond chance, so the regret says nothing; give more --updates")
     return lines
 
 
@@ -194,8 +198,8 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("run", type=Path, help="the folder of a finished adaptation")
-    made.add_argument("--updates", type=int, default=150, help="of each method that trains")
-    made.add_argument("--batch-size", type=int, default=32, help="pairs of an update")
+    made.add_argument("--updates", type=int, default=500, help="of each method that trains")
+    made.add_argument("--batch-size", type=int, default=None, help="pairs of an update; default the adaptation's")
     made.add_argument("--threads", type=int, default=None)
     made.add_argument("--data", type=Path, default=None, help="SentEval's folder; default $SENTEMB_DATA/senteval")
     made.add_argument("--out", type=Path, required=True, help="where runs and scores are put; what is there is read")
@@ -206,14 +210,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = parser().parse_args(arguments)
     with exit_codes("interrupted; the same command continues"):
-        changed = {"batch_size": options.batch_size, "threads": options.threads}
+        changed = {"threads": options.threads}
+        changed |= {"batch_size": options.batch_size} if options.batch_size is not None else {}
         rerun = Rerun.of(options.run, options.out, options.data, **changed)
         tune_memory()
         use_threads(options.threads)
         candidates = [rerun.candidate(name, options.updates) for name in rerun.results["arms"]]
         chosen = (rerun.results["chosen"] or KEEP).partition(",")[0]
         about = chosen, rerun.tests.general.name, rerun.results["allowed"]
-        print(f"{processor()}; batches of {options.batch_size} pairs")
+        print(f"{processor()}; batches of {rerun.settings.batch_size} pairs")
         print(table_of(candidates, *about))
         print("\n".join(conclusion(candidates, *about)))
 

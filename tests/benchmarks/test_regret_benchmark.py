@@ -9,6 +9,8 @@ import pytest
 import sentemb
 from benchmarks import regret
 from sentemb.adaptation import ARMS, Similarity, search
+from sentemb.adaptation.candidates import Candidate
+from sentemb.validation import ItemScores
 from tests.adaptation.texts import documents_of
 
 
@@ -25,6 +27,18 @@ from tests.adaptation.texts import documents_of
 )
 def test_regret_is_the_share_of_the_best_gain_that_the_choice_misses(gains, chosen, share):
     assert regret.regret_of(gains, chosen) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.5])
+def test_without_a_gain_beyond_chance_the_regret_says_nothing(gain):
+    """Items gain the same each, or nothing."""
+    values = np.linspace(0, 1, 50)
+    start = {"gain": ItemScores(values, scale=100), "letters": ItemScores(values, scale=100)}
+    after = {**start, "gain": ItemScores(values + gain, scale=100)}
+    candidates = [Candidate("neighbours", "", after, start, 30), Candidate("dropout", "", start, start, 30)]
+    lines = regret.conclusion(candidates, "neighbours", "letters", 0.5)
+    assert lines[0] == "regret by gain: 0.0% of the best, neighbours"
+    assert any("says nothing" in line for line in lines) == (gain == 0)
 
 
 @pytest.mark.slow
