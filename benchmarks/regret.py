@@ -54,6 +54,7 @@ from sentemb.training import processor, tune_memory, use_threads
 from sentemb.validation import fingerprint
 
 FOREVER = 1e9  # seconds
+BEGUN = "begun"  # of the journal
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,17 @@ class Rerun:
             return HeldOutTests(search_measures(read_search_task(Path(search)), 1), general)
         ordered, half = Order(**self.results["order"]).present, halves_of(self.corpus)[1]
         return HeldOutTests(text_measures(self.corpus, half, ordered), general)
+
+    def begin(self, begun: Entry) -> None:
+        """Write what it is begun with.
+
+        Raises:
+            InputError: the folder has scores of something else.
+        """
+        before = self.journal.read(BEGUN)
+        if before not in (None, begun):
+            raise InputError(f"{self.journal.folder} was begun with {before}, not {begun}; give another --out")
+        self.journal.write(BEGUN, begun)
 
     def start_scores(self) -> Scores:
         """Before any method."""
@@ -213,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         changed = {"threads": options.threads}
         changed |= {"batch_size": options.batch_size} if options.batch_size is not None else {}
         rerun = Rerun.of(options.run, options.out, options.data, **changed)
+        rerun.begin({"run": str(options.run), "updates": options.updates, "batch_size": rerun.settings.batch_size})
         tune_memory()
         use_threads(options.threads)
         candidates = [rerun.candidate(name, options.updates) for name in rerun.results["arms"]]

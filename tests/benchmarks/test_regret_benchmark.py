@@ -70,6 +70,10 @@ def test_each_method_gets_the_same_updates_and_nothing_is_done_twice(tmp_path, m
     monkeypatch.setattr(regret.Rerun, "_mapped", None)
     regret.main(command)
     assert capsys.readouterr().out == printed
+    command[2] = "31"
+    with pytest.raises(SystemExit):
+        regret.main(command)
+    assert "was begun with" in capsys.readouterr().err
 
 
 def test_what_is_no_adaptation_is_refused(tmp_path, capsys):
