@@ -11,7 +11,7 @@ include the preparation of the text and the final scores. Exit code 0: done; 2: 
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run = adapt(options)
     for note in run.results["notes"]:
         print(f"note: {note}")
-    print(f"{run.verdict}\nmodel: {run.folder / 'model'}   page: {run.report}")
+    print(f"{run.verdict}\n{times_of(run.results)}\nmodel: {run.folder / 'model'}   page: {run.report}")
+
+
+def times_of(results: Mapping[str, Any]) -> str:
+    """What of the time was the budget's, and what was not."""
+    from sentemb.runs import duration
+
+    spent, budget, total = (duration(results[name]) for name in ("spent", "budget", "seconds"))
+    return f"time: {spent} of the budget of {budget}; {total} with its preparation and the final scores"
 
 
 def adapt(options: dict[str, Any]) -> "AdaptedRun":

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 EVALUATION_SHARE = 0.25  # of the budget, at most, goes into scores
+FEW_UPDATES = 20  # of training, below which a method has hardly changed the model
 
 
 @dataclass
@@ -39,3 +40,24 @@ def rungs_of(arms: int) -> list[int]:
     while rungs and rungs[-1] > 1:
         rungs.append((rungs[-1] + 1) // 2)
     return rungs
+
+
+def affordable_arms(arms: int, left: float, score: float, weights: int, overhead: float, rate: float) -> int:
+    """How many arms a search can begin with, at least 1 if there are any.
+
+    Each must be trained for longer in the first rung than it takes to begin and end that. The last one must get
+    ``FEW_UPDATES`` in all.
+
+    Args:
+        arms: that could be tried. left: seconds for training and scores.
+        score: seconds of scoring a model. weights: models that are scored at the end.
+        overhead: seconds before the first and after the last update of a training. rate: updates a second.
+    """
+    for many in range(arms, 1, -1):
+        rungs = rungs_of(many)
+        training = left - (sum(rungs) + weights) * score
+        parts = [training / len(rungs) / count for count in rungs]  # seconds of an arm that stays to the end
+        updates = [int(rate * (part - overhead)) for part in parts]
+        if min(updates) >= 1 and sum(updates) >= FEW_UPDATES:
+            return many
+    return min(arms, 1)

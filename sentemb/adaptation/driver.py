@@ -48,6 +48,7 @@ TOO_SMALL = (
     "This text is too small to tell whether a method helps: the halves of its held-out part have {:,} and {:,} {}, and "
     "each needs {}. Your model is kept; give more text."
 )
+TOO_SHORT = "the budget is too short for another method; give a longer one"
 NO_ORDER = (
     "The order of this text is absent: a sentence is no nearer to the next one (mean cosine {:.3f}) than to any other "
     "({:.3f}). Only what needs no order was tried."
@@ -94,8 +95,8 @@ class Adaptation:
         about = self._about(verdict, began) | {
             "order": asdict(order),
             "notes": [] if order.present else [NO_ORDER.format(order.neighbours, order.others)],
-            "arms": {name: arm.about for name, arm in arms.items()},
-            "refused": refused,
+            "arms": {name: arm.about for name, arm in arms.items() if name not in search.untried},
+            "refused": refused | dict.fromkeys(search.untried, TOO_SHORT),
             "general": general.name,
             "allowed": search.allowed,
             "spent": spent,
@@ -104,6 +105,7 @@ class Adaptation:
             "final": _final_rows(judged),
             **self._examples(embedder, judged, halves[1], order),
         }
+        about["seconds"] = time.monotonic() - began
         write_results(self.folder, self.start, about, judged if judged and judged.helps else None)
 
     def _max_length(self) -> int:

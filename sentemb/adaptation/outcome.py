@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 from sentence_transformers import SentenceTransformer
 
+from sentemb.adaptation.budget import FEW_UPDATES
 from sentemb.adaptation.candidates import Candidate, Difference, differences_of, eligible
 from sentemb.adaptation.held_out import HeldOutTests, Scores
 from sentemb.adaptation.journal import Journal, as_entry, as_scores
 from sentemb.adaptation.measures import GAIN, Embedder
 from sentemb.adaptation.search import Search
-
-FEW_UPDATES = 20  # of training, below which a method has hardly changed the model
 
 
 @dataclass(frozen=True)

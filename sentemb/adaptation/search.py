@@ -11,13 +11,14 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb.adaptation.arm_training import Trainer
 from sentemb.adaptation.arms import Arm, MappedArm, TrainedArm
-from sentemb.adaptation.budget import Budget, rungs_of
+from sentemb.adaptation.budget import Budget, affordable_arms, rungs_of
 from sentemb.adaptation.candidates import Candidate
 from sentemb.adaptation.held_out import HeldOutTests, Scores
 from sentemb.adaptation.interpolation import SCORED_WEIGHTS, WEIGHTS, interpolated, refined_weight
 from sentemb.adaptation.journal import Journal, as_entry, as_scores
 from sentemb.adaptation.measures import Embedder
 from sentemb.adaptation.whitening import LinearMap, linear_maps, with_map
+from sentemb.corpus import Corpus
 from sentemb.pairs import contiguous, draw
 
 MAPPED_SENTENCES, MAPPED_SHARE = 4000, 0.04  # that maps are made of: at most, and of the budget
@@ -44,6 +45,7 @@ class Search:
     seconds_per_score: float
     candidates: list[Candidate] = field(default_factory=list)  # in the order tried; of an arm as trained the last one
     dropped: dict[str, int] = field(default_factory=dict)  # by arm: after which rung
+    untried: list[str] = field(default_factory=list)  # arms that the budget is too short for
 
     @property
     def start(self) -> SentenceTransformer:
@@ -55,7 +57,7 @@ class Search:
         for name in (name for name, arm in arms.items() if isinstance(arm, MappedArm)):
             self._try_maps(name)
         trained = {name: arm for name, arm in arms.items() if isinstance(arm, TrainedArm)}
-        finalists = self._halve(trained)
+        finalists = self._halve(self._affordable(trained))
         for name in finalists:
             self._interpolate(name)
 
@@ -79,8 +81,7 @@ class Search:
             affordable = int(self.sentences_per_second * self.budget.total * MAPPED_SHARE)
             entry = {"sentences": min(MAPPED_SENTENCES, max(2 * dimension, affordable))}
             self.journal.write("maps", entry)
-        rows = draw(contiguous(corpus.split()[0]).rows, entry["sentences"], self.trainer.settings.seed)[:, 0]
-        return {each.name: each for each in linear_maps(self.embedder.encode(corpus.sentences(rows)))}
+        return sampled_maps(corpus, self.embedder, entry["sentences"], self.trainer.settings.seed)
 
     def _try_maps(self, name: str) -> None:
         listed = self.journal.read(f"{name}-names")
@@ -95,6 +96,22 @@ class Search:
         for setting in listed["names"]:
             key, embed = f"{name}-{setting}", partial(mapped, setting)
             self.candidates.append(self._scored(key, name, setting, embed, {"seconds": listed["seconds"]}))
+
+    def _affordable(self, arms: Mapping[str, TrainedArm]) -> dict[str, TrainedArm]:
+        """The first of the arms, as many as the budget is long enough for; decided once."""
+        entry = self.journal.read("affordable")
+        if entry is None:
+            many = len(arms)
+            if many > 1:
+                timing = self._timing(*next(iter(arms.items())))
+                costs = self.seconds_per_score, SCORED_WEIGHTS, timing["overhead"], timing["rate"]
+                many = affordable_arms(many, self.budget.left, *costs)
+            entry = {"arms": list(arms)[:many]}
+            self.journal.write("affordable", entry)
+        self.untried = [name for name in arms if name not in entry["arms"]]
+        for name in self.untried:
+            _say(f"{name}: the budget is too short to try it")
+        return {name: arm for name, arm in arms.items() if name in entry["arms"]}
 
     def _halve(self, arms: Mapping[str, TrainedArm]) -> list[str]:
         """Train the arms of each rung longer, and drop the worse half; return the arms of the last rung."""
@@ -212,6 +229,12 @@ class Search:
     @staticmethod
     def _no_model() -> Embedder:
         raise AssertionError("the journal has these scores")
+
+
+def sampled_maps(corpus: Corpus, embedder: Embedder, sentences: int, seed: int) -> dict[str, LinearMap]:
+    """The maps that a sample of the training sentences suggests, by name; ``seed`` draws it."""
+    rows = draw(contiguous(corpus.split()[0]).rows, sentences, seed)[:, 0]
+    return {each.name: each for each in linear_maps(embedder.encode(corpus.sentences(rows)))}
 
 
 def _share(rungs: Sequence[int], number: int, place: int) -> float:

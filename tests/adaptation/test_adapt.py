@@ -189,6 +189,18 @@ def test_a_spent_budget_ends_the_search_with_what_there_is(encoder, general, clo
     assert run.results["spent"] == 300 and run.verdict
 
 
+def test_a_budget_too_short_for_all_methods_tries_the_first_and_says_so(start, general, monkeypatch, capsys):
+    """A training takes a second to begin and end, and there is an update a second."""
+    monkeypatch.setattr(arm_training.Trainer, "speed", lambda self, arm, folder: (1.0, 1.0))
+    run = sentemb.adapt(
+        start, documents_of(*TEXT), general=general, max_general_loss=100, arms="passages,neighbours", **QUICK
+    )
+    assert set(run.table["arm"]) == {"passages"} == set(run.results["arms"])
+    assert "too short" in run.results["refused"]["neighbours"]
+    assert "neighbours was not tried: the budget is too short" in run.report.read_text(encoding="utf-8")
+    assert "neighbours: the budget is too short to try it" in capsys.readouterr().err
+
+
 def test_the_speed_is_measured_and_leaves_nothing(start, tmp_path):
     trainer = arm_training.Trainer(start, sentemb.open_corpus(documents_of(10, 20)), AdaptationSettings(lr=1e-3))
     rate, overhead = PLAIN_SPEED(trainer, ARMS["neighbours"], tmp_path / "timing")
@@ -297,6 +309,7 @@ def test_the_command_prints_the_verdict_and_resumes(start, general, monkeypatch,
     recipe.main(["--init", "model", "--corpus", "text.txt", "--budget", "6s"])
     out = capsys.readouterr().out
     assert "too small to tell" in out and str(Path("runs/adapt/report.html")) in out
+    assert "time: 0 min 0 s of the budget of 0 min 6 s; " in out
     recipe.main(["--resume"])
     assert "too small to tell" in capsys.readouterr().out
     recipe.main(["--init", "model", "--corpus", "text.txt", "--budget", "6s"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentemb.adaptation.budget import evaluations_of, rungs_of
+from sentemb.adaptation.budget import FEW_UPDATES, affordable_arms, evaluations_of, rungs_of
 from sentemb.adaptation.search import _share
 from sentemb.adaptation.settings import AdaptationSettings, seconds_of
 from sentemb.errors import InputError
@@ -36,3 +36,32 @@ def test_the_parts_of_a_rung_take_the_same_time_and_all_of_them_the_whole(arms):
     assert left == pytest.approx(0)
     for number, many in enumerate(rungs):
         assert [part for rung, part in spent if rung == number] == pytest.approx([1 / len(rungs) / many] * many)
+
+
+@pytest.mark.parametrize(
+    ("left", "score", "rate", "arms"),
+    [
+        (1800, 5, 2, 4),  # half an hour: all of four
+        (55, 5, 1, 1),  # nothing is left after the scores of more
+        (0, 5, 1, 1),
+        (60, 1, 2, 3),
+    ],
+)
+def test_a_short_budget_tries_fewer_arms(left, score, rate, arms):
+    assert affordable_arms(4, left, score, 4, 5.0, rate) == arms
+    assert affordable_arms(0, left, score, 4, 5.0, rate) == 0
+
+
+@pytest.mark.parametrize("left", range(30, 400, 10))
+def test_all_arms_that_are_tried_get_updates_and_the_last_one_enough(left):
+    overhead, rate, score = 3.0, 1.5, 2.0
+    many = affordable_arms(4, left, score, 4, overhead, rate)
+    rungs, time, updates = rungs_of(many), left - (sum(rungs_of(many)) + 4) * score, 0
+    for number, count in enumerate(rungs):
+        for place in range(count):
+            part = time * _share(rungs, number, place)
+            time -= part
+            if many > 1:
+                assert rate * (part - overhead) >= 1 - 1e-9
+        updates += int(rate * (part - overhead) + 1e-9)
+    assert many == 1 or updates >= FEW_UPDATES
