@@ -170,7 +170,10 @@ def losses(options: argparse.Namespace, end: float, folder: Path, ratios: dict[s
         for name, loss, n, ratio in cases:
 
             def line(name: str = name, loss: Any = loss, n: int = n) -> str:
-                seconds[name], memory = _seconds(loss, n, options.device)
+                try:
+                    seconds[name], memory = _seconds(loss, n, options.device)
+                except torch.OutOfMemoryError:
+                    return "does not fit into the GPU's memory"
                 return f"{seconds[name]:.4f} s, {memory:.2f} GiB"
 
             well &= attempt(name + (" in TF32" if shorter else ""), line, end)
@@ -191,10 +194,7 @@ def _seconds(loss: Callable[[Tensor, Tensor], Tensor], n: int, device: str) -> t
     for _ in range(4):
         x.grad = y.grad = None
         start = time.perf_counter()
-        try:
-            loss(x, y).backward()
-        except torch.OutOfMemoryError:
-            raise RuntimeError("does not fit into the GPU's memory") from None
+        loss(x, y).backward()
         if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
