@@ -137,9 +137,15 @@ def with_starts(study: Study, place: StudyFolder) -> Study:
     """The study where ``init`` is the name of another of its encoders: then its model is meant.
 
     Raises:
-        InputError: that encoder starts from another one itself.
+        InputError: that encoder starts from another one itself, or one of them is a trial, which is made before.
     """
     by_name = {planned.name: planned for planned in study.encoders}
+    for choice in study.choices:
+        if choice.trials[0].settings["init"] in by_name:
+            raise InputError(
+                f"{choice.name} has choose, whose trials are made before {choice.trials[0].settings['init']}; "
+                "leave choose or init out"
+            )
 
     def with_start(planned: EncoderSpec) -> EncoderSpec:
         start = by_name.get(str(planned.settings["init"]))
