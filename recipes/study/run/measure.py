@@ -52,12 +52,12 @@ def measure_encoder(
         head: that the model was trained with, and which is no part of it.
 
     Returns:
-        Numbers: geometry of the held-out pairs (:func:`sentemb.validation.pair_geometry`), and for each task T
-        ``T_acc`` (SentEval's protocol, %), ``T_cv`` (best mean of 5-fold cross-validation on a training split, %, to
-        choose by), ``T_test`` (that one's accuracy on the rest, %), ``T_tolerance`` (Wang & Liu 2021, eq. 11). Of a
-        task of similarity ``T_spearman`` (of its test part, x 100). ``information`` (:func:`information_bound`) and
-        ``nearest_gap`` (:func:`nearest_negatives`). With a head ``T_after_head``, accuracy of what the objective saw,
-        and ``mrr_after_head``.
+        Numbers: geometry of the held-out pairs (:func:`sentemb.validation.pair_geometry`), ``information``
+        (:func:`information_bound`), ``nearest_gap`` (:func:`nearest_negatives`), and for each task T ``T_acc``
+        (SentEval's protocol, %), ``T_cv`` (best mean of 5-fold cross-validation on a training split, %, to choose by),
+        ``T_test`` (that one's accuracy on the rest, %), ``T_tolerance`` (Wang & Liu 2021, eq. 11). Of a task of
+        similarity ``T_spearman`` (of its test part, x 100). With a head ``T_after_head``, accuracy of what the
+        objective saw, and ``mrr_after_head``. Of two or three dimensions ``document_acc``.
         With search also ``search_ndcg_at_10`` and the like, 0 to 1.
         Arrays: ``edges``, ``positives``, ``negatives``, ``hardest_negatives``: histograms of cosines;
         ``singular_values``; ``features`` ``[n, d]`` where d <= 3; ``reciprocal_ranks`` of the pairs and their
@@ -87,6 +87,8 @@ def measure_encoder(
     arrays["singular_values"] = torch.linalg.svdvals(rows.double()).numpy()
     if rows.shape[1] <= 3:
         arrays["features"] = rows.numpy()
+        if pairs.num_documents > 1:
+            row["document_acc"] = document_accuracy(encode, pairs)
     after = None if head is None or sides.second is not None else partial(_through, encode, head)
     if after is not None:
         row["mrr_after_head"] = pair_geometry(after, pairs)["retrieval_mrr"]
@@ -115,6 +117,19 @@ def _of_task(
     row[f"{name}_tolerance"] = tolerance(l2_normalize(torch.from_numpy(x)), torch.from_numpy(y)).item()
     arrays = {f"{name}_right": scored.correct, f"{name}_test_right": chosen.predicted == y[np.sort(test)]}
     return row, arrays, scored.row["protocol"]
+
+
+def document_accuracy(encode: Encode, pairs: HeldOutPairs) -> float:
+    """How often a linear classifier of the embeddings knows which held-out document a sentence is of, in %.
+
+    Trained on four fifths of the pairs and tested on the rest, as an encoder is that is chosen and tested once.
+    """
+    assert pairs.documents is not None
+    train, test = train_test_split(np.arange(len(pairs.first)), test_size=TEST, random_state=SEED)
+    n, of = len(pairs.first), np.unique(pairs.documents, return_inverse=True)[1]
+    x, y = np.concatenate([encode(pairs.first), encode(pairs.second)]), np.tile(of, 2)
+    both = [np.sort(np.concatenate([rows, rows + n])) for rows in (train, test)]
+    return float(kfold(Logistic(), x, y, *both, FOLDS).acc)
 
 
 def _through(encode: Encode, head: nn.Module, texts: Sequence[str]) -> np.ndarray:
