@@ -28,8 +28,9 @@ def with_choices(study: Study, trials: StudyFolder) -> tuple[Study, list[dict[st
     encoders: list[EncoderSpec] = []
     records, start = [], 0
     for choice in study.choices:
-        scores = [trials.row(trial).get(MEASURE) for trial in choice.trials]
-        best = max(range(len(scores)), key=lambda i: -1.0 if scores[i] is None else scores[i])
+        scores: list[float | None] = [trials.row(trial).get(MEASURE) for trial in choice.trials]
+        ranked = [-1.0 if score is None else score for score in scores]
+        best = ranked.index(max(ranked))
         encoders += [*study.encoders[start : choice.position], *choice.candidates[best]]
         start = choice.position
         records.append(_record(choice, scores, best))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from scipy.stats import linregress
+from scipy.stats import linregress, ttest_rel
 from scipy.stats import t as student
 
 from recipes import sweep
@@ -203,6 +203,13 @@ def test_a_difference_of_one_item_is_welchs_test_over_seeds():
     assert (found.low, found.high) == pytest.approx((a.mean() - b.mean() - half, a.mean() - b.mean() + half))
 
 
+def test_a_paired_difference_of_one_item_is_a_paired_t_test_over_seeds():
+    a, b = np.random.default_rng(4).normal(size=(2, 5, 1))
+    expected = ttest_rel(a[:, 0], b[:, 0]).confidence_interval(COVERAGE)
+    found = difference(a, b, paired=True)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
 def test_groups_of_one_item_each_are_items_and_copies_of_an_item_count_once():
     a, b = np.random.default_rng(2).normal(size=(2, 3, 20))
     assert difference(a, b, np.arange(20)) == difference(a, b)
@@ -220,19 +227,21 @@ def test_the_verdict_is_of_the_first():
 # On noise, the number of n intervals that hold the truth is binomial (n, 0.95), or more where intervals are wide.
 
 
+@pytest.mark.parametrize("paired", [False, True])
 @pytest.mark.parametrize(
     ("items", "groups", "of_seeds", "of_groups"),
     [(400, 400, 0.0, 0.0), (400, 400, 0.05, 0.0), (400, 400, 0.3, 0.0), (300, 10, 0.02, 0.3), (300, 10, 0.2, 0.1)],
 )
-def test_intervals_of_differences_hold_the_truth_as_often_as_they_say(items, groups, of_seeds, of_groups):
+def test_intervals_of_differences_hold_the_truth_as_often_as_they_say(items, groups, of_seeds, of_groups, paired):
     rng, held, n = np.random.default_rng(items + groups), 0, 500
     group = np.arange(items) % groups
     for _ in range(n):
         shared = rng.normal(size=items)  # what is hard for both
         effect = of_groups * rng.normal(size=groups)[group]  # a document on which the first is better
-        a = shared + effect + of_seeds * rng.normal(size=(3, 1)) + rng.normal(size=(3, items))
-        b = shared + of_seeds * rng.normal(size=(3, 1)) + rng.normal(size=(3, items))
-        found = difference(a, b, group if groups < items else None)
+        start = 2 * paired * rng.normal(size=(3, 1))  # of the weights that a seed begins with
+        a = shared + start + effect + of_seeds * rng.normal(size=(3, 1)) + rng.normal(size=(3, items))
+        b = shared + start + of_seeds * rng.normal(size=(3, 1)) + rng.normal(size=(3, items))
+        found = difference(a, b, group if groups < items else None, paired)
         held += found.low <= 0 <= found.high
     assert held / n >= COVERAGE - 3 * math.sqrt(COVERAGE * (1 - COVERAGE) / n)
     assert held / n < 0.995  # not wider than everything
@@ -254,6 +263,7 @@ def test_families_are_compared_with_their_untrained_twin_and_with_each_other(tmp
         "name": names, "family": families, "status": "ok", "setting": families, "encoder": "static:dim=4", "towers": 1,
         "trained": [family != "untrained" for family in families], "lr": 0.1, "objective": "o",
         "reference": [family == "untrained" for family in families], "T_acc": 1.0, "retrieval_mrr": 0.1,
+        "seed": 3 * [0.0, 1, 2],
         "seconds": 1.0, "alignment": 1.0,
     })  # fmt: skip
     frame.loc[0, "encoder"] = "static:dim=4,dropout=0.1"

@@ -32,19 +32,21 @@ class Difference:
         return f"{self.estimate:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
 
 
-def difference(a: Values, b: Values, groups: Values | None = None) -> Difference:
+def difference(a: Values, b: Values, groups: Values | None = None, paired: bool = False) -> Difference:
     """The mean of ``a`` less that of ``b``, with a 95 % interval.
 
-    Its variance is the sum of that of the items (or of whole groups of them) and of the seeds on either side. Student's
-    t has the degrees of freedom of Welch and Satterthwaite. A side of one seed has no variance of seeds, and one item
-    none of items.
+    Its variance is the sum of that of the items (or of whole groups of them) and of the seeds on either side (or of the
+    differences by seed, where these are paired). Student's t has the degrees of freedom of Welch and Satterthwaite. A
+    side of one seed has no variance of seeds, and one item none of items.
 
     Args:
         a: ``[seeds, n]``, what each encoder made of each item. b: ``[other seeds, n]``, of the same items.
         groups: ``[n]``, where items of one group (a document) are not independent.
+        paired: row i of both has the same seed, and so the same first weights and order of pairs.
     """
     of_items = a.mean(axis=0) - b.mean(axis=0)
-    parts = [_of_items(of_items, groups), _of_seeds(a), _of_seeds(b)]
+    of_seeds = [_of_seeds(a - b)] if paired else [_of_seeds(a), _of_seeds(b)]
+    parts = [_of_items(of_items, groups), *of_seeds]
     variance = sum(part for part, _ in parts)
     estimate = float(of_items.mean())
     if variance <= 0:

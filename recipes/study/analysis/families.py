@@ -18,8 +18,9 @@ from recipes.study.plan import STUDY
 MRR, STS = "held-out MRR", "STS-B"
 NOTE = (
     "Means over seeds. Differences with 95 % intervals for other seeds and other items: test rows of nested "
-    "cross-validation for a task, novels (documents) for MRR. Those of STS-B are for other seeds only. Intervals are "
-    "pointwise: of 20 without any difference, one excludes 0."
+    "cross-validation for a task, novels (documents) for MRR. Those of STS-B are for other seeds only. Families with "
+    "the same seeds, so with the same first weights and order of pairs, are paired by seed. Intervals are pointwise: "
+    "of 20 without any difference, one excludes 0."
 )
 GEOMETRY = {  # column: title, digits
     "alignment": ("alignment", 3),
@@ -47,22 +48,57 @@ def of_families(
     tables = _chosen(about.get("choices", []))
     repeated = {name: rows for name, rows in families.items() if len(rows) > 1 and not rows["reference"].any()}
     against, drawn = _against_untrained(repeated, done, tasks, out)
-    if repeated and any(len(rows) > 2 for rows in repeated.values()):
-        tables += [*against, _geometry(repeated, tasks)]
-    lines, sentences = [], []
-    for claim, (a, b) in about.get("compare", {}).items():
-        if a not in families or b not in families:
-            continue
-        found = dict(_differences(families[a], families[b], tasks, out))
-        lines.append([claim, a, b, *(each.text(digits) for each, digits in found.values())])
+    if any(len(rows) > 2 for rows in repeated.values()):
+        tables += [*against, _geometry(repeated, tasks), *_around_the_head(repeated, tasks)]
+    compared = {
+        claim: (a, b, dict(_differences(families[a], families[b], tasks, out)))
+        for claim, (a, b) in about.get("compare", {}).items()
+        if a in families and b in families
+    }
+    sentences = []
+    for claim, (a, b, found) in compared.items():
         verdicts = "; ".join(f"{what} {each.text(digits)} ({each.verdict})" for what, (each, digits) in found.items())
         sentences.append(f"{claim} ({a} less {b}): {verdicts}.")
         drawn += _records("claims", claim, found)
-    if lines:
-        columns = [what for what, _ in _differences(*[families[name] for name in (a, b)], tasks, out)]
-        head = ["claim", "a", "b", *(f"{what}, a - b [95%]" for what in columns)]
-        tables.append(Table("Claims", head, lines, (NOTE,)))
-    return tables, sentences, drawn
+    return [*tables, *_claims(compared)], sentences, drawn
+
+
+Compared = dict[
+    str, tuple[str, str, dict[str, tuple[Difference, int]]]
+]  # by claim: two families, and their differences
+
+
+def _claims(compared: Compared) -> list[Table]:
+    columns = list(dict.fromkeys(what for *_, found in compared.values() for what in found))
+    lines = [
+        [claim, a, b, *(found[what][0].text(found[what][1]) if what in found else "-" for what in columns)]
+        for claim, (a, b, found) in compared.items()
+    ]
+    head = ["claim", "a", "b", *(f"{what}, a - b [95%]" for what in columns)]
+    return [Table("Claims", head, lines, (NOTE,))] if lines and columns else []
+
+
+def _around_the_head(families: dict[str, pd.DataFrame], tasks: list[str]) -> list[Table]:
+    """What the embedding before a head has more than that after it (Chen et al. 2020, section 4.2)."""
+    columns = {f"{task}_acc": (f"{task}_after_head", task, 2) for task in tasks}
+    columns |= {"retrieval_mrr": ("mrr_after_head", MRR, 4)}
+    columns = {
+        before: shape for before, shape in columns.items() if all(shape[0] in rows for rows in families.values())
+    }
+    lines = []
+    for name, rows in families.items():
+        if columns and rows[[shape[0] for shape in columns.values()]].notna().to_numpy().all():
+            cells = []
+            for before, (after, _, digits) in columns.items():
+                differing = (rows[before] - rows[after]).to_numpy(float)[:, None]
+                cells += [f"{rows[after].mean():.{digits}f}", difference(differing, np.zeros((1, 1))).text(digits)]
+            lines.append([name, *cells])
+    head = [
+        "family",
+        *(text for _, what, _ in columns.values() for text in (f"{what} after", f"{what}, before - after")),
+    ]
+    note = "Means over seeds, with 95 % intervals for other seeds (Student's t)."
+    return [Table("Before against after the head", head, lines, (note,))] if lines else []
 
 
 def _against_untrained(
@@ -99,17 +135,19 @@ def _differences(
     a: pd.DataFrame, b: pd.DataFrame, tasks: list[str], out: Path
 ) -> Iterator[tuple[str, tuple[Difference, int]]]:
     """What two families differ by, where both have been measured: name, difference and digits."""
+    a, b = a.sort_values("seed"), b.sort_values("seed")
+    paired = a["seed"].tolist() == b["seed"].tolist()
     for task in tasks:
         first, second = _items(a, f"{task}_right", out), _items(b, f"{task}_right", out)
         if first is not None and second is not None:
-            yield task, (difference(first, second).scaled(100), 2)
+            yield task, (difference(first, second, paired=paired).scaled(100), 2)
     first, second = _items(a, "reciprocal_ranks", out), _items(b, "reciprocal_ranks", out)
     if first is not None and second is not None:
         documents = array_of(out, str(a["name"].iloc[0]), "documents")
-        yield MRR, (difference(first, second, documents if len(documents) else None), 4)
+        yield MRR, (difference(first, second, documents if len(documents) else None, paired), 4)
     if "STS-B_spearman" in a and a["STS-B_spearman"].notna().all() and b["STS-B_spearman"].notna().all():
         scores = [rows["STS-B_spearman"].to_numpy(float)[:, None] for rows in (a, b)]
-        yield STS, (difference(*scores), 2)
+        yield STS, (difference(*scores, paired=paired), 2)
 
 
 def _items(rows: pd.DataFrame, key: str, out: Path) -> np.ndarray | None:

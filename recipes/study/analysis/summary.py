@@ -43,8 +43,8 @@ def statistics(table: pd.DataFrame, tasks: list[str], out: Path) -> dict[str, An
     differences: list[dict[str, Any]] = []
     if len(mine):
         tasks = [task for task in tasks if f"{task}_acc" in mine]
-        *of_all_families, differences = of_families(table, tasks, out)
-        parts.append((of_all_families[0], of_all_families[1]))
+        family_tables, family_sentences, differences = of_families(table, tasks, out)
+        parts.append((family_tables, family_sentences))
         parts.append(against_twins(table, tasks, out))
         for part in PARTS:
             parts.append(part(mine, tasks, out))

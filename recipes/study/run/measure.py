@@ -128,8 +128,8 @@ def document_accuracy(encode: Encode, pairs: HeldOutPairs) -> float:
     train, test = train_test_split(np.arange(len(pairs.first)), test_size=TEST, random_state=SEED)
     n, of = len(pairs.first), np.unique(pairs.documents, return_inverse=True)[1]
     x, y = np.concatenate([encode(pairs.first), encode(pairs.second)]), np.tile(of, 2)
-    both = [np.sort(np.concatenate([rows, rows + n])) for rows in (train, test)]
-    return float(kfold(Logistic(), x, y, *both, FOLDS).acc)
+    of_train, of_test = (np.sort(np.concatenate([rows, rows + n])) for rows in (train, test))
+    return float(kfold(Logistic(), x, y, of_train, of_test, FOLDS).acc)
 
 
 def _through(encode: Encode, head: nn.Module, texts: Sequence[str]) -> np.ndarray:
