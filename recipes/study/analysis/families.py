@@ -146,8 +146,8 @@ def _differences(
         documents = array_of(out, str(a["name"].iloc[0]), "documents")
         yield MRR, (difference(first, second, documents if len(documents) else None, paired), 4)
     if "STS-B_spearman" in a and a["STS-B_spearman"].notna().all() and b["STS-B_spearman"].notna().all():
-        scores = [rows["STS-B_spearman"].to_numpy(float)[:, None] for rows in (a, b)]
-        yield STS, (difference(*scores, paired=paired), 2)
+        first, second = (rows["STS-B_spearman"].to_numpy(float)[:, None] for rows in (a, b))
+        yield STS, (difference(first, second, paired=paired), 2)
 
 
 def _items(rows: pd.DataFrame, key: str, out: Path) -> np.ndarray | None:
