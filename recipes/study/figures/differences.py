@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from recipes.study.figures.planes import family_marks, label
 from recipes.study.results import compared
@@ -68,6 +69,9 @@ def sentences_figure(table: pd.DataFrame, tasks: list[str]) -> Figure | None:
         title = titles.get(column, f"{label(column.removesuffix('_acc'), 12)}\naccuracy (%)")
         labelled_axes(axes, "sentences seen" if axes is grid[-1] else "", title)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(sorted(rows["sequences_seen"].unique())))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}k"))
         for family, part in rows.groupby("family", sort=False):
             colour, marker = family_marks(table)[str(family)]
             grouped = part.groupby("sequences_seen")[column].agg(["mean", "min", "max"])
