@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 
 PART ?= tests
 
-.PHONY: install demo test test-all test-avx2 test-gpu check pages docs dist
+.PHONY: install demo test test-all test-avx2 test-gpu gpu check pages docs dist
 
 install: $(INSTALLED)  ## everything, the extras included
 
@@ -26,8 +26,11 @@ test-all: test test-avx2  ## those, the tests of numbers as another processor co
 test-avx2: install  ## the tests of numbers as a processor without AVX-512 and AMX computes them
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n 2 --dist worksteal -m numbers
 
-test-gpu:  ## PART=tests|bench|train on a GPU, by the python at hand; installs nothing, and says so where there is none
+test-gpu:  ## PART=tests|train|bench|profile on a GPU, by the python at hand; installs nothing, and says so where there is none
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(PART)
+
+gpu:  ## speed on a GPU against what a user would pick instead, as ratio lines; minutes
+	@$(MAKE) test-gpu PART=bench
 
 check: install  ## what a machine can see without running: style, types, import layering, words
 	$(BIN)/ruff check .

@@ -34,7 +34,7 @@ from sentemb.corpus import open_corpus
 from sentemb.encoders import ENCODERS, load
 from sentemb.encoding import EncodedCorpus
 from sentemb.registry import build
-from sentemb.training import processor, tune_memory, use_threads
+from sentemb.training import processor, use_threads
 
 MODELS = {"static": "static:distill=minilm,dim=256", "lstm": "rnn", "minilm": "transformer:name=minilm"}
 BYTES, LENGTH = 100, 64  # of a generated sentence, with room; tokens that are read of one
@@ -77,7 +77,6 @@ def ours(model: Path, text: Path, folder: Path) -> dict[str, float]:
     import sentemb
 
     load(model, device="cpu").encode(["What is loaded or compiled at the first call."])
-    tune_memory()
     with tempfile.TemporaryDirectory(dir=folder) as cache, PeakMemory() as memory:
         os.environ["SENTEMB_CACHE"] = cache
         start = time.perf_counter()

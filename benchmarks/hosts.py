@@ -311,7 +311,7 @@ def attempt(kind: str, timeout: float) -> Row:
     with job_of(kind, timeout) as job:
         try:
             return KINDS[kind][1].run(job)
-        except RuntimeError as error:
+        except (RuntimeError, psutil.Error) as error:
             return Row("FAILED", 0.0, problems=(str(error),))
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from eval.evaluator import SentEvalEvaluator
     from eval.probes import PROBES, SEED, Fold, Logistic, Result, kfold, nested, split, stratified
     from eval.python_api import evaluate
-    from eval.scorer import Scored, ScoringSettings, measure, score, score_model, stsb_dev, stsb_dev_score
+    from eval.scorer import Scored, ScoringSettings, items_of, measure, score, score_model, stsb_dev, stsb_dev_score
     from eval.search import (
         SearchEvaluator,
         SearchScores,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from eval.senteval_api import SE
     from eval.significance import compare
-    from eval.tables import PACKAGES, Table, as_text, format_table
+    from eval.tables import PACKAGES, VERDICTS, Table, as_text, format_table
     from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, named, read, refuse_missing
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "TASKS",
     "Table",
     "Task",
+    "VERDICTS",
     "as_text",
     "check_search",
     "choose_tasks",
@@ -60,6 +61,7 @@ __all__ = [
     "evaluate",
     "format_table",
     "held_out_task",
+    "items_of",
     "kfold",
     "measure",
     "measure_search",
@@ -99,6 +101,7 @@ __getattr__, __dir__ = lazy_exports(
         "ScoringSettings": "eval.scorer",
         "score_model": "eval.scorer",
         "evaluate": "eval.python_api",
+        "items_of": "eval.scorer",
         "measure": "eval.scorer",
         "score": "eval.scorer",
         "stsb_dev": "eval.scorer",
@@ -115,6 +118,7 @@ __getattr__, __dir__ = lazy_exports(
         "SE": "eval.senteval_api",
         "compare": "eval.significance",
         "PACKAGES": "eval.tables",
+        "VERDICTS": "eval.tables",
         "Table": "eval.tables",
         "as_text": "eval.tables",
         "format_table": "eval.tables",

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from eval.tasks import GROUPS, DataFile, files_of
 from sentemb.errors import InputError
-from sentemb.program import console_command
+from sentemb.program import command_parser
 from sentemb.storage import digest
 
 try:
@@ -321,11 +321,7 @@ def _refuse_mirror(mirror: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
-    made = argparse.ArgumentParser(
-        prog=console_command() or "python -m eval.download",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command_parser(__doc__, "eval.download")
     made.add_argument(
         "folder", type=Path, metavar="DIR", help="folder for downstream/...; the command makes it if it does not exist"
     )

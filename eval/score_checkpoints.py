@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from eval.probes import PROBES
-from eval.scorer import ScoringSettings, measure
+from eval.scorer import ScoringSettings, items_of, measure
 from eval.seeds import labels
-from eval.significance import compare
+from eval.significance import compare, differences_from_first
 from eval.tables import render
 from eval.tasks import Data
 from sentemb.corpus import open_corpus
@@ -22,7 +22,17 @@ from sentemb.languages import DEFAULT
 from sentemb.registry import build
 from sentemb.runs import RunFolder, as_dict, least_held_out
 from sentemb.storage import write_text
-from sentemb.validation import EmbeddingCache, HeldOutPairs, held_out_pairs
+from sentemb.validation import (
+    CachedEncoder,
+    EmbeddingCache,
+    HeldOutPairs,
+    ItemScores,
+    held_out_items,
+    held_out_pairs,
+    sides_of,
+)
+
+Items = dict[str, ItemScores]  # what two encoders are compared by, by score
 
 
 def config_of(checkpoint: Path) -> dict[str, Any]:
@@ -87,12 +97,16 @@ def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed
     build(PROBES, options.probe, "probe", device="cpu")  # an invalid one is reported now
     results: dict[str, dict[str, Any]] = {}
     correct: dict[str, dict[str, np.ndarray]] = {}
+    items: dict[str, Items] = {}
+    same_pairs: HeldOutPairs | None = None  # those of the first checkpoint
     lost = bool(failed)
     seeds: dict[str, tuple[str, int]] = {}
     for checkpoint, (name, label) in labels(options.checkpoint, options.names).items():
         seeds[label] = name, sum(model == name for model, _ in seeds.values())
         try:
-            result, right = _measure(checkpoint, tasks, failed, options)
+            pairs = pairs_for(options.corpus, checkpoint, tasks, options.checkpoint)
+            same_pairs = same_pairs if results else pairs
+            result, right, items[label] = _measure(checkpoint, tasks, pairs, failed, options, pairs == same_pairs)
         except InputError as error:
             if len(options.checkpoint) == 1:
                 raise
@@ -107,21 +121,30 @@ def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed
             lost = True
     if not results:
         return 2
-    comparison = compare(correct, seeds)
+    tests = compare(correct, seeds), differences_from_first(items, seeds)
     if options.format == "text":
         _describe(tasks, results, options.probe)
-    print(render(options.format, results, comparison, options.compact))
+    print(render(options.format, results, *tests, options.compact))
     if options.output:
         try:
-            write_text(options.output, render(options.output_format, results, comparison, options.compact) + "\n")
+            write_text(options.output, render(options.output_format, results, *tests, options.compact) + "\n")
         except OSError as error:
             raise InputError(f"{options.output} cannot be written ({error.strerror}); the scores are above") from None
     return 2 if lost else 0
 
 
 def _measure(
-    checkpoint: str, tasks: Sequence[Data], failed: dict[str, str], options: argparse.Namespace
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    checkpoint: str,
+    tasks: Sequence[Data],
+    pairs: HeldOutPairs | None,
+    failed: dict[str, str],
+    options: argparse.Namespace,
+    compared: bool,
+) -> tuple[dict[str, Any], dict[str, np.ndarray], Items]:
+    """Results, whether each row of a probed task was right, and the items by which checkpoints are compared.
+
+    ``compared``: retrieval, too, as ``pairs`` are those of the first checkpoint.
+    """
     model = load(checkpoint, device=options.device)
     if options.truncate is not None:
         try:
@@ -130,7 +153,6 @@ def _measure(
             raise InputError(f"--truncate: {checkpoint}: {error}") from None
     device = str(model.device)
     cache = EmbeddingCache(options.cache, model) if options.cache else None
-    pairs = pairs_for(options.corpus, checkpoint, tasks, options.checkpoint)
     json_wanted = "json" in (options.format, options.output_format)  # tables have neither dev scores nor both shapes
     settings = ScoringSettings(
         probe=build(PROBES, options.probe, "probe", device=device),
@@ -143,7 +165,11 @@ def _measure(
     result, tasks_scored = measure(model, tasks, pairs, options.batch_size, True, settings, cache, failed)
     if cache:
         print(f"{checkpoint}: {result['encoded']:,} encoded, {result['reused']:,} from the cache", file=sys.stderr)
-    return result, {name: scored.correct for name, scored in tasks_scored.items() if scored.correct is not None}
+    right = {name: scored.correct for name, scored in tasks_scored.items() if scored.correct is not None}
+    items = items_of(tasks_scored)
+    if len(options.checkpoint) > 1 and compared and pairs is not None and "geometry" not in result["failed"]:
+        items |= held_out_items(sides_of(model, CachedEncoder(model, options.batch_size, cache=cache)), pairs)
+    return result, right, items
 
 
 def _describe(tasks: Sequence[Data], results: dict[str, dict[str, Any]], probe: str) -> None:

@@ -25,7 +25,16 @@ from sentemb.geometry import (
     uniformity,
     uniformity_optimum,
 )
-from sentemb.validation import CachedEncoder, DevScore, Embeddings, HeldOutPairs, Sides, held_out_geometry, sides_of
+from sentemb.validation import (
+    CachedEncoder,
+    DevScore,
+    Embeddings,
+    HeldOutPairs,
+    ItemScores,
+    Sides,
+    held_out_geometry,
+    sides_of,
+)
 
 Encode = Callable[[Sequence[str]], np.ndarray]  # n sentences to [n, d], all finite
 
@@ -246,6 +255,18 @@ def measure(
         "reused": encode.reused,
     }
     return result, scored_tasks
+
+
+def items_of(scored: Mapping[str, Scored]) -> dict[str, ItemScores]:
+    """What two encoders are compared by: each test row of the classified tasks, each pair of the similarities."""
+    items = {}
+    for task, outcome in scored.items():
+        if outcome.correct is not None:
+            items[task] = ItemScores(outcome.correct.astype(float), scale=100, accuracy=True)
+        elif isinstance(outcome.predictions, dict):
+            similarities, gold = (np.concatenate(parts) for parts in zip(*outcome.predictions.values(), strict=True))
+            items[task] = ItemScores(similarities, gold.astype(float), items="pairs", scale=100)
+    return items
 
 
 def score_model(

@@ -5,9 +5,10 @@
     sentemb evaluate A B C --tasks transfer --format markdown --cache embeddings
 
 `python -m eval.senteval` is the same command. DIR is the folder that holds ``downstream/``; `sentemb download DIR`
-fetches it. Several checkpoints give one table, with McNemar's exact test of each two on each probed task. Only the
-probes are trained, and no random state of yours changes. For each task that it cannot read, the command prints one
-line with the reason. It scores the other tasks, marks the averages as incomplete, and exits with code 2.
+fetches it. Several checkpoints give one table, with the difference of each from the first, its 95 % interval, and
+McNemar's exact test of each two on each probed task. Only the probes are trained, and no random state of yours changes.
+For each task that it cannot read, the command prints one line with the reason. It scores the other tasks, marks the
+averages as incomplete, and exits with code 2.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from eval.seeds import labels
 from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, read
 from sentemb.errors import InputError, exit_codes
 from sentemb.lazy_imports import lazy_exports
-from sentemb.program import console_command
+from sentemb.program import command_parser
 from sentemb.runs import CONFIG, model_folder
 
 if TYPE_CHECKING:
@@ -52,11 +53,7 @@ __getattr__, __dir__ = lazy_exports(
 
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
-    made = argparse.ArgumentParser(
-        prog=console_command() or "python -m eval.senteval",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command_parser(__doc__, "eval.senteval")
     add = made.add_argument
     add("checkpoint", nargs="+", help="a run folder, a model folder, a hub name, or minilm; several are compared")
     add(

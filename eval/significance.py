@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from sentemb.validation import ItemScores, compare_encoders
+
 PERMUTATIONS = 10_000
 AT_ONCE = 2**22  # signs of a block of permutations
+
+Seeds = Mapping[str, tuple[str, int]]  # of each encoder its model, and the number of its seed
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float]:
@@ -57,9 +61,7 @@ def randomisation_test(
     return as_large / (permutations + 1)
 
 
-def compare(
-    correct: Mapping[str, Mapping[str, np.ndarray]], seeds: Mapping[str, tuple[str, int]] | None = None
-) -> list[dict[str, Any]]:
+def compare(correct: Mapping[str, Mapping[str, np.ndarray]], seeds: Seeds | None = None) -> list[dict[str, Any]]:
     """McNemar's test of every two encoders on every task that both have: ``correct[encoder][task]`` is ``[n]`` bool.
 
     Args:
@@ -69,10 +71,28 @@ def compare(
     """
     rows = []
     for a, b in combinations(correct, 2):
-        if seeds and (seeds[a][0] == seeds[b][0] or seeds[a][1] != seeds[b][1]):
+        if not _are_compared(a, b, seeds):
             continue
         for task in correct[a]:
             if task in correct[b]:
                 only_a, only_b, p = mcnemar(correct[a][task], correct[b][task])
                 rows.append({"task": task, "a": a, "b": b, "only_a": only_a, "only_b": only_b, "p": p})
     return rows
+
+
+def differences_from_first(
+    items: Mapping[str, Mapping[str, ItemScores]], seeds: Seeds | None = None
+) -> list[dict[str, Any]]:
+    """Each encoder against the first one: rows of :func:`sentemb.validation.compare_encoders`, with their intervals.
+
+    Args:
+        items: ``items[encoder][test]``. seeds: as of :func:`compare`.
+    """
+    first = next(iter(items))
+    others = [name for name in items if name != first and _are_compared(first, name, seeds)]
+    return [row for name in others for row in compare_encoders({name: items[name], first: items[first]})]
+
+
+def _are_compared(a: str, b: str, seeds: Seeds | None) -> bool:
+    """Whether two encoders are of different models, and of seeds with one number."""
+    return not seeds or (seeds[a][0] != seeds[b][0] and seeds[a][1] == seeds[b][1])

@@ -1,7 +1,5 @@
 """Results as tables: for the terminal, Markdown, LaTeX, CSV; and paired tests between encoders."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +25,18 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> list[Table]:
-    """One table for few tasks of one kind; else a table a kind: probes, similarity, regressors, geometry, tests."""
+Rows = Sequence[Mapping[str, Any]]
+VERDICTS = "better, worse: the interval of the paired bootstrap leaves out 0; cannot tell: it holds 0"
+RETRIEVAL = {"retrieval_mrr": "MRR", "retrieval_recall_at_1": "recall at 1"}  # as titles have it
+
+
+def tables(results: Results, comparison: Rows = (), differences: Rows = ()) -> list[Table]:
+    """One table for few tasks of one kind; else a table a kind: probes, similarity, regressors, geometry, tests.
+
+    Args:
+        results: by checkpoint. comparison: of :func:`eval.significance.compare`.
+        differences: of :func:`eval.significance.differences_from_first`.
+    """
     asked: dict[str, str | None] = {}  # each task's kind; what failed and is not a task of TASKS has none
     for result in results.values():
         asked |= {n: kind_of(n, {}) for n in result.get("failed", ()) if n not in asked}
@@ -61,7 +69,21 @@ def tables(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> li
         ]
         head = ["task", "a", "b", "only a right", "only b right", "p"]
         score_tables.append(Table("McNemar's exact test, two-sided", head, lines))
+    if differences:
+        score_tables.append(_differences(differences))
     return score_tables
+
+
+def _differences(rows: Rows) -> Table:
+    """How other encoders differ from the first one on each score, with intervals."""
+    lines = []
+    for row in rows:
+        digits = 4 if row["measure"] in RETRIEVAL else 2
+        interval = f"{row['low']:+.{digits}f} to {row['high']:+.{digits}f}"
+        title = RETRIEVAL.get(row["measure"], row["measure"])
+        lines.append([row["encoder"], title, f"{row['difference']:+.{digits}f}", interval, row["verdict"]])
+    head = ["encoder", "score", "difference", f"{rows[0]['level']:.0%} interval", "verdict"]
+    return Table(f"difference from {rows[0]['against']}", head, lines, (VERDICTS,))
 
 
 def compact(results: Results) -> Table:
@@ -116,8 +138,7 @@ def _shape(results: Results, brief: bool = False) -> Table:
     measured = any("alignment" in (r["geometry"] or {}) or "geometry" in r.get("failed", {}) for r in results.values())
     keys = {"alignment": "alignment", "uniformity": "uniformity"} if measured else {}
     more = [
-        ("retrieval_mrr", "MRR"),
-        ("retrieval_recall_at_1", "recall at 1"),
+        *RETRIEVAL.items(),
         ("effective_rank", "effective rank"),
         ("mean_cosine", "mean cosine"),
     ]
@@ -228,11 +249,9 @@ def as_csv(results: Results, comparison: Sequence[Mapping[str, Any]] = ()) -> st
         line |= {k: v for k, v in shape.items() if isinstance(v, int | float)}
         line |= {f"{r['task']}_p": r["p"] for r in comparison if r["a"] == first and r["b"] == encoder}
         lines.append(line)
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue().rstrip("\n")
+    from pandas import DataFrame  # a third of a second to import
+
+    return DataFrame(lines, dtype=object).to_csv(index=False, lineterminator="\n").rstrip("\n")
 
 
 def format_table(results: Results) -> str:
@@ -244,9 +263,13 @@ RENDER: dict[str, Callable[[Sequence[Table]], str]] = {"text": as_text, "markdow
 
 
 def render(
-    kind: str, results: dict[str, dict[str, Any]], comparison: list[dict[str, Any]], one_table: bool = False
+    kind: str,
+    results: dict[str, dict[str, Any]],
+    comparison: Rows = (),
+    differences: Rows = (),
+    one_table: bool = False,
 ) -> str:
-    """Results in one of FORMATS. JSON: an object; of several checkpoints ``{"results": [...], "comparison"}``.
+    """Results in one of FORMATS. JSON: an object; of several ``{"results": [...], "comparison", "differences"}``.
 
     Of seeds it has ``models``, too: :func:`eval.seeds.over_seeds` by name. ``one_table``: :func:`compact` alone.
     """
@@ -254,10 +277,11 @@ def render(
     if kind == "csv":
         return as_csv(results, comparison)
     if kind != "json":
-        return RENDER[kind]([compact(results)] if one_table else tables(results, comparison))
+        return RENDER[kind]([compact(results)] if one_table else tables(results, comparison, differences))
     versions = {package: version(package) for package in PACKAGES}
     entries = [{"checkpoint": name, **result, "versions": versions} for name, result in results.items()]
-    content: dict[str, Any] = entries[0] if len(entries) == 1 else {"results": entries, "comparison": comparison}
+    several = {"results": entries, "comparison": comparison, "differences": differences}
+    content: dict[str, Any] = entries[0] if len(entries) == 1 else several
     if len(groups := grouped(results)) < len(results):
         content["models"] = {name: over_seeds(group) for name, group in groups.items()}
     return json.dumps(content, indent=2)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentemb.errors import InputError, exit_codes
+from sentemb.program import command_parser
 
 if TYPE_CHECKING:
     from sentemb.adaptation import AdaptedRun, Similarity
@@ -29,11 +30,7 @@ def parser() -> argparse.ArgumentParser:
     from recipes.runner import add_flag
     from sentemb.adaptation import AdaptationSettings
 
-    made = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+    made = command_parser(__doc__, argument_default=argparse.SUPPRESS)
     add = made.add_argument
     add("--init", metavar="MODEL", help="the model: a folder, a run, a hub name, or minilm")
     add("--corpus", metavar="TEXT", help="your text without labels, like --corpus of the other recipes")

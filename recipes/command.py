@@ -29,9 +29,11 @@ COMMANDS = {
     "distill": Command("recipes.train_distill", "Train", "a small, fast student on a teacher's embeddings"),
     "adapt": Command("recipes.adapt", "Train", "a finished model further on your text, within a time budget"),
     "evaluate": Command("eval.senteval", "Use and compare", "score checkpoints on SentEval's tasks"),
+    "evaluate-search": Command("eval.search.command", "Use and compare", "score how well models find passages"),
     "search": Command("recipes.search", "Use and compare", "find the sentences of a text that are nearest to yours"),
     "encode": Command("recipes.encode", "Use and compare", "embed a text of any size into a folder of vectors"),
     "sweep": Command("recipes.sweep", "Use and compare", "train and score many encoders: a study with statistics"),
+    "export": Command("sentemb.export.command", "Use and compare", "write an encoder in fewer bytes, or for ONNX"),
     "inspect": Command("sentemb.inspection.cli", "Prepare", "show what a text holds before you train on it"),
     "download": Command("eval.download", "Prepare", "fetch SentEval's data, 17 MB, and check it"),
     "doctor": Command("recipes.doctor", "Prepare", "check that this machine can train"),
@@ -53,11 +55,8 @@ sentemb COMMAND --help    options of a command
 sentemb --completion bash > ~/.local/share/bash-completion/completions/sentemb
                           complete commands and options with the Tab key (also for zsh)
 sentemb --version         the version
-
-More commands:
-  python -m eval.search      score how well encoders find the passages that answer queries
-  python -m sentemb.export   write an encoder in fewer bytes, or in ONNX
-  accelerate launch -m recipes.train_bookcorpus OPTIONS    train on several processes"""
+accelerate launch -m recipes.train_bookcorpus OPTIONS
+                          train on several processes"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

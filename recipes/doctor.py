@@ -30,6 +30,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
+from sentemb.program import command_parser
 from sentemb.runs import RunFolder
 
 Line = tuple[str, str]  # "ok", "note" or "FAIL", and what was found
@@ -230,7 +231,7 @@ CHECKS: dict[str, Callable[[], Line]] = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = command_parser(__doc__)
     made.add_argument("--offline", action="store_true", help="do not try to reach the package index and the hub")
     made.add_argument("--quick", action="store_true", help="leave out the self-test")
     return made

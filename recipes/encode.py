@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import exit_codes
+from sentemb.program import command_parser
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,11 +27,7 @@ def parser() -> argparse.ArgumentParser:
     from recipes.runner import add_flag
     from sentemb.encoding import EncodingSettings
 
-    made = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+    made = command_parser(__doc__, argument_default=argparse.SUPPRESS)
     made.add_argument("model", metavar="MODEL", help="a run, a model's folder, a hub name, or minilm")
     made.add_argument("corpus", metavar="IN", help="the text, as --corpus of the other recipes")
     made.add_argument("out", metavar="OUT", type=Path, help="a new folder, or an empty one; nothing is overwritten")
@@ -58,9 +55,7 @@ def encode(options: dict[str, Any]) -> None:
 
     import sentemb  # torch and the rest: they take seconds
     from sentemb.teacher import size_in_words, time_in_words
-    from sentemb.training import tune_memory
 
-    tune_memory()
     start = time.monotonic()
     encoded = sentemb.encode(model, corpus, out, **options)
     size = sum(path.stat().st_size for path in out.iterdir())

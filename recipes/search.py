@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sentemb.errors import InputError, exit_codes
+from sentemb.program import command_parser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,7 @@ Nearest = list[tuple[float, str]]  # similarity and sentence, the nearest first
 
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = command_parser(__doc__)
     add = made.add_argument
     add("run", type=Path, metavar="RUN", help="the folder of a training run; with --embeddings, the model's")
     add("--queries", metavar="FILE", help="a text file with a query a line; - is standard input")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.study import STUDY, TRIALS, EncoderSpec, Study, StudyFolder, read_study, shipped
 from sentemb.errors import InputError, exit_codes
+from sentemb.program import command_parser
 
 if TYPE_CHECKING:
     from eval import Task
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = command_parser(__doc__)
     made.add_argument("--study", required=True, help=f"{', '.join(shipped())}, or a YAML file of your own")
     made.add_argument("--corpus", help="like --corpus of the recipes; default: the study's corpus, else the sample")
     made.add_argument(

@@ -1,8 +1,11 @@
-"""How the running command was started: by the console script ``sentemb NAME``, or as a Python file or module."""
+"""How the running command was started, and the options that it takes."""
 
+import argparse
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 CONSOLE_SCRIPT = "sentemb"
 
@@ -22,3 +25,34 @@ def started_as() -> list[str]:
 def command_line() -> str:
     """The command line of this process, quoted for a shell."""
     return shlex.join([*started_as(), *sys.argv[1:]])
+
+
+def command_parser(
+    description: str | None, module: str | None = None, argument_default: str | None = None
+) -> argparse.ArgumentParser:
+    """The parser of a command, without arguments yet.
+
+    Args:
+        description: what ``--help`` begins with, printed as it is.
+        module: that Python runs as the same command, ``python -m MODULE``; None: a file.
+        argument_default: as of argparse.
+    """
+    return argparse.ArgumentParser(
+        prog=console_command() or (f"python -m {module}" if module else None),
+        description=description,
+        formatter_class=_ShortUsage,
+        argument_default=argument_default,
+    )
+
+
+class _ShortUsage(argparse.RawDescriptionHelpFormatter):
+    """A usage line with what must be given; ``[OPTIONS]`` stands for the rest, which can be eighty flags."""
+
+    def add_usage(
+        self, usage: str | None, actions: Iterable[argparse.Action], groups: Iterable[Any], prefix: str | None = None
+    ) -> None:
+        alternatives = [group for group in groups if group.required]
+        needed = [action for group in alternatives for action in group._group_actions]
+        shown = [each for each in actions if each.required or not each.option_strings or each in needed]
+        options = argparse.Action(["OPTIONS"], "options", nargs=0)
+        super().add_usage(usage, [options, *shown], alternatives, prefix)

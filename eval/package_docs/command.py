@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sentemb.errors import InputError, exit_codes
+from sentemb.program import command_parser
 from sentemb.registry import quoted
 
 SHOWN = 10  # packages, those with the most sections
@@ -24,9 +25,7 @@ SHOWN = 10  # packages, those with the most sections
 
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
-    made = argparse.ArgumentParser(
-        prog="python -m eval.package_docs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = command_parser(__doc__, "eval.package_docs")
     made.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
     made.add_argument("--packages", metavar="A,B", help="names of installed packages (default all except sentemb)")
     made.add_argument(

@@ -1,12 +1,12 @@
 """Score how well encoders find the passages that answer queries: nDCG, MRR, MAP and recall, with intervals.
 
-    python -m eval.search runs/first --data DIR                  # BEIR's layout: corpus.jsonl, queries.jsonl, qrels/
-    python -m eval.search minilm runs/first --data pairs.csv     # columns query and passage, and optionally score
-    python -m eval.search minilm runs/first --corpus BOOKS       # no judgements: a sentence must find its passage
+    sentemb evaluate-search runs/first --data DIR                # BEIR's layout: corpus.jsonl, queries.jsonl, qrels/
+    sentemb evaluate-search minilm runs/first --data pairs.csv   # columns query and passage, and optionally score
+    sentemb evaluate-search minilm runs/first --corpus BOOKS     # no judgements: a sentence must find its passage
 
-Several checkpoints give one table, with the paired difference of each from the first: a bootstrap interval over queries
-and a randomisation test. The ranking is exact and covers all passages. Nothing is trained. Exit code 0: done; 2: an
-invalid argument.
+`python -m eval.search` is the same command. Several checkpoints give one table, with the paired difference of each from
+the first: a bootstrap interval over queries and a randomisation test. The ranking is exact and covers all passages.
+Nothing is trained. Exit code 0: done; 2: an invalid argument.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sentemb.errors import InputError, exit_codes
+from sentemb.program import command_parser
 
 if TYPE_CHECKING:
     from sentemb.search import SearchTask
@@ -25,9 +26,7 @@ LEAST_DEPTH = 10  # ranks for nDCG and MRR
 
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
-    made = argparse.ArgumentParser(
-        prog="python -m eval.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = command_parser(__doc__, "eval.search")
     add = made.add_argument
     add("checkpoint", nargs="+", help="a run folder, a model folder, a hub name, or minilm; several are compared")
     what = made.add_mutually_exclusive_group(required=True)

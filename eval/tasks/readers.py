@@ -82,7 +82,7 @@ def read(task: Task, folder: Path | None, part: str | None = None) -> Data:
             where = file.path if task.sample or folder is None else folder / file.path
             raise InputError(
                 f"{where} has {len(rows)} sentences where {task.name} has {file.rows}; download the file again in "
-                "SentEval's form (python -m eval.download fetches and checks it)"
+                "SentEval's form (sentemb download fetches and checks it)"
             )
         parts.setdefault(file.part, []).extend(rows)
     return Data(task, {name: _part(task, rows) for name, rows in parts.items()})
@@ -128,8 +128,7 @@ def _lines(task: Task, path: Path, rows: int) -> list[str]:
         )
         shape = "a score or nothing each" if path.name.startswith("STS.gs.") else SHAPES[task.form]
         raise InputError(
-            f"{path} is missing; {task.name} needs it: {count}, {shape}, {task.encoding} "
-            "(python -m eval.download fetches it)"
+            f"{path} is missing; {task.name} needs it: {count}, {shape}, {task.encoding} (sentemb download fetches it)"
         ) from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from None

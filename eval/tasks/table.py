@@ -271,7 +271,7 @@ def data_folder(user_folder: Path | None) -> Path | None:
         if not (user_folder / "downstream").is_dir():
             raise InputError(
                 f"{user_folder} has no folder downstream/; give --data the folder that holds it (SentEval's layout), "
-                f"or fetch it there with python -m eval.download {user_folder}"
+                f"or fetch it there with sentemb download {user_folder}"
             )
         return user_folder
     root = os.environ.get("SENTEMB_DATA")
@@ -309,7 +309,7 @@ def choose_tasks(names: str | None, folder: Path | None) -> list[Task]:
     if folder is None and needy:
         raise InputError(
             f"{', '.join(needy)} {'needs' if len(needy) == 1 else 'need'} SentEval's data; give --data the folder that "
-            f"holds downstream/, set SENTEMB_DATA, fetch it with python -m eval.download DIR, "
+            f"holds downstream/, set SENTEMB_DATA, fetch it with sentemb download DIR, "
             f"or use --tasks {','.join(SAMPLE)}"
         )
     return tasks

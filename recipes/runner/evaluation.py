@@ -2,17 +2,16 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from eval import (
+    VERDICTS,
     Data,
-    Scored,
     ScoringSettings,
     SearchTask,
     Table,
@@ -22,6 +21,7 @@ from eval import (
     describe_search,
     format_table,
     held_out_task,
+    items_of,
     measure,
     measure_search,
     read,
@@ -41,7 +41,6 @@ from sentemb.runs import TRAINED, Run, RunFolder, read_run, show
 from sentemb.validation import DevScore, HeldOutPairs, ItemScores
 
 MOST_QUERIES, MOST_PASSAGES = 10_000, 50_000  # of the final scores of search; eval.search takes all
-NOTE = "better, worse: the interval of the paired bootstrap leaves out 0; cannot tell: it holds 0"
 
 
 @dataclass(frozen=True)
@@ -161,18 +160,6 @@ def search_scores(model: SentenceTransformer, task: SearchTask) -> tuple[dict[st
     return about | {"scores": values}, {f"search {metric}": each for metric, each in scores.items.items()}
 
 
-def items_of(scored: Mapping[str, Scored]) -> dict[str, ItemScores]:
-    """What two encoders are compared by: each test row of the classified tasks, each pair of the similarities."""
-    items = {}
-    for task, outcome in scored.items():
-        if outcome.correct is not None:
-            items[task] = ItemScores(outcome.correct.astype(float), scale=100, accuracy=True)
-        elif isinstance(outcome.predictions, dict):
-            similarities, gold = (np.concatenate(parts) for parts in zip(*outcome.predictions.values(), strict=True))
-            items[task] = ItemScores(similarities, gold.astype(float), items="pairs", scale=100)
-    return items
-
-
 def comparison_tables(run: Run) -> list[Table]:
     """Each score of the trained encoder against the one that training began with; with a teacher, against all."""
     compared = [(against, comparison_of(run, against)) for against in run.compared()]
@@ -184,7 +171,7 @@ def comparison_tables(run: Run) -> list[Table]:
         head = ["score", *sides, "difference", f"{scores[0].level:.0%} interval", "verdict"]
         lines = [[row.title, row.before, row.after, row.difference, row.interval, row.verdict] for row in scores]
         over = dict.fromkeys(f"{row.title}: {row.over}" for row in scores)
-        tables.append(Table(f"trained against {against}", head, lines, () if tables else (NOTE, *over)))
+        tables.append(Table(f"trained against {against}", head, lines, () if tables else (VERDICTS, *over)))
     return tables
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.pipeline import STORED, RunSettings
+from sentemb.program import command_parser
 from sentemb.settings import types_of
 
 
@@ -17,11 +18,7 @@ def parser(description: str | None, defaults: Mapping[str, Any]) -> argparse.Arg
         description: what ``--help`` begins with.
         defaults: the recipe's own, by name of the setting; the others are those of the settings classes.
     """
-    made = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+    made = command_parser(description, argument_default=argparse.SUPPRESS)
     for kind in (RunSettings, *STORED):
         title = (kind.__doc__ or "").partition("\n")[0].partition(".")[0].lower()
         group = made.add_argument_group(title)

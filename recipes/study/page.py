@@ -13,12 +13,13 @@ from typing import Any
 import pandas as pd
 
 from recipes.study.figures import draw_results
-from recipes.study.results import Results, read_results
-from sentemb.report import Drawn, PageTable, html_page
+from recipes.study.results import Results, compared, read_results
+from sentemb.report import Drawn, Headline, PageTable, html_page
 from sentemb.runs import Record, as_dict, as_list, duration, number, plain
 from sentemb.storage import write_text
 
 BROAD = ("similarities", "circle", "sphere")  # figures with panels side by side get a row of their own
+FOLDED = ("similarities", "spectrum", "paths")  # figures of single encoders
 WHAT = (
     "encoder",
     "dimension",
@@ -49,6 +50,7 @@ MEASURES = {  # column: title, digits, whether more is better
     "sequences_seen": ("sequences", 0, True),
     "seconds": ("seconds", 0, False),
 }
+MOST_NAMED = 2  # differences that the headline names; more are counted
 PARTS = {
     "cv": ("CV, %", 2),
     "test": ("test, %", 2),
@@ -96,7 +98,7 @@ def _page(results: Results, drawn: list[Drawn]) -> str:
         "recipes.study",
         ["sort.js"],
         title=about.get("title") or about.get("name") or results.folder.name,
-        headline=_headline(as_list(statistics.get("tables"))),
+        headline=study_headline(results),
         described=[text for text in plain(about.get("description") or "").split("\n\n") if text.strip()],
         sentences=as_list(statistics.get("said")),
         notes=results.notes,
@@ -104,29 +106,71 @@ def _page(results: Results, drawn: list[Drawn]) -> str:
         tables=[_table(as_dict(table)) for table in as_list(statistics.get("tables"))],
         figures=drawn,
         broad=BROAD,
+        folded=FOLDED,
         **_encoders(results.table, results.tasks),
         base=_base(about),
     )
 
 
-def _headline(tables: list[Any]) -> str:
-    """How many of the study's comparisons are more than chance, by the tables with verdicts and corrected p-values."""
-    parts = []
-    if verdicts := _column(tables, "verdict"):
-        worse = f" and worsened {n}" if (n := verdicts.count("worse")) else ""
-        parts.append(f"Training improved {verdicts.count('better')} of {len(verdicts)} scores beyond chance{worse}")
-    if p_values := _column(tables, "p (Holm)"):
-        clear = int((pd.to_numeric(pd.Series(p_values), errors="coerce") < 0.05).sum())
-        parts.append(f"{clear} of {len(p_values)} differences between families are more than chance")
-    return "; ".join(parts)
+def study_headline(results: Results) -> Headline:
+    """What the study came to, and whether that is more than chance."""
+    tables = [as_dict(table) for table in as_list(results.statistics.get("tables"))]
+    parts = [*_over_untrained(tables), *_between_families(tables)]
+    if not parts:
+        return _best_of(results)
+    title = "; ".join(part.title for part in parts)
+    return Headline(title[:1].upper() + title[1:], " ".join(part.detail for part in parts))
 
 
-def _column(tables: list[Any], title: str) -> list[str]:
-    """The cells under a title in the last table that has it: in a study of several architectures, that of all."""
-    for table in map(as_dict, reversed(tables)):
-        if title in (head := as_list(table.get("head"))):
-            rows = map(as_list, as_list(table.get("rows")))
-            return [plain(row[head.index(title)]) for row in rows if len(row) == len(head)]
+def _over_untrained(tables: list[Record]) -> list[Headline]:
+    verdicts = [row["verdict"] for row in _rows_with(tables, "verdict")]
+    if not verdicts:
+        return []
+    worse = f" and worsened {n}" if (n := verdicts.count("worse")) else ""
+    title = f"training improved {verdicts.count('better')} of {len(verdicts)} scores beyond chance{worse}"
+    return [Headline(title, "Training: the best of each family against its untrained twin, 95 % paired bootstrap.")]
+
+
+def _between_families(tables: list[Record]) -> list[Headline]:
+    rows = _rows_with(tables, "p (Holm)")
+    if not rows:
+        return []
+    clear = [row for row in rows if pd.to_numeric(row["p (Holm)"], errors="coerce") < 0.05]
+    families = list(dict.fromkeys(row[side] for row in rows for side in "ab"))
+    title = f"{len(clear) or 'none'} of {len(rows)} differences between families {'is' if len(clear) < 2 else 'are'}"
+    title += " more than chance"
+    if 0 < len(clear) <= MOST_NAMED:
+        title = " and ".join(map(_lead, clear)) + ", beyond chance"
+    elif not clear and len(families) == 2:
+        title = f"no difference beyond chance between {families[0]} and {families[1]}"
+    how = "Families: their best on test rows that chose nothing, McNemar's exact test with Holm's correction, p < 0.05."
+    return [Headline(title, how)]
+
+
+def _lead(row: dict[str, str]) -> str:
+    points = row["a - b, points"]
+    winner, loser = (row["b"], row["a"]) if points.startswith("-") else (row["a"], row["b"])
+    return f"on {row['task']} {winner} beats {loser} by {points.lstrip('+-')} points"
+
+
+def _best_of(results: Results) -> Headline:
+    """Where nothing is tested: the best encoder by cross-validation on the first task that has any."""
+    mine = compared(results.table)
+    task = next((task for task in results.tasks if mine[f"{task}_cv"].notna().any()), None)
+    if task is None:
+        return Headline("No encoder is scored yet", "")
+    best = mine.loc[mine[f"{task}_cv"].idxmax()]
+    test = f", {best[f'{task}_test']:.2f} % on test rows" if pd.notna(best[f"{task}_test"]) else ""
+    title = f"Best of {len(mine)} by cross-validation on {task}: {best['name']}{test}"
+    return Headline(title, "No test says whether its lead is more than chance: only the best of families are compared.")
+
+
+def _rows_with(tables: list[Record], title: str) -> list[dict[str, str]]:
+    """The rows, by column, of the last table with such a column: in a study of several architectures, that of all."""
+    for table in reversed(tables):
+        if title in (head := [plain(cell) for cell in as_list(table.get("head"))]):
+            rows = [[plain(cell) for cell in as_list(row)] for row in as_list(table.get("rows"))]
+            return [dict(zip(head, row, strict=True)) for row in rows if len(row) == len(head)]
     return []
 
 

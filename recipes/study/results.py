@@ -99,7 +99,7 @@ def complete(table: pd.DataFrame, tasks: Iterable[str] = ()) -> pd.DataFrame:
     made: dict[str, object] = {}
     for column in TEXTS:
         values = table[column] if column in table else [None] * len(table)
-        made[column] = ["" if v is None or v != v else plain(v) for v in values]
+        made[column] = ["" if v is None or v != v else f"{v:g}" if isinstance(v, float) else plain(v) for v in values]
     for column in (*NUMBERS, *(f"{task}_{part}" for task in tasks for part in OF_A_TASK)):
         values = pd.to_numeric(table[column], errors="coerce") if column in table else np.nan
         numbers = np.broadcast_to(np.asarray(values, dtype=np.float64), len(table))

@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib import style
 from matplotlib.figure import Figure
 
+from sentemb.adaptation.measures import GAIN
 from sentemb.report import (
     BLUE,
     GREEN,
@@ -19,6 +20,7 @@ from sentemb.report import (
     html_page,
     image,
     labelled_axes,
+    legend_below,
     nearest_neighbours,
     sphere_content,
 )
@@ -32,6 +34,8 @@ TABLE = """Differences from your model in points, with intervals of 95 % by a pa
 held-out text that methods are chosen on. The best of several looks a little better there than it is."""
 FINAL = """On the other half of the held-out text, which has chosen nothing: in points, with intervals of 95 % by a
 paired bootstrap over documents, or over single items where there are fewer than ten documents."""
+BEST = """What the best setting of each method gains on your text, in points, on the half of the held-out text that
+methods are chosen on, with intervals of 95 %. Elsewhere: the change of {general}; {allowed:g} points may be lost."""
 
 
 def adaptation_page(content: Content) -> str:
@@ -41,9 +45,10 @@ def adaptation_page(content: Content) -> str:
         figure = _frontier(content)
         title = "Gain against loss"
         frontier = Drawn("frontier", title, FRONTIER, image(figure, "frontier", title) if figure else "")
-    settings = {name: value for name, value in {**begun, **content["versions"]}.items() if value is not None}
+    about = {**begun, "processor": content["processor"], **content["versions"]}
+    settings = {name: value for name, value in about.items() if value is not None}
     headline, stop, detail = content["verdict"].partition(". ")
-    sphere = sphere_content(dict(content.get("sphere") or {}), "start")
+    sphere = sphere_content(dict(content.get("sphere") or {}), "start", alike=True)
     return html_page(
         "adaptation.html",
         "sentemb.adaptation",
@@ -51,7 +56,8 @@ def adaptation_page(content: Content) -> str:
         title=f"Adapting {begun['model']} to {corpus['name']}",
         headline=headline + stop.strip(),
         detail=detail,
-        tiles=[_tile(row) for row in content["final"]],
+        tiles=[_tile(row) for row in _scores(content)] or _best_of_each(content),
+        explained=FINAL if content["final"] else BEST.format(**content) if content["candidates"] else "",
         sphere=sphere,
         notes=content["notes"],
         facts={
@@ -60,11 +66,10 @@ def adaptation_page(content: Content) -> str:
             "budget": duration(content["budget"]),
             "spent of it": duration(content["spent"]),
             "with the final scores": duration(content["seconds"]),
-            "processor": content["processor"],
         },
         final=_final(content),
         tried=_tried(content),
-        arms=[f"{name}: {about}" for name, about in content.get("arms", {}).items()]
+        methods=[f"{name}: {about}" for name, about in content.get("arms", {}).items()]
         + [f"{name} was not tried: {why}" for name, why in content.get("refused", {}).items()],
         frontier=frontier,
         neighbours=nearest_neighbours(dict(content.get("examples") or {}), "start"),
@@ -75,15 +80,42 @@ def adaptation_page(content: Content) -> str:
 def _final(content: Content) -> PageTable:
     rows = [
         [row["measure"], f"{row['before']:.2f}", f"{row['after']:.2f}", _interval(row, "difference", "low", "high")]
-        for row in content["final"]
+        for row in _scores(content)
     ]
     return PageTable("The scores", ["measure, in points", "before", "after", "difference"], rows, FINAL)
 
 
+def _scores(content: Content) -> list[dict[str, Any]]:
+    """The final rows; the gain is a mean over measures of the text, and left out where it repeats the only one."""
+    rows = [dict(row) for row in content["final"]]
+    others = [(row["before"], row["after"]) for row in rows if row["measure"] != GAIN]
+    rows = [row for row in rows if row["measure"] != GAIN or (row["before"], row["after"]) not in others]
+    return [row | {"measure": "mean on your text"} if row["measure"] == GAIN else row for row in rows]
+
+
 def _tile(row: Content) -> Tile:
-    verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "cannot tell"
     before, after = (f"{row[key]:.2f}" for key in ("before", "after"))
+    verdict = _verdict(row["low"], row["high"])
     return Tile(row["measure"], before, after, verdict, _interval(row, "difference", "low", "high"))
+
+
+def _verdict(low: float, high: float) -> str:
+    return "better" if low > 0 else "worse" if high < 0 else "cannot tell"
+
+
+def _best_of_each(content: Content) -> list[Tile]:
+    """Where no model was judged at the end: of each method the setting that gains most."""
+    best = {row["arm"]: row for row in sorted(content["candidates"], key=lambda row: float(row["gain"]))}
+    return [
+        Tile(
+            ", ".join(filter(None, (arm, row["setting"]))),
+            "",
+            f"{row['gain']:+.2f}",
+            _verdict(row["gain_low"], row["gain_high"]),
+            f"{row['gain_low']:+.2f} to {row['gain_high']:+.2f}; elsewhere {row['general']:+.2f}",
+        )
+        for arm, row in sorted(best.items(), key=lambda entry: -float(entry[1]["gain"]))
+    ]
 
 
 def _tried(content: Content) -> PageTable:
@@ -112,7 +144,7 @@ def _frontier(content: Content) -> Figure | None:
     points = content["frontier"]
     if len(points) < 2:
         return None
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(5.6, 4.6), layout="constrained")
     axes = labelled_axes(figure.subplots(), "gain on your text, points", "change elsewhere, points")
     arms = list(dict.fromkeys(row["arm"] for row in points if row["arm"] != "keep"))
     colours = dict(
@@ -126,7 +158,7 @@ def _frontier(content: Content) -> Figure | None:
         axes.scatter([r["gain"] for r in mine], [-r["loss"] for r in mine], color=colours[arm], label=arm, zorder=3)
     axes.scatter([0], [0], color="black", marker="s", label="your model", zorder=3)
     axes.axhline(-content["allowed"], color=GREY, linestyle="--", linewidth=1)
-    axes.legend(frameon=False)
+    legend_below(figure)
     return figure
 
 

@@ -67,7 +67,7 @@ def _read_graph(folder: Path, device: str | None) -> SentenceTransformer:
         raise InputError(f"backend onnx computes on CPUs, and device {device!r} was asked for; leave it out")
     if not (folder / ONNX / ONNX_CONFIG).is_file():
         raise InputError(
-            f"{folder} has no graph in a folder {ONNX}/; write it with python -m sentemb.export {folder} --format onnx"
+            f"{folder} has no graph in a folder {ONNX}/; write it with sentemb export {folder} --format onnx"
         )
     verify(folder / ONNX)
     return SentenceTransformer(modules=[OnnxEncoder(folder / ONNX)], device="cpu", **_settings(folder))

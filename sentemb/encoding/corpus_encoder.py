@@ -1,6 +1,7 @@
 """A model as what embeds the sentences of a corpus: which tower, which prompt, how many dimensions."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,8 @@ ROLE = "encoder"  # what messages call the model
 UNLIMITED = 1 << 20  # tokens of a sentence, for a model that takes any
 # tokens of a batch on a CPU, by the first module
 BATCH_TRANSFORMER, BATCH_RECURRENT, BATCH_STATIC, BATCH_ELSEWHERE = 4096, 4096, 262_144, 32_768
+# a transformer's batch on a CPU has a multiple of this number of tokens: see :func:`filler_rows`
+STEP = 64
 # what cards of models say that goes before each text: "query: ", 'passage: ', ...
 PREFIX = re.compile(r"""["'`“](query|passage|search_query|search_document|classification|clustering): """)
 DOCUMENTS = {"query": "passage", "search_query": "search_document"}  # what such cards put before what is searched
@@ -40,6 +43,11 @@ class _Part:
     def is_static(self) -> bool:
         """Whether its embedding is a mean of word embeddings."""
         return isinstance(self.model.encoder.model[0], StaticEmbedding)
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether its first module is a transformer."""
+        return isinstance(self.model.encoder.model[0], Transformer)
 
 
 class CorpusEncoder:
@@ -99,8 +107,7 @@ class CorpusEncoder:
             return BATCH_STATIC
         if self.parts[0].model.device.type != "cpu":
             return BATCH_ELSEWHERE
-        is_transformer = isinstance(self.parts[0].model.encoder.model[0], Transformer)
-        return BATCH_TRANSFORMER if is_transformer else BATCH_RECURRENT
+        return BATCH_TRANSFORMER if self.parts[0].is_transformer else BATCH_RECURRENT
 
     def keys(self) -> NDArray[np.int64]:
         """A number for each sentence ``[sentences]``, equal where sentences are the same to all parts."""
@@ -136,8 +143,33 @@ class CorpusEncoder:
             features = {"input_ids": ids.astype(np.int64), "offsets": np.cumsum(lengths) - lengths}
             tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in features.items()}
         else:
-            tensors = collate_tokens(part.model.encoder.model, tokens.rows(rows))
-        return part.model.embeddings(tensors, tokens.prompt_length)
+            batch = tokens.rows(rows)
+            if part.is_transformer and part.model.device.type == "cpu":
+                batch += filler_rows(batch, STEP)
+            tensors = collate_tokens(part.model.encoder.model, batch)
+        return part.model.embeddings(tensors, tokens.prompt_length)[: len(rows)]
+
+
+def filler_rows(rows: Sequence[NDArray[Any]], step: int) -> list[NDArray[Any]]:
+    """Rows to embed with a batch and to forget, which bring its tokens to a multiple of ``step``.
+
+    Without them no two batches have one number of tokens. Each number needs its own compiled kernels, and blocks of a
+    slightly different size, which do not fit into the memory that the batch before has freed: with MiniLM both
+    together took more than twice the memory.
+
+    Args:
+        rows: ids ``[length]`` of each sentence. step: in tokens.
+
+    Returns:
+        Beginnings of the longest row, none longer than that.
+    """
+    lengths = [len(row) for row in rows]
+    missing, longest = -sum(lengths) % step, max(lengths)
+    if not longest:
+        return []
+    filler = [longest] * (missing // longest) + [missing % longest] * (missing % longest > 0)
+    source = rows[lengths.index(longest)]
+    return [source[:length] for length in filler]
 
 
 def _towers(model: SentenceTransformer, tower: str | None) -> tuple[str | None, list[SentenceTransformer]]:

@@ -50,10 +50,10 @@ from sentemb.storage import (
     writes_alone,
 )
 from sentemb.teacher import Estimate, distinct_sentences, seconds_left, size_in_words
-from sentemb.training import use_threads
+from sentemb.training import tune_memory, use_threads
 from sentemb.validation import fingerprint
 
-VERSION = 1  # of the folder's layout
+VERSION = 2  # of the folder's layout, and of how batches are made: another one does not continue the folder
 # sentences that are put into batches of like length, and then onto the disk, together: a kill costs one window at most
 WINDOW, WINDOW_STATIC = 4096, 16_384
 SAMPLE = 10_000  # sentences whose embeddings give the ranges of int8, and by whose lengths the time is estimated
@@ -91,6 +91,7 @@ def encode(model: str | Path | SentenceTransformer, corpus: Any, out: str | Path
         check_corpus(str(corpus))
     if chosen.device is not None:
         refuse_missing_device(chosen.device)
+    tune_memory()
     text = open_corpus(corpus, language=chosen.language, needs_pairs=False)
     with _threads(chosen.threads):  # (an ONNX session takes their number when it is opened)
         source = _Source.of(model, chosen.device)

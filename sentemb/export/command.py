@@ -1,15 +1,15 @@
 """Write an encoder in another format: in fewer bytes, or for onnxruntime.
 
-    python -m sentemb.export runs/words words-small                      # a static encoder in float16: half the size
-    python -m sentemb.export runs/words words-small --precision int8     # a quarter, with a scale for each row
-    python -m sentemb.export runs/first --format onnx                    # any encoder, in runs/first/model/onnx
-    python -m sentemb.export runs/first first-onnx --format onnx --precision int8
+    sentemb export runs/words words-small                     # a static encoder in float16: half the size
+    sentemb export runs/words words-small --precision int8    # a quarter, with a scale for each row
+    sentemb export runs/first --format onnx                   # any encoder, in runs/first/model/onnx
+    sentemb export runs/first first-onnx --format onnx --precision int8
 
-CHECKPOINT is a run, a model's folder or a hub name. The format model2vec takes averaged word embeddings (--encoder
-static); linear layers after them become part of the table. OUT is a new folder: SentenceTransformer(OUT) and
-model2vec's StaticModel.from_pretrained(OUT) load it. The format onnx takes every encoder but two towers, of which it
-takes each. sentemb.load(CHECKPOINT, backend="onnx") and sentemb.load(OUT) load it, and onnxruntime computes it. What is
-lost is measured on random texts of the encoder's vocabulary, and printed.
+`python -m sentemb.export` is the same command. CHECKPOINT is a run, a model's folder or a hub name. The format
+model2vec takes averaged word embeddings (--encoder static); linear layers after them become part of the table. OUT is a
+new folder: SentenceTransformer(OUT) and model2vec's StaticModel.from_pretrained(OUT) load it. The format onnx takes
+every encoder but two towers, of which it takes each. sentemb.load(CHECKPOINT, backend="onnx") and sentemb.load(OUT)
+load it, and onnxruntime computes it. What is lost is measured on random texts of the encoder's vocabulary, and printed.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sentemb.errors import InputError, exit_codes
+from sentemb.program import command_parser
 
 PRECISIONS = {"model2vec": ("float32", "float16", "int8"), "onnx": ("float32", "int8")}
 DEFAULT_PRECISION = {"model2vec": "float16", "onnx": "float32"}
@@ -24,9 +25,7 @@ DEFAULT_PRECISION = {"model2vec": "float16", "onnx": "float32"}
 
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
-    made = argparse.ArgumentParser(
-        prog="python -m sentemb.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = command_parser(__doc__, "sentemb.export")
     made.add_argument("checkpoint", metavar="CHECKPOINT", help="a run, a model's folder, or a hub name")
     made.add_argument(
         "out",

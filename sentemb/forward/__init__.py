@@ -3,6 +3,7 @@
 from sentemb.forward.collate import Features, collate_tokens
 from sentemb.forward.dropout import seed_dropout
 from sentemb.forward.encoder import ATTENTIONS, TrainingEncoder, pooled_without_prompts
+from sentemb.forward.host_copies import to_device
 from sentemb.forward.masked_lm import MaskedWords
 from sentemb.forward.packed import hidden_states
 from sentemb.forward.products import product_library, quick_linear
@@ -22,4 +23,5 @@ __all__ = [
     "seed_dropout",
     "stack_bytes",
     "stacking_shape",
+    "to_device",
 ]

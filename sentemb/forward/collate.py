@@ -11,10 +11,10 @@ from torch import Tensor
 
 from sentemb.encoders import OnnxEncoder, towers_of
 
-# Tensors, and what the host knows of them: ``prompt_lengths``, the tokens in each column's prompt, and ``token_count``,
-# those of all rows.
+# Tensors, and what the host knows of them: ``prompt_lengths``, the tokens in each column's prompt; ``lengths``, those
+# in each row, as an array; and ``token_count``, those of all rows.
 Features = dict[str, Any]
-OF_HOST = frozenset({"prompt_lengths", "token_count"})
+OF_HOST = frozenset({"prompt_lengths", "lengths", "token_count"})
 
 
 def tensors_of(features: Features) -> Features:

@@ -15,9 +15,13 @@ _STATE = {"rng": np.random.SFC64(0)}
 
 def seed_dropout(seed: int) -> None:
     """Seed torch and the masks of :func:`drop` alike: the same seed before a forward gives the same masks."""
-    if torch.accelerator.is_available():
+    # (torch.manual_seed() writes the stack down for each kind of device that is not there: a millisecond a step)
+    if torch.cuda.is_available():
+        torch.default_generator.manual_seed(seed)
+        torch.cuda.manual_seed_all(seed)
+    elif torch.accelerator.is_available():
         torch.manual_seed(seed)
-    else:  # for each kind of device that is not there, manual_seed() writes the stack down: a millisecond a step
+    else:
         torch.default_generator.manual_seed(seed)
     _STATE["rng"] = np.random.SFC64(seed)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, cast
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import (
@@ -24,7 +25,13 @@ from sentemb.forward.collate import Features, tensors_of
 from sentemb.forward.masked_lm import MaskedWords
 from sentemb.forward.packed import offset_of, packed_forward, with_attention
 from sentemb.forward.products import quick_linear
-from sentemb.forward.recurrent import packed_recurrence, padded_recurrence, readout_of, recurrence_form
+from sentemb.forward.recurrent import (
+    library_recurrence,
+    packed_recurrence,
+    padded_recurrence,
+    readout_of,
+    recurrence_form,
+)
 from sentemb.registry import choose
 
 ATTENTIONS = ("auto", "packed", "padded", "sdpa", "eager")
@@ -97,12 +104,13 @@ class TrainingEncoder(nn.Module):
 
     def _embedded(self, tower: SentenceTransformer, features: Features, offsets: Iterator[int | None]) -> Tensor:
         lengths: Any = features.get("prompt_lengths", ())
-        features, count = tensors_of(features), features.get("token_count")
+        host_lengths, count = features.get("lengths"), features.get("token_count")
+        features = tensors_of(features)
         if not isinstance(tower[0], Transformer):  # (sentence-transformers counts a prompt's tokens of these only)
             lengths = ()
         modules = list(tower)
         if is_recurrent(modules):
-            features, modules = self._recurrent(modules, features)
+            features, modules = self._recurrent(modules, features, host_lengths)
         for module in modules:
             if isinstance(module, LSTM | GRU):
                 tokens = padded_recurrence(module.encoder, features["token_embeddings"], features["sentence_lengths"])
@@ -115,14 +123,22 @@ class TrainingEncoder(nn.Module):
                 features = module(dict(features))
         return features["sentence_embedding"]
 
-    def _recurrent(self, modules: list[Any], features: Features) -> tuple[Features, list[Any]]:
-        """Features after word embeddings and a recurrent stack, with its pooling where both are one; what is left."""
+    def _recurrent(
+        self, modules: list[Any], features: Features, host_lengths: np.ndarray | None
+    ) -> tuple[Features, list[Any]]:
+        """Features after word embeddings and a recurrent stack, with its pooling where both are one; what is left.
+
+        ``host_lengths``: as of the features; None: they are read from their device.
+        """
         embeddings, ids, lengths = modules[0].emb_layer, features["input_ids"], features["sentence_lengths"]
         if isinstance(modules[1], Pooling):  # (of the words themselves, for a SkipPooling after the recurrence)
             features = modules[1](features | {"token_embeddings": embeddings(ids)})
             modules = [modules[0], *modules[2:]]
         encoder = modules[1].encoder
         self.recurrence = recurrence_form(encoder, ids.device)
+        if self.recurrence == "library":
+            read = lengths.cpu().numpy() if host_lengths is None else host_lengths
+            return features | {"token_embeddings": library_recurrence(encoder, embeddings, ids, read)}, modules[2:]
         if self.recurrence == "padded":
             return features | {"token_embeddings": padded_recurrence(encoder, embeddings(ids), lengths)}, modules[2:]
         readout = readout_of(modules[2] if len(modules) > 2 else None, encoder.bidirectional)

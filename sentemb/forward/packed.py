@@ -24,6 +24,7 @@ from sentemb.forward.products import quick_linear
 from sentemb.geometry import reads_are_free
 
 NAME = "sentemb_packed"
+flash_attention = torch.ops.aten._flash_attention_forward  # (q, k, v, starts of rows of q, of k, longest of both, ...)
 softmax_slope = torch.ops.aten._softmax_backward_data  # (gradient, output, dimension, type of the input)
 
 
@@ -35,6 +36,7 @@ class Packing:
     rows: int
     length: int
     bias: Tensor | None  # [n, 1, 1, L], -inf at padding; None without any padding
+    starts: Tensor | None = None  # int32 [n + 1], of each row among the tokens, and their end; on a GPU only
 
     @classmethod
     def of(cls, mask: Tensor, count: int | None = None) -> "Packing":
@@ -47,7 +49,10 @@ class Packing:
         bias = None
         if len(places) < rows * length:
             bias = torch.zeros(mask.shape, device=mask.device).masked_fill(mask == 0, -torch.inf)[:, None, None]
-        return cls(places, rows, length, bias)
+        starts = None
+        if mask.device.type == "cuda":
+            starts = nn.functional.pad(mask.sum(dim=1).cumsum(0), (1, 0)).to(torch.int32)
+        return cls(places, rows, length, bias, starts)
 
     def padded(self, x: Tensor) -> Tensor:
         """``[tokens, ...]`` to ``[n, L, ...]``, zero at padding."""
@@ -116,6 +121,10 @@ def attend(
     special = any(more.get(name) is not None for name in ("sliding_window", "softcap", "position_bias"))
     if special or packing is None or attention_mask is not None or key.shape[1] != query.shape[1]:
         raise ValueError("this model's attention cannot be packed")
+    if packing.starts is not None and takes_rows_of_any_length(query):
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, e]
+        rows = (packing.starts, packing.starts, packing.length, packing.length)
+        return flash_attention(q, k, v, *rows, dropout, False, False, scale=scaling)[0][None], None
     if dropout and query.device.type == "cpu":
         q, k, v = (x[0].transpose(0, 1).reshape(-1, x.shape[3]) for x in (query, key, value))  # [tokens * heads, e]
         shape = (packing.rows, query.shape[1], packing.length, packing.length)
@@ -129,6 +138,19 @@ def attend(
     else:
         out = scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scaling)
     return packing.packed(out.transpose(1, 2))[None], None
+
+
+def takes_rows_of_any_length(query: Tensor) -> bool:
+    """Whether torch's own attention over rows of different lengths (flash) has a kernel for these."""
+    return (
+        query.device.type == "cuda"
+        and torch.version.hip is None
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= 256
+        and torch.backends.cuda.is_flash_attention_available()
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
 
 
 def _attend_with_dropout(

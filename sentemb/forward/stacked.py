@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer, WordEmbeddings
@@ -11,7 +12,13 @@ from torch import Tensor, nn
 from sentemb.encoders import has_dropout, towers_of
 from sentemb.forward.collate import Features, tensors_of
 from sentemb.forward.encoder import TrainingEncoder, is_recurrent
-from sentemb.forward.recurrent import padded_recurrence, readout_of, recurrence_form, stacked_recurrence
+from sentemb.forward.recurrent import (
+    library_recurrence,
+    padded_recurrence,
+    readout_of,
+    recurrence_form,
+    stacked_recurrence,
+)
 
 
 class StackedEncoder:
@@ -39,7 +46,7 @@ class StackedEncoder:
             features: what :func:`collate_tokens` made of n token rows; two sets of them for two towers.
         """
         by_tower = [
-            self._embedded(tower, shares, tensors_of(of_tower))
+            self._embedded(tower, shares, of_tower)
             for tower, shares, of_tower in zip(self.towers, self.shares_words, features, strict=True)
         ]
         embeddings = [torch.cat(sides) if len(sides) > 1 else sides[0] for sides in zip(*by_tower, strict=True)]
@@ -47,16 +54,17 @@ class StackedEncoder:
         return [rows if head is None else head(rows) for rows, head in zip(embeddings, heads, strict=True)]
 
     def _embedded(self, tower: Sequence[SentenceTransformer], shares_words: bool, features: Features) -> list[Tensor]:
+        host_lengths, features = features.get("lengths"), tensors_of(features)
         states: list[Features] = [features for _ in tower]
         levels = list(zip(*tower, strict=True))
         if is_recurrent(list(tower[0])):
-            states, levels = self._recurrent(levels, shares_words, features)
+            states, levels = self._recurrent(levels, shares_words, features, host_lengths)
         for modules in levels:
             states = [module(dict(state)) for module, state in zip(modules, states, strict=True)]
         return [state["sentence_embedding"] for state in states]
 
     def _recurrent(
-        self, levels: list[tuple[Any, ...]], shares_words: bool, features: Features
+        self, levels: list[tuple[Any, ...]], shares_words: bool, features: Features, host_lengths: np.ndarray | None
     ) -> tuple[list[Features], list[tuple[Any, ...]]]:
         """Each encoder's features after its word embeddings and recurrent stack, and the modules that are left."""
         words, ids, lengths = levels[0], features["input_ids"], features["sentence_lengths"]
@@ -71,6 +79,13 @@ class StackedEncoder:
         form = recurrence_form(modules[0], ids.device)
         for encoder in self.encoders:
             encoder.recurrence = form
+        if form == "library":
+            read = lengths.cpu().numpy() if host_lengths is None else host_lengths
+            hidden = [
+                library_recurrence(module, word.emb_layer, ids, read)
+                for module, word in zip(modules, words, strict=True)
+            ]
+            return _with_each(before, "token_embeddings", hidden), levels[2:]
         if form == "padded":
             inputs = [module.emb_layer(ids) for module in (words[:1] if shares_words else words)]
             inputs = inputs * len(modules) if shares_words else inputs

@@ -4,11 +4,15 @@ Scores are made a tile at a time, and once more for the gradient: memory is O((n
 operations where the plain form takes 6. Where only sums over rows are wanted, tiles are whole rows (ROWS of them) and
 the gradient is taken on the way, in 6 n m d. Few scores (TILE_SCORES) are one tile. The method is that of streaming
 log-sum-exp: Milakov & Gimelshein 2018, arXiv 1805.02867; Cheng et al. 2024, arXiv 2410.17243.
+
+On a CPU a tile stays in the cores' caches. A GPU needs larger ones: each tile costs the host some thirty launches, and
+a product of 1,024 rows with 384 columns has work for a fifth of an H100 only. There a tile fills the GPU's cache.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,9 +21,9 @@ from torch.autograd.function import once_differentiable
 
 from sentemb.geometry.host_reads import reads_are_free
 
-BLOCK = 1024  # rows and columns of a tile
+BLOCK = 1024  # rows of a tile, and on a CPU its columns
 ROWS = 512  # rows of a tile of whole rows
-TILE_SCORES = 2048 * 2048  # the most scores in a tile
+TILE_SCORES = 2048 * 2048  # the most scores in a tile of a CPU; fewer are one tile everywhere
 # Changes a tile in place: (scores, rows, columns), with -inf where a score does not count, or a constant added.
 ScoreTransform = Callable[[Tensor, slice, slice], None]
 
@@ -40,7 +44,7 @@ def log_sum_exp(
         a: ``[n, d]``. b: ``[m, d]``. row_bias: ``[n]``. column_bias: ``[m]``.
         edit: what is done to a tile of scores before it is summed, or None.
         above: only j > i count (n = m): each unordered pair of rows once.
-        block: rows and columns of a tile; None: all where they are few, else BLOCK.
+        block: rows and columns of a tile; None: a number that suits the device.
 
     Returns:
         ``[n]``; -inf, with gradient 0, where nothing counts.
@@ -117,18 +121,25 @@ def expected_scores(
 
 
 @torch.no_grad()
-def nearest(a: Tensor, b: Tensor, keep: Callable[[Tensor], Tensor], edit: ScoreTransform | None = None) -> Tensor:
+def nearest(
+    a: Tensor,
+    b: Tensor,
+    keep: Callable[[Tensor], Tensor],
+    edit: ScoreTransform | None = None,
+    most: int | None = None,
+) -> Tensor:
     """For each row of ``a`` its K-th highest score among the rows of ``b``, ``[n]``: the floor of its K nearest.
 
     Args:
         keep: K of each row, int64, from the number of its scores that count; at least 1 where there are any.
         edit: as for :func:`log_sum_exp`.
+        most: no K is larger than this; None: the largest is read from the scores' device.
 
     Returns:
         The K-th score, less a little for rounding; inf where no score counts.
     """
     n, m = len(a), len(b)
-    step = max(64, TILE_SCORES // max(1, m))
+    step = max(64, tile_scores(a.device) // max(1, m))
     floors = []
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
@@ -137,7 +148,8 @@ def nearest(a: Tensor, b: Tensor, keep: Callable[[Tensor], Tensor], edit: ScoreT
             edit(scores, rows, slice(0, m))
         counts = (~scores.isneginf()).sum(dim=1)
         places = keep(counts).clamp(max=counts)
-        highest = scores.topk(max(1, int(places.max())), dim=1).values
+        largest = int(places.max()) if most is None else min(most, m)
+        highest = scores.topk(max(1, largest), dim=1).values
         floor = highest.gather(1, (places - 1).clamp_min(0)[:, None])[:, 0]
         slack = 8 * torch.finfo(a.dtype).eps * (a[rows].norm(dim=1) * b.norm(dim=1).max())
         floors.append(torch.where(places > 0, floor - slack, math.inf))
@@ -156,17 +168,32 @@ class _Plan:
     block: int | None = None
     reach: int | None = None
 
-    def tiles(self, n: int, m: int) -> Iterator[tuple[slice, slice]]:
-        return _tiles(n, m, self.above, self.block, self.reach)
+    def tiles(self, a: Tensor, b: Tensor) -> Iterator[tuple[slice, slice]]:
+        return _tiles(a, b, self.above, self.block, self.reach)
+
+
+def tile_scores(device: torch.device) -> int:
+    """The most scores in a tile; on a GPU as many as its second-level cache holds in float32, 8 million at least."""
+    return TILE_SCORES if device.type == "cpu" else max(2 * TILE_SCORES, _cached_scores(device))
+
+
+@cache
+def _cached_scores(device: torch.device) -> int:
+    """A power of two; 1 where the device does not name the size of its cache."""
+    size = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 4) if device.type == "cuda" else 4
+    return 2 ** int(math.log2(max(4, size) / 4))
 
 
 def _tiles(
-    n: int, m: int, above: bool, block: int | None = None, reach: int | None = None
+    a: Tensor, b: Tensor, above: bool, block: int | None = None, reach: int | None = None
 ) -> Iterator[tuple[slice, slice]]:
-    step = block or (max(n, m, 1) if n * m <= TILE_SCORES else BLOCK)
-    for i in range(0, n, step):
-        for j in range(i if above else 0, m if reach is None else min(m, i + step + reach), step):
-            yield slice(i, min(i + step, n)), slice(j, min(j + step, m))
+    n, m = len(a), len(b)
+    height = width = block or (max(n, m, 1) if n * m <= TILE_SCORES else BLOCK)
+    if block is None and n * m > TILE_SCORES < tile_scores(a.device):
+        width = max(1, tile_scores(a.device) // height)
+    for i in range(0, n, height):
+        for j in range(i if above else 0, m if reach is None else min(m, i + height + reach), width):
+            yield slice(i, min(i + height, n)), slice(j, min(j + width, m))
 
 
 def _scores(
@@ -204,7 +231,7 @@ class _LogSumExp(torch.autograd.Function):
         n, m, biases = len(a), len(b), (row_bias, column_bias)
         over_rows, over_columns = a.new_full((n,), -math.inf), a.new_full((m if plan.columns else 0,), -math.inf)
         only_tile = None
-        for rows, columns in plan.tiles(n, m):
+        for rows, columns in plan.tiles(a, b):
             scores = _scores(a, b, rows, columns, plan, biases)
             edited = _edited(scores, plan.edit, rows, columns, copy=False)
             over_rows[rows] = torch.logaddexp(over_rows[rows], edited.logsumexp(dim=1))
@@ -226,7 +253,7 @@ class _LogSumExp(torch.autograd.Function):
         grad_a, grad_b = (torch.zeros_like(x) if ctx.needs_input_grad[i] else None for i, x in enumerate((a, b)))
         grad_row = torch.zeros_like(row_bias) if row_bias is not None else None
         grad_column = torch.zeros_like(column_bias) if column_bias is not None else None
-        for rows, columns in plan.tiles(len(a), len(b)):
+        for rows, columns in plan.tiles(a, b):
             scores = only_tile if only_tile is not None else _scores(a, b, rows, columns, plan, (row_bias, column_bias))
             turned = None
             if plan.columns:
@@ -260,7 +287,7 @@ class _RowSums(torch.autograd.Function):
         sums, mean_b, mean_a = a.new_empty(n), torch.empty_like(a), None
         if ctx.needs_input_grad[1]:
             mean_a = torch.zeros_like(b)
-        step = max(ROWS, TILE_SCORES // max(1, m))
+        step = max(ROWS, tile_scores(a.device) // max(1, m))
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
             shares = a[rows] @ b.T
@@ -289,7 +316,7 @@ class _RowSums(torch.autograd.Function):
         elif mean_a is not None:
             grad_b, plan = torch.zeros_like(b), _Plan(1.0, False, ctx.edit, None, columns=False)
             over = sums.masked_fill(sums.isneginf(), 0)
-            for rows, columns in _tiles(len(a), len(b), above=False):
+            for rows, columns in _tiles(a, b, above=False):
                 shares = _scores(a, b, rows, columns, plan, (None, None))
                 if ctx.edit:
                     ctx.edit(shares, rows, columns)
@@ -353,7 +380,7 @@ class _ExpectedScores(torch.autograd.Function):
 
 def _softmax_rows(a: Tensor, b: Tensor, edit: ScoreTransform | None) -> Iterator[tuple[slice, Tensor]]:
     """Softmax over the rows of ``b`` of each row's scores, some rows of ``a`` at a time."""
-    step = max(ROWS, TILE_SCORES // max(1, len(b)))
+    step = max(ROWS, tile_scores(a.device) // max(1, len(b)))
     for start in range(0, len(a), step):
         rows = slice(start, min(start + step, len(a)))
         scores = a[rows] @ b.T
@@ -365,7 +392,7 @@ def _softmax_rows(a: Tensor, b: Tensor, edit: ScoreTransform | None) -> Iterator
 
 def _counted(a: Tensor, b: Tensor, floor: Tensor, edit: ScoreTransform | None) -> Iterator[tuple[slice, slice, Tensor]]:
     """Tiles of 1 where a score reaches its row's floor, else 0."""
-    for rows, columns in _tiles(len(a), len(b), above=False):
+    for rows, columns in _tiles(a, b, above=False):
         scores = a[rows] @ b[columns].T
         if edit:
             edit(scores, rows, columns)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sentemb.errors import exit_codes
 from sentemb.inspection.page import refuse_foreign_page, write_corpus_page
 from sentemb.languages import DEFAULT, check_language
-from sentemb.program import console_command
+from sentemb.program import command_parser
 
 if TYPE_CHECKING:
     from sentemb.inspection.text import Section
@@ -31,11 +31,7 @@ LABEL, WIDTH, NOTES = 32, 100, 5  # of the terminal: characters of a label, of a
 
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
-    made = argparse.ArgumentParser(
-        prog=console_command() or "python -m sentemb.corpus",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command_parser(__doc__, "sentemb.corpus")
     add = made.add_argument
     add(
         "corpus",

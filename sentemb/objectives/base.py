@@ -98,13 +98,19 @@ class Objective(nn.Module):
         False  # whether both sides' embeddings are kept in one place: two encoders' are not comparable
     )
     shares_loss = False  # whether ``loss`` computes what ``Extras.rows`` asks for; else each process computes all
+    remembers = False  # whether ``update_state`` keeps what it is given: then no update may be taken back unseen
     normalise = True  # whether rows get unit length first
     similarity = "cosine"  # or dot: how its scores compare embeddings, and so the saved model
     _teacher_dimension = _guide_dimension = 0
 
     def __init_subclass__(cls, **more: Any) -> None:
-        """A class with a loss of its own computes all of it, unlike its parent, unless it sets ``shares_loss``."""
+        """A class with a loss of its own computes all of it, unlike its parent, unless it sets ``shares_loss``.
+
+        One with an ``update_state`` of its own remembers, unless it sets ``remembers``.
+        """
         super().__init_subclass__(**more)
+        if "update_state" in cls.__dict__ and "remembers" not in cls.__dict__:
+            cls.remembers = True
         if "loss" in cls.__dict__ and "shares_loss" not in cls.__dict__:
             cls.shares_loss = False
 
@@ -274,6 +280,16 @@ def mean_of(values: Tensor, counted: Tensor, number: Tensor | None = None) -> Te
     ``number``: how many are counted on all processes, where these are the values of one of them.
     """
     return torch.where(counted, values, 0).sum() / (counted.sum() if number is None else number).clamp_min(1)
+
+
+def group_numbers(values: Tensor) -> Tensor:
+    """For each of the values ``[n]`` its place among the distinct ones, in order: int64 ``[n]``, below n.
+
+    ``unique`` says the same, and waits for the values' device to learn how many there are.
+    """
+    ordered, places = values.sort(stable=True)
+    numbers = torch.cat([places[:1] * 0, (ordered[1:] != ordered[:-1]).cumsum(0)])
+    return torch.empty_like(places).scatter_(0, places, numbers)
 
 
 def copied(ids: Tensor | None) -> TypeGuard[Tensor]:

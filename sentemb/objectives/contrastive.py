@@ -18,7 +18,7 @@ from sentemb.geometry import (
     log_sum_exp_for_mean,
     penalty_entropy,
 )
-from sentemb.objectives.base import Extras, Objective, mean_of, order, positive
+from sentemb.objectives.base import Extras, Objective, group_numbers, mean_of, order, positive
 from sentemb.objectives.guide import guide_scores
 from sentemb.objectives.hard_negatives import hard_negative_sums
 from sentemb.registry import choose
@@ -50,6 +50,7 @@ class InfoNCE(Objective):
     FORMER_OPTIONS: ClassVar = {"own_side": "same_side"}
     takes = frozenset({"negatives", "guide"})
     contrastive = bounds_mutual_information = shares_loss = True
+    remembers = False  # (a temperature within its limits stays there)
     decoupled = False  # whether the positive is left out of the sum
     directions = 1.0  # what the two directions' losses add up to a multiple of
 
@@ -323,9 +324,9 @@ class SupCon(InfoNCE):
         """Mean over 2n views; P(i): the other views of i's class, of which its positive is always one."""
         forth, back = self.log_sums(x, y, extras)
         anchors = extras.anchors
-        labels = order(x) if extras.labels is None else extras.labels.unique(return_inverse=True)[1]
+        labels = order(x) if extras.labels is None else group_numbers(extras.labels)
         sums = torch.zeros_like(x).index_add(0, labels, x + y)[labels]  # [n, d], of all views of the class
-        positives = 2 * labels.bincount()[labels] - 1
+        positives = 2 * torch.zeros_like(labels).index_add(0, labels, torch.ones_like(labels))[labels] - 1
         of_x, of_y = ((anchors(self.scaled(z)) * anchors(sums - z)).sum(dim=1) / anchors(positives) for z in (x, y))
         return extras.mean(forth - of_x + back - of_y) / 2
 

@@ -4,11 +4,13 @@ Source: Wang & Liu 2021, arXiv 2012.09740. Its diagnostics (relative penalty, en
 :mod:`sentemb.geometry`.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from sentemb.geometry import CandidateMask, log_sum_exp, nearest, sum_above
-from sentemb.objectives.base import Extras, Objective, count, order, positive, share
+from sentemb.objectives.base import Extras, Objective, count, group_numbers, order, positive, share
 from sentemb.objectives.guide import guide_scores
 
 
@@ -44,9 +46,9 @@ class Simple(Objective):
             repulsion = self.weight * others_sum / counts.clamp_min(1)
             return extras.mean(repulsion - (anchors(x) * anchors(y)).sum(dim=1))
         ids = order(x)[:, None].expand(-1, 2) if extras.ids is None else extras.ids[:, :2]
-        anchor, positive_ids = ids.unique(return_inverse=True)[1].unbind(dim=1)
-        copies = x.new_zeros(int(torch.cat([anchor, positive_ids]).max()) + 1, x.shape[1]).index_add(0, positive_ids, y)
-        number = positive_ids.bincount(minlength=len(copies))
+        anchor, positive_ids = group_numbers(ids.flatten()).view(-1, 2).unbind(dim=1)
+        copies = x.new_zeros(2 * len(x), x.shape[1]).index_add(0, positive_ids, y)
+        number = anchor.new_zeros(2 * len(x)).index_add(0, positive_ids, torch.ones_like(positive_ids))
         apart = (anchor != positive_ids).long()  # else copies of the anchor are those of its positive
         others = y.sum(dim=0) - copies[positive_ids] - apart[:, None] * copies[anchor]  # [n, d], sums of negatives
         counts = len(y) - number[positive_ids] - apart * number[anchor]
@@ -80,7 +82,7 @@ class Hard(Objective):
         """As InfoNCE, of the positive and the nearest others."""
         xs = extras.anchors(x) / self.temperature
         others = _others(x, extras)
-        floor = nearest(xs, y, self.num_nearest, others)
+        floor = nearest(xs, y, self.num_nearest, others, self.most_nearest(len(y)))
 
         def far(scores: Tensor, rows: slice, columns: slice) -> None:
             others(scores, rows, columns)
@@ -96,9 +98,13 @@ class Hard(Objective):
             return negatives.clamp(max=self.top)
         return (self.quantile * negatives.double() - 1e-9).ceil().long()
 
+    def most_nearest(self, negatives: int) -> int:
+        """How many of that many negatives count: as :meth:`num_nearest`, without a tensor."""
+        return min(self.top, negatives) if self.top else math.ceil(self.quantile * negatives - 1e-9)
+
     def num_candidates(self, n: int, hard: int = 0, runs: bool = False) -> int:
         """The positive and the nearest negatives."""
-        return 1 + int(self.num_nearest(torch.tensor(n - 1)))
+        return 1 + self.most_nearest(n - 1)
 
 
 class HardSimple(Hard):
@@ -122,7 +128,8 @@ class HardSimple(Hard):
     def loss(self, x: Tensor, y: Tensor, extras: Extras) -> Tensor:
         """As :class:`Simple`, of the nearest others."""
         others, anchors = _others(x, extras), extras.anchors(x)
-        near, counts = sum_above(anchors, y, nearest(anchors, y, self.num_nearest, others), others)
+        floor = nearest(anchors, y, self.num_nearest, others, self.most_nearest(len(y)))
+        near, counts = sum_above(anchors, y, floor, others)
         return extras.mean(self.weight * near / counts.clamp_min(1) - (anchors * extras.anchors(y)).sum(dim=1))
 
 

@@ -57,6 +57,7 @@ class Matryoshka(Objective):
         self.needs, self.takes = full.needs, full.takes
         self.contrastive, self.bounds_mutual_information = full.contrastive, full.bounds_mutual_information
         self.needs_sentence_ids, self.teacher_is_start = full.needs_sentence_ids, full.teacher_is_start
+        self.remembers = full.remembers
         self.requires_shared_encoder, self.similarity = full.requires_shared_encoder, full.similarity
 
     def terms(self) -> list[Objective]:

@@ -65,6 +65,7 @@ class WeightedSum(Objective):
             )
         self.takes = takes - {"runs"} if pairwise else takes
         self.needs_sentence_ids = any(part.needs_sentence_ids for part in objectives)
+        self.remembers = any(part.remembers for part in objectives)
         self.requires_shared_encoder = any(part.requires_shared_encoder for part in objectives)
         self.similarity = self._similarity(objectives)
         self._refuse_two_momenta(objectives)

@@ -14,7 +14,7 @@ LOOKED_AT = 10_000  # passages, evenly spread, for their medians
 def corpus_notes(corpus: Corpus) -> list[str]:
     """Notes from reading a corpus: the first ones, and where to see the others."""
     more = len(corpus.notes) - NOTES
-    rest = [f"{more} more of this kind; python -m sentemb.corpus lists all of them"] if more > 0 else []
+    rest = [f"{more} more of this kind; sentemb inspect lists all of them"] if more > 0 else []
     return [*corpus.notes[:NOTES], *rest]
 
 

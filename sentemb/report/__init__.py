@@ -14,7 +14,7 @@ from sentemb.report.drawing import (
     legend_below,
 )
 from sentemb.report.examples import nearest_neighbours
-from sentemb.report.headline import Tile
+from sentemb.report.headline import Headline, Tile
 from sentemb.report.page import write_report
 from sentemb.report.queries import write_search
 from sentemb.report.score_columns import COSTS, SHARE, TEACHER_SIMILARITY, columns_of, mean_scores, tasks_of
@@ -33,6 +33,7 @@ __all__ = [
     "VERMILLION",
     "ComparedScore",
     "Drawn",
+    "Headline",
     "PageTable",
     "Tile",
     "columns_of",

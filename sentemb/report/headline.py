@@ -22,7 +22,7 @@ class Tile:
     """One number before and after."""
 
     title: str
-    before: str
+    before: str  # empty: the number is a difference
     after: str
     verdict: str = ""  # better, worse, cannot tell; empty: not compared
     detail: str = ""

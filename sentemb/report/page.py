@@ -7,7 +7,6 @@ page that says so. ``python -m sentemb.report RUN`` writes the page again.
 Alignment, uniformity and the plane they are drawn in: Wang & Isola 2020, arXiv 2005.10242.
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from sentemb.errors import InputError
+from sentemb.program import command_parser
 from sentemb.report.comparison import comparison_tables, verdict
 from sentemb.report.drawing import LOOK, Drawn, image
 from sentemb.report.examples import nearest_neighbours
@@ -41,7 +41,7 @@ from sentemb.report.score_table import score_table
 from sentemb.report.sphere import sphere_content
 from sentemb.report.teacher_figures import speed_figure, teacher_figure
 from sentemb.report.template import PageTable, html_page
-from sentemb.runs import Record, Run, RunFolder, as_dict, duration, number, read_run, show
+from sentemb.runs import Record, Run, RunFolder, as_dict, duration, number, plain, read_run, show
 from sentemb.storage import write_text
 
 LOSS = """How wrong the encoder is about which sentences belong together. The dashed line, log(number of candidates),
@@ -120,7 +120,7 @@ def _page(run: Run) -> str:
     encoder = f"begun from {begun}" if begun else f"encoder {run.setting('encoder')}"
     with style.context(["default", LOOK]):
         figures = [_drawn(run, *figure) for figure in _figures(run)]
-    sphere = sphere_content(as_dict(run.scores.get("sphere")), run.initial())
+    sphere = sphere_content(as_dict(run.scores.get("sphere")), run.initial(), _neighbours_of_one_encoder(run))
     return html_page(
         "run.html",
         scripts=["sphere.js"] if sphere else [],
@@ -140,6 +140,12 @@ def _page(run: Run) -> str:
         facts=_facts(run),
         settings=_settings(run.config),
     )
+
+
+def _neighbours_of_one_encoder(run: Run) -> bool:
+    """Whether both sides of a held-out pair are of one kind; queries and passages, and two towers, are not."""
+    sources = [plain(as_dict(row.get("geometry")).get("source", "")) for row in run.rows()]
+    return run.setting("towers") != "2" and any("neighbouring" in source for source in sources)
 
 
 def _figures(run: Run) -> list[tuple[str, str, Drawing, str, str]]:
@@ -208,7 +214,7 @@ def _settings(config: Record) -> list[PageTable]:
 def main(arguments: list[str] | None = None) -> int:
     """``python -m sentemb.report RUN``: write the page again and print its path; exit code 2 if RUN is not a run."""
     description = "Write RUN/report.html, one self-contained page, from the files of a training run."
-    parser = argparse.ArgumentParser(prog="python -m sentemb.report", description=description)
+    parser = command_parser(description, "sentemb.report")
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder with config.json and log.jsonl")
     try:
         print(write_report(parser.parse_args(arguments).run))

@@ -6,12 +6,13 @@ from sentemb.report.examples import when
 from sentemb.runs import Record, as_dict, as_list, number, plain
 
 
-def sphere_content(sphere: Record, initial: str | None) -> Record | None:
+def sphere_content(sphere: Record, initial: str | None, alike: bool) -> Record | None:
     """What the script draws; None without a sphere that can be drawn, as in runs of earlier versions.
 
     Args:
         sphere: of :func:`sentemb.validation.sphere_points`.
         initial: the encoder that stands under "before"; the others stand under "after".
+        alike: whether both sentences of a pair are of one kind, as neighbours are to one encoder. They have one colour.
     """
     pairs = [[plain(text) for text in as_list(pair)] for pair in as_list(sphere.get("pairs"))]
     encoders: list[Record] = []
@@ -21,7 +22,8 @@ def sphere_content(sphere: Record, initial: str | None) -> Record | None:
         if points.shape == (len(pairs), 2, 3) and cosines.shape == (len(pairs),):
             lists = {"points": points.ravel().tolist(), "cosines": cosines.tolist()}
             encoders.append({"title": when(name, initial), "share": f"{number(encoder.get('share')):.0%}", **lists})
-    return {"pairs": pairs, "encoders": encoders} if encoders and all(len(pair) == 2 for pair in pairs) else None
+    content: Record = {"pairs": pairs, "encoders": encoders, "alike": alike}
+    return content if encoders and all(len(pair) == 2 for pair in pairs) else None
 
 
 def _numbers(value: object) -> np.ndarray:

@@ -12,6 +12,7 @@ from sentemb.training.distributed import any_rank, average_gradients
 from sentemb.training.evaluator import NO_EVALUATION, Evaluation, Evaluator
 from sentemb.training.failures import explaining_failures
 from sentemb.training.log import RunLog
+from sentemb.training.optimizers import step_unless
 from sentemb.training.schedule import set_learning_rate
 from sentemb.training.settings import TrainingSettings
 from sentemb.training.setup import RunTarget, TrainingRun, set_up
@@ -79,34 +80,61 @@ def train_steps(run: TrainingRun, log: RunLog, evaluator: Evaluator, stop: StopR
         apply_update(run, log, evaluator, update, batch)
         stopping = any_rank(stop.requested, run.accelerator)
         if stopping or settings.saves_at(state.step, run.steps):
-            checkpoint = save_checkpoint(run, log)
+            checkpoint = save_checkpoint(run, log, evaluator)
         if stopping:
             break
     return FitResult(state.step, run.steps, stopping, checkpoint)
 
 
 def apply_update(run: TrainingRun, log: RunLog, evaluator: Evaluator, update: Update, batch: Batch) -> None:
-    """Let the gradient of an update change the weights where the guard accepts it; score and record what is due."""
+    """Let the gradient of an update change the weights where it is finite; judge, score and record what is due.
+
+    Where the host would wait for a device, the device itself leaves out what is not finite, and the host judges an
+    update after it has asked for the next one. What is to be logged, scored or saved is judged at once.
+    """
     settings, state, accelerator, objective = run.settings, run.state, run.accelerator, run.objective
+    update.step = state.step
     if state.step == 1:  # nothing has been learned yet: the record of step 0
         evaluator.evaluate(0, update.loss)
         log.record_start(update, batch, run.conditions)
     average_gradients(objective, accelerator)
-    update.read(accelerator.clip_grad_norm_(run.parameters, settings.clip))
-    if run.guard.accepts(update, batch):
-        run.optimizer.step()
-        if update.objective_inputs is not None:
-            objective.update(*update.objective_inputs)
-        if run.momentum_encoder is not None:
-            run.momentum_encoder.follow(run.encoder, objective.momentum(state.step / run.steps))
+    gradient_norm = accelerator.clip_grad_norm_(run.parameters, settings.clip)
+    if run.judges_late:
+        step_unless(run.optimizer, update.send(gradient_norm))
+        accepted = True
+    else:
+        update.read(gradient_norm)
+        accepted = run.guard.accepts(update, batch)
+        if accepted:
+            run.optimizer.step()
+    if accepted and update.objective_inputs is not None:
+        objective.update(*update.objective_inputs)
+    if accepted and run.momentum_encoder is not None:
+        run.momentum_encoder.follow(run.encoder, objective.momentum(state.step / run.steps))
     run.optimizer.zero_grad()
-    if settings.evaluates_at(state.step, run.steps):
-        evaluator.evaluate(state.step, update.loss)
-    log.record(update, batch)
+    run.unsettled.append((update, batch))
+    settle(run, log, evaluator, but=1 if run.judges_late and not settings.is_due(state.step, run.steps) else 0)
 
 
-def save_checkpoint(run: TrainingRun, log: RunLog) -> Path:
+def settle(run: TrainingRun, log: RunLog, evaluator: Evaluator, but: int = 0) -> None:
+    """Judge, score and record the updates that have changed the weights and were not recorded, ``but`` the last ones.
+
+    Raises:
+        FloatingPointError: as :meth:`NonFiniteGuard.accepts`.
+    """
+    while len(run.unsettled) > but:
+        update, batch = run.unsettled.popleft()
+        if run.judges_late:
+            update.receive()
+            run.guard.accepts(update, batch)
+        if run.settings.evaluates_at(update.step, run.steps):
+            evaluator.evaluate(update.step, update.loss)
+        log.record(update, batch)
+
+
+def save_checkpoint(run: TrainingRun, log: RunLog, evaluator: Evaluator) -> Path:
     """Write the checkpoint of the current step, and the log up to it."""
+    settle(run, log, evaluator)
     with log.paused():
         log.sync()
         return run.checkpointer.save(run.state)

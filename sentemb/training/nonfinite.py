@@ -43,7 +43,9 @@ class NonFiniteGuard:
         self.pairs, self.accelerator = pairs, accelerator
 
     def accepts(self, update: Update, batch: Batch) -> bool:
-        """Whether the optimiser may take this update's step. ``gradient_norm`` of the update has been set.
+        """Whether the optimiser may take this update's step. Its loss and ``gradient_norm`` have been read.
+
+        Where the device has left a step out by itself (:func:`sentemb.training.optimizers.step_unless`), this says so.
 
         Raises:
             FloatingPointError: the run must stop; step, pairs and what to try are named.
@@ -57,29 +59,27 @@ class NonFiniteGuard:
             scaler.update()
         if scaler is not None and math.isfinite(update.loss):
             update.overflow = True
-            self._stop_after(2 * MAX_REJECTED, f"no finite gradient in {state.rejected_updates} updates")
+            self._stop_after(2 * MAX_REJECTED, update, f"no finite gradient in {state.rejected_updates} updates")
             return False
         reason = f"the loss is {update.loss:.4g} and the gradient norm {update.gradient_norm:.4g}"
         reason += self._write_batch(update, batch)
-        update.rejection = f"step {state.step}: {reason}; the update is skipped"
+        update.rejection = f"step {update.step}: {reason}; the update is skipped"
         before = state.rejected_updates - 1
         many = f", as of the {before} updates before" if before else ""
-        self._stop_after(1 if self.settings.on_nan == "stop" else MAX_REJECTED, reason + many)
+        self._stop_after(1 if self.settings.on_nan == "stop" else MAX_REJECTED, update, reason + many)
         return False
 
-    def _stop_after(self, limit: int, reason: str) -> None:
+    def _stop_after(self, limit: int, update: Update, reason: str) -> None:
         if self.state.rejected_updates >= limit:
-            raise FloatingPointError(
-                f"step {self.state.step}: {reason}; {advice_on_divergence(self.run, self.settings)}"
-            )
+            raise FloatingPointError(f"step {update.step}: {reason}; {advice_on_divergence(self.run, self.settings)}")
 
     def _write_batch(self, update: Update, batch: Batch) -> str:
         """Write down which pairs the update saw; returns a clause that says where."""
         assert batch.pair_indices is not None
-        path, indices = RunFolder(self.run).nonfinite(self.state.step), batch.pair_indices.tolist()
+        path, indices = RunFolder(self.run).nonfinite(update.step), batch.pair_indices.tolist()
         if self.accelerator.is_main_process:
             content = {
-                "step": self.state.step,
+                "step": update.step,
                 "loss": str(update.loss),
                 "gradient_norm": str(update.gradient_norm),
                 "pairs": indices,

@@ -94,6 +94,17 @@ class SGD:
 OPTIMIZERS: dict[str, Callable[..., OptimizerSettings]] = {"adamw": AdamW, "adam": Adam, "sgd": SGD}
 
 
+def step_unless(optimizer: "Optimizer", refused: "Tensor") -> None:
+    """Take a step where ``refused``, a float32 scalar on the weights' device, is 0, and none where it is 1.
+
+    The host does not learn which: torch's fused optimisers look at it themselves, as they do for the loss scaler.
+    """
+    fused: Any = getattr(optimizer, "optimizer", optimizer)  # (Accelerate wraps it)
+    vars(fused).update({"grad_scale": None, "found_inf": refused})
+    optimizer.step()
+    del vars(fused)["found_inf"], vars(fused)["grad_scale"]
+
+
 def _check_shares(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:

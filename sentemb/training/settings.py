@@ -87,6 +87,10 @@ class TrainingSettings:
         """Whether the model is scored after update ``step`` of ``steps``."""
         return step == steps or (self.eval_every > 0 and step % self.eval_every == 0)
 
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether update ``step`` of ``steps`` is logged, scored or saved."""
+        return self.evaluates_at(step, steps) or self.saves_at(step, steps) or step % self.log_every == 0
+
     def evaluations(self, step: int, steps: int) -> int:
         """How often the model is scored after update ``step``, up to update ``steps``, the last one."""
         if step >= steps:

@@ -1,5 +1,6 @@
 """Prepare the first update: check, make the parts of training, and restore a resumed run."""
 
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ from sentemb.training.schedule import total_steps
 from sentemb.training.selection import ModelSelection, saved_best
 from sentemb.training.settings import TrainingSettings
 from sentemb.training.state import TrainState
-from sentemb.training.step import BatchEncoder
+from sentemb.training.step import BatchEncoder, Update
 
 FORMERLY = {"schedule": "linear", "optimizer": "adamw"}  # settings that version 0.1 had not, as it did
 
@@ -76,6 +77,8 @@ class TrainingRun:
     evaluation: Evaluation
     resume_point: ResumePoint = field(default_factory=ResumePoint)
     stacked: int = 1  # runs that are trained together, this one among them
+    judges_late: bool = False  # whether the device leaves out what is not finite, and the host hears of it later
+    unsettled: deque[tuple[Update, Batch]] = field(default_factory=deque)  # updates that are not judged or recorded
 
     @property
     def conditions(self) -> dict[str, Any]:
@@ -206,6 +209,7 @@ def set_up(
         target=target,
         evaluation=evaluation,
         resume_point=point,
+        judges_late=(device.type == "cuda" and not (accelerator.scaler or momentum_encoder or objective.remembers)),
     )
 
 

@@ -132,7 +132,7 @@ class _Running:
         run = self.run
         apply_update(run, self.log, self.evaluator, update, batch)
         if stopping or run.settings.saves_at(run.state.step, run.steps):
-            self.checkpoint = save_checkpoint(run, self.log)
+            self.checkpoint = save_checkpoint(run, self.log, self.evaluator)
 
     def is_due(self, step: int) -> bool:
         """Whether it is scored or saved at ``step``."""

@@ -22,5 +22,5 @@ def spelled_out(command: str) -> str:
     if package == "recipes":
         program = f"recipes/{module}.py"
     else:
-        program = "-m sentemb.corpus" if name == "inspect" else f"-m {package}.{module}"
+        program = "-m sentemb.corpus" if name == "inspect" else f"-m {package}.{module.removesuffix('.command')}"
     return " ".join(["python", program, *arguments])

@@ -99,6 +99,30 @@ def test_the_current_folder_can_be_the_one_that_is_written(models, tmp_path, mon
     assert (tmp_path / "here" / "embeddings.npy").is_file()
 
 
+@pytest.mark.parametrize("lengths", [[3, 9, 5], [64], [1], [2, 30, 30, 2], [63, 1, 1], [0, 0]])
+def test_filler_completes_a_multiple_with_rows_that_widen_nothing(lengths):
+    rows = [np.arange(length) for length in lengths]
+    filler = corpus_encoder.filler_rows(rows, 8)
+    added = [len(row) for row in filler]
+    assert sum(lengths + added) % 8 == 0 and sum(added) < 8
+    assert all(0 < length <= max(lengths) for length in added)
+
+
+def test_a_transformers_batches_have_few_sizes(models, tmp_path, monkeypatch):
+    sizes, plain = [], corpus_encoder.TeacherModel.embeddings
+
+    def watched(self, features, prompt_length=0):
+        sizes.append(int(features["attention_mask"].sum()))
+        return plain(self, features, prompt_length)
+
+    monkeypatch.setattr(corpus_encoder.TeacherModel, "embeddings", watched)
+    monkeypatch.setattr(corpus_encoder, "BATCH_TRANSFORMER", 100)
+    model = models("transformer")
+    encoded = sentemb.encode(model, DOCUMENTS, tmp_path / "out")
+    close(encoded.embeddings, model.encode(TEXTS))
+    assert len(sizes) > 5 and set(sizes) <= {64, 128, 192}
+
+
 def test_a_copy_is_embedded_once_and_knows_its_first(models, tmp_path, monkeypatch):
     embedded = []
     plain = corpus_encoder.CorpusEncoder.embed

@@ -13,12 +13,12 @@ from torch import nn
 
 from eval import PROBES, Fold, Logistic, kfold, nested, split, stratified
 from eval.probes import Mlp, MlpSettings
-from eval.probes.logistic import TOLERANCE, Regressions, _add_gram
+from eval.probes.logistic import TOLERANCE, Regressions, _add_gram, _contrasts
 from eval.probes.mlp import optimiser
 from eval.probes.protocols import Knn
 from sentemb.errors import InputError
 from sentemb.registry import build
-from tests.devices import DEVICE, DOUBLE, numbers, zeros
+from tests.devices import DEVICE, numbers, zeros
 
 pytestmark = numbers
 DEVICE_NAME = str(DEVICE)
@@ -98,17 +98,17 @@ def test_decision_values_equal_scikit_learns(n, d, c, classes):
     x, y = features(n, d, 0.5, classes)
     rows = np.random.default_rng(1).permutation(n)[: n * 3 // 4]
     problem = Regressions(x, y, rows, DEVICE_NAME)
-    start = zeros(problem.z.shape[1], problem.columns, 2, dtype=torch.float64)
-    inverse = problem.inverse_hessian(problem.curvature(start[..., :1]), c)
-    weights, _, done = problem.solve([np.arange(len(rows))] * 2, c, start, inverse)
+    start = zeros(2, problem.columns, problem.z.shape[1], dtype=torch.float64)
+    guide = problem.guide(problem.curvature(start[:1]), c)
+    weights, _, done = problem.solve([np.arange(len(rows))] * 2, c, start, guide)
     assert done
-    got = problem._scores(problem.z[problem.place], weights).cpu().numpy()  # [n, k, 2]
+    got = problem._scores(problem.z[problem.place], weights).permute(2, 1, 0).cpu().numpy()  # [n, classes, 2]
     expected = fit(x[rows], y[rows], c).decision_function(x).reshape(n, -1)
     size = max(1, np.abs(expected[rows]).max())
     centred = got - got.mean(axis=1, keepdims=True) if classes > 2 else got
     expected = expected - expected.mean(axis=1, keepdims=True) if classes > 2 else expected
     assert np.abs(centred[rows, :, 0] - expected[rows]).max() < 1e-3 * size
-    assert np.abs(got[..., 0] - got[..., 1]).max() < DOUBLE * size  # (two columns of one product are summed apart)
+    assert np.abs(got[..., 0] - got[..., 1]).max() < TOLERANCE * size  # (two rows of one product are summed apart)
     aside = np.setdiff1d(np.arange(n), rows)
     assert np.abs(centred[aside, :, 0] - expected[aside]).max() < 1e-3 * max(size, np.abs(expected[aside]).max())
 
@@ -119,16 +119,63 @@ def test_solutions_are_as_near_as_promised_in_double_precision(scale):
     x, y = features(600, 40, scale)
     problem = Regressions(x, y, np.arange(600), DEVICE_NAME)
     folds = [fold.train for fold in stratified(y, np.arange(600), 5)]
-    c, start = 8.0, zeros(problem.z.shape[1], 1, 5, dtype=torch.float64)
-    inverse = problem.inverse_hessian(problem.curvature(start[..., :1]), c, 0.8)
-    weights, _, done = problem.solve(folds, c, start, inverse)
+    c, start = 8.0, zeros(5, 1, problem.z.shape[1], dtype=torch.float64)
+    guide = problem.guide(problem.curvature(start[:1]), c, 0.8)
+    weights, _, done = problem.solve(folds, c, start, guide)
     assert done
     z, penalty = problem.z.cpu().numpy(), np.append(np.ones(problem.z.shape[1] - 1), 0)
-    for rows, w in zip(folds, weights[:, 0].T.cpu().numpy(), strict=True):
+    for rows, w in zip(folds, weights[:, 0].cpu().numpy(), strict=True):
         chance = 1 / (1 + np.exp(-z[rows] @ w))
         slope = penalty * w + c * z[rows].T @ (chance - y[rows])
         hessian = np.diag(penalty) + c * (z[rows].T * (chance * (1 - chance))) @ z[rows]
         assert slope @ np.linalg.solve(hessian, slope) <= 4 * TOLERANCE**2
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("rows_of_hessian", [9, 10_000])  # 3 axes of four classes, 9 of two; all axes
+def test_a_guide_divides_by_the_hessian(classes, rows_of_hessian, monkeypatch):
+    """Against the derivative of the slope, taken by autograd of the formula of the objective."""
+    monkeypatch.setattr("eval.probes.logistic.LARGEST", rows_of_hessian)
+    x, y = features(60, 11, 0.1, classes)
+    problem = Regressions(x, y, np.arange(60), DEVICE_NAME)
+    k, wide, c = classes - 1, problem.z.shape[1], 2.0
+    z, labels = problem.z.cpu(), torch.from_numpy(y)[problem.place.argsort()]
+    basis = problem.contrasts.cpu()
+
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        scores = z @ flat.view(k, wide).T
+        if classes == 2:
+            return nn.functional.binary_cross_entropy_with_logits(scores[:, 0], labels.double(), reduction="sum")
+        return nn.functional.cross_entropy(scores @ basis.T, labels, reduction="sum")
+
+    at = 0.3 * torch.from_numpy(np.random.default_rng(4).normal(size=k * wide))
+    hessian = c * torch.autograd.functional.hessian(loss, at)
+    penalty = torch.ones(k, wide, dtype=torch.float64)
+    penalty[:, -1] = 1e-3 * c * 60  # of the intercept, see Regressions.guide
+    hessian += torch.diag(penalty.flatten())
+    last = torch.arange(k * wide).view(k, wide)[:, -min(wide, rows_of_hessian // k) :].flatten()
+    expected = torch.diag(hessian.diagonal())
+    expected[last[:, None], last] = hessian[last[:, None], last]
+    q = torch.from_numpy(np.random.default_rng(5).normal(size=(3, k * wide)))
+    weights = at.view(1, k, wide).to(problem.device)
+    got = problem.guide(problem.curvature(weights), c).divide(q.view(3, k, wide).to(problem.device))
+    assert torch.allclose(got.flatten(1).cpu(), torch.linalg.solve(expected, q.T).T, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_first_hessian_is_a_diagonal(classes):
+    problem = Regressions(*features(80, 12, 1.0, classes), np.arange(80), DEVICE_NAME)
+    q = torch.ones(1, classes - 1, 13, dtype=torch.float64, device=problem.device)
+    zero = torch.zeros_like(q)
+    expected = problem.guide(problem.curvature(zero), 1.0).divide(q)
+    assert torch.allclose(problem.guide(problem.curvature_at_zero(), 1.0).divide(q), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_contrasts_are_an_orthonormal_basis_of_weights_that_sum_to_zero(classes):
+    basis = _contrasts(classes)
+    assert torch.allclose(basis.T @ basis, torch.eye(classes - 1, dtype=torch.float64))
+    assert basis.sum(dim=0).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("width", [3, 4, 100])
@@ -154,7 +201,7 @@ def test_many_fits_equal_each_alone(monkeypatch):
     rows = [np.arange(0, 150), np.arange(50, 200), np.arange(0, 200, 2)]
     together = Regressions(x, y, np.arange(200), DEVICE_NAME).predict(rows, rows, GRID)
     monkeypatch.setattr("eval.probes.logistic.BUDGET", 1)  # a fit a block
-    monkeypatch.setattr("eval.probes.logistic.LARGEST", 1)  # a Hessian a class
+    monkeypatch.setattr("eval.probes.logistic.LARGEST", 8)  # a Hessian of four axes, a diagonal of the others
     one_by_one = Regressions(x, y, np.arange(200), DEVICE_NAME).predict(rows, rows, GRID)
     for row, a, b in zip(rows, together, one_by_one, strict=True):
         alone = Regressions(x, y, row, DEVICE_NAME).predict([row], [row], GRID)[0]

@@ -211,10 +211,19 @@ def test_several_checkpoints_are_compared_and_a_second_run_encodes_nothing(folde
     assert [r["checkpoint"] for r in content["results"]] == [str(run_folder), str(other)]
     assert [(r["task"], r["p"]) for r in content["comparison"]] == [("TINY", 1.0), ("TINY-SPLIT", 1.0)]
     assert content["results"][0]["encoded"] > 0 == content["results"][1]["encoded"]  # the same weights
+    rows = {row["measure"]: row for row in content["differences"]}
+    assert {"TINY", "TINY-SPLIT", "STS-B", "mean accuracy", "retrieval_mrr", "retrieval_recall_at_1"} == set(rows)
+    assert {row["verdict"] for row in rows.values()} == {"cannot tell"} and rows["TINY"]["against"] == str(run_folder)
     assert command(*arguments) == 0
     assert "0 encoded" in (shown := capsys.readouterr()).err
     assert [r["encoded"] for r in json.loads(shown.out)["results"]] == [0, 0]
-    for kind, sign in (("markdown", "| --- |"), ("latex", r"\toprule"), ("csv", "TINY_p"), ("text", "McNemar")):
+    for kind, sign in (
+        ("markdown", "| --- |"),
+        ("latex", r"\toprule"),
+        ("csv", "TINY_p"),
+        ("text", "McNemar"),
+        ("text", "95% interval"),
+    ):
         assert command(*arguments[:-1], kind, "--output", tmp_path / "table.tex") == 0
         assert sign in capsys.readouterr().out
         assert r"\toprule" in (tmp_path / "table.tex").read_text()

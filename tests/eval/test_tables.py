@@ -9,9 +9,10 @@ import pytest
 
 from eval import GROUPS, as_text, compare, format_table
 from eval.scorer import averages
-from eval.significance import mcnemar
+from eval.significance import differences_from_first, mcnemar
 from eval.tables import as_csv, as_latex, as_markdown, tables
 from eval.tasks import Task
+from sentemb.validation import ItemScores
 
 
 def result(tasks: dict[str, dict], failed: tuple[str, ...] = (), geometry: dict | None = None) -> dict:
@@ -41,6 +42,25 @@ def test_mcnemar_by_hand():
         ("MR", "x", "z", 0),
         ("MR", "y", "z", 1),
     ]
+
+
+def test_differences_are_of_each_model_from_the_first_with_its_interval():
+    right = np.arange(200) % 10
+    encoders = {
+        "a": {"MR": ItemScores((right < 5).astype(float), scale=100)},
+        "b": {"MR": ItemScores((right < 8).astype(float), scale=100)},  # right wherever a is, and in 3 of 10 more
+        "c": {"MR": ItemScores((right < 5).astype(float), scale=100), "retrieval_mrr": ItemScores(right / 10)},
+    }
+    b, c = differences_from_first(encoders)
+    assert (b["encoder"], b["against"], b["difference"], b["verdict"]) == ("b", "a", pytest.approx(30), "better")
+    assert 20 < b["low"] < 30 < b["high"] < 40
+    assert (c["encoder"], c["measure"], c["difference"], c["verdict"]) == ("c", "MR", 0, "cannot tell")
+    shown = tables({"a": result({"MR": {"acc": 50.0}})}, (), [b])[-1]
+    interval = f"{b['low']:+.2f} to {b['high']:+.2f}"
+    assert shown.title == "difference from a" and shown.lines == [["b", "MR", "+30.00", interval, "better"]]
+    seeds = {"a": ("m", 0), "b": ("m", 1), "c": ("n", 0)}  # a and b are seeds of one model
+    assert [row["encoder"] for row in differences_from_first(encoders, seeds)] == ["c"]
+    assert differences_from_first({"a": encoders["a"]}) == []
 
 
 def test_averages_are_the_papers_sevens_and_say_what_they_lack():

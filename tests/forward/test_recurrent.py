@@ -11,6 +11,7 @@ from sentemb.forward import StackedEncoder, TrainingEncoder, recurrent
 from sentemb.forward.recurrent import (
     TimeSteps,
     choice,
+    library_recurrence,
     packed,
     packed_recurrence,
     padded_recurrence,
@@ -103,6 +104,51 @@ def test_values_and_gradients_are_the_stock_modules(kind, layers, bidirectional)
     variables = [table, *encoder.parameters()]
     got = values_and_gradients([packed_recurrence(encoder, table[0], words, LENGTHS)], variables)
     assert_equal(got, values_and_gradients([stock(encoder, table[0][words], LENGTHS)], variables))
+
+
+@KINDS
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_library_form_has_the_values_and_gradients_of_the_stock_modules(kind, layers, bidirectional):
+    encoder = network(kind, layers, bidirectional)
+    words, table = words_and_table()
+    lookup = nn.Embedding(9, 7, _weight=table[0].detach().clone())
+    variables = [lookup.weight, *encoder.parameters()]
+    got = values_and_gradients([library_recurrence(encoder, lookup, words, LENGTHS.numpy())], variables)
+    assert_equal(got, values_and_gradients([stock(encoder, lookup(words), LENGTHS)], variables))
+
+
+@KINDS
+def test_the_library_form_drops_between_layers_by_the_seed_of_the_step(kind):
+    encoder = network(kind, 2, dropout=0.5)
+    words, table = words_and_table()
+    lookup = nn.Embedding(9, 7, _weight=table[0].detach().clone())
+
+    def seeded(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return library_recurrence(encoder, lookup, words, LENGTHS.numpy())
+
+    first = seeded(3)
+    assert torch.equal(seeded(3), first) and not torch.equal(seeded(4), first)
+    encoder.eval()
+    assert_equal([seeded(5)], [stock(encoder, lookup(words), LENGTHS)])
+
+
+@pytest.mark.parametrize("with_lengths", [False, True])
+@pytest.mark.parametrize("spec", ["rnn:hidden=4", "rnn:hidden=4,cell=gru,layers=2,bidirectional=false,pooling=final"])
+def test_encoders_alone_and_stacked_take_the_library_form(spec, with_lengths, encoder, monkeypatch):
+    model = encoder(spec)
+    features = features_of(model)
+    if with_lengths:  # what the host knows is not asked of the device
+        features = features | {"lengths": features["sentence_lengths"].cpu().numpy()}
+    monkeypatch.setattr("sentemb.forward.encoder.recurrence_form", lambda *_: "packed")
+    expected = TrainingEncoder(model)(features)
+    for module in ("encoder", "stacked"):
+        monkeypatch.setattr(f"sentemb.forward.{module}.recurrence_form", lambda *_: "library")
+    training = TrainingEncoder(model)
+    for got in (training(features), StackedEncoder([training])(features)[0]):
+        assert torch.allclose(got, expected, rtol=0, atol=1e-6)
+    assert training.recurrence == "library"
 
 
 @KINDS
@@ -233,7 +279,7 @@ def test_a_training_forward_is_the_models_own_and_takes_the_packed_form(spec, en
     features = features_of(model)
     training = TrainingEncoder(model)
     got = training(features)
-    assert training.recurrence == ("packed" if DEVICE.type == "cpu" else "padded")
+    assert training.recurrence == ("packed" if DEVICE.type == "cpu" else "library")
     expected = model({name: value.clone() for name, value in features.items()})["sentence_embedding"]
     assert torch.allclose(got, expected, rtol=0, atol=1e-6)
 
@@ -246,7 +292,7 @@ def test_float32_is_always_packed_and_lower_precisions_are_measured_once(tmp_pat
     choice._remembered.cache_clear()
     encoder = network(nn.LSTM).float()
     assert recurrence_form(encoder, CPU) == "packed" and not measured
-    assert recurrence_form(encoder, torch.device("cuda")) == "padded" and not measured
+    assert recurrence_form(encoder, torch.device("cuda")) == "library" and not measured
     for _ in range(2):
         choice._remembered.cache_clear()  # as a second process
         with torch.autocast("cpu", torch.bfloat16):

@@ -21,11 +21,14 @@ pytestmark = numbers
 SHAPES = [(1, 1), (1, 5), (7, 4), (9, 9), (12, 30)]
 
 
-@pytest.fixture(params=[3, 4, 100], autouse=True)
+@pytest.fixture(params=[(3, 3), (4, 4), (100, 100), (3, 8)], ids=str, autouse=True)
 def tiles(request, monkeypatch):
-    monkeypatch.setattr(tiled_scores, "BLOCK", request.param)
+    """Square tiles, as on a CPU, and wide ones, as on a GPU."""
+    height, width = request.param
+    monkeypatch.setattr(tiled_scores, "BLOCK", height)
     monkeypatch.setattr(tiled_scores, "TILE_SCORES", 1)
-    monkeypatch.setattr(tiled_scores, "ROWS", request.param)
+    monkeypatch.setattr(tiled_scores, "tile_scores", lambda _: height * width if height < width else 1)
+    monkeypatch.setattr(tiled_scores, "ROWS", height)
 
 
 def rows(n: int, seed: int) -> torch.Tensor:
@@ -119,6 +122,8 @@ def test_the_nearest_and_their_sum(n, m, share):
     a, b = rows(n, 0), rows(m, 1)
     edit, mask = left_out(n, m)
     floor = nearest(a, b, lambda counts: (share * counts).ceil().long(), edit)
+    bounded = nearest(a, b, lambda counts: (share * counts).ceil().long(), edit, math.ceil(share * m))
+    assert torch.equal(bounded, floor)
     scores = (a @ b.T).masked_fill(mask, -math.inf)
     expected, counts = [], []
     for row in scores:

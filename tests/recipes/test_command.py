@@ -39,9 +39,24 @@ def test_every_command_has_a_module_with_a_main_function_and_a_parser():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_prints_the_help_of_its_module_under_its_own_name(name, argv, capsys):
     help_text = printed([name, "--help"], capsys).out
-    assert help_text.startswith(f"usage: sentemb {name} ")
+    usage, description = help_text.split("\n\n")[:2]
+    assert usage.startswith(f"usage: sentemb {name} [OPTIONS]") and usage.count("\n") < 2
     first_line = (importlib.import_module(COMMANDS[name].module).__doc__ or "").splitlines()[0]
-    assert first_line in help_text
+    assert description.startswith(first_line)
+
+
+def test_a_usage_line_names_what_must_be_given(argv, capsys):
+    for command, needed in (
+        ("export", " CHECKPOINT [OUT]"),
+        ("evaluate", " checkpoint [checkpoint ...]"),
+        ("evaluate-search", " (--data DIR | --corpus SPEC) checkpoint [checkpoint ...]"),
+        ("sweep", " --study STUDY"),
+        ("train", ""),
+    ):
+        usage = printed([command, "--help"], capsys).out.partition("\n\n")[0]
+        assert " ".join(usage.split()) == f"usage: sentemb {command} [OPTIONS]{needed}"
+    error = printed(["evaluate-search", "minilm"], capsys, code=2).err
+    assert error.count("\n") == 3 and "one of the arguments --data --corpus is required" in error
 
 
 def test_no_help_imports_what_takes_seconds():

@@ -17,11 +17,11 @@ from recipes.study.figures.curves import weights_figure
 from recipes.study.figures.planes import plane_figure
 from recipes.study.figures.shapes import effective_rank_of
 from recipes.study.figures.spheres import on_circle, potential, spread_out, synthetic, vmf_density
-from recipes.study.page import write_study_page
-from recipes.study.results import best_with_repeats, chosen, complete, is_temperature_study, read_results
+from recipes.study.page import study_headline, write_study_page
+from recipes.study.results import Results, best_with_repeats, chosen, complete, is_temperature_study, read_results
 from sentemb.errors import InputError
 from sentemb.geometry import uniformity_optimum
-from sentemb.report import Drawn
+from sentemb.report import Drawn, Headline
 
 NASTY = "x<script>alert('x')</script>\"&$a_b$"
 TASKS = ("MR", "CR")
@@ -315,6 +315,42 @@ def test_a_plane_without_task_is_drawn_in_one_colour():
 
 
 # ---- the page
+
+
+def headline_of(tables: list[dict[str, Any]], table: list[dict[str, Any]] | None = None) -> Headline:
+    table = complete(pd.DataFrame(rows() if table is None else table), TASKS)
+    return study_headline(Results(Path("toy"), {}, table, list(TASKS), {"tables": tables}))
+
+
+def tested(*lines: tuple[str, str, str, str, str]) -> dict[str, Any]:
+    return {"head": ["task", "a", "b", "a - b, points", "p (Holm)"], "rows": [list(line) for line in lines]}
+
+
+def test_the_headline_says_what_is_more_than_chance():
+    verdicts = [["MR", "better"], ["CR", "worse"], ["CR", "cannot tell"]]
+    trained = {"head": ["task", "verdict"], "rows": verdicts}
+    equal = tested(("MR", "infonce", "dcl", "+0.40", "0.6"), ("CR", "infonce", "dcl", "-0.10", "1"))
+    headline = headline_of([trained, equal])
+    assert headline.title == (
+        "Training improved 1 of 3 scores beyond chance and worsened 1; no difference beyond chance between infonce and "
+        "dcl"
+    )
+    assert "bootstrap" in headline.detail and "McNemar" in headline.detail
+    clear = tested(("MR", "infonce", "dcl", "+1.40", "0.01"), ("CR", "infonce", "dcl", "-2.10", "0.04"))
+    title = headline_of([equal, clear]).title  # the last table is that of all encoders
+    assert title == "On MR infonce beats dcl by 1.40 points and on CR dcl beats infonce by 2.10 points, beyond chance"
+    many = [("MR", str(i), str(i + 1), "+9.00", "0.01" if i < 3 else "0.9") for i in range(5)]
+    assert headline_of([tested(*many)]).title == "3 of 5 differences between families are more than chance"
+    none = [(*line[:4], "0.9") for line in many]
+    assert headline_of([tested(*none)]).title == "None of 5 differences between families is more than chance"
+
+
+def test_the_headline_of_a_study_without_tests_names_the_best_and_promises_nothing():
+    headline = headline_of([])
+    best = max((row for row in rows() if row["status"] == "ok" and not row.get("reference")), key=lambda r: r["MR_cv"])
+    assert headline.title.startswith("Best of ") and f"on MR: {best['name']}" in headline.title
+    assert "No test says" in headline.detail
+    assert headline_of([], [{"name": "a", "status": "failed"}]).title == "No encoder is scored yet"
 
 
 def test_page_names_every_encoder_and_shows_statistics(page):

@@ -101,9 +101,11 @@ def sphere(n: int = 12) -> dict[str, Any]:
     return {"seed": 0, "pairs": [[f"first {i}", f"second {i}"] for i in range(n)], "encoders": encoders}
 
 
-def write_run(folder: Path, content: object) -> str:
-    rows = [{"encoder": "random rnn", "role": "initial"}, {"encoder": "trained"}]
-    (folder / "config.json").write_text(json.dumps({"corpus": {"name": "tales"}}))
+def write_run(folder: Path, content: object, source: str = "5 neighbouring pairs", towers: int = 1) -> str:
+    geometry = {"geometry": {"source": source}}
+    rows = [{"encoder": "random rnn", "role": "initial"} | geometry, {"encoder": "trained"} | geometry]
+    config = {"corpus": {"name": "tales"}, "settings": {"towers": towers}}
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "log.jsonl").write_text("\n".join(json.dumps({"step": s, "loss": 3.0 - s / 9}) for s in range(9)))
     (folder / "scores.json").write_text(json.dumps({"rows": rows, "sphere": content}))
     return write_report(folder).read_text("utf-8")
@@ -120,6 +122,15 @@ def test_the_page_holds_what_was_recorded_and_no_sentence_is_markup(tmp_path):
     for each, name in zip(data["encoders"], ("random rnn", "trained"), strict=True):
         assert each["points"] == np.array(recorded["encoders"][name]["points"]).ravel().tolist()
     assert "script-src 'sha256-" in text and "25% of the squared length (before: random rnn)" in text
+
+
+def test_neighbours_have_one_colour_and_pairs_of_two_kinds_two(tmp_path):
+    legend, alike = "<p class='legend'>", "<section id='sphere' class='alike'>"
+    text = write_run(tmp_path, sphere(), "1,000 neighbouring pairs from 1 held-out document of tales")
+    assert alike in text and legend not in text
+    for source, towers in (("300 labelled pairs from 300 held-out rows of tales", 1), ("5 neighbouring pairs", 2)):
+        text = write_run(tmp_path, sphere(), source, towers)
+        assert alike not in text and legend in text
 
 
 def broken() -> dict[str, Any]:
@@ -145,4 +156,6 @@ def test_what_cannot_be_drawn_gives_a_page_without_a_sphere(which, tmp_path):
 def test_one_encoder_is_drawn_alone():
     content = sphere(2)
     del content["encoders"]["trained"]
-    assert [each["title"] for each in sphere_content(content, "random rnn")["encoders"]] == ["before: random rnn"]
+    assert [each["title"] for each in sphere_content(content, "random rnn", alike=True)["encoders"]] == [
+        "before: random rnn"
+    ]

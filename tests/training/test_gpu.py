@@ -15,7 +15,10 @@ from accelerate.utils import GradScalerKwargs
 from benchmarks import gpu
 from benchmarks.shapes import OLD
 from sentemb.encoders import load
-from sentemb.training import nonfinite
+from sentemb.forward.packed import Packing, attend
+from sentemb.geometry import l2_normalize, log_sum_exp_both, uniformity
+from sentemb.objectives import OBJECTIVES, build_objective
+from sentemb.training import loop, nonfinite
 from tests.devices import COARSE, HALF, near
 from tests.helpers import records
 from tests.robustness import faults
@@ -88,6 +91,102 @@ def test_on_a_gpu_what_is_remembered_stands_still_where_fp16_overflows(text, tmp
     assert {step for step in range(2, 81) if weights[step] == weights[step - 1]} == overflows - {1}
 
 
+PLAIN = [name for name, kind in OBJECTIVES.items() if not kind.needs and not build_objective(name).remembers]
+
+
+@pytest.fixture
+def strict(monkeypatch):
+    """Lets anything between update 3 and the last one that makes the host wait for the GPU be an error."""
+    before = loop.backward
+
+    def until(last: int) -> None:
+        def backward(encoder, objective, batch, step, micro_batch):
+            torch.cuda.set_sync_debug_mode("error" if 2 < step < last else "default")
+            return before(encoder, objective, batch, step, micro_batch)
+
+        monkeypatch.setattr(loop, "backward", backward)
+
+    yield until
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("kind", "objective", "precision"),
+    [
+        *[(kind, "infonce", precision) for kind in SPECS for precision in ("no", "bf16")],
+        *[("static", objective, "no") for objective in PLAIN if objective != "infonce"],
+        ("transformer", "infonce:symmetric=yes,same_side=yes,learn=yes + align_uniform", "bf16"),
+    ],
+)
+def test_no_update_waits_for_the_gpu(kind, objective, precision, text, tiny, tmp_path, strict):
+    strict(10)
+    case = gpu.Case(SPECS[kind].replace("TINY", tiny), precision, options("cuda"), text, objective)
+    case.fit(tmp_path / "a", 10, log_every=100)
+    assert [r["step"] for r in records(tmp_path / "a")] == [0, 10]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_an_update_that_is_not_finite_changes_nothing(text, tmp_path, monkeypatch):
+    before = loop.backward
+
+    def backward(encoder, objective, batch, step, micro_batch):
+        update = before(encoder, objective, batch, step, micro_batch)
+        if step in (3, 4):
+            for weight in encoder.encoder.parameters():
+                weight.grad.fill_(float("nan"))
+        return update
+
+    monkeypatch.setattr(loop, "backward", backward)
+    case = gpu.Case(SPECS["lstm"], "no", options("cuda"), text)
+    case.fit(tmp_path / "a", 6, log_every=100, save_every=2, keep=0, on_nan="skip")
+    assert [r["step"] for r in records(tmp_path / "a") if r.get("skipped")] == [3, 4]
+    weights = [faults.weights(tmp_path / "a" / "checkpoints" / f"step-{step}") for step in (2, 4, 6)]
+    assert weights[0] == weights[1] != weights[2]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_attention_over_rows_of_any_length_is_that_of_each_row(dtype):
+    lengths, heads, size = [5, 1, 9, 3], 2, 16
+    mask = (torch.arange(9) < torch.tensor(lengths)[:, None]).long().cuda()
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, heads, sum(lengths), size, generator=draw).cuda().to(dtype) for _ in range(3))
+    inputs = [x.requires_grad_() for x in (q, k, v)]
+    packing = Packing.of(mask, sum(lengths))
+    out, _ = attend(torch.nn.Module(), q, k, v, None, packing=packing)
+    expected = []
+    for row in torch.arange(sum(lengths)).split(lengths):
+        of_row = [x[0, :, row.to(x.device)].float() for x in inputs]
+        weights = (of_row[0] @ of_row[1].transpose(1, 2) * size**-0.5).softmax(dim=2)
+        expected.append((weights @ of_row[2]).transpose(0, 1))
+    expected = torch.cat(expected)[None]
+    assert out.shape == expected.shape and torch.allclose(out.float(), expected, rtol=HALF, atol=HALF)
+    slopes = torch.randn(out.shape, generator=draw).cuda()
+    for mine, theirs in zip(
+        torch.autograd.grad((out.float() * slopes).sum(), inputs),
+        torch.autograd.grad((expected * slopes).sum(), inputs),
+        strict=True,
+    ):
+        assert torch.allclose(mine.float(), theirs.float(), rtol=2 * HALF, atol=2 * HALF)
+    seeded = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        seeded.append(attend(torch.nn.Module(), q, k, v, None, 0.5, packing=packing)[0])
+    assert torch.equal(seeded[0], seeded[1]) and not torch.equal(seeded[0], seeded[2])
+
+
+@pytest.mark.gpu
+def test_tiles_as_large_as_a_gpu_s_cache_sum_all_scores():
+    x, y = (l2_normalize(torch.randn(n, 24, generator=torch.Generator().manual_seed(n))) for n in (9000, 3000))
+    exact = [side.double() for side in (x, y)]
+    scores = (exact[0] / 0.1) @ exact[1].T
+    over_rows, over_columns = log_sum_exp_both(x.cuda() / 0.1, y.cuda())
+    assert torch.allclose(over_rows.cpu().double(), scores.logsumexp(dim=1), rtol=0, atol=COARSE)
+    assert torch.allclose(over_columns.cpu().double(), scores.logsumexp(dim=0), rtol=0, atol=COARSE)
+    assert uniformity(x.cuda()).item() == near(uniformity(exact[0]).item(), COARSE)
+
+
 # ---- the parts, without a GPU
 
 
@@ -102,16 +201,25 @@ def test_without_a_gpu_each_part_says_so_and_is_no_failure():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["train", "bench"])
-def test_a_part_does_what_it_does_on_a_gpu_on_the_cpu(part, tmp_path):
+@pytest.mark.parametrize(
+    ("part", "more", "begins"),
+    [
+        ("train", [], ["train rnn/no: ", "train transformer/bf16: "]),
+        ("bench", ["--only", "train"], ["train minilm-bf16: ours ", "train minilm-bf16: sentence-transformers' "]),
+        ("bench", ["--only", "loss", "probe", "encode"], ["loss infonce 128: ", "probe MR: ", "encode: ours "]),
+        ("profile", [], ["profile minilm: ", "profile lstm: "]),
+    ],
+)
+def test_a_part_does_what_it_does_on_a_gpu_on_the_cpu(part, more, begins, tmp_path):
     command = [sys.executable, "-m", "benchmarks.gpu", part, "--device", "cpu", "--steps", "12", "--batch-size", "16"]
+    command += more
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "SENTEMB_CACHE": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     lines = done.stdout.splitlines()
     assert lines[-1].startswith(f"{part}: ok in ")
-    for kind in ("rnn/no", "transformer/bf16"):
-        assert any(line.startswith(f"{part} {kind}: ") for line in lines)
+    for begin in begins:
+        assert any(line.startswith(begin) for line in lines), begin
 
 
 @pytest.mark.slow

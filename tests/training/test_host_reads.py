@@ -4,6 +4,7 @@ The CPU plays a device here: reads of tensors are counted, and what is free to b
 """
 
 import contextlib
+from collections import deque
 from types import SimpleNamespace
 
 import pytest
@@ -26,9 +27,10 @@ from tests.training.test_guide import KINDS, source
 from tests.two_processes import SENTENCES, TEACHER, batch_of
 
 READS = ("item", "tolist", "nonzero", "unique", "__bool__", "__int__", "__float__", "__index__", "numpy", "cpu")
-# What they choose among depends on numbers that only the device has: stored entries, classes, nearest negatives.
-READING = {"memory_bank", "simple", "hard", "hard_simple", "supcon"}
-PAIRWISE = [name for name, kind in OBJECTIVES.items() if "runs" not in kind.needs]
+# What it chooses among depends on numbers that only the device has: which entries are stored.
+READING = {"memory_bank"}
+RUNS = [name for name, kind in OBJECTIVES.items() if "runs" in kind.needs]
+PAIRWISE = [name for name in OBJECTIVES if name not in RUNS]
 
 
 @contextlib.contextmanager
@@ -127,6 +129,8 @@ def test_the_loop_reads_loss_and_norm_together(monkeypatch):
         optimizer=torch.optim.AdamW(parameters, fused=True),
         momentum_encoder=None,
         steps=9,
+        judges_late=False,
+        unsettled=deque(),
     )
     update = backward(batch_encoder, made, batch, 2)
     before = [weight.detach().clone() for weight in parameters]

@@ -22,8 +22,13 @@ ROWS, LENGTH, DISTINCT = 128, 24, 1000  # of the batch that is measured
 
 
 def recurrence_form(encoder: nn.LSTM | nn.GRU, device: torch.device) -> str:
-    """``packed`` or ``padded``: what a forward and backward of ``encoder`` takes now, autocast considered."""
-    if device.type != "cpu" or torch.compiler.is_compiling():  # (GPUs have a kernel of their own for all steps)
+    """``packed``, ``padded`` or ``library``: how a forward and backward of ``encoder`` computes now.
+
+    On a CPU it depends on the autocast. For CUDA there is cuDNN, which has a kernel for all steps.
+    """
+    if device.type == "cuda" and not torch.compiler.is_compiling():
+        return "library"
+    if device.type != "cpu" or torch.compiler.is_compiling():
         return "padded"
     if not torch.is_autocast_enabled("cpu"):
         return "packed"

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from sentemb.corpus import Tokens
 from sentemb.encoders import towers_of
 from sentemb.errors import InputError
-from sentemb.forward import Features, collate_tokens
+from sentemb.forward import Features, collate_tokens, to_device
 from sentemb.objectives import GuideMargin, copied
 from sentemb.pairs import Noise, Numbers, Pairs, Words, draw_chances
 from sentemb.training.data.guide import Guide
@@ -60,11 +60,11 @@ class Batch:
             if columns:
                 token_rows = [row for column in columns for row in column]
                 features = collate_tokens(model, token_rows)
-                of_host: Features = {"token_count": sum(map(len, token_rows))}
+                lengths_of_rows = np.fromiter(map(len, token_rows), dtype=np.int64, count=len(token_rows))
+                of_host: Features = {"token_count": int(lengths_of_rows.sum()), "lengths": lengths_of_rows}
                 if any(prompt_lengths):
                     of_host["prompt_lengths"] = prompt_lengths
-                on_device = {name: value.to(device, non_blocking=True) for name, value in features.items()}
-                sides.append(on_device | of_host)
+                sides.append({name: to_device(value, device) for name, value in features.items()} | of_host)
         return sides
 
 

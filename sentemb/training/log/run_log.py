@@ -121,7 +121,7 @@ class RunLog:
 
     def record(self, update: Update, batch: Batch) -> None:
         """Count an update, and write its record where one is due: skipped, scored, or each ``log_every``-th."""
-        step = self.state.step
+        step = update.step
         pairs = self.layout.size((step - 1) % len(self.layout))
         self.pairs_seen, self.window_pairs = self.pairs_seen + pairs, self.window_pairs + pairs
         self.bar.set_postfix_str(f"{self._pairs_per_second():,.0f} pairs/s, loss {update.loss:.3f}", refresh=False)

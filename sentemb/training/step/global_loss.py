@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from sentemb.forward import to_device
 from sentemb.objectives import AnchorRows, Extras, GuideEmbeddings, GuideMargin, Objective
 from sentemb.training.data import Batch
 from sentemb.training.distributed import computing_dtype, gather, gather_plain
@@ -28,7 +29,9 @@ class Update:
     gradient_norm: float = math.nan  # before clipping
     overflow: bool = False  # fp16's scaled gradient was not finite: the loss scaler left the update out
     rejection: str | None = None  # why the update was skipped; None: it was not
+    step: int = 0  # its number in the run
     _loss: float | None = None
+    _on_the_way: tuple[Tensor, torch.cuda.Event | None] | None = None  # loss and norm, and when they have arrived
 
     @property
     def loss(self) -> float:
@@ -44,11 +47,35 @@ class Update:
     def read(self, gradient_norm: Tensor) -> None:
         """Set the gradient norm and the loss from their device, which waits for it once for both."""
         if self._loss is None:
-            kind = torch.promote_types(self.loss_on_device.dtype, gradient_norm.dtype)  # (no float64: mps has none)
-            numbers = torch.stack([self.loss_on_device.to(kind), gradient_norm.to(kind)])
-            self._loss, self.gradient_norm = numbers.tolist()
+            self._loss, self.gradient_norm = self._numbers(gradient_norm).tolist()
         else:
             self.gradient_norm = gradient_norm.item()
+
+    def send(self, gradient_norm: Tensor) -> Tensor:
+        """Ask for the gradient norm and the loss, and wait for neither; :meth:`receive` does.
+
+        Returns:
+            1 where one of them is not finite, else 0; a float32 scalar on their device.
+        """
+        numbers = self._numbers(gradient_norm)
+        event = torch.cuda.Event() if numbers.device.type == "cuda" else None
+        self._on_the_way = (numbers.to("cpu", non_blocking=True), event)
+        if event is not None:
+            event.record()
+        return 1 - numbers.isfinite().all().float()
+
+    def receive(self) -> None:
+        """Set the gradient norm and the loss that :meth:`send` has asked for; waits for this update alone."""
+        if self._on_the_way is not None:
+            numbers, event = self._on_the_way
+            if event is not None:
+                event.synchronize()
+            self._loss, self.gradient_norm = numbers.tolist()
+            self._on_the_way = None
+
+    def _numbers(self, gradient_norm: Tensor) -> Tensor:
+        kind = torch.promote_types(self.loss_on_device.dtype, gradient_norm.dtype)  # (no float64: mps has none)
+        return torch.stack([self.loss_on_device.to(kind), gradient_norm.to(kind)])
 
 
 def global_loss(
@@ -70,9 +97,9 @@ def global_loss(
     device, pairs_per_rank, dtype = accelerator.device, batch.pairs_per_rank, computing_dtype(accelerator)
     views = [gather(column, pairs_per_rank, dtype) for column in columns]
     momentum_views = [gather_plain(column, pairs_per_rank, dtype) for column in targets]
-    ids = gather_plain(batch.ids.to(device, non_blocking=True), pairs_per_rank)
+    ids = gather_plain(to_device(batch.ids, device), pairs_per_rank)
     positions, labels, embeddings, guide_rows = (
-        None if values is None else gather_plain(values.to(device, non_blocking=True), pairs_per_rank)
+        None if values is None else gather_plain(to_device(values, device), pairs_per_rank)
         for values in (batch.positions, batch.labels, batch.teacher, batch.guide)
     )
     guide = _guide(guide_rows, batch.guide_margin)
@@ -88,7 +115,10 @@ def global_loss(
         extras = Extras(ids, negatives, labels=labels, targets=pair, teacher=teacher, guide=guide, rows=rows)
         return _loss_and_update(objective, x, y, replace(extras, copies=batch.has_copies))
     x, y = views[0], views[-1]
-    first = (positions.diff() == 1).nonzero()[:, 0]  # sentences whose follower is the next of the batch
+    # Sentences whose follower is the next of the batch: the host knows those of one process without asking the device.
+    of_host = positions if rows is not None or batch.positions is None else batch.positions
+    first = (of_host.diff() == 1).nonzero()[:, 0]
+    first = first if first.device == device else to_device(first, device)
     if not len(first):  # no two neighbours: nothing to learn from
         loss = 0 * (x.sum() + y.sum())
         return loss, Update((x[:1].detach(), y[:1].detach()), None, loss.detach())
@@ -104,7 +134,8 @@ def global_loss(
     pair_ids = torch.stack([ids[first, 0], ids[first + 1, 0]], dim=1)
     if rows is not None:
         rows = replace(rows, counts=_selected(first, rows.counts))
-    extras = Extras(pair_ids, targets=pair, teacher=teacher, guide=guide, rows=rows)
+    # (Neighbouring pairs share a sentence, so that there are copies to look for.)
+    extras = Extras(pair_ids, targets=pair, teacher=teacher, guide=guide, copies=True, rows=rows)
     return _loss_and_update(objective, x[first], y[first + 1], extras)
 
 
