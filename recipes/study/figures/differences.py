@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from recipes.study.figures.planes import family_marks, label
 from recipes.study.results import compared
 from sentemb.report import GREEN, GREY, VERMILLION, labelled_axes, legend_below
 from sentemb.runs import Record, as_dict, number, plain
 
-LONGEST, SIZES = 52, 4  # letters of a label; numbers of sentences that make a curve
+LONGEST, SIZES = 64, 4  # letters of a label; numbers of sentences that make a curve
 
 
 def differences_figure(differences: Sequence[Any], group: str) -> Figure | None:
@@ -34,6 +34,7 @@ def differences_figure(differences: Sequence[Any], group: str) -> Figure | None:
     for axes, measure in zip(grid, measures, strict=True):
         unit = "" if "MRR" in measure else "\n(points)"
         labelled_axes(axes, f"{label(measure, 20)}{unit}", "")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.axvline(0, color=GREY, linewidth=1)
         for record in records:
             if plain(record.get("measure")) == measure:
