@@ -188,8 +188,8 @@ def test_a_difference_of_single_seeds_is_a_paired_t_test():
     a, b = rng.normal(size=(1, 30)), rng.normal(size=(1, 30))
     items = (a - b)[0]
     half = student.ppf(0.975, 29) * items.std(ddof=1) / math.sqrt(30)
-    found = difference(a, b)
-    assert (found.estimate, found.low, found.high) == pytest.approx(
+    measured = difference(a, b)
+    assert (measured.estimate, measured.low, measured.high) == pytest.approx(
         (items.mean(), items.mean() - half, items.mean() + half)
     )
 
@@ -199,15 +199,15 @@ def test_a_difference_of_one_item_is_welchs_test_over_seeds():
     parts = [a.var(ddof=1) / 3, b.var(ddof=1) / 2]
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 1)
     half = student.ppf(0.975, freedom) * math.sqrt(sum(parts))
-    found = difference(a, b)
-    assert (found.low, found.high) == pytest.approx((a.mean() - b.mean() - half, a.mean() - b.mean() + half))
+    measured = difference(a, b)
+    assert (measured.low, measured.high) == pytest.approx((a.mean() - b.mean() - half, a.mean() - b.mean() + half))
 
 
 def test_a_paired_difference_of_one_item_is_a_paired_t_test_over_seeds():
     a, b = np.random.default_rng(4).normal(size=(2, 5, 1))
     expected = ttest_rel(a[:, 0], b[:, 0]).confidence_interval(COVERAGE)
-    found = difference(a, b, paired=True)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    measured = difference(a, b, paired=True)
+    assert (measured.low, measured.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_groups_of_one_item_each_are_items_and_copies_of_an_item_count_once():
@@ -241,8 +241,8 @@ def test_intervals_of_differences_hold_the_truth_as_often_as_they_say(items, gro
         start = 2 * paired * rng.normal(size=(3, 1))  # of the weights that a seed begins with
         a = shared + start + effect + of_seeds * rng.normal(size=(3, 1)) + rng.normal(size=(3, items))
         b = shared + start + of_seeds * rng.normal(size=(3, 1)) + rng.normal(size=(3, items))
-        found = difference(a, b, group if groups < items else None, paired)
-        held += found.low <= 0 <= found.high
+        measured = difference(a, b, group if groups < items else None, paired)
+        held += measured.low <= 0 <= measured.high
     assert held / n >= COVERAGE - 3 * math.sqrt(COVERAGE * (1 - COVERAGE) / n)
     assert held / n < 0.995  # not wider than everything
 

@@ -19,7 +19,7 @@ def best_of_each_family(mine: pd.DataFrame, tasks: list[str], out: Path) -> tupl
     """Chosen by cross-validation on a task's training split, tested once on the rest, then against each other.
 
     Among encoders that are alike except their objective; where others are there, too, also among all. More than
-    ``MOST`` families are not compared two by two: a study of so many says what it compares (``compare``).
+    ``MOST`` families are not compared two by two: a study of that size says what it compares (``compare``).
     """
     tables: list[Table] = []
     sentences: list[str] = []

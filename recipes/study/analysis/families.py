@@ -56,10 +56,12 @@ def of_families(
         if a in families and b in families
     }
     sentences = []
-    for claim, (a, b, found) in compared.items():
-        verdicts = "; ".join(f"{what} {each.text(digits)} ({each.verdict})" for what, (each, digits) in found.items())
+    for claim, (a, b, measured) in compared.items():
+        verdicts = "; ".join(
+            f"{what} {each.text(digits)} ({each.verdict})" for what, (each, digits) in measured.items()
+        )
         sentences.append(f"{claim} ({a} less {b}): {verdicts}.")
-        drawn += _records("claims", claim, found)
+        drawn += _records("claims", claim, measured)
     return [*tables, *_claims(compared)], sentences, drawn
 
 
@@ -69,10 +71,10 @@ Compared = dict[
 
 
 def _claims(compared: Compared) -> list[Table]:
-    columns = list(dict.fromkeys(what for *_, found in compared.values() for what in found))
+    columns = list(dict.fromkeys(what for *_, measured in compared.values() for what in measured))
     lines = [
-        [claim, a, b, *(found[what][0].text(found[what][1]) if what in found else "-" for what in columns)]
-        for claim, (a, b, found) in compared.items()
+        [claim, a, b, *(measured[what][0].text(measured[what][1]) if what in measured else "-" for what in columns)]
+        for claim, (a, b, measured) in compared.items()
     ]
     head = ["claim", "a", "b", *(f"{what}, a - b [95%]" for what in columns)]
     return [Table("Claims", head, lines, (NOTE,))] if lines and columns else []
@@ -111,13 +113,13 @@ def _against_untrained(
     lines, drawn = [], []
     for name, rows in families.items():
         twin = twins.get(_spec(rows.iloc[0]))
-        found = {} if twin is None else dict(_differences(rows, twin, tasks, out))
+        measured = {} if twin is None else dict(_differences(rows, twin, tasks, out))
         cells = []
         for what, mean, digits in _means(rows, tasks):
-            each = found.get(what)
+            each = measured.get(what)
             cells += [f"{mean:.{digits}f}", "-" if each is None else each[0].text(digits)]
         lines.append([name, str(len(rows)), *cells])
-        drawn += _records("untrained", name, found)
+        drawn += _records("untrained", name, measured)
     if not lines:
         return [], drawn
     columns = [what for what, *_ in _means(next(iter(families.values())), tasks)]
@@ -127,8 +129,8 @@ def _against_untrained(
 
 def _means(rows: pd.DataFrame, tasks: list[str]) -> list[tuple[str, float, int]]:
     """What is measured of a family: name, mean over seeds, digits."""
-    found = [(task, float(rows[f"{task}_acc"].mean()), 2) for task in tasks]
-    return found + [(what, float(rows[c].mean()), digits) for c, (what, digits) in MEANS.items() if c in rows]
+    measured = [(task, float(rows[f"{task}_acc"].mean()), 2) for task in tasks]
+    return measured + [(what, float(rows[c].mean()), digits) for c, (what, digits) in MEANS.items() if c in rows]
 
 
 def _differences(
@@ -193,10 +195,10 @@ def _spec(row: pd.Series) -> tuple[str, str]:
     return re.sub(r",dropout=[^,]*", "", str(row["encoder"])), str(row["towers"])
 
 
-def _records(group: str, label: str, found: dict[str, tuple[Difference, int]]) -> list[dict[str, Any]]:
+def _records(group: str, label: str, measured: dict[str, tuple[Difference, int]]) -> list[dict[str, Any]]:
     return [
         {"group": group, "label": label, "measure": what, "estimate": d.estimate, "low": d.low, "high": d.high}
-        for what, (d, _) in found.items()
+        for what, (d, _) in measured.items()
     ]
 
 

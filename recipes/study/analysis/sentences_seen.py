@@ -16,7 +16,7 @@ LEAST = 4  # sizes that a line is drawn through
 BOOKCORPUS = 53e6  # sentences of Wang & Isola's BookCorpus
 NOTE = (
     "A line through the means of each size over the logarithm of the sentences, with 95 % intervals of slope and "
-    "further point (Student's t). The intervals say nothing of whether the line goes on: values beyond the sizes are "
+    "further point (Student's t). The intervals say nothing of whether the line continues: values beyond the sizes are "
     "extrapolations."
 )
 
@@ -85,10 +85,10 @@ def by_size(mine: pd.DataFrame, tasks: list[str]) -> list[tuple[str, str, int, A
     measures |= {"retrieval_mrr": ("held-out MRR", 4), "STS-B_spearman": ("STS-B", 2)}
     if "sequences_seen" not in mine:
         return []
-    found = []
+    measured = []
     for family, rows in mine.groupby("family", sort=False):
         if rows["sequences_seen"].nunique() >= LEAST and rows["objective"].nunique() == 1:
             for column, (what, digits) in measures.items():
                 if column in rows and rows[column].notna().all():
-                    found.append((str(family), what, digits, rows.groupby("sequences_seen")[column].mean()))
-    return found
+                    measured.append((str(family), what, digits, rows.groupby("sequences_seen")[column].mean()))
+    return measured

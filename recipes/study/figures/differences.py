@@ -34,7 +34,7 @@ def differences_figure(differences: Sequence[Any], group: str) -> Figure | None:
     for axes, measure in zip(grid, measures, strict=True):
         unit = "" if "MRR" in measure else "\n(points)"
         labelled_axes(axes, f"{label(measure, 20)}{unit}", "")
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.axvline(0, color=GREY, linewidth=1)
         for record in records:
             if plain(record.get("measure")) == measure:

@@ -49,7 +49,7 @@ def measure_encoder(
         folds: of nested cross-validation.
         tokens: of these texts, where another encoder has had them tokenized.
         search: what is searched; a fixed sample of it.
-        head: that the model was trained with, and which is no part of it.
+        head: that the model was trained with, and which is not part of it.
 
     Returns:
         Numbers: geometry of the held-out pairs (:func:`sentemb.validation.pair_geometry`), ``information``

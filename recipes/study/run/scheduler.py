@@ -125,11 +125,11 @@ def _in_order(todo: Sequence[EncoderSpec], place: StudyFolder) -> list[list[Enco
     """Encoders that start from none of this study, then those that do."""
     parts: tuple[list[EncoderSpec], ...] = ([], [])
     for planned in todo:
-        parts[_starts_here(planned, place)].append(planned)
+        parts[_starts_in_study(planned, place)].append(planned)
     return [part for part in parts if part]
 
 
-def _starts_here(planned: EncoderSpec, place: StudyFolder) -> bool:
+def _starts_in_study(planned: EncoderSpec, place: StudyFolder) -> bool:
     return str(planned.settings["init"]).startswith(str(place.out / ENCODERS) + os.sep)
 
 
