@@ -184,7 +184,7 @@ def test_effective_rank_of_equal_values_is_their_number():
 
 
 def test_everything_is_drawn_and_written(study, drawn):
-    assert [f.name for f in drawn if not f.svg] == []
+    assert [f.name for f in drawn if not f.svg] == ["claims", "gains", "sentences"]  # of families of several seeds
     assert {f.name for f in drawn} >= {"plane_MR", "plane_CR", "weights", "temperature", "circle", "sphere", "paths"}
     for figure in drawn:
         assert (study / "figures" / f"{figure.name}.png").stat().st_size > 5000
