@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.study import STUDY, Study, StudyFolder, read_study, shipped
+from recipes.study import STUDY, TRIALS, EncoderSpec, Study, StudyFolder, read_study, shipped
 from sentemb.errors import InputError, exit_codes
 from sentemb.program import command_parser
 
@@ -76,8 +76,7 @@ def _with_imports(study: Study, paths: Sequence[str]) -> Study:
     files = [absolute(path) for path in paths]
     for file in files:
         import_file(file)
-    encoders = [replace(encoder, settings={**encoder.settings, "imports": files}) for encoder in study.encoders]
-    return replace(study, encoders=encoders)
+    return study.changed(lambda encoder: replace(encoder, settings={**encoder.settings, "imports": files}))
 
 
 def _run(study: Study, options: argparse.Namespace) -> None:
@@ -94,12 +93,7 @@ def _run(study: Study, options: argparse.Namespace) -> None:
     if options.dry_run:
         from recipes.study import prepare
 
-        for planned in prepare(study, options.corpus or study.corpus, None, study.tasks or "MR,CR").encoders:
-            what = [planned.settings[key] for key in ("objective", "encoder", "pairs")] if planned.trained else []
-            shown = place.row(planned).get("status", "to do")
-            print("  ".join([planned.name, f"[{shown}]", *(what or [planned.settings["encoder"], "not trained"])]))
-        references = sum(planned.reference for planned in study.encoders)
-        print(f"{len(study.encoders) - references} encoders and {references} for reference")
+        _list(prepare(study, options.corpus or study.corpus, None, study.tasks or "MR,CR"), place)
         return
 
     from sentemb.storage import writes_alone
@@ -108,54 +102,99 @@ def _run(study: Study, options: argparse.Namespace) -> None:
         _train(study, place, options)
 
 
+def _list(study: Study, place: StudyFolder) -> None:
+    """Print what a study would run, and its state."""
+    trials = StudyFolder(place.out / TRIALS)
+    for planned in study.encoders:
+        _print_planned(planned, place)
+    for choice in study.choices:
+        for trial in choice.trials:
+            _print_planned(trial, trials)
+        names = ", ".join(planned.name for planned in choice.candidates[0])
+        print(f"{names}  [with the settings of the best of these {len(choice.trials)} by held-out retrieval]")
+    every = [*study.encoders, *(planned for choice in study.choices for planned in choice.candidates[0])]
+    references = sum(planned.reference for planned in every)
+    number = sum(len(choice.trials) for choice in study.choices)
+    tried = f" after {number} trials" if number else ""
+    print(f"{len(every) - references} encoders and {references} for reference{tried}")
+
+
+def _print_planned(planned: EncoderSpec, place: StudyFolder) -> None:
+    what = [planned.settings[key] for key in ("objective", "encoder", "pairs")] if planned.trained else []
+    shown = place.row(planned).get("status", "to do")
+    print("  ".join([planned.name, f"[{shown}]", *(what or [planned.settings["encoder"], "not trained"])]))
+
+
 def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> None:
     """Look at all that is given, then run what is not done."""
     import torch
 
     from eval import data_folder, read
-    from recipes.study import Processes, conclude, prepare, refuse_others, run_all
+    from recipes.study import Processes, conclude, prepare, refuse_others, run_all, trials_of, with_choices, with_starts
     from sentemb.corpus import absolute_corpus, open_corpus
     from sentemb.storage import write_text
     from sentemb.training import usable_cores
     from sentemb.validation import held_out_pairs
 
-    folder = data_folder(options.data)
-    folder = folder.resolve() if folder else None
+    folder = folder.resolve() if (folder := data_folder(options.data)) else None
     tasks = _tasks(study, folder)
     spec = absolute_corpus(options.corpus or study.corpus)
-    study = prepare(study, spec, folder, ",".join(task.name for task in tasks))
+    study = with_starts(prepare(study, spec, folder, ",".join(task.name for task in tasks)), place)
+    trials, trial_place = trials_of(study), StudyFolder(place.out / TRIALS)
     refuse_others(place, study)
+    refuse_others(trial_place, trials)
     corpus = open_corpus(spec, progress=True, language=study.language)
     before = _about(place.out)
     corpus = _begun_with(place.out, before, corpus, options.folds)
     held_out_pairs(corpus)  # an InputError now is better than one of each encoder
     data = [read(task, folder) for task in tasks]
     gpus = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
-    jobs = min(options.jobs or gpus or usable_cores(), len(study.encoders))
-    threads = _threads(jobs, options.jobs is not None)
-    about = {key: getattr(study, key) for key in ("name", "title", "description", "keep", "base")}
-    about["corpus"] = {
-        "name": corpus.name,
-        "sentences": len(corpus),
-        "fingerprint": corpus.fingerprint,
-        "least_held_out": corpus.least_held_out,
-    }
-    about |= {"tasks": [task.name for task in tasks], "folds": options.folds, "jobs": jobs, "threads": threads}
-    about |= {"encoders": [planned.name for planned in study.encoders], "seconds": before.get("seconds", 0)}
-    try:
-        place.out.mkdir(parents=True, exist_ok=True)
-        write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write to {place.out} ({error.strerror}); choose another --out") from None
-    print(f"study folder: {place.out}; {jobs} process(es) at a time, {threads} thread(s) each")
+    jobs = min(options.jobs or gpus or usable_cores(), max(len(study.encoders), len(trials.encoders)))
+    processes = Processes(jobs, _threads(jobs, options.jobs is not None), gpus, options.stack)
+    about = _begin(study, place, options.folds, corpus, tasks)
+    about |= {"jobs": jobs, "threads": processes.threads, "seconds": before.get("seconds", 0)}
+    print(f"study folder: {place.out}; {jobs} process(es) at a time, {processes.threads} thread(s) each")
     start = time.perf_counter()
-    is_complete = run_all(study, place, corpus, options.folds, Processes(jobs, threads, gpus, options.stack), data)
+    is_complete = not trials.encoders or run_all(trials, trial_place, corpus, options.folds, processes)
+    if is_complete:
+        study, about["choices"] = with_choices(study, trial_place)
+        study = with_starts(study, place)
+        refuse_others(place, study)
+        about["encoders"] = [planned.name for planned in study.encoders]
+        write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
+        is_complete = run_all(study, place, corpus, options.folds, processes, data)
     about["seconds"] = round(about["seconds"] + time.perf_counter() - start)
     write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
     if not is_complete:
         print("ended; run the same command again to continue")
         return
     print(conclude(place.out))
+
+
+def _begin(study: Study, place: StudyFolder, folds: int, corpus: "Corpus", tasks: "Sequence[Task]") -> dict[str, Any]:
+    """Make a study's folder; what its file says of it, as far as that is clear before anything is trained.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    from sentemb.storage import write_text
+
+    about: dict[str, Any] = {key: getattr(study, key) for key in ("name", "title", "description", "keep", "base")}
+    about["compare"] = study.compare
+    about["corpus"] = {
+        "name": corpus.name,
+        "sentences": len(corpus),
+        "fingerprint": corpus.fingerprint,
+        "least_held_out": corpus.least_held_out,
+    }
+    about |= {"tasks": [task.name for task in tasks if task.probed], "folds": folds}
+    about["encoders"] = [planned.name for planned in study.encoders]
+    try:
+        place.out.mkdir(parents=True, exist_ok=True)
+        write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write to {place.out} ({error.strerror}); choose another --out") from None
+    return about
 
 
 def _threads(jobs: int, is_requested: bool) -> int:
@@ -166,7 +205,7 @@ def _threads(jobs: int, is_requested: bool) -> int:
 
 
 def _tasks(study: Study, folder: Path | None) -> "list[Task]":
-    """The tasks of a study, all of them classified sentences.
+    """The tasks of a study: classified sentences, and pairs of sentences with human scores (STS-B).
 
     Raises:
         InputError: one is not, or there is no such task or data.
@@ -175,8 +214,11 @@ def _tasks(study: Study, folder: Path | None) -> "list[Task]":
 
     tasks = choose_tasks(study.tasks, folder)
     for task in tasks:
-        if not task.probed or (folder and any(part.second for part in read(task, folder).parts.values())):
-            raise InputError(f"a study's tasks are classified sentences, and {task.name} is not; leave it out of tasks")
+        classified = task.probed and not (folder and any(part.second for part in read(task, folder).parts.values()))
+        if not classified and task.scheme != "similarity":
+            raise InputError(
+                f"a study's tasks are classified sentences or STS, and {task.name} is neither; leave it out of tasks"
+            )
     return tasks
 
 

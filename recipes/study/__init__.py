@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 from sentemb.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
+    from recipes.study.choices import TRIALS, trials_of, with_choices
     from recipes.study.conclusion import conclude
-    from recipes.study.plan import STUDY, Study, StudyFolder, read_study, shipped
-    from recipes.study.run import Processes, prepare, refuse_others, run_all
+    from recipes.study.plan import STUDY, EncoderSpec, Study, StudyFolder, read_study, shipped
+    from recipes.study.run import Processes, prepare, refuse_others, run_all, with_starts
 
 __all__ = [
     "STUDY",
+    "TRIALS",
+    "EncoderSpec",
     "Processes",
     "StudyFolder",
     "Study",
@@ -20,12 +23,17 @@ __all__ = [
     "refuse_others",
     "run_all",
     "shipped",
+    "trials_of",
+    "with_choices",
+    "with_starts",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "conclude": "recipes.study.conclusion",
+        **dict.fromkeys(("TRIALS", "trials_of", "with_choices"), "recipes.study.choices"),
+        "EncoderSpec": "recipes.study.plan",
         "StudyFolder": "recipes.study.plan",
         "STUDY": "recipes.study.plan",
         "Study": "recipes.study.plan",
@@ -35,5 +43,6 @@ __getattr__, __dir__ = lazy_exports(
         "prepare": "recipes.study.run",
         "refuse_others": "recipes.study.run",
         "run_all": "recipes.study.run",
+        "with_starts": "recipes.study.run",
     },
 )

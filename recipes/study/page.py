@@ -39,6 +39,10 @@ MEASURES = {  # column: title, digits, whether more is better
     "effective_rank": ("effective rank", 1, True),
     "retrieval_mrr": ("MRR", 3, True),
     "retrieval_recall_at_1": ("recall at 1", 3, True),
+    "mrr_after_head": ("MRR after the head", 3, True),
+    "information": ("information, nats", 3, True),
+    "nearest_gap": ("gap to the 10 nearest", 3, True),
+    "STS-B_spearman": ("STS-B", 2, True),
     "search_ndcg_at_10": ("search nDCG@10", 3, True),
     "search_recall_at_100": ("search recall@100", 3, True),
     "loss": ("training loss", 3, False),
@@ -47,7 +51,13 @@ MEASURES = {  # column: title, digits, whether more is better
     "seconds": ("seconds", 0, False),
 }
 MOST_NAMED = 2  # differences that the headline names; more are counted
-PARTS = {"cv": ("CV, %", 2), "test": ("test, %", 2), "acc": ("10-fold, %", 2), "tolerance": ("tolerance", 3)}
+PARTS = {
+    "cv": ("CV, %", 2),
+    "test": ("test, %", 2),
+    "acc": ("10-fold, %", 2),
+    "after_head": ("after the head, %", 2),
+    "tolerance": ("tolerance", 3),
+}
 
 
 def write_study_page(study: Path) -> Path:

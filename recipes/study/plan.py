@@ -3,7 +3,8 @@
 import itertools
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from sentemb.pipeline import PASSAGES, default_settings
 from sentemb.registry import check, choose, options_of, terms_of_sum
 
 STUDY, LOGS, ENCODERS, PLANNED = "study.json", "logs", "encoders", "planned"  # in a study's folder
-ROW, ARRAYS = "row.json", "measured.npz"  # in an encoder's
+ROW, ARRAYS, HEAD = "row.json", "measured.npz", "head.pt"  # in an encoder's
 SHIPPED = Path(__file__).parents[1] / "studies"
 STUDY_KEYS = (
     *("name", "title", "description", "corpus", "language", "tasks", "search", "keep", "base"),
-    *("encoders", "references"),
+    *("compare", "encoders", "references"),
 )
 DEFAULTS = default_settings()
-OF_AN_ENTRY = ("family", "name", "vary", "points", "trained")
+OF_AN_ENTRY = ("family", "name", "vary", "points", "choose", "trained")
 # Settings that a study decides by itself, for all its encoders alike.
 FIXED = ("corpus", "language", "data", "tasks", "search", "score", "threads", "track", "workers")
 KEEPS = ("model", "all", "none")
@@ -47,6 +48,16 @@ class EncoderSpec:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """An entry of which held-out retrieval chooses some settings, before any of its encoders is scored on a task."""
+
+    name: str
+    position: int  # of its encoders among the study's
+    trials: list[EncoderSpec]  # one for each combination of ``choose``
+    candidates: list[list[EncoderSpec]]  # [i]: its encoders, should trial i be the best
+
+
+@dataclass(frozen=True)
 class Study:
     """A study's file, read and checked."""
 
@@ -60,6 +71,26 @@ class Study:
     keep: str  # model, all, none: what stays of an encoder's run folder, in addition to its log and scores
     base: dict[str, Any]
     encoders: list[EncoderSpec] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)  # whose encoders are not among ``encoders`` yet
+    compare: dict[str, list[str]] = field(default_factory=dict)  # a claim, and the two families that decide it
+
+    @property
+    def everything(self) -> list[EncoderSpec]:
+        """All encoders that may be made: also each trial, and each candidate."""
+        tried = [each for choice in self.choices for each in itertools.chain(choice.trials, *choice.candidates)]
+        return [*self.encoders, *tried]
+
+    def changed(self, change: Callable[[EncoderSpec], EncoderSpec]) -> "Study":
+        """The study with each of :attr:`everything` changed."""
+        choices = [
+            replace(
+                choice,
+                trials=list(map(change, choice.trials)),
+                candidates=[list(map(change, candidates)) for candidates in choice.candidates],
+            )
+            for choice in self.choices
+        ]
+        return replace(self, encoders=list(map(change, self.encoders)), choices=choices)
 
 
 @dataclass(frozen=True)
@@ -127,11 +158,17 @@ def _study(content: Any, stem: str) -> Study:
     entries = [(entry, False) for entry in _list(content.get("encoders"), "encoders")]
     entries += [(entry, True) for entry in _list(content.get("references", []), "references")]
     planned: list[EncoderSpec] = []
+    choices: list[Choice] = []
     for number, (entry, reference) in enumerate(entries, 1):
         where = f"entry {number} of {'references' if reference else 'encoders'}"
-        planned += _encoders(_mapping(entry, where, (*OF_AN_ENTRY, *_settings())), base, reference, where)
-    _refuse_twins(planned)
-    if not any(not encoder.reference for encoder in planned):
+        entry = _mapping(entry, where, (*OF_AN_ENTRY, *_settings()))
+        if "choose" in entry:
+            choices.append(_choice(entry, base, reference, where, len(planned)))
+        else:
+            planned += _encoders(entry, base, reference, where)
+    _refuse_twins([trial for choice in choices for trial in choice.trials])
+    _refuse_twins([*planned, *(encoder for choice in choices for encoder in choice.candidates[0])])
+    if not choices and not any(not encoder.reference for encoder in planned):
         raise InputError("encoders has no entry; a study needs one encoder at least")
     text = {
         key: str(content.get(key, default)) for key, default in (("name", stem), ("title", stem), ("keep", "model"))
@@ -149,7 +186,22 @@ def _study(content: Any, stem: str) -> Study:
         keep=choose("keep", text["keep"], KEEPS),
         base=base,
         encoders=planned,
+        choices=choices,
+        compare=_compared(content.get("compare", {}), {encoder.family for encoder in planned}, choices),
     )
+
+
+def _compared(value: Any, families: set[str], choices: list[Choice]) -> dict[str, list[str]]:
+    """Claims and the two families of each."""
+    families = families | {encoder.family for choice in choices for encoder in choice.candidates[0]}
+    if not isinstance(value, dict):
+        raise InputError("compare must be `claim: [family, family]` lines")
+    for claim, pair in value.items():
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise InputError(f"compare has two families a claim (claim: [a, b]), and {claim!r} has {pair!r}")
+        for family in pair:
+            choose(f"family of {claim!r}", str(family), sorted(families))
+    return {str(claim): [str(family) for family in pair] for claim, pair in value.items()}
 
 
 def _tasks(value: Any) -> str | None:
@@ -187,38 +239,74 @@ def _list(value: Any, where: str) -> list[Any]:
 
 def _encoders(entry: dict[str, Any], base: dict[str, Any], reference: bool, where: str) -> list[EncoderSpec]:
     """The encoders of an entry: one for each combination of ``vary``, or for each of ``points``, or one."""
+    return [_encoder(entry, base, reference, where, point, point) for point in _points(entry, where)]
+
+
+def _points(entry: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """What varies between the encoders of an entry, one mapping an encoder."""
     vary, points = entry.get("vary", {}), entry.get("points")
     if points is not None and vary:
         raise InputError(f"{where} has both vary and points; keep one of them")
     if points is None:
-        if not isinstance(vary, dict) or not all(isinstance(v, list) and v for v in vary.values()):
-            raise InputError(f"vary of {where} must be names with lists of values: vary: {{temperature: [0.1, 0.5]}}")
-        points = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
-    elif not (isinstance(points, list) and points and all(isinstance(p, dict) and p for p in points)):
+        return _grid(vary, "vary", where)
+    if not (isinstance(points, list) and points and all(isinstance(p, dict) and p for p in points)):
         raise InputError(f"points of {where} must be a list of `key: value` lines")
-    family = str(entry.get("family", "encoder"))
-    prefix = str(entry.get("name", family))
+    return list(points)
+
+
+def _grid(values: Any, key: str, where: str) -> list[dict[str, Any]]:
+    """Each combination of a mapping of names to lists."""
+    if not isinstance(values, dict) or not all(isinstance(v, list) and v for v in values.values()):
+        raise InputError(f"{key} of {where} must be names with lists of values: {key}: {{temperature: [0.1, 0.5]}}")
+    return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+
+
+def _choice(entry: dict[str, Any], base: dict[str, Any], reference: bool, where: str, position: int) -> Choice:
+    """The trials of an entry with ``choose``, and what its encoders are after each outcome."""
+    grid = _grid(entry["choose"], "choose", where)
+    if len(grid) < 2:
+        raise InputError(f"choose of {where} has one combination; give it two at least, or write it as a setting")
+    points = _points(entry, where)
+    if twice := {key for point in points for key in point} & set(grid[0]):
+        raise InputError(f"{where} has {sorted(twice)[0]} under choose and also varies it; keep one of them")
+    shared = points[0] if len(points) == 1 else {}  # (else seeds and the like: trials have those of the entry)
+    trials = [_encoder(entry, base, reference, where, shared | chosen, chosen) for chosen in grid]
+    candidates = [
+        [_encoder(entry, base, reference, where, chosen | point, point) for point in points] for chosen in grid
+    ]
+    return Choice(str(entry.get("name", entry.get("family", "encoder"))), position, trials, candidates)
+
+
+def _encoder(
+    entry: dict[str, Any],
+    base: dict[str, Any],
+    reference: bool,
+    where: str,
+    point: dict[str, Any],
+    named: dict[str, Any],
+) -> EncoderSpec:
+    """The encoder of an entry with the values of ``point``; its name has those that are ``named``."""
+    in_family: set[str] = set()
+    family = str(_filled(str(entry.get("family", "encoder")), point, in_family))
     if not isinstance(trained := entry.get("trained", True), bool):
         raise InputError(f"trained of {where} is true or false, got {trained!r}")
-    made = []
     entry_settings = base | {key: value for key, value in entry.items() if key not in OF_AN_ENTRY}
-    for point in points:
-        used: set[str] = set()
-        settings = {key: _filled(value, point, used) for key, value in entry_settings.items()}
-        for key, value in point.items():
-            if key in _settings():
-                settings[key] = value
-            elif key not in used:
-                raise InputError(f"{where} varies {key}, which no setting uses; write {{{key}}} where its value goes")
-        for key, value in settings.items():
-            settings[key] = _typed(key, value, where)
-        name = "-".join([prefix, *(f"{key}-{value}" for key, value in point.items())])
-        name = re.sub(r"[^\w.+-]+", "_", name).strip("_.-")
-        if not name:
-            raise InputError(f"{where} has a name without a letter or digit; it becomes a folder, so give it some")
-        filled_in = {key: _number(value) for key, value in point.items() if key in used}
-        made.append(EncoderSpec(name, family, DEFAULTS | settings, trained, reference, filled_in))
-    return made
+    used = set(in_family)
+    settings = {key: _filled(value, point, used) for key, value in entry_settings.items()}
+    for key, value in point.items():
+        if key in _settings():
+            settings[key] = value
+        elif key not in used:
+            raise InputError(f"{where} varies {key}, which no setting uses; write {{{key}}} where its value goes")
+    for key, value in settings.items():
+        settings[key] = _typed(key, value, where)
+    prefix, added = str(entry.get("name", family)), set(named) - (set() if "name" in entry else in_family)
+    name = "-".join([prefix, *(f"{key}-{value}" for key, value in named.items() if key in added)])
+    name = re.sub(r"[^\w.+-]+", "_", name).strip("_.-")
+    if not name:
+        raise InputError(f"{where} has a name without a letter or digit; it becomes a folder, so give it some")
+    filled_in = {key: _number(value) for key, value in point.items() if key in used}
+    return EncoderSpec(name, family, DEFAULTS | settings, trained, reference, filled_in)
 
 
 def _filled(value: Any, point: dict[str, Any], used: set[str]) -> Any:

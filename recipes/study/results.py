@@ -31,10 +31,11 @@ NUMBERS = (
     "sequences_seen",
     *("seconds", "loss", "alignment", "uniformity", "uniformity_optimum", "potential", "retrieval_mrr"),
     *("retrieval_recall_at_1", "effective_rank", "mean_cosine"),
+    *("information", "nearest_gap", "mrr_after_head", "STS-B_spearman"),
     *("search_ndcg_at_10", "search_mrr_at_10", "search_map_at_100", "search_recall_at_100"),
 )
 MOST_FAMILIES = 8  # of which one encoder each is shown
-OF_A_TASK = ("acc", "cv", "test", "tolerance")
+OF_A_TASK = ("acc", "cv", "test", "tolerance", "after_head")
 KINDS = {"static": "averages", "rnn": "recurrent", "transformer": "transformers"}  # by the name in an encoder's spec
 SAME = ("encoder", "dimension", "towers", "head", "pairs", "batch_size", "lr")  # rows of one curve have these in common
 

@@ -40,6 +40,20 @@ def shuffle(words: int, rate: float, rng: np.random.Generator) -> np.ndarray:
 AUGMENTATIONS: dict[str, Change] = {"repeat": repeat, "delete": delete, "crop": crop, "shuffle": shuffle}
 
 
+@dataclass(frozen=True)
+class Composed:
+    """Several changes, each of what the one before has left."""
+
+    changes: tuple[Change, ...]
+
+    def __call__(self, words: int, rate: float, rng: np.random.Generator) -> np.ndarray:
+        """As each of the changes."""
+        positions = np.arange(words)
+        for change in self.changes:
+            positions = positions[change(len(positions), rate, rng)]
+        return positions
+
+
 def _changed(words: int, rate: float) -> int:
     """Words to take away: the share, at least one, never the last one left."""
     return min(words - 1, max(1, round(rate * words)))

@@ -11,7 +11,7 @@ import numpy as np
 
 from sentemb.corpus import Tokens
 from sentemb.errors import InputError
-from sentemb.pairs.augmentations import AUGMENTATIONS, Noise
+from sentemb.pairs.augmentations import AUGMENTATIONS, Composed, Noise
 from sentemb.pairs.lazy import Lazy, Numbers, Selection
 from sentemb.pairs.negatives import PairNegatives
 from sentemb.pairs.passages import PassagePairs, PassageSettings, PassageText
@@ -161,7 +161,7 @@ def augment(ranges: np.ndarray, how: str = "repeat", rate: float = 0.32) -> Pair
     Args:
         ranges: as for :func:`neighbours`.
         how: repeat (words said twice, ESimCSE), delete (words left out), crop (a run of words kept), shuffle (the
-            words of a run in another order).
+            words of a run in another order). Several with + between them follow one another, as in delete+crop.
         rate: share of the sentence's words that are changed, in [0, 1); at least one word is (repeat: none to all of
             the share, at random). delete with rate 0 is SimCSE's "delete one word"; crop with rate 0.1 its "crop 10 %".
 
@@ -170,7 +170,8 @@ def augment(ranges: np.ndarray, how: str = "repeat", rate: float = 0.32) -> Pair
     Raises:
         ValueError: rate outside [0, 1). InputError: unknown ``how``.
     """
-    change = AUGMENTATIONS[choose("how", how, AUGMENTATIONS)]
+    changes = tuple(AUGMENTATIONS[choose("how", name, AUGMENTATIONS)] for name in how.split("+"))
+    change = changes[0] if len(changes) == 1 else Composed(changes)
     if not 0 <= rate < 1:
         raise ValueError(f"rate must lie in [0, 1), got {rate}")
     return Pairs(_every(ranges, 2), self_pairs=True, noise=Noise(change, rate))

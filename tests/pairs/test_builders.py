@@ -181,6 +181,16 @@ def test_augmentations_change_whole_words_and_keep_the_special_tokens(how):
     assert len(changed) > 1
 
 
+def test_composed_changes_follow_one_another():
+    change = augment(np.array([[0, 1]]), "crop+delete", 0.2).noise.change
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        cropped = AUGMENTATIONS["crop"](10, 0.2, rng)
+        expected = cropped[AUGMENTATIONS["delete"](8, 0.2, rng)]
+        assert change(10, 0.2, np.random.default_rng(seed)).tolist() == expected.tolist()
+        assert len(expected) == 6 and 0 < np.ptp(expected) <= 7
+
+
 def test_one_word_is_deleted_at_rate_0_and_a_single_word_stays():
     words = Words.of(Tokenizer(WordPiece(VOCABULARY, unk_token="[UNK]")))
     rng = np.random.default_rng(0)
@@ -197,5 +207,7 @@ def test_impossible_pairs_are_refused():
         augment(np.array([[0, 2]]), rate=1.0)
     with pytest.raises(InputError, match="unknown how"):
         augment(np.array([[0, 2]]), how="translate")
+    with pytest.raises(InputError, match="unknown how"):
+        augment(np.array([[0, 2]]), how="delete+translate")
     assert set(PAIRS) == {"neighbours", "contiguous", "dropout", "augment", "labelled", "passages"}
     assert Pairs(np.zeros((3, 4), dtype=int)).num_hard_negatives == 2

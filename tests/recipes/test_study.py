@@ -53,7 +53,7 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("name", shipped())
 def test_the_studies_that_come_along_can_be_run(name):
     study = read_study(name)
-    for planned in study.encoders:
+    for planned in study.everything:
         settings = RecipeSettings.of(planned.settings, RunSettings())
         check_specs(settings.data, settings.encoder, settings.pairs, settings.objective)
         assert described(planned)["name"] == planned.name

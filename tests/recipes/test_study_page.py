@@ -184,9 +184,9 @@ def test_effective_rank_of_equal_values_is_their_number():
 
 
 def test_everything_is_drawn_and_written(study, drawn):
-    assert [f.name for f in drawn if not f.svg] == []
+    assert [f.name for f in drawn if not f.svg] == ["claims", "gains", "sentences"]  # of families of several seeds
     assert {f.name for f in drawn} >= {"plane_MR", "plane_CR", "weights", "temperature", "circle", "sphere", "paths"}
-    for figure in drawn:
+    for figure in [f for f in drawn if f.svg]:
         assert (study / "figures" / f"{figure.name}.png").stat().st_size > 5000
         assert (study / "figures" / f"{figure.name}.svg").read_text().startswith("<?xml")
         assert figure.caption
@@ -286,6 +286,7 @@ def test_encoders_without_files_leave_their_figures_out(study, tmp_path, how):
         path.write_bytes(b"\x00[1, broken") if how == "damaged" else path.unlink()
     figures_by_name = {figure.name: figure for figure in draw_all(folder)}
     without = {"similarities", "spectrum", "paths", "circle", "potentials", "sphere"}
+    without |= {"claims", "gains", "sentences"}  # which the toy study has nothing for
     assert {name for name, figure in figures_by_name.items() if not figure.svg} == without
     assert all(figures_by_name[name].missing for name in without) and figures_by_name["plane_MR"].svg
     assert {path.stem for path in (folder / "figures").iterdir()} == set(figures_by_name) - without

@@ -12,11 +12,14 @@ from eval import Table, compare
 from recipes.study.analysis.groups import Values, architectures
 from recipes.study.plan import ARRAYS, ENCODERS
 
+MOST = 8  # families whose best are compared two by two
+
 
 def best_of_each_family(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list[Table], list[str]]:
     """Chosen by cross-validation on a task's training split, tested once on the rest, then against each other.
 
-    Among encoders that are alike except their objective; where others are there, too, also among all.
+    Among encoders that are alike except their objective; where others are there, too, also among all. More than
+    ``MOST`` families are not compared two by two: a study of that size says what it compares (``compare``).
     """
     tables: list[Table] = []
     sentences: list[str] = []
@@ -37,10 +40,11 @@ def best_of_each_family(mine: pd.DataFrame, tasks: list[str], out: Path) -> tupl
                 cells = [row[f"{task}_cv"], row[f"{task}_test"], error, row[f"{task}_acc"]]
                 shape = [f"{row['alignment']:.3f}", f"{row['uniformity']:.3f}"]
                 lines.append([task, family, row["name"], *(f"{value:.2f}" for value in cells), *shape])
-            comparisons = compare({str(f): {task: r} for f, r in right.items() if len(r)})
+            few = len(chosen) <= MOST
+            comparisons = compare({str(f): {task: r} for f, r in right.items() if len(r)}) if few else []
             tests += [r | {"difference": 100 * (right[r["a"]].mean() - right[r["b"]].mean())} for r in comparisons]
             ranked = sorted(chosen, key=lambda family: -chosen[family][f"{task}_cv"])
-            if len(ranked) > 1:
+            if few and len(ranked) > 1:
                 scores = ", ".join(f"{family} {chosen[family][f'{task}_test']:.2f}" for family in ranked)
                 sentences.append(
                     f"{task}, best of each family ({which}), chosen by CV and tested once, in %: {scores}."

@@ -14,6 +14,8 @@ from recipes.study.analysis.best import best_of_each_family
 from recipes.study.analysis.correlations import correlations
 from recipes.study.analysis.curves import on_the_circle, over_seeds, over_temperatures, over_weights
 from recipes.study.analysis.equal_data import at_equal_data
+from recipes.study.analysis.families import of_families
+from recipes.study.analysis.sentences_seen import over_sentences
 from recipes.study.analysis.twins import against_twins
 
 PARTS = (
@@ -23,6 +25,7 @@ PARTS = (
     over_seeds,
     over_weights,
     over_temperatures,
+    over_sentences,
     on_the_circle,
 )
 SHOWN = 8  # encoders that did not end well and are listed one by one
@@ -37,8 +40,11 @@ def statistics(table: pd.DataFrame, tasks: list[str], out: Path) -> dict[str, An
     """
     mine = table[(table["status"] == "ok") & ~table["reference"]]
     parts: list[tuple[list[Table], list[str]]] = [_progress(table)]
+    differences: list[dict[str, Any]] = []
     if len(mine):
         tasks = [task for task in tasks if f"{task}_acc" in mine]
+        family_tables, family_sentences, differences = of_families(table, tasks, out)
+        parts.append((family_tables, family_sentences))
         parts.append(against_twins(table, tasks, out))
         for part in PARTS:
             parts.append(part(mine, tasks, out))
@@ -46,6 +52,7 @@ def statistics(table: pd.DataFrame, tasks: list[str], out: Path) -> dict[str, An
     return {
         "tables": [{"title": t.title, "note": " ".join(t.notes), "head": t.head, "rows": t.lines} for t in tables],
         "said": [sentence for _, sentences in parts for sentence in sentences],
+        "differences": differences,
     }
 
 

@@ -18,16 +18,22 @@ from matplotlib.figure import Figure
 
 from recipes.study.figures import captions
 from recipes.study.figures.curves import families_figure, temperature_figure, weights_figure
+from recipes.study.figures.differences import differences_figure, sentences_figure
 from recipes.study.figures.planes import family_marks, label, paths_figure, plane_figure, with_tooltips
 from recipes.study.figures.shapes import similarities_figure, spectrum_figure
 from recipes.study.figures.spheres import circle_figure, potential, potentials_figure, sphere_figure
 from recipes.study.results import Results, best_with_repeats, by_kind, chosen, read_results, usable
 from sentemb.report import LOOK, Drawn, image
-from sentemb.runs import Series, number, show
+from sentemb.runs import Series, as_list, number, show
 
 STYLE: list[Any] = ["default", LOOK, {"figure.dpi": 150}]  # also the resolution of what is rastered inside an SVG
 CIRCLES, SPHERES = 6, 4  # encoders that such a figure shows at most
 TWO, THREE = (f"an encoder of {n} dimensions with features in its measured.npz" for n in ("two", "three"))
+
+DIFFERENCES = {  # of statistics.json, by group
+    "claims": ("claims", "The first family less the second"),
+    "untrained": ("gains", "Each family less its untrained twin"),
+}
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,23 @@ def _plans(results: Results) -> list[_Plan]:
             partial(temperature_figure, table, tasks),
             partial(captions.temperature, table, tasks),
             "a family of encoders with two temperatures at least",
+        ),
+        *(
+            _Plan(
+                name,
+                title,
+                partial(differences_figure, as_list(results.statistics.get("differences")), group),
+                captions.DIFFERENCES,
+                "two differences of families of several seeds",
+            )
+            for group, (name, title) in DIFFERENCES.items()
+        ),
+        _Plan(
+            "sentences",
+            "Over the sentences seen",
+            partial(sentences_figure, table, tasks),
+            captions.SENTENCES,
+            "a family of encoders that have seen four numbers of sentences",
         ),
         _Plan(
             "families",

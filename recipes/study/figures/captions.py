@@ -39,6 +39,11 @@ evenly dense, and 1 on the colour bar (von Mises-Fisher kernels of kappa {SPHERE
 mean
 Gaussian potential, at least {math.exp(uniformity_optimum(3)):.3f}."""
 
+DIFFERENCES = """Means over seeds with 95 % intervals for other seeds and other items (test rows, novels; of STS-B other
+seeds only). Green: above 0 by more than chance, red: below, grey: cannot tell. With 20 such intervals, one excludes 0
+by chance."""
+SENTENCES = """Mean over seeds, bars from the lowest to the highest. Both sentences of a pair are counted."""
+
 
 def plane(table: pd.DataFrame, task: str | None) -> str:
     """Of :func:`recipes.study.figures.planes.plane_figure`."""

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -34,6 +34,7 @@ from recipes.study.plan import (
 from sentemb.corpus import Corpus, absolute_corpus
 from sentemb.errors import InputError
 from sentemb.registry import parse
+from sentemb.runs import MODEL
 from sentemb.storage import write_text
 
 LEAST = 4  # encoders that are worth a process, where they are alike
@@ -105,32 +106,86 @@ def run_all(
     if not todo:
         return True
     context = _context(processes.threads)
+    text = (corpus.fingerprint, corpus.least_held_out)
     stop = _Stop()
-    running: dict[Any, _Group] = {}
-    free = list(range(processes.jobs))[::-1]
     bar = tqdm(total=len(study.encoders), initial=done, desc=study.name, unit="encoder")
+
+    def start(group: _Group) -> Any:
+        gpu = group.slot % processes.gpus if processes.gpus else None
+        more = (text, folds, gpu, tasks, processes.jobs)
+        return _start(context, group.waiting, study, place, more, processes.threads)
+
     with bar, stop:
-        queue = groups(todo, processes.jobs, processes.stack)[::-1]
-        while running or (queue and not stop.asked):
-            while queue and free and not stop.asked:
-                group = _Group(queue.pop(), free.pop())
-                gpu = group.slot % processes.gpus if processes.gpus else None
-                more = ((corpus.fingerprint, corpus.least_held_out), folds, gpu, tasks, processes.jobs)
-                running[_start(context, group.waiting, study, place, more, processes.threads)] = group
-            ended = wait([process.sentinel for process in running], timeout=0.5)
-            if stop.asked and not stop.passed_on:
-                stop.passed_on = True
-                for process in running:
-                    process.terminate()
-            for process, group in list(running.items()):
-                if has_ended := process.sentinel in ended:
-                    process.join()
-                    free.append(running.pop(process).slot)
-                is_lost = has_ended and not stop.asked
-                for planned, row in group.finished(place, process.exitcode if is_lost else None, is_lost):
-                    bar.update()
-                    bar.write(line(planned, row), file=sys.stderr)
+        for part in _in_order(todo, place):
+            _run_side_by_side(groups(part, processes.jobs, processes.stack), processes.jobs, place, start, stop, bar)
     return not stop.asked
+
+
+def _in_order(todo: Sequence[EncoderSpec], place: StudyFolder) -> list[list[EncoderSpec]]:
+    """Encoders that start from none of this study, then those that do."""
+    parts: tuple[list[EncoderSpec], ...] = ([], [])
+    for planned in todo:
+        parts[_starts_in_study(planned, place)].append(planned)
+    return [part for part in parts if part]
+
+
+def _starts_in_study(planned: EncoderSpec, place: StudyFolder) -> bool:
+    return str(planned.settings["init"]).startswith(str(place.out / ENCODERS) + os.sep)
+
+
+def with_starts(study: Study, place: StudyFolder) -> Study:
+    """The study where ``init`` is the name of another of its encoders: then its model is meant.
+
+    Raises:
+        InputError: that encoder starts from another one itself, or one of them is a trial, which is made before.
+    """
+    by_name = {planned.name: planned for planned in study.encoders}
+    for choice in study.choices:
+        if choice.trials[0].settings["init"] in by_name:
+            raise InputError(
+                f"{choice.name} has choose, whose trials are made before {choice.trials[0].settings['init']}; "
+                "leave choose or init out"
+            )
+
+    def with_start(planned: EncoderSpec) -> EncoderSpec:
+        start = by_name.get(str(planned.settings["init"]))
+        if start is None:
+            return planned
+        if start.settings["init"] in by_name:
+            raise InputError(f"encoder {planned.name}: init is {start.name}, which starts from another one itself")
+        return replace(planned, settings=planned.settings | {"init": str(place.run(start) / MODEL)})
+
+    return study.changed(with_start)
+
+
+def _run_side_by_side(
+    parts: list[list[EncoderSpec]],
+    jobs: int,
+    place: StudyFolder,
+    start: Callable[["_Group"], Any],
+    stop: "_Stop",
+    bar: Any,
+) -> None:
+    """Run each part in a process of its own, ``jobs`` at a time, until all are done or a signal came."""
+    running: dict[Any, _Group] = {}
+    free, queue = list(range(jobs))[::-1], parts[::-1]
+    while running or (queue and not stop.asked):
+        while queue and free and not stop.asked:
+            group = _Group(queue.pop(), free.pop())
+            running[start(group)] = group
+        ended = wait([process.sentinel for process in running], timeout=0.5)
+        if stop.asked and not stop.passed_on:
+            stop.passed_on = True
+            for process in running:
+                process.terminate()
+        for process, group in list(running.items()):
+            if has_ended := process.sentinel in ended:
+                process.join()
+                free.append(running.pop(process).slot)
+            is_lost = has_ended and not stop.asked
+            for planned, row in group.finished(place, process.exitcode if is_lost else None, is_lost):
+                bar.update()
+                bar.write(line(planned, row), file=sys.stderr)
 
 
 @dataclass
@@ -276,7 +331,7 @@ def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
     from sentemb.pipeline import PASSAGES, RunSettings, check_specs
     from sentemb.registry import absolute
 
-    chooses = any(planned.settings["dev"] == "search" for planned in study.encoders)
+    chooses = any(planned.settings["dev"] == "search" for planned in study.everything)
     search = study.search or (PASSAGES if chooses else None)
     shared = {
         "corpus": corpus,
@@ -286,12 +341,15 @@ def prepare(study: Study, corpus: str, data: Path | None, tasks: str) -> Study:
         "search": search if search in (None, PASSAGES) else absolute(str(search)),
         "score": False,
     }
-    encoders: Sequence[EncoderSpec] = [replace(p, settings=p.settings | shared) for p in study.encoders]
-    for planned in encoders:
+
+    def checked(planned: EncoderSpec) -> EncoderSpec:
+        planned = replace(planned, settings=planned.settings | shared)
         try:
             settings = RecipeSettings.of(planned.settings, RunSettings())
             check_specs(settings.data, settings.encoder, settings.pairs, settings.objective)
             check_tasks(settings.evaluation)
         except InputError as error:
             raise InputError(f"encoder {planned.name}: {error}") from None
-    return replace(study, encoders=list(encoders), corpus=corpus, tasks=tasks)
+        return planned
+
+    return replace(study.changed(checked), corpus=corpus, tasks=tasks)

@@ -14,7 +14,7 @@ import torch
 
 from eval import SearchTask
 from recipes.runner import RecipeSettings, with_available_data
-from recipes.study.plan import ARRAYS, ROW, EncoderSpec
+from recipes.study.plan import ARRAYS, HEAD, ROW, EncoderSpec
 from sentemb.corpus import Corpus
 from sentemb.errors import CorruptFolder, InputError, TrainingFailed, in_a_line
 from sentemb.forward import stack_bytes
@@ -31,7 +31,7 @@ from sentemb.pipeline import (
     trains_transformer,
 )
 from sentemb.runs import MODEL, MODULES, refuse_foreign
-from sentemb.storage import verify, write_folder
+from sentemb.storage import replacing, verify, write_folder
 from sentemb.training import ResumePoint, explained, fit, fit_stacked, newest_valid_checkpoint
 from sentemb.validation import TextTokens
 
@@ -183,6 +183,9 @@ def _train(together: Sequence[_Begun]) -> bool:
             each.job.fail(result)
             continue
         with each.job.attempt():
+            if (head := each.run.lane.encoder.head) is not None:
+                with replacing(each.job.out / HEAD) as partial:
+                    torch.save(head.state_dict(), partial)
             interrupted |= each.experiment.end(each.run, result).interrupted
     return interrupted
 
@@ -195,7 +198,7 @@ def _begin(job: Job, shared: _Shared) -> list[_Begun]:
             verify(out / MODEL)
             return []
     if out.exists() and newest_valid_checkpoint(out).checkpoint is None:  # killed before its first checkpoint
-        refuse_foreign(out, True, (ROW, ARRAYS))
+        refuse_foreign(out, True, (ROW, ARRAYS, HEAD))
         shutil.rmtree(out)
     flat = dict(planned.settings)
     if flat["init"] is not None:

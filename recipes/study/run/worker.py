@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import nn
 
 from eval import Data, SearchTask
 from recipes.runner import RunSearch, import_file, read_search
-from recipes.study.plan import ARRAYS, ROW, EncoderSpec, StudyFolder
+from recipes.study.plan import ARRAYS, HEAD, ROW, EncoderSpec, StudyFolder
 from recipes.study.run.measure import measure_encoder
 from recipes.study.run.training import Job, train_jobs
 from sentemb.corpus import Corpus, open_corpus
-from sentemb.encoders import load
+from sentemb.encoders import HEADS, load, towers_of
 from sentemb.errors import InputError
 from sentemb.pipeline import EvaluationSettings, selected
+from sentemb.registry import build
 from sentemb.runs import MODEL, TRAINED_FOLDERS, RunFolder, discard, write_card
 from sentemb.storage import replacing, write_text
 from sentemb.validation import TextTokens, held_out_pairs
@@ -128,7 +132,8 @@ def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, scores: Scores, tok
     settings = planned.settings
     model = load(out / MODEL, device="cpu")
     pairs = held_out_pairs(corpus)
-    measures, arrays, protocols = measure_encoder(model, scores.tasks, pairs, scores.folds, tokens, scores.search)
+    head = _head(planned, out, model)
+    measures, arrays, protocols = measure_encoder(model, scores.tasks, pairs, scores.folds, tokens, scores.search, head)
     row = {"status": "ok", "reason": ""} | measures
     with suppress(KeyError):
         last = RunFolder(out).last_record()
@@ -137,10 +142,26 @@ def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, scores: Scores, tok
     with replacing(out / ARRAYS) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **cast(Any, arrays))
     trained = selected(RunFolder(out).best) if settings["select"] == "best" else f"{row.get('steps', 0)} steps"
-    scored = {task: {"acc": row[f"{task}_acc"], "protocol": how} for task, how in protocols.items()}
+    scored = {
+        task: {measure: row[f"{task}_{measure}"], "protocol": how}
+        for task, how in protocols.items()
+        for measure in ("acc", "spearman")
+        if f"{task}_{measure}" in row
+    }
     config = RunFolder(out).read_config() or {"settings": settings}
     write_card(out / MODEL, config, trained, {"tasks": scored, "geometry": measures | {"source": pairs.source}})
     return row
+
+
+def _head(planned: EncoderSpec, out: Path, model: SentenceTransformer) -> nn.Module | None:
+    """The head that an encoder was trained with; None without one."""
+    if not (out / HEAD).is_file():
+        return None
+    head: nn.Module = build(
+        HEADS, planned.settings["head"], "head", dimension=towers_of(model)[0].get_embedding_dimension()
+    )
+    head.load_state_dict(torch.load(out / HEAD, weights_only=True))
+    return head.eval()
 
 
 def _end_with_parent() -> None:
