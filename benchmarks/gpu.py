@@ -88,7 +88,8 @@ def tests(options: argparse.Namespace, end: float) -> bool:
     command = [sys.executable, "-m", "pytest", "-m", "numbers or gpu or gpus", "-rs", "-p", "no:cacheprovider"]
     if importlib.util.find_spec("xdist") is not None:
         command += ["-n", str(min(8, len(os.sched_getaffinity(0))))]
-    environment = os.environ | {"SENTEMB_TEST_DEVICE": options.device, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"SENTEMB_TEST_DEVICE": options.device, "PYTHONPATH": path}
     return subprocess.run([*command, *map(str, files)], cwd=ROOT, env=environment).returncode == 0
 
 

@@ -194,6 +194,7 @@ def test_each_process_computes_its_part_of_the_scores(spec, monkeypatch):
     """Products of forward and backward; both directions of a symmetric loss share theirs where one process has all."""
     monkeypatch.setattr(tiled_scores, "BLOCK", 4)
     monkeypatch.setattr(tiled_scores, "TILE_SCORES", 16)
+    monkeypatch.setattr(tiled_scores, "tile_scores", lambda device: 16)  # (a GPU's cache holds all of them)
     objective = made(spec, False)
     x, y = normal(LARGE, DIMENSION, seed=1).requires_grad_(), normal(LARGE, DIMENSION, seed=2).requires_grad_()
     wanted = objective.needs | objective.takes

@@ -116,7 +116,7 @@ def strict(monkeypatch):
     [
         *[(kind, "infonce", precision) for kind in SPECS for precision in ("no", "bf16")],
         *[("static", objective, "no") for objective in PLAIN if objective != "infonce"],
-        ("transformer", "infonce:symmetric=yes,same_side=yes,learn=yes + align_uniform", "bf16"),
+        ("transformer", "infonce:symmetric=true,same_side=true,learn=true", "bf16"),
     ],
 )
 def test_no_update_waits_for_the_gpu(kind, objective, precision, text, tiny, tmp_path, strict):

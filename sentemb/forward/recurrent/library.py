@@ -53,7 +53,8 @@ def _hidden_states(encoder: nn.LSTM | nn.GRU, x: Tensor, sizes: Tensor, weights:
     directions = 2 if encoder.bidirectional else 1
     start = x.new_zeros(len(weights) * directions, int(sizes[0]), encoder.hidden_size)
     flat = [weight for of_layer in weights for weight in of_layer]
-    more: Any = (flat, encoder.bias, len(weights), 0.0, encoder.training, encoder.bidirectional)
+    # Its "train" only says whether there is a backward pass, as dropout is 0: without it cuDNN has none.
+    more: Any = (flat, encoder.bias, len(weights), 0.0, torch.is_grad_enabled(), encoder.bidirectional)
     if isinstance(encoder, nn.LSTM):
         return torch.lstm(x, sizes, (start, start), *more)[0]
     return torch.gru(x, sizes, start, *more)[0]

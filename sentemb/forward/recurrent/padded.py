@@ -57,6 +57,7 @@ def _one_direction(encoder: nn.LSTM | nn.GRU, layer: int, suffix: str, x: Tensor
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     weights = [getattr(encoder, f"{name}_l{layer}{suffix}") for name in names]
     start = x.new_zeros(1, len(x), encoder.hidden_size)
+    backward = torch.is_grad_enabled()  # cuDNN has no backward pass of what is not "train"
     if isinstance(encoder, nn.LSTM):
-        return torch.lstm(x, (start, start), weights, True, 1, 0.0, encoder.training, False, True)[0]
-    return torch.gru(x, start, weights, True, 1, 0.0, encoder.training, False, True)[0]
+        return torch.lstm(x, (start, start), weights, True, 1, 0.0, backward, False, True)[0]
+    return torch.gru(x, start, weights, True, 1, 0.0, backward, False, True)[0]
