@@ -98,15 +98,13 @@ def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed
     results: dict[str, dict[str, Any]] = {}
     correct: dict[str, dict[str, np.ndarray]] = {}
     items: dict[str, Items] = {}
-    same_pairs: HeldOutPairs | None = None  # those of the first checkpoint
+    pairs: list[HeldOutPairs | None] = []  # of each checkpoint
     lost = bool(failed)
     seeds: dict[str, tuple[str, int]] = {}
     for checkpoint, (name, label) in labels(options.checkpoint, options.names).items():
         seeds[label] = name, sum(model == name for model, _ in seeds.values())
         try:
-            pairs = pairs_for(options.corpus, checkpoint, tasks, options.checkpoint)
-            same_pairs = same_pairs if results else pairs
-            result, right, items[label] = _measure(checkpoint, tasks, pairs, failed, options, pairs == same_pairs)
+            result, right, items[label] = _measure(checkpoint, tasks, failed, options, pairs)
         except InputError as error:
             if len(options.checkpoint) == 1:
                 raise
@@ -136,14 +134,13 @@ def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed
 def _measure(
     checkpoint: str,
     tasks: Sequence[Data],
-    pairs: HeldOutPairs | None,
     failed: dict[str, str],
     options: argparse.Namespace,
-    compared: bool,
+    all_pairs: list[HeldOutPairs | None],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], Items]:
     """Results, whether each row of a probed task was right, and the items by which checkpoints are compared.
 
-    ``compared``: retrieval, too, as ``pairs`` are those of the first checkpoint.
+    Retrieval is among them where the held-out pairs are those of the first checkpoint; they join ``all_pairs``.
     """
     model = load(checkpoint, device=options.device)
     if options.truncate is not None:
@@ -153,6 +150,8 @@ def _measure(
             raise InputError(f"--truncate: {checkpoint}: {error}") from None
     device = str(model.device)
     cache = EmbeddingCache(options.cache, model) if options.cache else None
+    pairs = pairs_for(options.corpus, checkpoint, tasks, options.checkpoint)
+    all_pairs.append(pairs)
     json_wanted = "json" in (options.format, options.output_format)  # tables have neither dev scores nor both shapes
     settings = ScoringSettings(
         probe=build(PROBES, options.probe, "probe", device=device),
@@ -167,7 +166,8 @@ def _measure(
         print(f"{checkpoint}: {result['encoded']:,} encoded, {result['reused']:,} from the cache", file=sys.stderr)
     right = {name: scored.correct for name, scored in tasks_scored.items() if scored.correct is not None}
     items = items_of(tasks_scored)
-    if len(options.checkpoint) > 1 and compared and pairs is not None and "geometry" not in result["failed"]:
+    compared = len(options.checkpoint) > 1 and pairs == all_pairs[0]
+    if compared and pairs is not None and "geometry" not in result["failed"]:
         items |= held_out_items(sides_of(model, CachedEncoder(model, options.batch_size, cache=cache)), pairs)
     return result, right, items
 

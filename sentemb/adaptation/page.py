@@ -100,7 +100,8 @@ def _tile(row: Content) -> Tile:
 
 
 def _verdict(low: float, high: float) -> str:
-    return "better" if low > 0 else "worse" if high < 0 else "cannot tell"
+    """Of the interval as it is shown: a change that rounds to 0 is none."""
+    return "better" if round(low, 2) > 0 else "worse" if round(high, 2) < 0 else "cannot tell"
 
 
 def _best_of_each(content: Content) -> list[Tile]:

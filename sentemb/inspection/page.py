@@ -55,11 +55,12 @@ def _shown(section: "Section") -> dict[str, Any]:
 
     svg = ""
     if section.bars:
-        figure = Figure(figsize=(7, 3), layout="constrained")
+        figure = Figure(figsize=(5.2, 3.2), layout="constrained")
         axes = figure.subplots()
         axes.bar([label for label, _ in section.bars], [100 * share for _, share in section.bars], color=BLUE)
         axes.set(xlabel="tokens", ylabel="% of the sentences")
         axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params("x", rotation=45)
         svg = image(figure, "lengths", section.title)
     tables = [
         PageTable(section.title, head, rows, wide=False)

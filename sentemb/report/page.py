@@ -204,11 +204,12 @@ def _drawn(run: Run, name: str, title: str, draw: Drawing, explained: str, missi
 
 
 def _settings(config: Record) -> list[PageTable]:
-    """All of config.json: a table for each object in it, settings first, and one for the values outside of them."""
+    """What config.json says: a table for each object in it, settings first, and one for the values outside of them."""
     tables = {key: value for key, value in config.items() if isinstance(value, dict)}
     top_level = {key: value for key, value in config.items() if key not in tables}
     tables = {"settings": {}, "versions": {}, "run": top_level, "corpus": {}, **tables}
-    return [PageTable(name, (), list(values.items()), wide=False) for name, values in tables.items() if values]
+    given = {name: [item for item in values.items() if item[1] is not None] for name, values in tables.items()}
+    return [PageTable(name, (), rows, wide=False) for name, rows in given.items() if rows]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -39,6 +39,8 @@ def test_scores_of_the_judged_model_take_their_place():
     assert tiles(page) == shown and "Scores before and after" in page
     repeated = [*final, final[0] | {"measure": "gain"}]
     assert tiles(adaptation_page(content(final=repeated))) == shown
+    tiny = final[0] | {"after": 9.999, "difference": -0.001, "low": -0.002, "high": -0.0005}
+    assert tiles(adaptation_page(content(final=[tiny]))) == ["MRR 10.00 → 10.00 cannot tell -0.00 [-0.00, -0.00]"]
     mean = [*final, final[0] | {"measure": "gain", "after": 11.0}]
     assert tiles(adaptation_page(content(final=mean)))[1].startswith("mean on your text 10.00 → 11.00")
 

@@ -186,6 +186,16 @@ def drawn(figures_function: Any, folder: Path, lines: list[dict[str, Any]]) -> A
     return figures_function(read_run(folder)).axes
 
 
+def test_long_sentences_are_cut_and_settings_without_a_value_left_out(tmp_path):
+    long = "word " * 200 + "end"
+    example = {"sentence": long, "positive": long, "neighbours": {"trained": [[long, 0.5, True]]}}
+    scored = scores() | {"examples": {"candidates": 9, "sentences": [example]}}
+    fill(tmp_path, [json.dumps(record(0))], scored, CONFIG | {"settings": {"lr": 0.5, "guide": None}})
+    page = write_report(tmp_path).read_text("utf-8")
+    assert page.count("word " * 46 + "word…") == 3 and "word end" not in page
+    assert ">lr<" in page and ">guide<" not in page
+
+
 def test_axes_do_not_zoom_into_noise(tmp_path):
     noise = [
         {"step": s, "loss": -2 + 0.001 * (s % 2), "lr": 1e-3, "retrieval_mrr": 0.02 + 0.001 * (s % 2)}
