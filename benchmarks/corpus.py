@@ -5,9 +5,10 @@
 
 The books are seeded random words in the shape of novels: Zipf-distributed, in sentences, dialogue, paragraphs and
 chapters, some with CRLF, typographic quotes, accents or a paragraph a line; no text of anyone's is in them. ``prepare``
-starts from a cold cache, each measurement runs in a process of its own, and memory is the private memory of it and its
-children, sampled each 50 ms. Speeds are in MB of the sentences' UTF-8 text per second, those of the tokenizer alone
-with its own threads. Last lines: `ratio NAME VALUE`: speed of preparing over that of the tokenizer alone.
+starts from a cold cache, ``train`` makes 200 updates of an LSTM; each measurement runs in a process of its own, and
+memory is the private memory of it and its children, sampled each 50 ms. Distinct sentences differ in their first 64
+tokens. Speeds are in MB of the sentences' UTF-8 text per second, those of the tokenizer alone with its own threads.
+Last lines: `ratio NAME VALUE`: speed of preparing over that of the tokenizer alone.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -35,7 +36,7 @@ MB = 1_000_000
 WIDTH = 72
 CHUNK = 10_000  # sentences given to the tokenizer alone at a time
 MAX_LENGTH = 64
-BATCH = 512  # pairs
+BATCH, UPDATES = 512, 200  # pairs of a batch, batches that an LSTM is trained with
 HEAD = """the and of to a in I he was that it his her with you had as for she not at but be on him my is me have all
 so said they by were this from which there one would what no if or when we who an could them been will do are very out
 up more your their now then little into some did upon about like has know see time man come than down only any never
@@ -271,7 +272,7 @@ def opened(options: argparse.Namespace) -> tuple[Any, Any, dict[str, float]]:
 
 
 def alone(options: argparse.Namespace) -> dict[str, float]:
-    """MB per second of the tokenizer on sentences already in memory, of an evenly spread sample."""
+    """MB per second of the tokenizer on sentences in memory, an evenly spread sample; how many of all are distinct."""
     corpus, tokenizer, _ = opened(options)
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_LENGTH)
@@ -282,7 +283,9 @@ def alone(options: argparse.Namespace) -> dict[str, float]:
         start = time.perf_counter()
         tokenizer.encode_batch_fast(texts)
         seconds += time.perf_counter() - start
-    return {"rate": size / MB / seconds, "sampled": size / MB, "mb": size / MB / rows * len(corpus)}
+    distinct = len(np.unique(corpus.tokens(tokenizer, MAX_LENGTH).distinct()))
+    sampled = {"rate": size / MB / seconds, "sampled": size / MB, "mb": size / MB / rows * len(corpus)}
+    return sampled | {"distinct": distinct}
 
 
 def iterate(options: argparse.Namespace) -> dict[str, float]:
@@ -302,6 +305,18 @@ def iterate(options: argparse.Namespace) -> dict[str, float]:
     return {"pairs": len(pairs), "first": first, "rate": seen / (time.perf_counter() - start)}
 
 
+def train(options: argparse.Namespace) -> dict[str, float]:
+    """Seconds of training an LSTM over MiniLM's word embeddings, scores included, and its pairs a second."""
+    import sentemb
+
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        settings = {"max_steps": UPDATES, "batch_size": BATCH, "max_length": MAX_LENGTH, "save_every": 0}
+        run = sentemb.train(str(options.folder), encoder="rnn:hidden=256", out=f"{folder}/run", **settings)
+        log = run.log
+    return {"seconds": time.perf_counter() - start, "rate": float(log["pairs_per_second"].iloc[-1])}
+
+
 MEMORY = "peak private memory {peak:,.0f} MiB in {processes:.0f} processes"
 # By name, in order: what a process of its own does after the one before it, and the line of its figures.
 MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, float]], str]] = {
@@ -309,6 +324,7 @@ MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace], dict[str, float]], 
     "alone": (alone, "tokenizer alone: {rate:.2f} MB/s (measured on {sampled:,.1f} of {mb:,.1f} MB)"),
     "iterate": (iterate, "iterate: {rate:,.0f} pairs/s of {pairs:,.0f}; the first batch after {first:.2f} s"),
     "open": (lambda options: opened(options)[2], "open: {seconds:.2f} s\nopen with imports: {whole:.2f} s"),
+    "train": (train, f"train: {{seconds:,.1f}} s for {UPDATES} updates, {{rate:,.0f}} pairs/s, " + MEMORY),
 }
 
 
@@ -335,7 +351,7 @@ def watched(name: str, options: argparse.Namespace, cache_folder: str) -> dict[s
         printed = child.stdout.read() if child.stdout else b""
     if child.returncode:
         sys.exit(child.returncode)
-    return json.loads(printed) | {"peak": most[0] / 2**20, "processes": most[1]}
+    return json.loads(printed.splitlines()[-1]) | {"peak": most[0] / 2**20, "processes": most[1]}
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -356,7 +372,7 @@ def measure(options: argparse.Namespace) -> None:
     done = measured["prepare"]
     done["rate"] = measured["alone"]["mb"] / done["seconds"]
     print(f"books: {len(sizes):,} of {sum(sizes) / MB:,.1f} MB", end=", ")
-    print(f"{done['sentences']:,} sentences, {done['tokens']:,} tokens")
+    print(f"{done['sentences']:,} sentences, {measured['alone']['distinct']:,} distinct, {done['tokens']:,} tokens")
     for name, (_, line) in MEASUREMENTS.items():
         print(line.format(**measured[name]))
     print(f"ratio prepare-over-tokenizer {done['rate'] / measured['alone']['rate']:.2f}")
