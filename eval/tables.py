@@ -3,13 +3,13 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from eval.seeds import Results, columns, grouped, over_seeds
 from eval.tasks import METRICS, TASKS, kind_of
 from sentemb.registry import choose
 from sentemb.validation import ONE_SIDE
+from sentemb.versions import versions_of
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "scikit-learn", "numpy")
 FORMATS = ("text", "markdown", "latex", "csv", "json")
@@ -278,7 +278,7 @@ def render(
         return as_csv(results, comparison)
     if kind != "json":
         return RENDER[kind]([compact(results)] if one_table else tables(results, comparison, differences))
-    versions = {package: version(package) for package in PACKAGES}
+    versions = versions_of(PACKAGES)
     entries = [{"checkpoint": name, **result, "versions": versions} for name, result in results.items()]
     several = {"results": entries, "comparison": comparison, "differences": differences}
     content: dict[str, Any] = entries[0] if len(entries) == 1 else several

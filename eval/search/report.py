@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from eval.tables import PACKAGES, Table, as_text
 from sentemb.geometry import LEVEL, bootstrap_interval, resampled_mean_differences
 from sentemb.search import SearchTask
 from sentemb.validation import ONE_SIDE, ItemScores, compare_encoders
+from sentemb.versions import versions_of
 
 SCORED_BY = {"dot": "inner product"}
 
@@ -122,6 +122,6 @@ def search_json(task: SearchTask, scores: Mapping[str, SearchScores]) -> str:
         "drawn": _drawn(task),
         "results": results,
         "comparison": compare_search(scores),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": versions_of(PACKAGES),
     }
     return json.dumps(content, indent=2)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from sentemb.adaptation.page import adaptation_page
 from sentemb.runs import write_card
 from sentemb.storage import write_folder, write_text
 from sentemb.training import processor
+from sentemb.versions import versions_of
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "sentemb")
 
@@ -32,7 +32,7 @@ def write_results(
         "adapted": judged is not None,
         "chosen": None if judged is None else judged.candidate.name,
         "processor": processor(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": versions_of(PACKAGES),
     }
     model = start if judged is None else judged.model
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from sentemb.encoders import Prompts
 from sentemb.program import command_line
 from sentemb.runs import PREFIXES, RunFolder
 from sentemb.storage import write_text
+from sentemb.versions import versions_of
 
 PACKAGES = (
     "torch",
@@ -92,6 +92,6 @@ def write_config(
         "precision": accelerator.mixed_precision,
         "device": accelerator.device.type,
         "threads": torch.get_num_threads(),
-        "versions": {package: version(package) for package in (*PACKAGES, *(["peft"] if settings.get("lora") else []))},
+        "versions": versions_of([*PACKAGES, *(["peft"] if settings.get("lora") else [])]),
     }
     write_text(RunFolder(out).config, json.dumps(content, indent=2) + "\n")

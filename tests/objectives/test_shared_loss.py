@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentemb.geometry import l2_normalize, tiled_scores, uniformity, uniformity_of_rows
 from sentemb.objectives import OBJECTIVES, AnchorRows, Extras, GuideEmbeddings, InfoNCE, Objective, build_objective
-from tests.devices import DEVICE, DOUBLE, arange, normal, numbers, tensor
+from tests.devices import DEVICE, DOUBLE, GPU, arange, normal, numbers, tensor
 
 pytestmark = numbers
 
@@ -194,7 +194,6 @@ def test_each_process_computes_its_part_of_the_scores(spec, monkeypatch):
     """Products of forward and backward; both directions of a symmetric loss share theirs where one process has all."""
     monkeypatch.setattr(tiled_scores, "BLOCK", 4)
     monkeypatch.setattr(tiled_scores, "TILE_SCORES", 16)
-    monkeypatch.setattr(tiled_scores, "tile_scores", lambda device: 16)  # (a GPU's cache holds all of them)
     objective = made(spec, False)
     x, y = normal(LARGE, DIMENSION, seed=1).requires_grad_(), normal(LARGE, DIMENSION, seed=2).requires_grad_()
     wanted = objective.needs | objective.takes
@@ -213,7 +212,8 @@ def test_each_process_computes_its_part_of_the_scores(spec, monkeypatch):
         return torch.cat([values] * WORLD)
 
     part = work(AnchorRows((LARGE // WORLD,) * WORLD, 1, alone))
-    assert 0 < part < 1.6 / WORLD * work(None)
+    most = 2.5 if GPU else 1.6  # on a GPU slopes are not read, so that equal ones save no product
+    assert 0 < part < most / WORLD * work(None)
 
 
 @pytest.mark.parametrize("counts", [(2,), (3,), (1, 1), (2, 1), (6, 5), (3, 4, 5), (1, 0, 7), (30, 20, 14)], ids=str)
