@@ -28,6 +28,7 @@ from sentemb.encoders import layers as transformer_layers
 from sentemb.encoders.distilled_table import DistillSettings, distilled_table
 from sentemb.encoders.final_states import FinalStates
 from sentemb.encoders.gru import GRU
+from sentemb.encoders.identity_start import start_as_identity
 from sentemb.encoders.loading import OFFLINE, fetched, refuse_missing_weights, why_not_of_hub
 from sentemb.encoders.safety import refuse_unsafe
 from sentemb.encoders.skip_pooling import SkipPooling
@@ -83,6 +84,8 @@ class RnnSettings:
         train_embeddings: true, false, or auto: random ones are trained, pretrained and distilled ones are not.
         gain: the input weights' first values are multiplied by this. Pretrained tables have small numbers (MiniLM's a
             standard deviation of 0.056), which leave the gates all but linear; 10 to 20 brings them into their range.
+        start: random, or identity: the forward units begin as a copy of the word embeddings (of their first ``hidden``
+            principal components), so that an encoder begins with all that averaged embeddings hold, and stays plain.
         vocabulary: subwords to learn, with random embeddings (16,000); pretrained ones have their own.
         dim: dimensions of random embeddings (300), or of distilled ones (256).
         init_range: random embeddings begin uniform between -init_range and init_range; 0: normal, of variance 1 / dim.
@@ -102,6 +105,7 @@ class RnnSettings:
     embeddings: EmbeddingsName = "auto"
     train_embeddings: str = "auto"
     gain: float = 1.0
+    start: str = "random"
     vocabulary: int | None = None
     dim: int | None = None
     init_range: float = 0.0
@@ -110,6 +114,7 @@ class RnnSettings:
 
     def __post_init__(self) -> None:
         choose("cell", self.cell, ("lstm", "gru"))
+        choose("start", self.start, ("random", "identity"))
         pooling_modes(self.pooling, ("mean", "max", "last", "final"))
         names = self.pooling.split("+")
         if self.bidirectional and "last" in names:
@@ -164,6 +169,8 @@ def rnn(
         for name, weight in recurrent.encoder.named_parameters():
             if name.startswith("weight_ih_l0"):
                 weight.mul_(settings.gain)
+    if settings.start == "identity":
+        start_as_identity(recurrent, words.emb_layer.weight, settings.gain)
     states = recurrent.get_embedding_dimension()
     before = [Pooling(width, skipping)] if skipping else []
     if settings.bidirectional and settings.pooling == "final":
