@@ -34,7 +34,7 @@ from sentemb.encoders.threads import all_threads
 from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.truncation import cut_rows, full_size, gives_unit_length, is_truncated, truncated
 from sentemb.encoders.two_tower import Towers, as_router, default_prompt, towers_of
-from sentemb.encoders.word_tables.word_embeddings import (
+from sentemb.encoders.word_embeddings import (
     NamedTexts,
     Texts,
     embedding_table,

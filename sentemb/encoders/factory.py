@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from sentemb.encoders import layers as transformer_layers
+from sentemb.encoders.distilled_table import DistillSettings, distilled_table
 from sentemb.encoders.final_states import FinalStates
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.identity_start import start_as_identity
@@ -33,8 +34,7 @@ from sentemb.encoders.safety import refuse_unsafe
 from sentemb.encoders.skip_pooling import SkipPooling
 from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.two_tower import Towers, towers_of
-from sentemb.encoders.word_tables.distilled_table import DistillSettings, distilled_table
-from sentemb.encoders.word_tables.word_embeddings import (
+from sentemb.encoders.word_embeddings import (
     Texts,
     at_least_one,
     embedding_table,
@@ -195,7 +195,7 @@ def static(
 ) -> SentenceTransformer:
     """Averaged embeddings: one vector a token, their mean a sentence. Always trained.
 
-    Options as for :class:`RnnSettings` and :class:`sentemb.encoders.word_tables.distilled_table.DistillSettings`.
+    Options as for :class:`RnnSettings` and :class:`sentemb.encoders.distilled_table.DistillSettings`.
     """
     table = _word_table(texts, embeddings, vocabulary, dim, distillation)
     table.tokenizer.enable_truncation(max_length)  # kept in tokenizer.json, so that encode() cuts as training does

@@ -18,7 +18,7 @@ from torch import nn
 from sentemb.encoders.model2vec import is_model2vec, model2vec_modules
 from sentemb.encoders.onnx import ONNX, ONNX_CONFIG, OnnxEncoder
 from sentemb.encoders.safety import SENTEMB_MODULES, TWO_TOWERS, read_json, refuse_unsafe
-from sentemb.encoders.word_tables.word_embeddings import named_minilm
+from sentemb.encoders.word_embeddings import named_minilm
 from sentemb.errors import InputError, in_a_line
 from sentemb.registry import choose
 from sentemb.runs import MODULES, model_folder

@@ -9,10 +9,10 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding, 
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from sentemb.encoders.frequent_words import Additions, cached_additions, extended, refuse_other_tokenizers
 from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.two_tower import towers_of
-from sentemb.encoders.word_tables.frequent_words import Additions, cached_additions, extended, refuse_other_tokenizers
-from sentemb.encoders.word_tables.word_embeddings import Texts
+from sentemb.encoders.word_embeddings import Texts
 from sentemb.errors import InputError
 from sentemb.storage import shows_progress
 

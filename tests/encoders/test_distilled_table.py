@@ -21,8 +21,8 @@ from sentemb.encoders import (
     load,
     tokenizer_of,
 )
-from sentemb.encoders.word_tables.distilled_table import principal_components
-from sentemb.encoders.word_tables.frequent_words import BoundedCounts, frequent_additions
+from sentemb.encoders.distilled_table import principal_components
+from sentemb.encoders.frequent_words import BoundedCounts, frequent_additions
 from sentemb.errors import InputError
 from sentemb.registry import absolute_paths, build
 from tests.conftest import SENTENCES

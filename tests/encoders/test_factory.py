@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from sentemb.encoders import ENCODERS, HEADS, NamedTexts, load, mean_of_word_embeddings, minilm_folder, tokenizer_of
-from sentemb.encoders.word_tables.word_embeddings import _tell
+from sentemb.encoders.word_embeddings import _tell
 from sentemb.errors import InputError
 from sentemb.forward import TrainingEncoder, collate_tokens
 from sentemb.forward.recurrent import padded_recurrence

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from sentemb.encoders.word_tables.word_embeddings import NamedTexts, Texts
+from sentemb.encoders.word_embeddings import NamedTexts, Texts
 from sentemb.errors import InputError
 from sentemb.storage import build_once, cache_dir, key_of, write_text
 

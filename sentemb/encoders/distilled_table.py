@@ -22,14 +22,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sentemb.encoders.fingerprint import fingerprint_of
+from sentemb.encoders.frequent_words import LIMITS, cached_additions, extended, refuse_other_tokenizers
 from sentemb.encoders.layers import layer_numbers
 from sentemb.encoders.loading import folder_of_pretrained, read_model
 from sentemb.encoders.safety import refuse_unsafe
 from sentemb.encoders.threads import all_threads
 from sentemb.encoders.tokenizers import tokenizer_of
 from sentemb.encoders.two_tower import towers_of
-from sentemb.encoders.word_tables.frequent_words import LIMITS, cached_additions, extended, refuse_other_tokenizers
-from sentemb.encoders.word_tables.word_embeddings import NamedTexts, Texts, at_least_one
+from sentemb.encoders.word_embeddings import NamedTexts, Texts, at_least_one
 from sentemb.errors import InputError
 from sentemb.geometry import principal_directions
 from sentemb.registry import PathUnless, choose
