@@ -2,6 +2,14 @@
 
 from sentemb.encoders.factory import ENCODERS, freeze_unused, has_dropout, mean_of_word_embeddings, two_towers
 from sentemb.encoders.final_states import FinalStates
+from sentemb.encoders.fine_tuning import (
+    LoraAdapters,
+    adapted_layers,
+    add_frequent_words,
+    copy_without_adapters,
+    parse_lora,
+    without_adapters,
+)
 from sentemb.encoders.fingerprint import fingerprint_of
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.heads import HEADS
@@ -14,9 +22,7 @@ from sentemb.encoders.loading import (
     read_model,
     refuse_missing_device,
 )
-from sentemb.encoders.lora import LoraAdapters, adapted_layers, copy_without_adapters, parse_lora, without_adapters
 from sentemb.encoders.model2vec import Precision, refuse_existing, save_model2vec
-from sentemb.encoders.new_tokens import add_frequent_words
 from sentemb.encoders.onnx import (
     GRAPH,
     ONNX,
