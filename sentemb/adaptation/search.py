@@ -102,7 +102,8 @@ class Search:
         entry = self.journal.read("affordable")
         if entry is None:
             many = len(arms)
-            if many > 1:
+            begun = any(self.journal.read(f"{name}-rung-0") is not None for name in arms)  # by a version that tried all
+            if many > 1 and not begun:
                 timing = self._timing(*next(iter(arms.items())))
                 costs = self.seconds_per_score, SCORED_WEIGHTS, timing["overhead"], timing["rate"]
                 many = affordable_arms(many, self.budget.left, *costs)

@@ -192,8 +192,9 @@ def _tiles(
     if block is None and n * m > TILE_SCORES < tile_scores(a.device):
         width = max(1, tile_scores(a.device) // height)
     for i in range(0, n, height):
-        for j in range(i if above else 0, m if reach is None else min(m, i + height + reach), width):
-            yield slice(i, min(i + height, n)), slice(j, min(j + width, m))
+        end = m if reach is None else min(m, i + height + reach)
+        for j in range(i if above else 0, end, width):
+            yield slice(i, min(i + height, n)), slice(j, min(j + width, end))
 
 
 def _scores(

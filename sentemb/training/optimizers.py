@@ -97,9 +97,14 @@ OPTIMIZERS: dict[str, Callable[..., OptimizerSettings]] = {"adamw": AdamW, "adam
 def step_unless(optimizer: "Optimizer", refused: "Tensor") -> None:
     """Take a step where ``refused``, a float32 scalar on the weights' device, is 0, and none where it is 1.
 
-    The host does not learn which: torch's fused optimisers look at it themselves, as they do for the loss scaler.
+    The host does not learn which: torch's fused optimisers look at it themselves, as they do for the loss scaler. Only
+    before the first step that is taken does it look.
     """
     fused: Any = getattr(optimizer, "optimizer", optimizer)  # (Accelerate wraps it)
+    if not fused.state:  # a first step that is left out would leave SGD's momentum without a value
+        if not refused.item():
+            optimizer.step()
+        return
     vars(fused).update({"grad_scale": None, "found_inf": refused})
     optimizer.step()
     del vars(fused)["found_inf"], vars(fused)["grad_scale"]

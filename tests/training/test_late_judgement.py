@@ -97,6 +97,21 @@ def test_a_refused_step_changes_neither_weights_nor_optimiser(name):
     assert all((a != b).any() for a, b in zip(step(0.0, 1.0)[:2], first[:2], strict=True))
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_refused_first_step_leaves_no_trace(name):
+    """torch's SGD would begin with a momentum that nothing has written."""
+    results = []
+    for slopes in ((math.nan, 1.0, 2.0), (1.0, 2.0)):
+        torch.manual_seed(0)
+        weight = torch.randn(3, 2, requires_grad=True)
+        optimizer = OPTIMIZERS[name]().of([weight], 0.1, 0.01)
+        for slope in slopes:
+            weight.grad = torch.full_like(weight, slope)
+            step_unless(optimizer, torch.tensor(float(math.isnan(slope))))
+        results.append(weight.detach().numpy())
+    assert np.array_equal(*results)
+
+
 def test_what_remembers_is_judged_at_once(monkeypatch):
     remembering = {name for name in OBJECTIVES if build_objective(name).remembers}
     assert remembering == {"moco", "memory_bank"}
