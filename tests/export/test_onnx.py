@@ -191,7 +191,7 @@ def test_a_damaged_graph_and_a_damaged_config_are_told_of(encoder, tmp_path):
 def test_what_is_missing_is_said_in_a_sentence(encoder, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "model"
     encoder(STATIC).save(str(folder), create_model_card=False)
-    with pytest.raises(InputError, match=r"no graph in a folder onnx/; write it with python -m sentemb\.export"):
+    with pytest.raises(InputError, match=r"no graph in a folder onnx/; write it with sentemb export"):
         load(folder, backend="onnx")
     (folder / ONNX).mkdir()
     (folder / ONNX / "onnx_config.json").write_text("{}")
