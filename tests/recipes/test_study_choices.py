@@ -19,8 +19,9 @@ from recipes.study.analysis.families import of_families
 from recipes.study.analysis.sentences_seen import fitted, over_sentences
 from recipes.study.figures.differences import differences_figure, sentences_figure
 from recipes.study.results import complete
-from recipes.study.run.measure import information_bound, nearest_negatives
+from recipes.study.run.measure import document_accuracy, information_bound, nearest_negatives
 from sentemb.errors import InputError
+from sentemb.validation import HeldOutPairs
 
 SMALL = "static:embeddings=random,dim=4,vocabulary=270"
 COVERAGE = 0.95
@@ -178,6 +179,19 @@ def test_nearest_negatives_are_those_of_sorted_rows():
     rows = [sorted((cosine[i, j].item() for j in range(14) if j != i), reverse=True)[:10] for i in range(14)]
     assert nearest_negatives(cosine) == pytest.approx(np.mean(rows, axis=0))
     assert len(nearest_negatives(cosine[:3, :3])) == 2
+
+
+@pytest.mark.parametrize("documents", [np.arange(60), np.arange(60) % 15, np.r_[np.zeros(59), 1], np.zeros(60), None])
+def test_documents_of_few_pairs_or_one_have_no_accuracy(documents):
+    pairs = HeldOutPairs([str(i) for i in range(60)], [str(i) for i in range(60)], "", documents)
+    assert document_accuracy(lambda texts: np.ones((len(texts), 2)), pairs) is None
+
+
+def test_documents_that_lie_apart_are_told():
+    documents = np.arange(60) % 3
+    pairs = HeldOutPairs([str(i) for i in range(60)], [str(i) for i in range(60)], "", documents)
+    corners = np.array([[1.0, 0], [-1, 0.5], [-1, -0.5]])
+    assert document_accuracy(lambda texts: 9 * corners[[int(text) % 3 for text in texts]], pairs) == 100
 
 
 # ---- differences of families
