@@ -75,6 +75,11 @@ class Study:
     compare: dict[str, list[str]] = field(default_factory=dict)  # a claim, and the two families that decide it
 
     @property
+    def size(self) -> int:
+        """How many encoders it has after its choices."""
+        return len(self.encoders) + sum(len(choice.candidates[0]) for choice in self.choices)
+
+    @property
     def everything(self) -> list[EncoderSpec]:
         """All encoders that may be made: also each trial, and each candidate."""
         tried = [each for choice in self.choices for each in itertools.chain(choice.trials, *choice.candidates)]

@@ -13,13 +13,14 @@ from scipy.stats import linregress, ttest_rel
 from scipy.stats import t as student
 
 from recipes import sweep
-from recipes.study import StudyFolder, prepare, read_study, trials_of, with_choices, with_starts
+from recipes.study import StudyFolder, prepare, read_study, refuse_others, trials_of, with_choices, with_starts
 from recipes.study.analysis.difference import Difference, difference
 from recipes.study.analysis.families import of_families
 from recipes.study.analysis.sentences_seen import fitted, over_sentences
 from recipes.study.figures.differences import differences_figure, sentences_figure
 from recipes.study.results import complete
 from recipes.study.run.measure import document_accuracy, information_bound, nearest_negatives
+from recipes.study.run.scheduler import asked
 from sentemb.errors import InputError
 from sentemb.validation import HeldOutPairs
 
@@ -117,6 +118,39 @@ def test_an_encoder_starts_from_another_of_its_study(tmp_path):
             with_starts(read_study(plan(tmp_path, encoders=[*entries, more])), place)
 
 
+def test_an_encoder_starts_from_one_whose_settings_are_chosen_and_is_the_same_when_it_goes_on(tmp_path):
+    tried = {"family": "a", "choose": {"lr": [0.1, 0.2]}, "vary": {"seed": [1, 2]}}
+    content = plan(tmp_path, encoders=[tried, {"family": "fine", "init": "a-seed-2"}])
+    place = StudyFolder(tmp_path / "out")
+    study = with_starts(prepare(read_study(content), "sample", None, "MR-sample"), place)
+    (fine,) = study.encoders
+    assert fine.settings["init"] == str(tmp_path / "out" / "encoders" / "a-seed-2" / "model")
+    resolved, _ = with_choices(study, StudyFolder(place.out / "trials"))
+    assert resolved.encoders[-1] == fine and with_starts(resolved, place) == resolved
+    place.run(fine).mkdir(parents=True)
+    place.planned(fine).parent.mkdir()
+    place.planned(fine).write_text(json.dumps({"asked": asked(fine)}))
+    refuse_others(place, study)
+    refuse_others(place, resolved)
+
+
+def test_starts_from_a_choice_that_cannot_be_are_refused(tmp_path):
+    tried, place = {"family": "a", "choose": {"lr": [0.1, 0.2]}}, StudyFolder(tmp_path / "out")
+    for more, message in (
+        ([{"family": "b", "init": "a", "choose": {"lr": [0.1, 0.2]}}], "leave choose or init out"),
+        ([{"family": "b", "choose": {"init": ["elsewhere", "a"]}}], "leave choose or init out"),
+        ([{"family": "b", "init": "a"}, {"family": "c", "init": "b", "seed": 1}], "starts from another one itself"),
+    ):
+        with pytest.raises(InputError, match=message):
+            with_starts(read_study(plan(tmp_path, encoders=[tried, *more])), place)
+
+
+def test_processes_are_as_many_as_the_encoders_after_choices_can_use(tmp_path):
+    entries = [{"family": "a", "choose": {"lr": [0.1, 0.2]}, "vary": {"seed": [1, 2, 3]}}, {"family": "b"}]
+    study = read_study(plan(tmp_path, encoders=entries))
+    assert study.size == 4 == len(with_choices(study, StudyFolder(tmp_path / "trials"))[0].encoders)
+
+
 @pytest.mark.slow
 def test_a_study_with_choices_heads_and_starts_from_end_to_end(tmp_path, book_file, data, monkeypatch, capsys):
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
@@ -130,7 +164,7 @@ def test_a_study_with_choices_heads_and_starts_from_end_to_end(tmp_path, book_fi
             {"family": "poor"},
         ],
         references=[{"family": "untrained", "trained": False, "vary": {"seed": [1, 2, 3]}}],
-        compare={"it helps": ["fine", "poor"]},
+        compare={"it helps": ["fine", "poor"], "so do others": ["a", "poor"]},
     )  # fmt: skip
     out = tmp_path / "out"
     arguments = ["--study", study, "--data", str(data), "--out", str(out), "--folds", "2", "--jobs", "1"]
@@ -152,7 +186,7 @@ def test_a_study_with_choices_heads_and_starts_from_end_to_end(tmp_path, book_fi
     assert weights["2.weight"].shape == (3, 4)
     titles = [each["title"] for each in json.loads((out / "statistics.json").read_text())["tables"]]
     assert {"Claims", "What held-out retrieval chose", "Families against their untrained twins"} <= set(titles)
-    assert (out / "figures" / "gains.png").is_file()
+    assert (out / "figures" / "claims.png").is_file()
     sweep.main(arguments)
     assert "10 of 10 encoders are done already" in capsys.readouterr().err
 
