@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,14 @@ from recipes.study.analysis.difference import Difference, difference
 from recipes.study.analysis.families import of_families
 from recipes.study.analysis.sentences_seen import fitted, over_sentences
 from recipes.study.figures.differences import differences_figure, sentences_figure
+from recipes.study.plan import HEAD
 from recipes.study.results import complete
 from recipes.study.run.measure import document_accuracy, information_bound, nearest_negatives
 from recipes.study.run.scheduler import asked
+from recipes.study.run.training import Job, train_jobs
+from recipes.study.run.worker import trained_head
+from sentemb.corpus import open_corpus
+from sentemb.encoders import load
 from sentemb.errors import InputError
 from sentemb.validation import HeldOutPairs
 
@@ -143,6 +149,32 @@ def test_starts_from_a_choice_that_cannot_be_are_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             with_starts(read_study(plan(tmp_path, encoders=[tried, *more])), place)
+
+
+def test_a_start_whose_model_would_be_removed_is_refused(tmp_path):
+    entries, place = [{"family": "poor"}, {"family": "fine", "init": "poor", "seed": 1}], StudyFolder(tmp_path / "out")
+    with pytest.raises(InputError, match="encoder fine: init is poor, of which keep: none leaves no model"):
+        with_starts(read_study(plan(tmp_path, keep="none", encoders=entries)), place)
+    study = read_study(plan(tmp_path, keep="none", encoders=entries[:1]))
+    assert with_starts(study, place) == study
+
+
+def test_a_head_is_written_only_where_the_model_is_of_the_last_step(tmp_path, book_file, monkeypatch):
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    base = {"encoder": SMALL, "max_steps": 2, "batch_size": 16, "eval_every": 1, "save_every": 0, "dev": "heldout"}
+    entries = [{"head": "projection:out=3", "select": select, "name": select} for select in ("last", "best")]
+    study = read_study(plan(tmp_path, base=base, encoders=entries))
+    last, best = prepare(study, str(book_file), None, "CR").encoders
+    with (tmp_path / "log.txt").open("w") as log:
+        jobs = [Job(each, tmp_path / "out" / each.name, log) for each in (last, best)]
+        assert not train_jobs(jobs, open_corpus(str(book_file)), 1)
+    assert [(job.row, (job.out / HEAD).is_file()) for job in jobs] == [(None, True), (None, False)]
+    model = load(jobs[0].out / "model")
+    head = trained_head(last, jobs[0].out, model)
+    assert head is not None and not head.training and head(torch.ones(1, 4)).shape == (1, 3)
+    shutil.copy(jobs[0].out / HEAD, jobs[1].out / HEAD)  # as an earlier version left it
+    assert trained_head(best, jobs[1].out, model) is None
 
 
 def test_processes_are_as_many_as_the_encoders_after_choices_can_use(tmp_path):
