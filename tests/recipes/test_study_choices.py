@@ -88,6 +88,16 @@ def test_the_trial_with_the_highest_mrr_decides(tmp_path, scores, best):
     assert record["chosen"] == trials[best].name and [each["retrieval_mrr"] for each in record["trials"]] == scores
 
 
+@pytest.mark.parametrize(
+    ("entry", "seed"),
+    [({}, 1), ({"seed": 3}, 0), ({"vary": {"seed": [0, 1, 3]}}, 2), ({"seed": 5, "vary": {"seed": [0, 1]}}, 5)],
+)
+def test_trials_have_a_seed_that_no_encoder_of_theirs_has(tmp_path, entry, seed):
+    entries = [{"family": "a", "choose": {"lr": [0.1, 0.2]}, **entry}]
+    (choice,) = read_study(plan(tmp_path, encoders=entries)).choices
+    assert [trial.settings["seed"] for trial in choice.trials] == [seed, seed]
+
+
 def test_a_family_may_have_the_value_that_varies_in_its_name(tmp_path):
     entry = {"family": "batch {batch_size}", "vary": {"batch_size": [8, 16], "seed": [1, 2]}}
     encoders = read_study(plan(tmp_path, encoders=[entry])).encoders
@@ -100,7 +110,15 @@ def test_a_family_may_have_the_value_that_varies_in_its_name(tmp_path):
     [
         ({"encoders": [{"choose": {"lr": [0.1]}}]}, "choose of entry 1 of encoders has one combination"),
         ({"encoders": [{"choose": [1]}]}, "choose of entry 1 of encoders must be names with lists"),
-        ({"encoders": [{"choose": {"seed": [1, 2]}, "vary": {"seed": [1, 2]}}]}, "has seed under choose and also"),
+        (
+            {"encoders": [{"choose": {"seed": [1, 2]}, "vary": {"seed": [1, 2]}}]},
+            "in which trials differ from encoders",
+        ),
+        ({"encoders": [{"choose": {"lr": [1, 2]}, "vary": {"lr": [1, 2]}}]}, "has lr under choose and also"),
+        (
+            {"encoders": [{"family": "a", "vary": {"lr": [1, 2]}}], "compare": {"c": ["a", "a"]}},
+            "a, a family of 'c', has encoders that differ in more than their seed",
+        ),
         ({"encoders": [{"family": "a"}], "compare": {"claim": ["a"]}}, "compare has two families a claim"),
         ({"encoders": [{"family": "near"}], "compare": {"c": ["near", "neat"]}}, "did you mean 'near'"),
     ],
@@ -274,6 +292,19 @@ def test_a_difference_of_single_seeds_is_a_paired_t_test():
     )
 
 
+@pytest.mark.parametrize("paired", [False, True])
+def test_without_items_a_side_of_one_seed_leaves_no_interval(paired):
+    one, three = np.array([[1.5]]), np.array([[0.5], [0.7], [0.6]])
+    sides = [(one, one - 1)] if paired else [(one, one - 1), (one, three), (three, one)]
+    for a, b in sides:
+        measured = difference(a, b, paired=paired)
+        assert (measured.low, measured.high, measured.verdict) == (-math.inf, math.inf, "cannot tell")
+        assert measured.scaled(100).text(1).endswith(" [-]") and measured.scaled(100).verdict == "cannot tell"
+    rows = np.random.default_rng(0).normal(size=(2, 1, 8))
+    assert math.isinf(difference(*rows, groups=np.zeros(8)).high)  # one document
+    assert math.isfinite(difference(*rows, groups=np.arange(8) % 2).high)
+
+
 def test_a_difference_of_one_item_is_welchs_test_over_seeds():
     a, b = np.array([[1.0], [2.0], [4.0]]), np.array([[0.0], [0.5]])
     parts = [a.var(ddof=1) / 3, b.var(ddof=1) / 2]
@@ -347,20 +378,27 @@ def test_families_are_compared_with_their_untrained_twin_and_with_each_other(tmp
         "seconds": 1.0, "alignment": 1.0,
     })  # fmt: skip
     frame.loc[0, "encoder"] = "static:dim=4,dropout=0.1"
+    frame["STS-B_spearman"] = [50.0, 51, 52, 40, 41, 43, 40, 40, 41]
     trials = [{"name": "good-1", "retrieval_mrr": 0.25}, {"name": "good-2", "retrieval_mrr": None}]
-    about = {"compare": {"good is better": ["good", "bad"]},
+    about = {"compare": {"good is better": ["good", "bad"], "lost is better": ["lost", "good"]},
              "choices": [{"name": "good", "family": "good", "chosen": "good-1", "trials": trials}]}  # fmt: skip
     (tmp_path / "study.json").write_text(json.dumps(about))
-    tables, (sentence,), drawn = of_families(frame, ["T"], tmp_path)
+    tables, (sentence, not_ended), drawn = of_families(frame, ["T"], tmp_path)
     chosen, against, geometry, claims = tables
     assert chosen.lines == [["good", "2", "1", "good-1", "0.2500", "0.2500"]]
     assert [line[:2] for line in against.lines] == [["good", "3"], ["bad", "3"]]
     assert claims.lines[0][:3] == ["good is better", "good", "bad"] and "T +" in sentence and "(holds)" in sentence
+    assert claims.lines[1] == ["lost is better", "lost", "good", "-", "-", "-"]
+    assert not_ended == "lost is better: not compared, as lost has no finished encoders of one setting."
     verdicts = {(r["group"], r["label"], r["measure"]): (r["low"] > 0, r["high"] < 0) for r in drawn}
     assert verdicts["untrained", "good", "T"] == (True, False) == verdicts["claims", "good is better", "T"]
     assert verdicts["untrained", "bad", "T"] == (False, False)
     assert geometry.head[:3] == ["family", "rate", "objective"]
     assert differences_figure(drawn, "untrained") is not None and differences_figure(drawn, "claims") is None
+    _, (of_one, _), drawn = of_families(frame.drop(index=[4, 5]), ["T"], tmp_path)
+    assert "STS-B +11.00 [-] (cannot tell)" in of_one and "T +" in of_one
+    assert json.loads(json.dumps(drawn, allow_nan=False)) == drawn
+    assert {r["measure"] for r in drawn if r["group"] == "claims"} == {"T", "held-out MRR"}
 
 
 # ---- the line over the sentences seen
