@@ -149,7 +149,7 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     held_out_pairs(corpus)  # an InputError now is better than one of each encoder
     data = [read(task, folder) for task in tasks]
     gpus = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
-    jobs = min(options.jobs or gpus or usable_cores(), max(len(study.encoders), len(trials.encoders)))
+    jobs = min(options.jobs or gpus or usable_cores(), max(study.size, len(trials.encoders)))
     processes = Processes(jobs, _threads(jobs, options.jobs is not None), gpus, options.stack)
     about = _begin(study, place, options.folds, corpus, tasks)
     about |= {"jobs": jobs, "threads": processes.threads, "seconds": before.get("seconds", 0)}
@@ -158,7 +158,6 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     is_complete = not trials.encoders or run_all(trials, trial_place, corpus, options.folds, processes)
     if is_complete:
         study, about["choices"] = with_choices(study, trial_place)
-        study = with_starts(study, place)
         refuse_others(place, study)
         about["encoders"] = [planned.name for planned in study.encoders]
         write_text(place.out / STUDY, json.dumps(about, indent=1) + "\n")

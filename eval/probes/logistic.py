@@ -87,8 +87,8 @@ class Regressions:
     def predict(
         self, trains: Sequence[np.ndarray], tests: Sequence[np.ndarray], grid: Sequence[float]
     ) -> list[np.ndarray]:
-        """Predicted labels of each fold's test rows at each C of ``grid``: a ``[C, test rows]`` int8 array a fold."""
-        predictions = [np.empty((len(grid), len(test)), dtype=np.int8) for test in tests]
+        """Predicted labels of each fold's test rows at each C of ``grid``: a ``[C, test rows]`` int16 array a fold."""
+        predictions = [np.empty((len(grid), len(test)), dtype=np.int16) for test in tests]
         wide = len(self.penalty)
         size = max(1, BUDGET // (4 * self.trained + 400 * self.columns * wide))
         share = sum(len(train) for train in trains) / (len(trains) * self.trained)
@@ -278,11 +278,11 @@ class Regressions:
         return torch.einsum("ai,aj,ar->ijr", contrasts, contrasts, chance) - mean[:, None] * mean[None]
 
     def _labels(self, weights: Tensor) -> np.ndarray:
-        """Labels ``[fits, n]`` int8 of the rows of z; of equal scores the first class wins, as in scikit-learn."""
+        """Labels ``[fits, n]`` int16 of the rows of z; of equal scores the first class wins, as in scikit-learn."""
         labels = []
         for z in self.z.split(self._block(weights)):
             scores = self._scores(z, weights)
-            labels.append(((scores > 0).squeeze(1) if self.classes == 2 else scores.argmax(dim=1)).to(torch.int8))
+            labels.append(((scores > 0).squeeze(1) if self.classes == 2 else scores.argmax(dim=1)).to(torch.int16))
         return torch.cat(labels, dim=1).cpu().numpy()
 
     def _block(self, weights: Tensor) -> int:

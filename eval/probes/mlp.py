@@ -93,7 +93,7 @@ class MlpSettings:
 def train_many(
     x: np.ndarray, y: np.ndarray, rows: Sequence[Rows], decays: Sequence[float], settings: MlpSettings, device: str
 ) -> list[np.ndarray]:
-    """Labels of each fit's test rows at each weight decay, ``[decays, test rows]`` int8.
+    """Labels of each fit's test rows at each weight decay, ``[decays, test rows]`` int16.
 
     Without dev rows 5 % of the train rows are held out, as upstream does. Memory in addition to a float32 copy of
     ``x``: at most GATHERED and TRAINED, or one fold's where that is more.
@@ -115,7 +115,7 @@ def train_many(
             best = group.fit()
             for position, i in enumerate(chosen):
                 test = torch.from_numpy(rows[i][2]).to(features.device)
-                predictions[i] = group.predict([w[position] for w in best], test).cpu().numpy().astype(np.int8)
+                predictions[i] = group.predict([w[position] for w in best], test).cpu().numpy().astype(np.int16)
     return predictions
 
 

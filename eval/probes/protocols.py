@@ -126,7 +126,7 @@ class Knn:
             for part in torch.from_numpy(fold.test).to(self.device).split(1024):
                 nearest = (rows[part] @ rows[train].T).topk(min(self.k, len(train)), dim=1).indices  # [part, k]
                 votes.append(torch.nn.functional.one_hot(labels[train][nearest], int(labels.max()) + 1).sum(dim=1))
-            predictions.append(torch.cat(votes).argmax(dim=1).cpu().numpy()[None].astype(np.int8))
+            predictions.append(torch.cat(votes).argmax(dim=1).cpu().numpy()[None].astype(np.int16))
         return predictions
 
     def protocol(self, scheme: str) -> str:
@@ -154,7 +154,7 @@ def nested(probe: Probe, x: np.ndarray, y: np.ndarray, folds: int = 10) -> Resul
     best = means.argmax(axis=1)  # the first of equals
     final = tried[len(inner) :]
     if not probe.at_once:
-        final = [np.empty((len(grid), len(o.test)), dtype=np.int8) for o in outer]
+        final = [np.empty((len(grid), len(o.test)), dtype=np.int16) for o in outer]
         for value in np.unique(best):
             chosen = [i for i in range(folds) if best[i] == value]
             for i, labels in zip(chosen, probe.predict(x, y, [outer[i] for i in chosen], [grid[value]]), strict=True):

@@ -75,6 +75,11 @@ class Study:
     compare: dict[str, list[str]] = field(default_factory=dict)  # a claim, and the two families that decide it
 
     @property
+    def size(self) -> int:
+        """How many encoders it has after its choices."""
+        return len(self.encoders) + sum(len(choice.candidates[0]) for choice in self.choices)
+
+    @property
     def everything(self) -> list[EncoderSpec]:
         """All encoders that may be made: also each trial, and each candidate."""
         tried = [each for choice in self.choices for each in itertools.chain(choice.trials, *choice.candidates)]
@@ -187,20 +192,27 @@ def _study(content: Any, stem: str) -> Study:
         base=base,
         encoders=planned,
         choices=choices,
-        compare=_compared(content.get("compare", {}), {encoder.family for encoder in planned}, choices),
+        compare=_compared(content.get("compare", {}), planned, choices),
     )
 
 
-def _compared(value: Any, families: set[str], choices: list[Choice]) -> dict[str, list[str]]:
-    """Claims and the two families of each."""
-    families = families | {encoder.family for choice in choices for encoder in choice.candidates[0]}
+def _compared(value: Any, planned: list[EncoderSpec], choices: list[Choice]) -> dict[str, list[str]]:
+    """Claims and the two families of each, which have one setting."""
+    settings: dict[str, set[str]] = {}
+    for encoder in itertools.chain(planned, *(choice.candidates[0] for choice in choices)):
+        settings.setdefault(encoder.family, set()).add(encoder.setting)
     if not isinstance(value, dict):
         raise InputError("compare must be `claim: [family, family]` lines")
     for claim, pair in value.items():
         if not isinstance(pair, list) or len(pair) != 2:
             raise InputError(f"compare has two families a claim (claim: [a, b]), and {claim!r} has {pair!r}")
         for family in pair:
-            choose(f"family of {claim!r}", str(family), sorted(families))
+            choose(f"family of {claim!r}", str(family), sorted(settings))
+            if len(settings[str(family)]) > 1:
+                raise InputError(
+                    f"{family}, a family of {claim!r}, has encoders that differ in more than their seed; "
+                    "give them families of their own"
+                )
     return {str(claim): [str(family) for family in pair] for claim, pair in value.items()}
 
 
@@ -267,6 +279,8 @@ def _choice(entry: dict[str, Any], base: dict[str, Any], reference: bool, where:
     if len(grid) < 2:
         raise InputError(f"choose of {where} has one combination; give it two at least, or write it as a setting")
     points = _points(entry, where)
+    if "seed" in grid[0]:
+        raise InputError(f"choose of {where} has seed, in which trials differ from encoders; vary it instead")
     if twice := {key for point in points for key in point} & set(grid[0]):
         raise InputError(f"{where} has {sorted(twice)[0]} under choose and also varies it; keep one of them")
     shared = points[0] if len(points) == 1 else {}  # (else seeds and the like: trials have those of the entry)
@@ -274,6 +288,10 @@ def _choice(entry: dict[str, Any], base: dict[str, Any], reference: bool, where:
     candidates = [
         [_encoder(entry, base, reference, where, chosen | point, point) for point in points] for chosen in grid
     ]
+    taken = {candidate.settings["seed"] for candidate in candidates[0]}
+    if trials[0].settings["seed"] in taken:
+        seed = next(number for number in itertools.count() if number not in taken)
+        trials = [replace(trial, settings=trial.settings | {"seed": seed}) for trial in trials]
     return Choice(str(entry.get("name", entry.get("family", "encoder"))), position, trials, candidates)
 
 

@@ -63,6 +63,14 @@ def test_nested_cross_validation_equals_scikit_learns(scale):
     assert 100 * (scores.predicted == y).mean() == pytest.approx(scores.acc, abs=0.5)
 
 
+@pytest.mark.parametrize("probe", [Logistic(DEVICE_NAME), Mlp(device=DEVICE_NAME), Knn(1, DEVICE_NAME)])
+def test_labels_beyond_a_byte_are_told(probe):
+    y = np.arange(300) % 150
+    fold = Fold(np.arange(150), np.arange(150), np.arange(150, 300))
+    (labels,) = probe.predict(20 * np.eye(150)[y], y, [fold], probe.grid("kfold")[:1])
+    assert labels[0].min() >= 0 and labels[0].max() >= 128
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 def test_cross_validation_on_train_then_test_equals_scikit_learns(classes):
     x, y = features(400, 10, 1.0, classes)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,21 @@ from scipy.stats import linregress, ttest_rel
 from scipy.stats import t as student
 
 from recipes import sweep
-from recipes.study import StudyFolder, prepare, read_study, trials_of, with_choices, with_starts
+from recipes.study import StudyFolder, prepare, read_study, refuse_others, trials_of, with_choices, with_starts
 from recipes.study.analysis.difference import Difference, difference
 from recipes.study.analysis.families import of_families
 from recipes.study.analysis.sentences_seen import fitted, over_sentences
 from recipes.study.figures.differences import differences_figure, sentences_figure
+from recipes.study.plan import HEAD
 from recipes.study.results import complete
-from recipes.study.run.measure import information_bound, nearest_negatives
+from recipes.study.run.measure import document_accuracy, information_bound, nearest_negatives
+from recipes.study.run.scheduler import asked
+from recipes.study.run.training import Job, train_jobs
+from recipes.study.run.worker import trained_head
+from sentemb.corpus import open_corpus
+from sentemb.encoders import load
 from sentemb.errors import InputError
+from sentemb.validation import HeldOutPairs
 
 SMALL = "static:embeddings=random,dim=4,vocabulary=270"
 COVERAGE = 0.95
@@ -80,6 +88,16 @@ def test_the_trial_with_the_highest_mrr_decides(tmp_path, scores, best):
     assert record["chosen"] == trials[best].name and [each["retrieval_mrr"] for each in record["trials"]] == scores
 
 
+@pytest.mark.parametrize(
+    ("entry", "seed"),
+    [({}, 1), ({"seed": 3}, 0), ({"vary": {"seed": [0, 1, 3]}}, 2), ({"seed": 5, "vary": {"seed": [0, 1]}}, 5)],
+)
+def test_trials_have_a_seed_that_no_encoder_of_theirs_has(tmp_path, entry, seed):
+    entries = [{"family": "a", "choose": {"lr": [0.1, 0.2]}, **entry}]
+    (choice,) = read_study(plan(tmp_path, encoders=entries)).choices
+    assert [trial.settings["seed"] for trial in choice.trials] == [seed, seed]
+
+
 def test_a_family_may_have_the_value_that_varies_in_its_name(tmp_path):
     entry = {"family": "batch {batch_size}", "vary": {"batch_size": [8, 16], "seed": [1, 2]}}
     encoders = read_study(plan(tmp_path, encoders=[entry])).encoders
@@ -92,7 +110,15 @@ def test_a_family_may_have_the_value_that_varies_in_its_name(tmp_path):
     [
         ({"encoders": [{"choose": {"lr": [0.1]}}]}, "choose of entry 1 of encoders has one combination"),
         ({"encoders": [{"choose": [1]}]}, "choose of entry 1 of encoders must be names with lists"),
-        ({"encoders": [{"choose": {"seed": [1, 2]}, "vary": {"seed": [1, 2]}}]}, "has seed under choose and also"),
+        (
+            {"encoders": [{"choose": {"seed": [1, 2]}, "vary": {"seed": [1, 2]}}]},
+            "in which trials differ from encoders",
+        ),
+        ({"encoders": [{"choose": {"lr": [1, 2]}, "vary": {"lr": [1, 2]}}]}, "has lr under choose and also"),
+        (
+            {"encoders": [{"family": "a", "vary": {"lr": [1, 2]}}], "compare": {"c": ["a", "a"]}},
+            "a, a family of 'c', has encoders that differ in more than their seed",
+        ),
         ({"encoders": [{"family": "a"}], "compare": {"claim": ["a"]}}, "compare has two families a claim"),
         ({"encoders": [{"family": "near"}], "compare": {"c": ["near", "neat"]}}, "did you mean 'near'"),
     ],
@@ -116,6 +142,65 @@ def test_an_encoder_starts_from_another_of_its_study(tmp_path):
             with_starts(read_study(plan(tmp_path, encoders=[*entries, more])), place)
 
 
+def test_an_encoder_starts_from_one_whose_settings_are_chosen_and_is_the_same_when_it_goes_on(tmp_path):
+    tried = {"family": "a", "choose": {"lr": [0.1, 0.2]}, "vary": {"seed": [1, 2]}}
+    content = plan(tmp_path, encoders=[tried, {"family": "fine", "init": "a-seed-2"}])
+    place = StudyFolder(tmp_path / "out")
+    study = with_starts(prepare(read_study(content), "sample", None, "MR-sample"), place)
+    (fine,) = study.encoders
+    assert fine.settings["init"] == str(tmp_path / "out" / "encoders" / "a-seed-2" / "model")
+    resolved, _ = with_choices(study, StudyFolder(place.out / "trials"))
+    assert resolved.encoders[-1] == fine and with_starts(resolved, place) == resolved
+    place.run(fine).mkdir(parents=True)
+    place.planned(fine).parent.mkdir()
+    place.planned(fine).write_text(json.dumps({"asked": asked(fine)}))
+    refuse_others(place, study)
+    refuse_others(place, resolved)
+
+
+def test_starts_from_a_choice_that_cannot_be_are_refused(tmp_path):
+    tried, place = {"family": "a", "choose": {"lr": [0.1, 0.2]}}, StudyFolder(tmp_path / "out")
+    for more, message in (
+        ([{"family": "b", "init": "a", "choose": {"lr": [0.1, 0.2]}}], "leave choose or init out"),
+        ([{"family": "b", "choose": {"init": ["elsewhere", "a"]}}], "leave choose or init out"),
+        ([{"family": "b", "init": "a"}, {"family": "c", "init": "b", "seed": 1}], "starts from another one itself"),
+    ):
+        with pytest.raises(InputError, match=message):
+            with_starts(read_study(plan(tmp_path, encoders=[tried, *more])), place)
+
+
+def test_a_start_whose_model_would_be_removed_is_refused(tmp_path):
+    entries, place = [{"family": "poor"}, {"family": "fine", "init": "poor", "seed": 1}], StudyFolder(tmp_path / "out")
+    with pytest.raises(InputError, match="encoder fine: init is poor, of which keep: none leaves no model"):
+        with_starts(read_study(plan(tmp_path, keep="none", encoders=entries)), place)
+    study = read_study(plan(tmp_path, keep="none", encoders=entries[:1]))
+    assert with_starts(study, place) == study
+
+
+def test_a_head_is_written_only_where_the_model_is_of_the_last_step(tmp_path, book_file, monkeypatch):
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    base = {"encoder": SMALL, "max_steps": 2, "batch_size": 16, "eval_every": 1, "save_every": 0, "dev": "heldout"}
+    entries = [{"head": "projection:out=3", "select": select, "name": select} for select in ("last", "best")]
+    study = read_study(plan(tmp_path, base=base, encoders=entries))
+    last, best = prepare(study, str(book_file), None, "CR").encoders
+    with (tmp_path / "log.txt").open("w") as log:
+        jobs = [Job(each, tmp_path / "out" / each.name, log) for each in (last, best)]
+        assert not train_jobs(jobs, open_corpus(str(book_file)), 1)
+    assert [(job.row, (job.out / HEAD).is_file()) for job in jobs] == [(None, True), (None, False)]
+    model = load(jobs[0].out / "model")
+    head = trained_head(last, jobs[0].out, model)
+    assert head is not None and not head.training and head(torch.ones(1, 4)).shape == (1, 3)
+    shutil.copy(jobs[0].out / HEAD, jobs[1].out / HEAD)  # as an earlier version left it
+    assert trained_head(best, jobs[1].out, model) is None
+
+
+def test_processes_are_as_many_as_the_encoders_after_choices_can_use(tmp_path):
+    entries = [{"family": "a", "choose": {"lr": [0.1, 0.2]}, "vary": {"seed": [1, 2, 3]}}, {"family": "b"}]
+    study = read_study(plan(tmp_path, encoders=entries))
+    assert study.size == 4 == len(with_choices(study, StudyFolder(tmp_path / "trials"))[0].encoders)
+
+
 @pytest.mark.slow
 def test_a_study_with_choices_heads_and_starts_from_end_to_end(tmp_path, book_file, data, monkeypatch, capsys):
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
@@ -129,7 +214,7 @@ def test_a_study_with_choices_heads_and_starts_from_end_to_end(tmp_path, book_fi
             {"family": "poor"},
         ],
         references=[{"family": "untrained", "trained": False, "vary": {"seed": [1, 2, 3]}}],
-        compare={"it helps": ["fine", "poor"]},
+        compare={"it helps": ["fine", "poor"], "so do others": ["a", "poor"]},
     )  # fmt: skip
     out = tmp_path / "out"
     arguments = ["--study", study, "--data", str(data), "--out", str(out), "--folds", "2", "--jobs", "1"]
@@ -151,7 +236,7 @@ def test_a_study_with_choices_heads_and_starts_from_end_to_end(tmp_path, book_fi
     assert weights["2.weight"].shape == (3, 4)
     titles = [each["title"] for each in json.loads((out / "statistics.json").read_text())["tables"]]
     assert {"Claims", "What held-out retrieval chose", "Families against their untrained twins"} <= set(titles)
-    assert (out / "figures" / "gains.png").is_file()
+    assert (out / "figures" / "claims.png").is_file()
     sweep.main(arguments)
     assert "10 of 10 encoders are done already" in capsys.readouterr().err
 
@@ -180,6 +265,19 @@ def test_nearest_negatives_are_those_of_sorted_rows():
     assert len(nearest_negatives(cosine[:3, :3])) == 2
 
 
+@pytest.mark.parametrize("documents", [np.arange(60), np.arange(60) % 15, np.r_[np.zeros(59), 1], np.zeros(60), None])
+def test_documents_of_few_pairs_or_one_have_no_accuracy(documents):
+    pairs = HeldOutPairs([str(i) for i in range(60)], [str(i) for i in range(60)], "", documents)
+    assert document_accuracy(lambda texts: np.ones((len(texts), 2)), pairs) is None
+
+
+def test_documents_that_lie_apart_are_told():
+    documents = np.arange(60) % 3
+    pairs = HeldOutPairs([str(i) for i in range(60)], [str(i) for i in range(60)], "", documents)
+    corners = np.array([[1.0, 0], [-1, 0.5], [-1, -0.5]])
+    assert document_accuracy(lambda texts: 9 * corners[[int(text) % 3 for text in texts]], pairs) == 100
+
+
 # ---- differences of families
 
 
@@ -192,6 +290,19 @@ def test_a_difference_of_single_seeds_is_a_paired_t_test():
     assert (measured.estimate, measured.low, measured.high) == pytest.approx(
         (items.mean(), items.mean() - half, items.mean() + half)
     )
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_without_items_a_side_of_one_seed_leaves_no_interval(paired):
+    one, three = np.array([[1.5]]), np.array([[0.5], [0.7], [0.6]])
+    sides = [(one, one - 1)] if paired else [(one, one - 1), (one, three), (three, one)]
+    for a, b in sides:
+        measured = difference(a, b, paired=paired)
+        assert (measured.low, measured.high, measured.verdict) == (-math.inf, math.inf, "cannot tell")
+        assert measured.scaled(100).text(1).endswith(" [-]") and measured.scaled(100).verdict == "cannot tell"
+    rows = np.random.default_rng(0).normal(size=(2, 1, 8))
+    assert math.isinf(difference(*rows, groups=np.zeros(8)).high)  # one document
+    assert math.isfinite(difference(*rows, groups=np.arange(8) % 2).high)
 
 
 def test_a_difference_of_one_item_is_welchs_test_over_seeds():
@@ -267,20 +378,27 @@ def test_families_are_compared_with_their_untrained_twin_and_with_each_other(tmp
         "seconds": 1.0, "alignment": 1.0,
     })  # fmt: skip
     frame.loc[0, "encoder"] = "static:dim=4,dropout=0.1"
+    frame["STS-B_spearman"] = [50.0, 51, 52, 40, 41, 43, 40, 40, 41]
     trials = [{"name": "good-1", "retrieval_mrr": 0.25}, {"name": "good-2", "retrieval_mrr": None}]
-    about = {"compare": {"good is better": ["good", "bad"]},
+    about = {"compare": {"good is better": ["good", "bad"], "lost is better": ["lost", "good"]},
              "choices": [{"name": "good", "family": "good", "chosen": "good-1", "trials": trials}]}  # fmt: skip
     (tmp_path / "study.json").write_text(json.dumps(about))
-    tables, (sentence,), drawn = of_families(frame, ["T"], tmp_path)
+    tables, (sentence, not_ended), drawn = of_families(frame, ["T"], tmp_path)
     chosen, against, geometry, claims = tables
     assert chosen.lines == [["good", "2", "1", "good-1", "0.2500", "0.2500"]]
     assert [line[:2] for line in against.lines] == [["good", "3"], ["bad", "3"]]
     assert claims.lines[0][:3] == ["good is better", "good", "bad"] and "T +" in sentence and "(holds)" in sentence
+    assert claims.lines[1] == ["lost is better", "lost", "good", "-", "-", "-"]
+    assert not_ended == "lost is better: not compared, as lost has no finished encoders of one setting."
     verdicts = {(r["group"], r["label"], r["measure"]): (r["low"] > 0, r["high"] < 0) for r in drawn}
     assert verdicts["untrained", "good", "T"] == (True, False) == verdicts["claims", "good is better", "T"]
     assert verdicts["untrained", "bad", "T"] == (False, False)
     assert geometry.head[:3] == ["family", "rate", "objective"]
     assert differences_figure(drawn, "untrained") is not None and differences_figure(drawn, "claims") is None
+    _, (of_one, _), drawn = of_families(frame.drop(index=[4, 5]), ["T"], tmp_path)
+    assert "STS-B +11.00 [-] (cannot tell)" in of_one and "T +" in of_one
+    assert json.loads(json.dumps(drawn, allow_nan=False)) == drawn
+    assert {r["measure"] for r in drawn if r["group"] == "claims"} == {"T", "held-out MRR"}
 
 
 # ---- the line over the sentences seen

@@ -1,5 +1,6 @@
 """The difference of two sets of encoders on the same items, with an interval for other seeds and other items."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,9 @@ class Difference:
         return Difference(factor * self.estimate, factor * self.low, factor * self.high)
 
     def text(self, digits: int) -> str:
-        """As in ``+1.20 [+0.30, +2.10]``."""
+        """As in ``+1.20 [+0.30, +2.10]``; without an interval ``+1.20 [-]``."""
+        if math.isinf(self.high):
+            return f"{self.estimate:+.{digits}f} [-]"
         return f"{self.estimate:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
 
 
@@ -37,7 +40,8 @@ def difference(a: Values, b: Values, groups: Values | None = None, paired: bool 
 
     Its variance is the sum of that of the items (or of whole groups of them) and of the seeds on either side (or of the
     differences by seed, where these are paired). Student's t has the degrees of freedom of Welch and Satterthwaite. A
-    side of one seed has no variance of seeds, and one item none of items.
+    side of one seed is taken as it is: the interval is for other items, and not for other seeds of that side. With one
+    item (or group) it is for other seeds only; then a side of one seed leaves it from -inf to inf.
 
     Args:
         a: ``[seeds, n]``, what each encoder made of each item. b: ``[other seeds, n]``, of the same items.
@@ -49,6 +53,8 @@ def difference(a: Values, b: Values, groups: Values | None = None, paired: bool 
     parts = [_of_items(of_items, groups), *of_seeds]
     variance = sum(part for part, _ in parts)
     estimate = float(of_items.mean())
+    if not parts[0][1] and not all(df for _, df in of_seeds):
+        return Difference(estimate, -math.inf, math.inf)
     if variance <= 0:
         return Difference(estimate, estimate, estimate)
     freedom = variance**2 / sum(part**2 / df for part, df in parts if df)

@@ -1,6 +1,7 @@
 """Families of one setting and several seeds, against their untrained twin and, where a study asks, each other."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,9 +19,10 @@ from recipes.study.plan import STUDY
 MRR, STS = "held-out MRR", "STS-B"
 NOTE = (
     "Means over seeds. Differences with 95 % intervals for other seeds and other items: test rows of nested "
-    "cross-validation for a task, novels (documents) for MRR. Those of STS-B are for other seeds only. Families with "
-    "the same seeds, so with the same first weights and order of pairs, are paired by seed. Intervals are pointwise: "
-    "of 20 without any difference, one excludes 0."
+    "cross-validation for a task, novels (documents) for MRR. Those of STS-B are for other seeds only. A family of one "
+    "encoder is taken as it is: its intervals are not for other seeds of it, and STS-B has none (-). Families with the "
+    "same seeds, so with the same first weights and order of pairs, are paired by seed. Intervals are pointwise: of 20 "
+    "without any difference, one excludes 0."
 )
 GEOMETRY = {  # column: title, digits
     "alignment": ("alignment", 3),
@@ -50,13 +52,15 @@ def of_families(
     against, drawn = _against_untrained(repeated, done, tasks, out)
     if any(len(rows) > 2 for rows in repeated.values()):
         tables += [*against, _geometry(repeated, tasks), *_around_the_head(repeated, tasks)]
-    compared = {
-        claim: (a, b, dict(_differences(families[a], families[b], tasks, out)))
-        for claim, (a, b) in about.get("compare", {}).items()
-        if a in families and b in families
-    }
+    compared: Compared = {}
     sentences = []
-    for claim, (a, b, measured) in compared.items():
+    for claim, (a, b) in about.get("compare", {}).items():
+        if missing := [name for name in (a, b) if name not in families]:
+            compared[claim] = a, b, {}
+            sentences.append(f"{claim}: not compared, as {missing[0]} has no finished encoders of one setting.")
+            continue
+        measured = dict(_differences(families[a], families[b], tasks, out))
+        compared[claim] = a, b, measured
         verdicts = "; ".join(
             f"{what} {each.text(digits)} ({each.verdict})" for what, (each, digits) in measured.items()
         )
@@ -71,13 +75,13 @@ Compared = dict[
 
 
 def _claims(compared: Compared) -> list[Table]:
-    columns = list(dict.fromkeys(what for *_, measured in compared.values() for what in measured))
+    columns = list(dict.fromkeys(what for *_, measured in compared.values() for what in measured)) or [MRR]
     lines = [
         [claim, a, b, *(measured[what][0].text(measured[what][1]) if what in measured else "-" for what in columns)]
         for claim, (a, b, measured) in compared.items()
     ]
     head = ["claim", "a", "b", *(f"{what}, a - b [95%]" for what in columns)]
-    return [Table("Claims", head, lines, (NOTE,))] if lines and columns else []
+    return [Table("Claims", head, lines, (NOTE,))] if lines else []
 
 
 def _around_the_head(families: dict[str, pd.DataFrame], tasks: list[str]) -> list[Table]:
@@ -92,8 +96,8 @@ def _around_the_head(families: dict[str, pd.DataFrame], tasks: list[str]) -> lis
         if columns and rows[[shape[0] for shape in columns.values()]].notna().to_numpy().all():
             cells = []
             for before, (after, _, digits) in columns.items():
-                differing = (rows[before] - rows[after]).to_numpy(float)[:, None]
-                cells += [f"{rows[after].mean():.{digits}f}", difference(differing, np.zeros((1, 1))).text(digits)]
+                first, second = (rows[column].to_numpy(float)[:, None] for column in (before, after))
+                cells += [f"{rows[after].mean():.{digits}f}", difference(first, second, paired=True).text(digits)]
             lines.append([name, *cells])
     head = [
         "family",
@@ -186,7 +190,7 @@ def _chosen(choices: list[dict[str, Any]]) -> list[Table]:
         lost = len(choice["trials"]) - len(scores)
         lines.append([choice["family"], str(len(choice["trials"])), str(lost), choice["chosen"], *ends])
     head = ["family", "trials", "not ended", "chosen", "its MRR", "lowest MRR"]
-    note = "Trials have another seed than the encoders that are compared, and no task."
+    note = "A trial has another seed than the encoders that take its settings, and no task."
     return [Table("What held-out retrieval chose", head, lines, (note,))] if lines else []
 
 
@@ -196,9 +200,11 @@ def _spec(row: pd.Series) -> tuple[str, str]:
 
 
 def _records(group: str, label: str, measured: dict[str, tuple[Difference, int]]) -> list[dict[str, Any]]:
+    """Differences that have an interval, for figures."""
     return [
         {"group": group, "label": label, "measure": what, "estimate": d.estimate, "low": d.low, "high": d.high}
         for what, (d, _) in measured.items()
+        if math.isfinite(d.high)
     ]
 
 

@@ -57,7 +57,8 @@ def measure_encoder(
         (SentEval's protocol, %), ``T_cv`` (best mean of 5-fold cross-validation on a training split, %, to choose by),
         ``T_test`` (that one's accuracy on the rest, %), ``T_tolerance`` (Wang & Liu 2021, eq. 11). Of a task of
         similarity ``T_spearman`` (of its test part, x 100). With a head ``T_after_head``, accuracy of what the
-        objective saw, and ``mrr_after_head``. Of two or three dimensions ``document_acc``.
+        objective saw, and ``mrr_after_head``. Of two or three dimensions ``document_acc``,
+        where :func:`document_accuracy` can be measured.
         With search also ``search_ndcg_at_10`` and the like, 0 to 1.
         Arrays: ``edges``, ``positives``, ``negatives``, ``hardest_negatives``: histograms of cosines;
         ``singular_values``; ``features`` ``[n, d]`` where d <= 3; ``reciprocal_ranks`` of the pairs and their
@@ -87,8 +88,8 @@ def measure_encoder(
     arrays["singular_values"] = torch.linalg.svdvals(rows.double()).numpy()
     if rows.shape[1] <= 3:
         arrays["features"] = rows.numpy()
-        if pairs.num_documents > 1:
-            row["document_acc"] = document_accuracy(encode, pairs)
+        if (accuracy := document_accuracy(encode, pairs)) is not None:
+            row["document_acc"] = accuracy
     after = None if head is None or sides.second is not None else partial(_through, encode, head)
     if after is not None:
         row["mrr_after_head"] = pair_geometry(after, pairs)["retrieval_mrr"]
@@ -119,16 +120,20 @@ def _of_task(
     return row, arrays, scored.row["protocol"]
 
 
-def document_accuracy(encode: Encode, pairs: HeldOutPairs) -> float:
+def document_accuracy(encode: Encode, pairs: HeldOutPairs) -> float | None:
     """How often a linear classifier of the embeddings knows which held-out document a sentence is of, in %.
 
-    Trained on four fifths of the pairs and tested on the rest, as an encoder is that is chosen and tested once.
+    Trained on four fifths of the pairs and tested on the rest, as an encoder is that is chosen and tested once. None
+    where the pairs are of one document, or a document has too few train rows for cross-validation.
     """
-    assert pairs.documents is not None
+    if pairs.documents is None or pairs.num_documents < 2 or len(pairs.first) < FOLDS:
+        return None
     train, test = train_test_split(np.arange(len(pairs.first)), test_size=TEST, random_state=SEED)
     n, of = len(pairs.first), np.unique(pairs.documents, return_inverse=True)[1]
     x, y = np.concatenate([encode(pairs.first), encode(pairs.second)]), np.tile(of, 2)
     of_train, of_test = (np.sort(np.concatenate([rows, rows + n])) for rows in (train, test))
+    if np.bincount(y[of_train], minlength=pairs.num_documents).min() < FOLDS:
+        return None
     return float(kfold(Logistic(), x, y, of_train, of_test, FOLDS).acc)
 
 

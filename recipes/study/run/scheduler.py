@@ -137,15 +137,18 @@ def with_starts(study: Study, place: StudyFolder) -> Study:
     """The study where ``init`` is the name of another of its encoders: then its model is meant.
 
     Raises:
-        InputError: that encoder starts from another one itself, or one of them is a trial, which is made before.
+        InputError: that encoder starts from another one itself or keeps no model, or one of them is a trial, which is
+            made before.
     """
-    by_name = {planned.name: planned for planned in study.encoders}
+    chosen = [planned for choice in study.choices for planned in choice.candidates[0]]  # (named alike in all outcomes)
+    by_name = {planned.name: planned for planned in [*study.encoders, *chosen]}
     for choice in study.choices:
-        if choice.trials[0].settings["init"] in by_name:
-            raise InputError(
-                f"{choice.name} has choose, whose trials are made before {choice.trials[0].settings['init']}; "
-                "leave choose or init out"
-            )
+        for trial in choice.trials:
+            if trial.settings["init"] in by_name:
+                raise InputError(
+                    f"{choice.name} has choose, whose trials are made before {trial.settings['init']}; "
+                    "leave choose or init out"
+                )
 
     def with_start(planned: EncoderSpec) -> EncoderSpec:
         start = by_name.get(str(planned.settings["init"]))
@@ -153,6 +156,10 @@ def with_starts(study: Study, place: StudyFolder) -> Study:
             return planned
         if start.settings["init"] in by_name:
             raise InputError(f"encoder {planned.name}: init is {start.name}, which starts from another one itself")
+        if study.keep == "none":
+            raise InputError(
+                f"encoder {planned.name}: init is {start.name}, of which keep: none leaves no model; write keep: model"
+            )
         return replace(planned, settings=planned.settings | {"init": str(place.run(start) / MODEL)})
 
     return study.changed(with_start)

@@ -183,7 +183,8 @@ def _train(together: Sequence[_Begun]) -> bool:
             each.job.fail(result)
             continue
         with each.job.attempt():
-            if (head := each.run.lane.encoder.head) is not None:
+            head = each.run.lane.encoder.head
+            if head is not None and each.job.planned.settings["select"] != "best":  # (else model/ is of another step)
                 with replacing(each.job.out / HEAD) as partial:
                     torch.save(head.state_dict(), partial)
             interrupted |= each.experiment.end(each.run, result).interrupted

@@ -132,7 +132,7 @@ def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, scores: Scores, tok
     settings = planned.settings
     model = load(out / MODEL, device="cpu")
     pairs = held_out_pairs(corpus)
-    head = _head(planned, out, model)
+    head = trained_head(planned, out, model)
     measures, arrays, protocols = measure_encoder(model, scores.tasks, pairs, scores.folds, tokens, scores.search, head)
     row = {"status": "ok", "reason": ""} | measures
     with suppress(KeyError):
@@ -153,14 +153,14 @@ def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, scores: Scores, tok
     return row
 
 
-def _head(planned: EncoderSpec, out: Path, model: SentenceTransformer) -> nn.Module | None:
-    """The head that an encoder was trained with; None without one."""
-    if not (out / HEAD).is_file():
+def trained_head(planned: EncoderSpec, out: Path, model: SentenceTransformer) -> nn.Module | None:
+    """The head that an encoder was trained with; None without one, or where the model is not of the last step."""
+    if planned.settings["select"] == "best" or not (out / HEAD).is_file():
         return None
     head: nn.Module = build(
         HEADS, planned.settings["head"], "head", dimension=towers_of(model)[0].get_embedding_dimension()
     )
-    head.load_state_dict(torch.load(out / HEAD, weights_only=True))
+    head.load_state_dict(torch.load(out / HEAD, map_location="cpu", weights_only=True))
     return head.eval()
 
 
