@@ -16,7 +16,7 @@ from sentemb.pipeline import PASSAGES, default_settings
 from sentemb.registry import check, choose, options_of, terms_of_sum
 
 STUDY, LOGS, ENCODERS, PLANNED = "study.json", "logs", "encoders", "planned"  # in a study's folder
-ROW, ARRAYS, HEAD = "row.json", "measured.npz", "head.pt"  # in an encoder's
+ROW, ARRAYS, HEAD = "row.json", "measured.npz", "head.safetensors"  # in an encoder's
 SHIPPED = Path(__file__).parents[1] / "studies"
 STUDY_KEYS = (
     *("name", "title", "description", "corpus", "language", "tasks", "search", "keep", "base"),

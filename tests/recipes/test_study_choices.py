@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from scipy.stats import linregress, ttest_rel
 from scipy.stats import t as student
 
@@ -232,7 +233,7 @@ def test_a_study_with_choices_heads_and_starts_from_end_to_end(tmp_path, book_fi
     assert about["choices"][0]["chosen"] == best and set(table["lr"][:3]) == {float(best.rpartition("-")[2])}
     assert not list((out / "trials").glob("encoders/*/model"))
     assert table["CR_after_head"].notna().tolist() == 3 * [True] + 7 * [False]
-    weights = torch.load(out / "encoders" / "a-seed-1" / "head.pt", weights_only=True)
+    weights = load_file(out / "encoders" / "a-seed-1" / "head.safetensors")
     assert weights["2.weight"].shape == (3, 4)
     titles = [each["title"] for each in json.loads((out / "statistics.json").read_text())["tables"]]
     assert {"Claims", "What held-out retrieval chose", "Families against their untrained twins"} <= set(titles)

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import psutil
 import torch
+from safetensors.torch import save_file
 
 from eval import SearchTask
 from recipes.runner import RecipeSettings, with_available_data
@@ -186,7 +187,7 @@ def _train(together: Sequence[_Begun]) -> bool:
             head = each.run.lane.encoder.head
             if head is not None and each.job.planned.settings["select"] != "best":  # (else model/ is of another step)
                 with replacing(each.job.out / HEAD) as partial:
-                    torch.save(head.state_dict(), partial)
+                    save_file(head.state_dict(), partial)
             interrupted |= each.experiment.end(each.run, result).interrupted
     return interrupted
 

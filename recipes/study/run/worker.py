@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
@@ -160,7 +160,7 @@ def trained_head(planned: EncoderSpec, out: Path, model: SentenceTransformer) ->
     head: nn.Module = build(
         HEADS, planned.settings["head"], "head", dimension=towers_of(model)[0].get_embedding_dimension()
     )
-    head.load_state_dict(torch.load(out / HEAD, map_location="cpu", weights_only=True))
+    head.load_state_dict(load_file(out / HEAD))
     return head.eval()
 
 
