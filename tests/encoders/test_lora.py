@@ -19,12 +19,12 @@ from sentemb.encoders import (
     LoraAdapters,
     adapted_layers,
     copy_without_adapters,
-    lora,
     parse_lora,
     tokenizer_of,
     two_towers,
     without_adapters,
 )
+from sentemb.encoders.fine_tuning import lora
 from sentemb.errors import InputError
 from sentemb.forward import TrainingEncoder, collate_tokens
 from sentemb.objectives import InfoNCE
