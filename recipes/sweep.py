@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--study", required=True, help=f"{', '.join(shipped())}, or a YAML file of your own")
     made.add_argument("--corpus", help="like --corpus of the recipes; default: the study's corpus, else the sample")
     made.add_argument(
-        "--data", type=Path, help="SentEval's folder; default $SENTEMB_DATA/senteval, else the sample's tasks"
+        "--data",
+        type=Path,
+        help="SentEval's folder; default $SENTEMB_DATA/senteval, else the sample's tasks where a study names none",
     )
     made.add_argument("--out", type=Path, help="the study's folder; default runs/NAME of the study")
     text = "import this script first; it adds an objective, an encoder or a kind of pairs to its table"

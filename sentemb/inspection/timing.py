@@ -75,6 +75,8 @@ def _rate(spec: str, sentences: list[str], text: Text, seed: int) -> float:
             )
             data = TrainingData(sample(pairs, steps * BATCH, seed), tokens)
             fit(TrainingEncoder(model), InfoNCE(), data, settings, accelerator, RunTarget(Path(folder, run)))
+            if len(ends) < steps:  # a signal ended it
+                raise KeyboardInterrupt
             spent, counted = ends[-1] - ends[WARM - 1], len(ends) - WARM
             if spent > SECONDS:
                 break

@@ -120,7 +120,7 @@ class ObjectiveSettings:
         "name or name:option=value,...; docs/objectives.md has the table of all: formula, negatives, options. "
         "Contrastive: infonce, ntxent, dcl, dpr, cmc, cpc, joint_infonce (--pairs contiguous), hard_negatives, "
         "supcon and cross_entropy (classes); geometry: align_uniform, mix; Wang & Liu: simple, hard, hard_simple; "
-        "with memory: moco, memory_bank, byol; without negatives: barlow_twins, vicreg; from a teacher: distill, "
+        "with memory: moco, memory_bank; without negatives: byol, barlow_twins, vicreg; from a teacher: distill, "
         "distill_similarity; near the model of --init: anchor. A sum: 'infonce + anchor*0.1'",
     )
     head: str = setting(

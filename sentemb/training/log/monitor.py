@@ -29,7 +29,7 @@ class TrainingMonitor:
         return self._once(
             "falling",
             f"step {step}: {name} is {score:.4g}, below its best, {best[1]:.4g} at step {best[0]}, though the "
-            f"loss falls ({best[2]:.4g} to {loss:.4g}); more training makes it worse, best/ keeps the best",
+            f"loss falls ({best[2]:.4g} to {loss:.4g}); more training may make it worse, best/ keeps the best",
         )
 
     def check_geometry(self, step: int, geometry: BatchGeometry, self_pairs: bool) -> str | None:
