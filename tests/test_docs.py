@@ -321,6 +321,7 @@ def test_the_flags_that_pages_name_exist():
         "--share",
         "--kinds",
         "--times",
+        "--updates",
     }
     for name, page in PAGES.items():
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", page)):
