@@ -95,6 +95,10 @@ def _run(study: Study, options: argparse.Namespace) -> None:
     if options.dry_run:
         from recipes.study import prepare
 
+        if options.data is not None:
+            from eval import data_folder
+
+            data_folder(options.data)
         _list(prepare(study, options.corpus or study.corpus, None, study.tasks or "MR,CR"), place)
         return
 

@@ -1,11 +1,12 @@
 """How the running command was started, and the options that it takes."""
 
 import argparse
+import difflib
 import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 CONSOLE_SCRIPT = "sentemb"
 
@@ -37,12 +38,23 @@ def command_parser(
         module: that Python runs as the same command, ``python -m MODULE``; None: a file.
         argument_default: as of argparse.
     """
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=console_command() or (f"python -m {module}" if module else None),
         description=description,
         formatter_class=_ShortUsage,
         argument_default=argument_default,
     )
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that names the flag that a misspelt one is nearest to."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        flag = next((word.partition("=")[0] for word in unknown.split() if word.startswith("--")), "")
+        if unknown != message and (near := difflib.get_close_matches(flag, self._option_string_actions, n=1)):
+            message += f"; did you mean {near[0]}?"
+        super().error(message)
 
 
 class _ShortUsage(argparse.RawDescriptionHelpFormatter):

@@ -310,6 +310,6 @@ def choose_tasks(names: str | None, folder: Path | None) -> list[Task]:
         raise InputError(
             f"{', '.join(needy)} {'needs' if len(needy) == 1 else 'need'} SentEval's data; give --data the folder that "
             f"holds downstream/, set SENTEMB_DATA, fetch it with sentemb download DIR, "
-            f"or use --tasks {','.join(SAMPLE)}"
+            f"or choose the tasks {','.join(SAMPLE)}"
         )
     return tasks

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from recipes.study.analysis import printed, statistics
+from recipes.study.columns import with_varied
 from recipes.study.page import write_study_page
-from recipes.study.plan import ENCODERS, PLANNED, STUDY, read_row, with_varied
+from recipes.study.plan import ENCODERS, PLANNED, STUDY, read_row
 from sentemb.errors import InputError
 from sentemb.storage import replacing, write_text
 

@@ -95,6 +95,18 @@ def test_a_wrong_command_is_one_sentence(arguments, message, capsys):
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        (["train", "--encodr", "static"], "--encodr static; did you mean --encoder?\n"),
+        (["evaluate", "x", "--foldz=3"], "--foldz=3; did you mean --folds?\n"),
+        (["evaluate", "x", "--zzz"], "unrecognized arguments: --zzz\n"),
+    ],
+)
+def test_a_misspelt_flag_is_named_with_the_nearest_one(arguments, end, argv, capsys):
+    assert printed(arguments, capsys, code=2).err.endswith(end)
+
+
 def test_a_command_keeps_its_exit_code(argv, capsys, tmp_path):
     assert "unknown corpus" in printed(["train", "--corpus", str(tmp_path / "nope")], capsys, code=2).err
 

@@ -29,8 +29,9 @@ from recipes.study.analysis.equal_data import at_equal_data
 from recipes.study.analysis.mixture import cross_fitted, mixtures
 from recipes.study.analysis.rank_correlation import draws, kendall, spearman
 from recipes.study.analysis.twins import against_twins
+from recipes.study.columns import described, varied
 from recipes.study.conclusion import collect, write_table
-from recipes.study.plan import DEFAULTS, EncoderSpec, described, varied
+from recipes.study.plan import DEFAULTS, EncoderSpec
 from recipes.study.run.measure import measure_encoder
 from recipes.study.run.scheduler import asked, groups, lost, stacking_key
 from recipes.study.run.training import Job, train_jobs
@@ -275,6 +276,7 @@ def test_other_input_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatc
         (["--study", str(wrong), "--out", str(tmp_path / "new")], "encoder x: objective"),
         (["--study", str(wrong), "--dry-run"], "encoder x: objective"),
         (["--study", "circle", "--data", str(tmp_path), "--out", str(tmp_path / "new")], "has no folder downstream/"),
+        (["--study", "circle", "--data", str(tmp_path), "--dry-run"], "has no folder downstream/"),
     ]:
         with pytest.raises(SystemExit) as stopped:
             sweep.main(arguments)

@@ -99,6 +99,15 @@ def test_trials_have_a_seed_that_no_encoder_of_theirs_has(tmp_path, entry, seed)
     assert [trial.settings["seed"] for trial in choice.trials] == [seed, seed]
 
 
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_a_seed_in_a_spec_of_a_trial_is_that_of_the_trial(tmp_path, seeds):
+    entry = {"encoder": "static:dim={seed}8", "choose": {"lr": [0.1, 0.2]}, "vary": {"seed": seeds}}
+    (choice,) = read_study(plan(tmp_path, encoders=[entry])).choices
+    for trial in choice.trials:
+        assert trial.settings["seed"] not in seeds
+        assert trial.settings["encoder"] == f"static:dim={trial.settings['seed']}8"
+
+
 def test_a_family_may_have_the_value_that_varies_in_its_name(tmp_path):
     entry = {"family": "batch {batch_size}", "vary": {"batch_size": [8, 16], "seed": [1, 2]}}
     encoders = read_study(plan(tmp_path, encoders=[entry])).encoders

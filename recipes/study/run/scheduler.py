@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from eval import Data
+from recipes.study.columns import described, varied
 from recipes.study.plan import (
     DEFAULTS,
     ENCODERS,
@@ -28,8 +29,6 @@ from recipes.study.plan import (
     EncoderSpec,
     Study,
     StudyFolder,
-    described,
-    varied,
 )
 from sentemb.corpus import Corpus, absolute_corpus
 from sentemb.errors import InputError
