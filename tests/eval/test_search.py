@@ -276,6 +276,7 @@ with stored_rows(write, (2, 3), Path(sys.argv[1]) if sys.argv[1] else None) as r
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("next_name", ["passages-first", "passages-other"])
 def test_a_killed_writer_leaves_nothing_after_the_next_call(next_name, tmp_path):
     """Neither of the same passages nor of others."""
