@@ -13,8 +13,8 @@ measured gains is too high on average, so that regret is, too.
 
 Where no method gained beyond chance, this number of updates is too small for the regret to say anything.
 
-What is done stays in OUT: the same command continues after a kill. The seconds of a method are those since then. ``--data`` is SentEval's folder, for an adaptation
-that was judged by STS-B dev.
+What is done stays in OUT: the same command continues after a kill. The seconds of a method are those since then.
+``--data`` is SentEval's folder, for an adaptation that was judged by STS-B dev.
 """
 
 import argparse
