@@ -32,6 +32,7 @@ from urllib.request import Request, urlopen
 
 from sentemb.program import command_parser
 from sentemb.runs import RunFolder
+from sentemb.wording import counted
 
 Line = tuple[str, str]  # "ok", "note" or "FAIL", and what was found
 TIMEOUT = 5  # seconds without an answer
@@ -69,7 +70,8 @@ def devices() -> Line:
         names = {torch.cuda.get_device_name(i) for i in range(count)} if torch.cuda.is_available() else {str(kind)}
         return "ok", f"{count} of {', '.join(sorted(names))}, {fast}"
     cores = usable_cores()
-    return "ok", f"CPU {platform.machine()}, {cores} core(s) usable, {cores} thread(s) for one process, {fast}; no GPU"
+    threads = f"{counted(cores, 'core')} usable, {counted(cores, 'thread')} for one process"
+    return "ok", f"CPU {platform.machine()}, {threads}, {fast}; no GPU"
 
 
 def memory() -> Line:
@@ -138,7 +140,7 @@ def data() -> Line:
         tasks = choose_tasks("all", folder)
     except InputError as error:
         return "note", f"{error}; {sample}"
-    return "ok", f"SentEval's files for {len(tasks)} task(s) are in {folder}; {sample}"
+    return "ok", f"SentEval's files for {counted(len(tasks), 'task')} are in {folder}; {sample}"
 
 
 def minilm() -> Line:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from recipes.study import STUDY, TRIALS, EncoderSpec, Study, StudyFolder, read_study, shipped
 from sentemb.errors import InputError, exit_codes
 from sentemb.program import command_parser
+from sentemb.wording import counted
 
 if TYPE_CHECKING:
     from eval import Task
@@ -94,7 +95,9 @@ def _run(study: Study, options: argparse.Namespace) -> None:
         return
     if options.dry_run:
         from recipes.study import prepare
+        from sentemb.corpus import check_corpus
 
+        check_corpus(str(options.corpus or study.corpus))
         if options.data is not None:
             from eval import data_folder
 
@@ -159,7 +162,9 @@ def _train(study: Study, place: StudyFolder, options: argparse.Namespace) -> Non
     processes = Processes(jobs, _threads(jobs, options.jobs is not None), gpus, options.stack)
     about = _begin(study, place, options.folds, corpus, tasks)
     about |= {"jobs": jobs, "threads": processes.threads, "seconds": before.get("seconds", 0)}
-    print(f"study folder: {place.out}; {jobs} process(es) at a time, {processes.threads} thread(s) each")
+    print(
+        f"study folder: {place.out}; {counted(jobs, 'process')} at a time, {counted(processes.threads, 'thread')} each"
+    )
     start = time.perf_counter()
     is_complete = not trials.encoders or run_all(trials, trial_place, corpus, options.folds, processes)
     if is_complete:

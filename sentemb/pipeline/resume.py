@@ -21,6 +21,7 @@ from sentemb.runs import MODULES, RunFolder
 from sentemb.storage import verify
 from sentemb.training import EpochLayout, TrainingSettings
 from sentemb.validation import ONE_SIDE, TWO_TOWERS
+from sentemb.wording import counted
 
 Config = dict[str, Any]  # what config.json holds
 
@@ -45,7 +46,7 @@ def on_processes(settings: TrainingSettings, begun: Config, world: int, elastic:
         return replace(settings, smallest_batch=least, global_batch=uneven)
     if not elastic:
         raise InputError(
-            f"the run was started on {before} process(es) and now there are {world}; start as many, or add "
+            f"the run was started on {counted(before, 'process')} and now there are {world}; start as many, or add "
             "--elastic to resume with the same global batch"
         )
     if batch < 2 * world:
@@ -73,7 +74,7 @@ def differences(settings: TrainingSettings, begun: Config, world: int, steps: in
         most, uneven = settings.batch_size, settings.global_batch > 0
         share = f"{most - 1} or {most}" if uneven else most
         notes.append(
-            f"begun on {before} process(es), now {world} with {share} pairs each: the same pairs in each "
+            f"begun on {counted(before, 'process')}, now {world} with {share} pairs each: the same pairs in each "
             "update; dropout masks and augmentations are drawn for each process and sums are rounded differently, "
             "so that losses differ a little"
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sentemb.errors import InputError
 from sentemb.runs.folder import RunFolder
+from sentemb.wording import counted
 
 Record = dict[str, Any]
 Series = NDArray[np.float64]
@@ -97,7 +98,7 @@ def read_run(run: Path) -> Run:
             by_step[step] = by_step.get(step, {}) | r
     parsed_run = Run(config, [by_step[step] for step in sorted(by_step)], {})
     if broken := sum(r is None for r in objects[:-1]):
-        parsed_run.notes.append(f"{broken} line(s) of log.jsonl could not be read and are left out.")
+        parsed_run.notes.append(f"{counted(broken, 'line')} of log.jsonl could not be read and are left out.")
     if folder.scores.exists():
         parsed_run.scores = _object(_text(folder.scores)) or {}
         if not parsed_run.rows():

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sentemb.errors import InputError
+from sentemb.wording import counted
 
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
@@ -70,7 +71,7 @@ def processor() -> str:
     ]
     kind = next((kind for has, kind in kinds if has), "no AVX2")
     held = ", ".join(f"{limit}={os.environ[limit]}" for limit in LIMITS if limit in os.environ)
-    return f"{name}, {kind}, {torch.get_num_threads()} thread(s)" + (f"; held: {held}" if held else "")
+    return f"{name}, {kind}, {counted(torch.get_num_threads(), 'thread')}" + (f"; held: {held}" if held else "")
 
 
 def tune_memory() -> None:

@@ -7,6 +7,7 @@ import torch
 from sentemb.errors import InputError
 from sentemb.training.data import EpochLayout
 from sentemb.training.settings import TrainingSettings
+from sentemb.wording import counted
 
 
 def total_steps(settings: TrainingSettings, pairs: int, processes: int) -> int:
@@ -17,7 +18,8 @@ def total_steps(settings: TrainingSettings, pairs: int, processes: int) -> int:
     """
     epoch = len(EpochLayout(pairs, settings.batch_size, processes, settings.smallest_batch, settings.global_batch))
     if not epoch:
-        raise InputError(f"{pairs} usable pair(s) are too few to train on; each of {processes} process(es) needs 2")
+        usable = counted(pairs, "usable pair")
+        raise InputError(f"too few to train on: {usable} for {counted(processes, 'process')}, each of which needs 2")
     if settings.max_steps is None:
         return epoch * (settings.epochs or 1)
     return settings.max_steps if settings.epochs is None else min(settings.max_steps, epoch * settings.epochs)

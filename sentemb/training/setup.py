@@ -40,6 +40,7 @@ from sentemb.training.selection import ModelSelection, saved_best
 from sentemb.training.settings import TrainingSettings
 from sentemb.training.state import TrainState
 from sentemb.training.step import BatchEncoder, Update
+from sentemb.wording import counted
 
 FORMERLY = {"schedule": "linear", "optimizer": "adamw"}  # settings that version 0.1 had not, as it did
 
@@ -338,8 +339,9 @@ def describe(
     negatives += f", {guide}" if guide else ""
     attention = f"attention {encoder.attention}, " if encoder.attention != "none" else ""
     return (
-        f"{processes} process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}, {attention}"
-        f"{'compiled, ' if settings.compile else ''}{torch.get_num_threads()} thread(s); "
+        f"{counted(processes, 'process')} on {accelerator.device.type}, "
+        f"precision {accelerator.mixed_precision}, {attention}"
+        f"{'compiled, ' if settings.compile else ''}{counted(torch.get_num_threads(), 'thread')}; "
         f"batch {per_process} {unit} per process{parts}, {batch} in all, {negatives}; "
         f"{total_steps(settings, len(pairs), processes)} steps over {len(pairs):,} {unit}"
     )

@@ -144,7 +144,7 @@ def test_two_processes_train_together(book_file, tmp_path):
     arguments = ["--corpus", str(book_file), *TINY, "--out", str(tmp_path / "two"), "--save-every", "5"]
     done = torchrun(str(RECIPE), *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "2 process(es) on cpu" in done.stdout and "32 in all, 31 in-batch negatives" in done.stdout
+    assert "2 processes on cpu" in done.stdout and "32 in all, 31 in-batch negatives" in done.stdout
     assert done.stdout.count("run folder:") == 2 and (tmp_path / "two" / "report.html").is_file()
 
 

@@ -277,6 +277,7 @@ def test_other_input_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatc
         (["--study", str(wrong), "--dry-run"], "encoder x: objective"),
         (["--study", "circle", "--data", str(tmp_path), "--out", str(tmp_path / "new")], "has no folder downstream/"),
         (["--study", "circle", "--data", str(tmp_path), "--dry-run"], "has no folder downstream/"),
+        (["--study", "circle", "--corpus", str(tmp_path / "books"), "--dry-run"], "no file or folder has that path"),
     ]:
         with pytest.raises(SystemExit) as stopped:
             sweep.main(arguments)

@@ -325,7 +325,7 @@ def test_a_line_cut_short_is_left_out_and_a_repeated_step_counts_once(run):
     lines = [json.dumps(record(0)), "not json", json.dumps(record(10, loss=9.0)), json.dumps(record(10, loss=4.321))]
     fill(run, [*lines, '{"step": 20, "loss": 4.'])
     text = page(run)
-    assert "4.321" in text and "1 line(s) of log.jsonl could not be read" in text
+    assert "4.321" in text and "1 line of log.jsonl could not be read" in text
     assert "<dt>steps</dt><dd>10</dd>" in text
 
 

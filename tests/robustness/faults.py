@@ -146,7 +146,7 @@ def resume(kinds: Sequence[str] = tuple(KINDS), worlds: Sequence[int] = (1, 2), 
                 finish(start(["--resume", "--out", str(out)], folder, world), folder)
                 same = steady(out) == steady(straight) and weights(out / "model") == weights(straight / "model")
                 right, count = right + same, count + 1
-                print(f"resume: {kind}, {world} process(es), killed after step {stop}: {'same' if same else 'DIFFERS'}")
+                print(f"resume: {kind}, {world} processes, killed after step {stop}: {'same' if same else 'DIFFERS'}")
     return right, count, f"log (batch ids, losses) and weights equal to {STEPS} steps straight"
 
 

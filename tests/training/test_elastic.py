@@ -38,7 +38,7 @@ def test_a_batch_that_does_not_divide_is_shared_unevenly_and_stays_what_it_is(tm
     resumed = ["--resume", "--out", str(tmp_path / "run"), "--elastic"]
     faults.finish(faults.start(resumed, tmp_path, world=3, stop=8), tmp_path, killed=True)
     printed = (tmp_path / "printed-0").read_text()
-    assert "begun on 1 process(es), now 3 with 5 or 6 pairs each" in printed and "16 in all" in printed
+    assert "begun on 1 process, now 3 with 5 or 6 pairs each" in printed and "16 in all" in printed
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["world_size"], config["settings"]["batch_size"], config["global_batch"]) == (3, 6, 16)
     faults.finish(faults.start([*resumed, "--batch-size", "16"], tmp_path, world=2), tmp_path)  # as it was begun

@@ -186,13 +186,11 @@ def test_another_number_of_processes_needs_elastic_and_keeps_the_batches(tmp_pat
         process.join(120)
     assert [process.exitcode for process in refused] == [2, 2]
     assert (
-        "started on 1 process(es) and now there are 2; start as many, or add --elastic"
+        "started on 1 process and now there are 2; start as many, or add --elastic"
         in (tmp_path / "printed-0").read_text()
     )
     faults.finish(faults.start([*out, "--elastic"], tmp_path, world=2), tmp_path)
-    assert (
-        "note: begun on 1 process(es), now 2 with 8 pairs each: the same pairs" in (tmp_path / "printed-0").read_text()
-    )
+    assert "note: begun on 1 process, now 2 with 8 pairs each: the same pairs" in (tmp_path / "printed-0").read_text()
     a, b = records(tmp_path / "a"), records(tmp_path / "b")
     assert [(r["step"], r["batch"], r["pairs_seen"]) for r in a] == [
         (r["step"], r["batch"], r["pairs_seen"]) for r in b

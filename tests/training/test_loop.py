@@ -479,7 +479,7 @@ def test_the_first_line_says_what_one_update_sees(encoder):
     pairs, embedder = PAIRS["neighbours"](np.array([[0, 1001]])), TrainingEncoder(encoder("transformer"))
     settings = TrainingSettings(batch_size=32, micro_batch=8)
     description = describe(settings, build(OBJECTIVES, "infonce"), pairs, Accelerator(cpu=True), embedder)
-    for part in ("1 process(es) on cpu", "precision no", "attention packed", "in parts of 8", "31 in-batch negatives"):
+    for part in ("1 process on cpu", "precision no", "attention packed", "in parts of 8", "31 in-batch negatives"):
         assert part in description
     assert "32 steps over 1,000 pairs" in description
 
