@@ -45,8 +45,8 @@ def refuse_no_use_of_negatives(objective: Objective | None, pairs: Pairs) -> Non
         )
     if pairs.passages is not None and pairs.passages.settings.kind == "crops":
         raise InputError(
-            "--negatives mined does not fit --pairs passages:kind=crops, which draws both texts of a pair again in each "
-            "epoch; choose kind=inverse_cloze or kind=title, or leave --negatives out"
+            "--negatives mined does not fit --pairs passages:kind=crops, which draws both texts of a pair again in "
+            "each epoch; choose kind=inverse_cloze or kind=title, or leave --negatives out"
         )
     if objective is not None and "negatives" not in objective.needs | objective.takes:
         raise InputError(

@@ -17,7 +17,6 @@ from sentemb.mining.candidates import DRAWN, ExcludedCandidates, draw_distinct
 from sentemb.mining.mine import MiningTask, refuse_small_pool
 from sentemb.mining.spec import MinedSpec
 from sentemb.pairs import Numbers, Pairs, PassagePairs, draw_chances
-from sentemb.pairs.lazy import Lazy
 from sentemb.storage import key_of
 
 READ = 4096  # passages whose sentences are read together
@@ -149,7 +148,7 @@ class ExcludedPassages:
 
 @dataclass(frozen=True)
 class PassageMiningTask(MiningTask):
-    """The task of finding hard negatives of pairs of passages: ``corpus``, ``pairs`` and ``pool`` are of their texts."""
+    """The task of finding hard negatives of pairs of passages; ``corpus``, ``pairs`` and ``pool`` are of ``texts``."""
 
     texts: PassageTexts
 
@@ -166,8 +165,8 @@ def passage_task(texts: PassageTexts, spec: MinedSpec) -> PassageMiningTask:
     Raises:
         InputError: the pool is too small.
     """
-    count, size = len(texts.pairs), len(texts.pool)
+    size = len(texts.pool)
     refuse_small_pool(size, spec, texts.corpus, UNIT)
-    rows = Lazy((count, 2), lambda numbers: size + 2 * numbers[:, None] + np.arange(2))
-    tokens = passages_of(texts.pairs).text.tokens
+    rows = np.arange(size, size + 2 * len(texts.pairs)).reshape(-1, 2)
+    tokens = texts.passages.text.tokens
     return PassageMiningTask(texts.open(), tokens, Pairs(rows), np.arange(size), spec, texts)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from sentemb.corpus import CLEANINGS, Cleaning, CleaningResult, Corpus, clean_corpus
+from sentemb.corpus import CLEANINGS, Cleaning, CleaningResult, Corpus, Tokens, clean_corpus
 from sentemb.encoders import Prompts, tokenizer_of
 from sentemb.errors import InputError
 from sentemb.mining import (
@@ -101,15 +101,21 @@ def prepare_data(
         weights.append(weight)
     if not parts:
         raise failed
-    together, negatives = joined(parts, weights, seed), parse_negatives(pairs.negatives)
+    together = joined(parts, weights, seed)
     chosen = sample(together, pairs.max_pairs, seed)
     words = Words.of(tokenizer) if chosen.noise else None
-    pool = None
-    if negatives is not None and together.passages is not None:
-        pool = passage_pool(together, negatives.pool, seed)
-    elif negatives is not None:
-        pool = candidate_pool(together, tokens.distinct(), negatives.pool, seed)
+    pool = _pool(together, tokens, pairs.negatives, seed)
     return PreparedData(TrainingData(chosen, tokens, positive_tokens, words), cleaned, pool)
+
+
+def _pool(pairs: Pairs, tokens: Tokens, negatives: str, seed: int) -> np.ndarray | None:
+    """What hard negatives are mined from: rows of sentences, or bounds of passages; None: none are mined."""
+    spec = parse_negatives(negatives)
+    if spec is None:
+        return None
+    if pairs.passages is not None:
+        return passage_pool(pairs, spec.pool, seed)
+    return candidate_pool(pairs, tokens.distinct(), spec.pool, seed)
 
 
 def with_mined_negatives(

@@ -107,7 +107,10 @@ def test_missing_negatives_are_counted(corpus, tiny, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pairs": "passages:kind=crops"}, "kind=crops, which draws both texts .*choose kind=inverse_cloze or kind=title"),
+        (
+            {"pairs": "passages:kind=crops"},
+            "kind=crops, which draws both .*choose kind=inverse_cloze or kind=title",
+        ),
         ({"negatives": "mined:by=self,per_anchor=99"}, "has .* distinct passages of .* needs 111; give more text"),
         ({"negatives": "mined:by=no/such,skip=0"}, "no model 'no/such' here or on the hub"),
         ({"objective": "ntxent"}, "objectives that take hard negatives, and this one does not"),
