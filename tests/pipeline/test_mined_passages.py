@@ -126,7 +126,8 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_written(options, message,
 
 
 def test_a_command_refuses_in_one_sentence(book_file, tmp_path, capsys):
-    start = ["--corpus", str(book_file), "--encoder", STATIC, "--out", "run", "--negatives", "mined:by=self"]
+    negatives = "mined:by=self,per_anchor=99"
+    start = ["--corpus", str(book_file), "--encoder", STATIC, "--out", "run", "--negatives", negatives]
     for pairs, error in (("passages:kind=crops", "kind=crops, which draws"), ("passages", "distinct passages of")):
         with pytest.raises(SystemExit) as ended:
             train_bookcorpus.main([*start, "--pairs", pairs])
