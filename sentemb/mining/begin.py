@@ -117,7 +117,5 @@ def mining_notes(mined: Mapping[str, Any] | None, pairs: Pairs) -> list[str]:
         return []
     share = mined["missing"] / (len(pairs) * pairs.negatives.per_pair)
     unit = "sentences" if pairs.passages is None else "passages"
-    return [
-        f"{share:.1%} of the hard negatives are missing: too few {unit} of the pool are far enough below the "
-        "positive's score; these pairs have fewer"
-    ]
+    far = "have a word in common" if mined.get("by") == BM25 else "are far enough below the positive's score"
+    return [f"{share:.1%} of the hard negatives are missing: too few {unit} of the pool {far}; these pairs have fewer"]

@@ -40,7 +40,7 @@ class Search(Protocol):
 
 
 class Excluded(Protocol):
-    """Which places of a pool are none for a pair."""
+    """The places of a pool that a pair must not have."""
 
     def of(self, rows: Numbers) -> list[Numbers]:
         """Places for each of the pairs ``rows`` ``[n, 2]``, without a copy."""
@@ -100,7 +100,7 @@ class MiningTask:
         return np.concatenate(blocks)
 
     def excluded(self) -> Excluded:
-        """The candidates that are none for a pair."""
+        """The candidates that a pair must not have."""
         return ExcludedCandidates(self.pairs, self.pool, self.tokens.distinct())
 
     def key(self, miner: str) -> str:

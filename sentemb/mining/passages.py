@@ -41,7 +41,7 @@ def passage_pool(pairs: Pairs, size: int, seed: int) -> Numbers:
 
 @dataclass(frozen=True)
 class PassageTexts:
-    """The texts of pairs of passages, none of them crops, and of a pool: rows of a corpus of their own.
+    """The texts of pairs of passages, other than crops, and of a pool: rows of a corpus of their own.
 
     Args:
         corpus: whose sentences they consist of.
@@ -155,7 +155,7 @@ class PassageMiningTask(MiningTask):
     unit: ClassVar[str] = UNIT
 
     def excluded(self) -> ExcludedPassages:
-        """The passages that are no candidates for a pair."""
+        """The passages that a pair must not have as negatives."""
         return ExcludedPassages(self.texts, self.pairs)
 
 

@@ -230,14 +230,14 @@ class PassagePairs:
         return self.text_ids(bounds)
 
     def anchors(self, bounds: Numbers, chances: Chances) -> Numbers:
-        """Sentence rows ``[n]`` of the first sides of pairs that are no crops: the title, or the sentence drawn."""
+        """Sentence rows ``[n]`` of the first sides of pairs other than crops: the title, or the sentence drawn."""
         if self.settings.kind == "title":
             return bounds[:, 0]
         rows, counts = self.sentences(bounds)
         return rows[np.cumsum(counts) - counts + (chances[:, 0] * counts).astype(np.int64)]
 
     def positives(self, bounds: Numbers, chances: Chances, anchors: Numbers) -> list[Numbers]:
-        """Sentence rows of the second side of each of these pairs, which are no crops.
+        """Sentence rows of the second side of each of these pairs, other than crops.
 
         The passage loses its anchor and copies of it where the second chance says so.
         """

@@ -416,10 +416,11 @@ def test_a_model_without_a_limit_of_tokens_says_so(limit, tmp_path):
 
 
 def test_a_table_of_embeddings_reads_what_its_tokenizer_leaves(encoder):
-    model = encoder(STATIC)
-    assert max_tokens_of(model) is None and max_tokens_of(two_towers(model, encoder(STATIC))) is None
-    model[0].tokenizer.enable_truncation(9)
-    assert max_tokens_of(model) == 9
+    model = encoder(STATIC, 9)
+    assert model.max_seq_length == math.inf and max_tokens_of(model) == 9
+    assert max_tokens_of(two_towers(model, encoder(STATIC))) == 9
+    model[0].tokenizer.no_truncation()
+    assert max_tokens_of(model) is None
     assert max_tokens_of(encoder("transformer:name=TINY", 11)) == 11
 
 

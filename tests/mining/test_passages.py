@@ -161,9 +161,9 @@ def test_no_pair_gets_what_is_its_own(kind, overlap, corpus, tiny, monkeypatch):
         pairs = replace(pairs, rows=np.concatenate([rows, longer[longer[:, 1] - longer[:, 0] < 7]]))
     texts = texts_of(corpus, pairs, 25)
     task = passage_task(texts, MinedSpec("x", per_anchor=1, pool=0, skip=0))
-    found = task.excluded().of(np.asarray(task.pairs.rows))
-    assert [places.tolist() for places in found] == excluded_by_loop(texts, kind)
-    assert max(map(len, found)) > 1  # copies, and passages below equal titles
+    excluded = task.excluded().of(np.asarray(task.pairs.rows))
+    assert [places.tolist() for places in excluded] == excluded_by_loop(texts, kind)
+    assert max(map(len, excluded)) > 1  # copies, and passages below equal titles
 
 
 def mined(task, model: str):

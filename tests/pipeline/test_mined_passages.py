@@ -93,15 +93,16 @@ def test_two_processes_train_as_one(spec, corpus, tiny, tmp_path):
     assert np.load(tmp_path / "two.npy") == pytest.approx(one, abs=1e-5)
 
 
-def test_negatives_by_words_train(corpus):
+def test_negatives_by_words_train(corpus, capsys):
     pytest.importorskip("bm25s", reason="bm25s is not installed (the extra bm25)")
-    assert train(corpus, "mined:by=bm25,per_anchor=1,pool=0,skip=0").complete
+    assert train(corpus, "mined:by=bm25,per_anchor=12,pool=0,skip=10", pairs="passages:kind=title").complete
+    assert "are missing: too few passages of the pool have a word in common" in capsys.readouterr().out
 
 
 def test_missing_negatives_are_counted(corpus, tiny, capsys):
     run = train(corpus, f"mined:by={tiny},per_anchor=20,pool=0,skip=0,margin=0.01", out="run")
     missing = json.loads((run.folder / "config.json").read_text())["negatives"]["missing"]
-    assert missing > 0 and "too few passages of the pool" in capsys.readouterr().out
+    assert missing > 0 and "too few passages of the pool are far enough below" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
