@@ -83,7 +83,7 @@ def _tables(scores: Mapping[str, SearchScores], comparison: Sequence[Mapping[str
             bounds = interval(each.items[metric])
             low_high = f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
             cells.append(f"{each.items[metric].values.mean():.4f}{low_high}")
-        lines.append([name, str(each.max_tokens or "-"), *cells])
+        lines.append([name, str(each.max_tokens or "no limit"), *cells])
     made = [Table("search", ["encoder", "max tokens", *metrics], lines)]
     if comparison:
         lines = [

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
+from sentemb.encoders import max_tokens_of
 from sentemb.errors import InputError, disk_full
 from sentemb.retrieval import ranking_scores, top_k
 from sentemb.search import Passages, SearchTask
@@ -34,7 +35,7 @@ class SearchScores:
     """What an encoder made of each query of a task."""
 
     items: dict[str, ItemScores]  # by metric: "nDCG@10", "MRR@10", "MAP@100", "recall@100"
-    max_tokens: int | None  # of a text that the encoder reads; longer ones are cut
+    max_tokens: int | None  # of a text that the encoder reads; longer ones are cut; None: no limit
     score: str  # by which passages are ranked: cosine or dot
     sides: str  # what encodes queries and passages
 
@@ -70,7 +71,7 @@ def measure_search(
     shape = len(task.passages), queries.shape[1]
     with stored_rows(write, shape, cache / name if cache else None) as rows:
         items = _ranked(queries, rows, task, k, sides.score, recall_at)
-    return SearchScores(items, getattr(model, "max_seq_length", None), sides.score, sides.names)
+    return SearchScores(items, max_tokens_of(model), sides.score, sides.names)
 
 
 def search_items(sides: Sides, task: SearchTask, k: int = DEPTH) -> dict[str, ItemScores]:

@@ -69,7 +69,8 @@ def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT, needs
             The built-in name wins over a file or folder of that name, which is written ``./sample``. Several are
             joined by `` + ``, each with ``*WEIGHT`` after it if its pairs are to be seen more or less than once an
             epoch: ``books + notes.txt*3``. Or what a program holds: a list of texts, of documents or of pairs, or a
-            ``datasets.Dataset`` (:func:`sentemb.corpus.readers.memory.memory_source`). A Corpus is returned as it is.
+            ``datasets.Dataset`` (:func:`sentemb.corpus.readers.memory.memory_source`), or a TextSource. A Corpus is
+            returned as it is.
         progress: show progress on stderr.
         language: whose rules split raw text into sentences, a code of :data:`sentemb.languages.LANGUAGES`: books,
             tables with ``split_sentences``, documents. A Corpus and the built-in sample (English) are as they are.
@@ -82,6 +83,8 @@ def open_corpus(spec: Any, progress: bool = True, language: str = DEFAULT, needs
     if isinstance(spec, Corpus):
         return spec
     check_language(language)
+    if isinstance(spec, TextSource):
+        return _open([spec], (1.0,), spec.name, progress, language, needs_pairs)
     if not isinstance(spec, str | Path):
         return _open([memory_source(spec, language)], (1.0,), "the corpus", progress, language, needs_pairs)
     spec = str(spec)

@@ -37,7 +37,7 @@ from sentemb.encoders.prompts import SIDES, Prompts, parse_prompts, prompts_of, 
 from sentemb.encoders.safety import read_json, refuse_unsafe
 from sentemb.encoders.skip_pooling import SkipPooling
 from sentemb.encoders.threads import all_threads
-from sentemb.encoders.tokenizers import tokenizer_of
+from sentemb.encoders.tokenizers import max_tokens_of, tokenizer_of
 from sentemb.encoders.truncation import cut_rows, full_size, gives_unit_length, is_truncated, truncated
 from sentemb.encoders.two_tower import Towers, as_router, default_prompt, towers_of
 from sentemb.encoders.word_embeddings import (
@@ -84,6 +84,7 @@ __all__ = [
     "layer_stack",
     "learn_vocabulary",
     "load",
+    "max_tokens_of",
     "minilm_folder",
     "parse_lora",
     "parse_prompts",

@@ -1,4 +1,4 @@
-"""The Rust tokenizer of an encoder."""
+"""The Rust tokenizer of an encoder, and how many tokens the encoder reads."""
 
 from typing import Any, cast
 
@@ -9,6 +9,18 @@ from tokenizers import Tokenizer, processors
 from sentemb.encoders.onnx import OnnxEncoder
 from sentemb.encoders.two_tower import towers_of
 from sentemb.errors import InputError
+
+UNLIMITED = 1 << 20  # tokens: models without a limit give infinity, or such numbers as 1e30
+
+
+def max_tokens_of(model: Any) -> int | None:
+    """Tokens that a model's ``encode`` reads of a text, at most; None: there is no limit."""
+    first = towers_of(model)[0][0] if isinstance(model, SentenceTransformer) else None
+    if isinstance(first, StaticEmbedding):  # (whose max_seq_length is always infinity)
+        truncation = first.tokenizer.truncation
+        return int(truncation["max_length"]) if truncation else None
+    limit = getattr(model, "max_seq_length", None)
+    return int(limit) if limit is not None and limit < UNLIMITED else None
 
 
 def tokenizer_of(model: SentenceTransformer) -> Tokenizer:

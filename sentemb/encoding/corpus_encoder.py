@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding, Transformer
 
 from sentemb.corpus import Corpus, Tokens
-from sentemb.encoders import default_prompt, gives_unit_length, towers_of
+from sentemb.encoders import default_prompt, gives_unit_length, max_tokens_of, towers_of
 from sentemb.encoding.settings import EncodingSettings
 from sentemb.errors import InputError
 from sentemb.forward import collate_tokens
@@ -67,9 +67,13 @@ class CorpusEncoder:
         self.corpus = corpus
         self.tower, parts = _towers(model, settings.tower)
         prompts = [chosen_prompt(part, settings, card, alone=self.tower is None) for part in parts]
-        self.parts = [
-            _Part(TeacherModel(TeacherSpec("encoder", prompt=prompt), part, role=ROLE), prompt, _longest(part))
+        embedders = [
+            TeacherModel(TeacherSpec("encoder", prompt=prompt), part, role=ROLE)
             for part, prompt in zip(parts, prompts, strict=True)
+        ]
+        self.parts = [
+            _Part(embedder, prompt, max_tokens_of(part) or UNLIMITED)
+            for embedder, part, prompt in zip(embedders, parts, prompts, strict=True)
         ]
         self.prompts = prompts
         self.notes = _notes(model, settings, prompts) if self.tower is None else []
@@ -228,12 +232,3 @@ def _notes(model: SentenceTransformer, settings: EncodingSettings, prompts: list
         f"{prompts[0]!r}, the model's default prompt, goes before each sentence; for texts that are searched choose "
         "--prompt-name document"
     ]
-
-
-def _longest(model: SentenceTransformer) -> int:
-    """Tokens that the model's encode reads of a sentence, at most."""
-    first: Any = model[0]
-    if isinstance(first, StaticEmbedding):
-        return int(first.tokenizer.truncation["max_length"]) if first.tokenizer.truncation else UNLIMITED
-    length = model.max_seq_length
-    return int(length) if length is not None and length < UNLIMITED else UNLIMITED

@@ -1,10 +1,10 @@
-"""Hard negatives that no label names: near sentences of a pool that are below the positive, or share words.
+"""Hard negatives that no label names: near texts of a pool that are below the positive, or share words.
 
 :mod:`sentemb.mining.spec` reads ``--negatives``, :mod:`sentemb.mining.candidates` says what may be one,
 :mod:`sentemb.mining.by_model` and :mod:`sentemb.mining.by_words` find them, :mod:`sentemb.mining.mine` keeps them in
-the cache, :mod:`sentemb.mining.refreshed` replaces them while a model trains, and :mod:`sentemb.mining.begin` says what
-a run begins with. Nothing heavy is imported before a name
-is asked for.
+the cache, :mod:`sentemb.mining.passages` does so for pairs of passages, :mod:`sentemb.mining.refreshed` replaces them
+while a model trains, and :mod:`sentemb.mining.begin` says what a run begins with. Nothing heavy is imported before a
+name is asked for.
 """
 
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sentemb.mining.by_words import WordSearch, fingerprint_of_bm25, refuse_missing_library
     from sentemb.mining.candidates import candidate_pool
     from sentemb.mining.mine import MinedNegatives, MiningTask, mine_negatives
+    from sentemb.mining.passages import PassageTexts, passage_pool, passage_task
     from sentemb.mining.refreshed import RefreshedNegatives
     from sentemb.mining.spec import BM25, NEGATIVES, SELF, MinedSpec, parse_negatives
 
@@ -28,6 +29,7 @@ __all__ = [
     "MinedNegatives",
     "MinedSpec",
     "MiningTask",
+    "PassageTexts",
     "RefreshedNegatives",
     "WordSearch",
     "begin_mining",
@@ -38,6 +40,8 @@ __all__ = [
     "miner_in_training",
     "mining_notes",
     "parse_negatives",
+    "passage_pool",
+    "passage_task",
     "refuse_missing_library",
     "refuse_no_use_of_negatives",
     "search_by_model",
@@ -53,6 +57,7 @@ __getattr__, __dir__ = lazy_exports(
         "MinedNegatives": "sentemb.mining.mine",
         "MinedSpec": "sentemb.mining.spec",
         "MiningTask": "sentemb.mining.mine",
+        "PassageTexts": "sentemb.mining.passages",
         "RefreshedNegatives": "sentemb.mining.refreshed",
         "WordSearch": "sentemb.mining.by_words",
         "begin_mining": "sentemb.mining.begin",
@@ -63,6 +68,8 @@ __getattr__, __dir__ = lazy_exports(
         "miner_in_training": "sentemb.mining.by_model",
         "mining_notes": "sentemb.mining.begin",
         "parse_negatives": "sentemb.mining.spec",
+        "passage_pool": "sentemb.mining.passages",
+        "passage_task": "sentemb.mining.passages",
         "refuse_missing_library": "sentemb.mining.by_words",
         "refuse_no_use_of_negatives": "sentemb.mining.begin",
         "search_by_model": "sentemb.mining.by_model",

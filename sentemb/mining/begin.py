@@ -37,11 +37,16 @@ class Computation:
 
 
 def refuse_no_use_of_negatives(objective: Objective | None, pairs: Pairs) -> None:
-    """InputError if an objective takes no hard negatives, or the pairs are runs of sentences."""
+    """InputError if an objective takes no hard negatives, or the pairs are runs of sentences or crops."""
     if pairs.are_contiguous:
         raise InputError(
             "--negatives mined is for pairs, and --pairs contiguous are runs of sentences; choose neighbours, or leave "
             "--negatives out"
+        )
+    if pairs.passages is not None and pairs.passages.settings.kind == "crops":
+        raise InputError(
+            "--negatives mined does not fit --pairs passages:kind=crops, which draws both texts of a pair again in "
+            "each epoch; choose kind=inverse_cloze or kind=title, or leave --negatives out"
         )
     if objective is not None and "negatives" not in objective.needs | objective.takes:
         raise InputError(
@@ -111,7 +116,6 @@ def mining_notes(mined: Mapping[str, Any] | None, pairs: Pairs) -> list[str]:
     if not mined or not mined.get("missing") or pairs.negatives is None:
         return []
     share = mined["missing"] / (len(pairs) * pairs.negatives.per_pair)
-    return [
-        f"{share:.1%} of the hard negatives are missing: too few sentences of the pool are far enough below the "
-        "positive's score; these pairs have fewer"
-    ]
+    unit = "sentences" if pairs.passages is None else "passages"
+    far = "have a word in common" if mined.get("by") == BM25 else "are far enough below the positive's score"
+    return [f"{share:.1%} of the hard negatives are missing: too few {unit} of the pool {far}; these pairs have fewer"]

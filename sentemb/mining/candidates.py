@@ -1,5 +1,7 @@
 """Choose the candidates for hard negatives, and exclude a pair's own sentences and their copies."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,15 +22,35 @@ def candidate_pool(pairs: Pairs, keys: NDArray[np.int64], size: int, seed: int) 
     Returns:
         int64 ``[p]``, of copies one.
     """
-    order, pool = Permutation(len(pairs), seed), np.zeros(0, dtype=np.int64)
+
+    def candidates(rows: Numbers) -> tuple[Numbers, Numbers]:
+        rows = rows[:, min(1, rows.shape[1] - 1) :].ravel()
+        return rows, keys[rows]
+
+    return np.sort(draw_distinct(pairs, candidates, size, seed))
+
+
+def draw_distinct(
+    pairs: Pairs, candidates: Callable[[Numbers], tuple[Numbers, Numbers]], size: int, seed: int
+) -> Numbers:
+    """Distinct candidates out of pairs, drawn with the seed; of copies one.
+
+    Args:
+        pairs: as for :func:`candidate_pool`.
+        candidates: of the rows of some pairs, ``[c, ...]``, and of each a number ``[c]`` that copies share.
+        size: candidates wanted; 0: all. Where there are fewer, all.
+        seed: decides which.
+    """
+    order, pool, ids = Permutation(len(pairs), seed), None, np.zeros(0, dtype=np.int64)
     for start in range(0, len(pairs), DRAWN):
-        rows = pairs.rows[order[slice(start, start + DRAWN)]]
-        pool = np.concatenate([pool, rows[:, min(1, rows.shape[1] - 1) :].ravel()])
-        _, first = np.unique(keys[pool], return_index=True)
-        pool = pool[np.sort(first)]
+        drawn, their_ids = candidates(pairs.rows[order[slice(start, start + DRAWN)]])
+        pool, ids = drawn if pool is None else np.concatenate([pool, drawn]), np.concatenate([ids, their_ids])
+        _, first = np.unique(ids, return_index=True)
+        first.sort()
+        pool, ids = pool[first], ids[first]
         if size and len(pool) >= size:
-            return np.sort(pool[:size])
-    return np.sort(pool)
+            return pool[:size]
+    return np.zeros(0, dtype=np.int64) if pool is None else pool
 
 
 class ExcludedCandidates:

@@ -1,6 +1,6 @@
 """Find the hard negatives of all pairs once. They are memory-mapped in the cache; finished chunks survive a crash.
 
-``negatives.i32`` holds the sentence rows of each pair's hard negatives, ``meta.json`` their shape; -1 is none.
+``negatives.i32`` holds the rows of each pair's hard negatives, ``meta.json`` their shape; -1 is none.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,13 @@ class Search(Protocol):
 
         ``rows``: int64 ``[n, 2]``, anchors and positives. ``left_out``: for each the places that do not count.
         """
+
+
+class Excluded(Protocol):
+    """The places of a pool that a pair must not have."""
+
+    def of(self, rows: Numbers) -> list[Numbers]:
+        """Places for each of the pairs ``rows`` ``[n, 2]``, without a copy."""
 
 
 class MinedNegatives:
@@ -67,7 +74,7 @@ class MinedNegatives:
         return int(self.rows.shape[1])
 
     def of(self, numbers: Numbers) -> Numbers:
-        """Sentence rows int64 ``[n, k]`` of the hard negatives of these pairs; -1 where a pair has fewer than k."""
+        """As :meth:`sentemb.pairs.PairNegatives.of`."""
         return self.rows[numbers].astype(np.int64)
 
 
@@ -81,19 +88,20 @@ class MiningTask:
     pool: Numbers  # sentence rows of the candidates
     spec: MinedSpec
 
+    unit: ClassVar[str] = "sentences"  # what candidates are
+
     def __post_init__(self) -> None:
-        if len(self.pool) < self.spec.least_pool:
-            raise InputError(
-                f"the pool for hard negatives has {len(self.pool):,} distinct sentences of {self.corpus.name}, and "
-                f"per_anchor={self.spec.per_anchor} with skip={self.spec.skip} needs {self.spec.least_pool}; give more "
-                "text, or lower per_anchor= or skip="
-            )
+        refuse_small_pool(len(self.pool), self.spec, self.corpus, self.unit)
 
     @property
     def sentence_rows(self) -> Numbers:
         """Of anchors and positives, ``[m, 2]``."""
         blocks = [self.pairs.rows[start : start + DRAWN][:, :2] for start in range(0, len(self.pairs), DRAWN)]
         return np.concatenate(blocks)
+
+    def excluded(self) -> Excluded:
+        """The candidates that a pair must not have."""
+        return ExcludedCandidates(self.pairs, self.pool, self.tokens.distinct())
 
     def key(self, miner: str) -> str:
         """Hex digest of all that decides the hard negatives; ``miner``: of what finds them."""
@@ -103,6 +111,16 @@ class MiningTask:
         spec, tokens = self.spec, str(getattr(self.tokens.folder, "name", ""))
         asked = f"{spec.per_anchor} {spec.skip} {spec.relative_margin} {CHUNK}"
         return key_of(miner, self.corpus.fingerprint, tokens, asked, digest.hexdigest())
+
+
+def refuse_small_pool(size: int, spec: MinedSpec, corpus: Corpus, unit: str) -> None:
+    """InputError if a pool of ``size`` distinct sentences or passages cannot hold what is asked for."""
+    if size < spec.least_pool:
+        raise InputError(
+            f"the pool for hard negatives has {size:,} distinct {unit} of {corpus.name}, and "
+            f"per_anchor={spec.per_anchor} with skip={spec.skip} needs {spec.least_pool}; give more text, or lower "
+            "per_anchor= or skip="
+        )
 
 
 def mine_negatives(task: MiningTask, miner: str, make_search: Callable[[], Search]) -> MinedNegatives:
@@ -142,7 +160,7 @@ def _write(task: MiningTask, search: Search, folder: Path) -> None:
     """Append the chunks that are not on the disk yet; their shape comes last."""
     spec, total, path = task.spec, len(task.pairs), folder / ROWS
     row_bytes = 4 * spec.per_anchor
-    excluded = ExcludedCandidates(task.pairs, task.pool, task.tokens.distinct())
+    excluded = task.excluded()
 
     def find(numbers: Numbers) -> NDArray[np.int32]:
         rows = task.pairs.rows[numbers][:, :2]
@@ -175,6 +193,6 @@ def _estimate(task: MiningTask, find: Callable[[Numbers], object], left: int) ->
     rate = len(sample) / max(time.perf_counter() - start, 1e-9)
     part = "" if left == total else f"{left:,} left of "
     return (
-        f"negatives: {spec.per_anchor} of each of {part}{total:,} pairs, out of {len(task.pool):,} sentences: "
+        f"negatives: {spec.per_anchor} of each of {part}{total:,} pairs, out of {len(task.pool):,} {task.unit}: "
         f"{size_in_words(4 * total * spec.per_anchor)}, about {time_in_words(left / rate)} ({rate:,.0f} pairs/s)"
     )

@@ -22,7 +22,7 @@ class StoredNegatives:
     """Hard negatives in memory, for a process that makes batches ahead.
 
     Args:
-        rows: int32 ``[m, k]``, sentence rows; -1 is none.
+        rows: int32 ``[m, k]``; -1 is none.
     """
 
     def __init__(self, rows: np.ndarray) -> None:
@@ -34,7 +34,7 @@ class StoredNegatives:
         return int(self.rows.shape[1])
 
     def of(self, numbers: Numbers) -> Numbers:
-        """As :meth:`sentemb.mining.MinedNegatives.of`."""
+        """As :meth:`sentemb.pairs.PairNegatives.of`."""
         return self.rows[numbers].astype(np.int64)
 
 
@@ -73,7 +73,7 @@ class RefreshedNegatives(nn.Module):
         return int(self.rows.shape[1])
 
     def of(self, numbers: Numbers) -> Numbers:
-        """Sentence rows int64 ``[n, k]`` of the hard negatives of these pairs; -1 where a pair has fewer than k."""
+        """As :meth:`sentemb.pairs.PairNegatives.of`."""
         return self.rows.numpy()[numbers].astype(np.int64)
 
     def is_due(self, step: int) -> bool:

@@ -14,6 +14,8 @@ MARGIN = 0.05  # of scores by a model: the "95 %" of Moreira et al. 2024
 class MinedSpec:
     """Hard negatives of each pair: the nearest sentences of a pool that are skip ranks down and below the positive.
 
+    Of pairs of passages they are passages (:mod:`sentemb.mining.passages`).
+
     Args:
         by: what finds them: a finished model (a folder, a name of the hub, minilm); self, the model that is trained;
             or bm25, words in common.

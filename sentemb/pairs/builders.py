@@ -56,9 +56,10 @@ class Pairs:
         """Sentence rows ``[n, columns]`` of these pairs, the further hard negatives after the others.
 
         Where one is missing stands the anchor, which objectives do not count among its own negatives as it is a copy.
+        Of passages these are the first and the last sentence, without hard negatives.
         """
         rows = self.rows[numbers]
-        if self.negatives is None:
+        if self.negatives is None or self.passages is not None:
             return rows
         negatives = self.negatives.of(numbers)
         return np.concatenate([rows, np.where(negatives < 0, rows[:, :1], negatives)], axis=1)

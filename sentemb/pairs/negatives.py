@@ -13,4 +13,7 @@ class PairNegatives(Protocol):
         """Hard negatives a pair, k."""
 
     def of(self, numbers: Numbers) -> Numbers:
-        """Sentence rows int64 ``[n, k]`` of the hard negatives of these pairs; -1 where a pair has fewer than k."""
+        """Sentence rows int64 ``[n, k]`` of the hard negatives of these pairs; -1 where a pair has fewer than k.
+
+        Of pairs of passages they are places in ``PassagePairs.candidates``.
+        """

@@ -125,6 +125,7 @@ class PassagePairs:
     text: PassageText
     settings: PassageSettings
     sentence_mask: NDArray[np.bool_] | None = None  # [sentences], those worth training on; None: all
+    candidates: Numbers | None = None  # int64 [p, 2], bounds of the passages that mined hard negatives are chosen from
 
     def bounds(self, ranges: Numbers) -> Numbers:
         """First and last sentence ``[m, 2]`` of each passage in documents ``[documents, 2]``; a title's row is first.
@@ -168,7 +169,7 @@ class PassagePairs:
         one. Sentences without a token, or outside of the mask, do not count.
         """
         low, high = int(rows[:, 0].min()), int(rows[:, 1].max()) + 1
-        good, lengths = self._good(low, high), self.text.lengths(slice(low, high))
+        good, lengths = self._good(slice(low, high)), self.text.lengths(slice(low, high))
         if self.settings.kind == "crops":
             before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.where(good, lengths, 0))])
             total = before[rows[:, 1] + 1 - low] - before[rows[:, 0] - low]
@@ -180,55 +181,123 @@ class PassagePairs:
         different: NDArray[np.bool_] = least < most
         return different & good[rows[:, 0] - low] if self.settings.kind == "title" else different
 
-    def _good(self, start: int, stop: int) -> NDArray[np.bool_]:
-        """Which sentences of a run have a token and are worth training on."""
-        good: NDArray[np.bool_] = self.text.lengths(slice(start, stop)) > 0
-        return good if self.sentence_mask is None else good & self.sentence_mask[start:stop]
+    def _good(self, rows: slice | Numbers) -> NDArray[np.bool_]:
+        """Which of these sentences have a token and are worth training on."""
+        good: NDArray[np.bool_] = self.text.lengths(rows) > 0
+        return good if self.sentence_mask is None else good & self.sentence_mask[rows]
 
-    def columns(self, rows: Numbers, chances: Chances, sides: Sequence[Tokens]) -> tuple[list[list[TokenIds]], Numbers]:
-        """Token ids of both sides of pairs, and ids that are equal where texts are not negatives of each other.
+    def sentences(self, bounds: Numbers) -> tuple[Numbers, Numbers]:
+        """The sentences that are worth training on of passages ``[n, 2]``, a title with its passage.
+
+        Returns:
+            Their rows, one passage after another, and how many each passage has, ``[n]``.
+        """
+        sizes = bounds[:, 1] - bounds[:, 0] + 1
+        rows = np.arange(sizes.sum()) + np.repeat(bounds[:, 0] - np.cumsum(sizes) + sizes, sizes)
+        good = self._good(rows)
+        counts = np.bincount(np.repeat(np.arange(len(bounds)), sizes)[good], minlength=len(bounds))
+        return rows[good], counts
+
+    def _each(self, bounds: Numbers) -> list[Numbers]:
+        """The sentences of each passage that are worth training on, a title before those of its passage."""
+        rows, counts = self.sentences(bounds)
+        return np.split(rows, np.cumsum(counts))[:-1]
+
+    @property
+    def _titles(self) -> int:
+        """Titles before each passage, within its bounds: 1 or 0."""
+        return int(self.settings.kind == "title")
+
+    def bodies(self, bounds: Numbers) -> list[Numbers]:
+        """The sentences of each passage ``[n, 2]`` that make its text."""
+        return [rows[self._titles :] for rows in self._each(bounds)]
+
+    def text_ids(self, bounds: Numbers) -> Numbers:
+        """A number for each passage ``[n, 2]``, int64 ``[n]``: equal where their texts are copies."""
+        rows, counts = self.sentences(bounds + np.array([self._titles, 0]))
+        totals = np.zeros(len(bounds), dtype=np.uint64)
+        keys = self.text.tokens.distinct()[rows].view(np.uint64)
+        np.add.at(totals, np.repeat(np.arange(len(bounds)), counts), keys)
+        return splitmix64(totals ^ GOLDEN).view(np.int64)
+
+    def _ids(self, bounds: Numbers) -> Numbers:
+        """A number for each passage ``[n, 2]``, int64 ``[n]``: equal where they are not negatives of each other.
+
+        Passages below equal titles are not.
+        """
+        if self.settings.kind == "title":
+            return self.text.tokens.distinct()[bounds[:, 0]]
+        return self.text_ids(bounds)
+
+    def anchors(self, bounds: Numbers, chances: Chances) -> Numbers:
+        """Sentence rows ``[n]`` of the first sides of pairs other than crops: the title, or the sentence drawn."""
+        if self.settings.kind == "title":
+            return bounds[:, 0]
+        rows, counts = self.sentences(bounds)
+        return rows[np.cumsum(counts) - counts + (chances[:, 0] * counts).astype(np.int64)]
+
+    def positives(self, bounds: Numbers, chances: Chances, anchors: Numbers) -> list[Numbers]:
+        """Sentence rows of the second side of each of these pairs, other than crops.
+
+        The passage loses its anchor and copies of it where the second chance says so.
+        """
+        if self.settings.kind == "title":
+            return self.bodies(bounds)
+        keys = self.text.tokens.distinct()
+        return [
+            rows[keys[rows] != keys[anchor]] if chance < self.settings.removal else rows
+            for rows, chance, anchor in zip(self._each(bounds), chances[:, 1], anchors, strict=True)
+        ]
+
+    def columns(
+        self, rows: Numbers, chances: Chances, sides: Sequence[Tokens], negatives: Numbers | None = None
+    ) -> tuple[list[list[TokenIds]], Numbers]:
+        """Token ids of the texts of pairs, and ids that are equal where texts are not negatives of each other.
 
         Args:
             rows: int64 ``[n, 2]``, of ``Pairs.rows``.
             chances: ``[n, CHANCES]`` in [0, 1), what is drawn for each (:func:`draw_chances`).
             sides: tokens of the sentences as they begin a text of each side, with its prompt.
+            negatives: int64 ``[n, k]``, places of mined hard negatives in ``candidates``, -1 where one is missing; not
+                of crops.
 
         Returns:
-            Two lists of n arrays, and int64 ``[n, 2]``: a sentence has the id of its tokens, a passage that of its
-            sentences, whichever of them was removed, and crops that of their passage. A title and its passage have that
-            of the title's tokens, so that passages below equal titles are not negatives.
+            2 + k lists of n arrays (both sides, then the hard negatives), and int64 ``[n, 2 + k]``: a sentence has the
+            id of its tokens, a passage that of its sentences, whichever of them was removed, and crops that of their
+            passage. A title and its passage have that of the title's tokens, so that passages below equal titles are
+            not negatives. In place of a hard negative that is missing, or holds a copy of the anchor, stands the
+            anchor: objectives do not count it among the anchor's negatives.
         """
-        make = {"inverse_cloze": self._inverse_cloze, "crops": self._crops, "title": self._title}[self.settings.kind]
-        columns: list[list[TokenIds]] = [[], []]
-        ids = np.empty((len(rows), 2), dtype=np.int64)
-        for number, ((first, last), drawn) in enumerate(zip(rows.tolist(), chances, strict=True)):
-            sentences = first + np.flatnonzero(self._good(first, last + 1))
-            texts, ids[number] = make(sentences, drawn, sides)
-            for column, text in zip(columns, texts, strict=True):
-                column.append(text)
-        return columns, ids
+        if self.settings.kind == "crops":
+            crops = [self._crops(each, drawn, sides) for each, drawn in zip(self._each(rows), chances, strict=True)]
+            return [[pair[side] for pair in crops] for side in (0, 1)], np.repeat(self._ids(rows)[:, None], 2, axis=1)
+        anchors = self.anchors(rows, chances)
+        columns = [
+            [self._joined(sides[0], each) for each in anchors[:, None]],
+            [self._joined(sides[1], each) for each in self.positives(rows, chances, anchors)],
+        ]
+        ids = [self.text.tokens.distinct()[anchors], self._ids(rows)]
+        for places in () if negatives is None else negatives.T:
+            texts, column_ids = self._negatives(anchors, places, sides[1])
+            columns.append(texts)
+            ids.append(column_ids)
+        return columns, np.stack(ids, axis=1)
 
-    def _inverse_cloze(
-        self, rows: Numbers, drawn: Chances, sides: Sequence[Tokens]
-    ) -> tuple[list[TokenIds], list[np.int64]]:
-        """A sentence, and its passage: without that sentence and copies of it, where the second chance says so."""
-        keys = self.text.tokens.distinct()[rows]
-        query = int(drawn[0] * len(rows))
-        rest = rows[keys != keys[query]] if drawn[1] < self.settings.removal else rows
-        texts = [self._joined(sides[0], rows[query : query + 1]), self._joined(sides[1], rest)]
-        return texts, [keys[query], _id_of_passage(keys)]
+    def _negatives(self, anchors: Numbers, places: Numbers, side: Tokens) -> tuple[list[TokenIds], Numbers]:
+        """A column of hard negatives, the anchor where there is none, and their ids."""
+        assert self.candidates is not None
+        keys, bounds = self.text.tokens.distinct(), self.candidates[np.maximum(places, 0)]
+        texts, missing = [], places < 0
+        for number, (rows, anchor) in enumerate(zip(self._each(bounds), anchors, strict=True)):
+            missing[number] |= (keys[rows] == keys[anchor]).any()
+            texts.append(self._joined(side, anchors[number : number + 1] if missing[number] else rows[self._titles :]))
+        return texts, np.where(missing, keys[anchors], self._ids(bounds))
 
-    def _title(self, rows: Numbers, drawn: Chances, sides: Sequence[Tokens]) -> tuple[list[TokenIds], list[np.int64]]:
-        """A title, and the sentences below it."""
-        texts = [self._joined(sides[0], rows[:1]), self._joined(sides[1], rows[1:])]
-        return texts, [self.text.tokens.distinct()[rows[0]]] * 2
-
-    def _crops(self, rows: Numbers, drawn: Chances, sides: Sequence[Tokens]) -> tuple[list[TokenIds], list[np.int64]]:
+    def _crops(self, rows: Numbers, drawn: Chances, sides: Sequence[Tokens]) -> list[TokenIds]:
         """Two runs of a passage's tokens."""
         stream = np.concatenate([self._inner(ids, self.text.before) for ids in self.text.tokens.rows(rows)])
         spans = crop_spans(len(stream), drawn, self.settings)
-        texts = [self._framed(side, int(rows[0]), stream[span]) for side, span in zip(sides, spans, strict=True)]
-        return texts, [_id_of_passage(self.text.tokens.distinct()[rows])] * 2
+        return [self._framed(side, int(rows[0]), stream[span]) for side, span in zip(sides, spans, strict=True)]
 
     def _joined(self, side: Tokens, rows: Numbers) -> TokenIds:
         """Token ids of these sentences as one text of a side."""
@@ -307,9 +376,3 @@ def crop_spans(count: int, drawn: Chances, settings: PassageSettings) -> tuple[s
         starts = starts if earlier == 0 else starts[::-1]
     first, second = (slice(int(start), int(start + size)) for start, size in zip(starts, sizes, strict=True))
     return first, second
-
-
-def _id_of_passage(keys: Numbers) -> np.int64:
-    """Of the keys of its sentences."""
-    total = keys.view(np.uint64).sum(keepdims=True)
-    return np.int64(splitmix64(total ^ GOLDEN).view(np.int64)[0])

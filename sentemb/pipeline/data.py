@@ -7,10 +7,20 @@ from typing import Any
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from sentemb.corpus import CLEANINGS, Cleaning, CleaningResult, Corpus, clean_corpus
+from sentemb.corpus import CLEANINGS, Cleaning, CleaningResult, Corpus, Tokens, clean_corpus
 from sentemb.encoders import Prompts, tokenizer_of
 from sentemb.errors import InputError
-from sentemb.mining import Computation, MinedSpec, MiningTask, begin_mining, candidate_pool, parse_negatives
+from sentemb.mining import (
+    Computation,
+    MinedSpec,
+    MiningTask,
+    PassageTexts,
+    begin_mining,
+    candidate_pool,
+    parse_negatives,
+    passage_pool,
+    passage_task,
+)
 from sentemb.pairs import PAIRS, Pairs, PassageText, Words, drop_unusable_pairs, joined, passage_text, sample
 from sentemb.pipeline.settings import DataSettings, PairSettings
 from sentemb.registry import build
@@ -24,7 +34,7 @@ class PreparedData:
 
     training: TrainingData
     cleaned: CleaningResult | None
-    pool: np.ndarray | None = None  # sentence rows that mined hard negatives are chosen from
+    pool: np.ndarray | None = None  # [p] rows of sentences, or [p, 2] bounds of passages, that mined negatives are from
     mined: dict[str, Any] | None = None  # what config.json gets of mined hard negatives
 
 
@@ -91,26 +101,50 @@ def prepare_data(
         weights.append(weight)
     if not parts:
         raise failed
-    together, negatives = joined(parts, weights, seed), parse_negatives(pairs.negatives)
+    together = joined(parts, weights, seed)
     chosen = sample(together, pairs.max_pairs, seed)
     words = Words.of(tokenizer) if chosen.noise else None
-    pool = None if negatives is None else candidate_pool(together, tokens.distinct(), negatives.pool, seed)
+    pool = _pool(together, tokens, pairs.negatives, seed)
     return PreparedData(TrainingData(chosen, tokens, positive_tokens, words), cleaned, pool)
 
 
+def _pool(pairs: Pairs, tokens: Tokens, negatives: str, seed: int) -> np.ndarray | None:
+    """What hard negatives are mined from: rows of sentences, or bounds of passages; None: none are mined."""
+    spec = parse_negatives(negatives)
+    if spec is None:
+        return None
+    if pairs.passages is not None:
+        return passage_pool(pairs, spec.pool, seed)
+    return candidate_pool(pairs, tokens.distinct(), spec.pool, seed)
+
+
 def with_mined_negatives(
-    prepared: PreparedData, spec: MinedSpec, corpus: Corpus, computation: Computation, begun: Mapping[str, Any]
+    prepared: PreparedData,
+    spec: MinedSpec,
+    corpus: Corpus,
+    computation: Computation,
+    begun: Mapping[str, Any],
+    seed: int,
 ) -> PreparedData:
-    """The data with hard negatives of each pair out of the pool; ``begun``: config.json of a continued run.
+    """The data with hard negatives of each pair out of the pool.
+
+    Args:
+        prepared: the data, with its pool.
+        spec: which hard negatives. corpus: the text. computation: how a model finds them.
+        begun: config.json of a continued run. seed: of the run, which draws the texts of passages.
 
     Raises:
         InputError: the pool is too small, or as :func:`sentemb.mining.begin_mining`.
     """
     assert prepared.pool is not None
-    data = prepared.training
-    task = MiningTask(corpus, data.tokens, data.pairs, prepared.pool, spec)
+    data, pool, pairs = prepared.training, prepared.pool, prepared.training.pairs
+    if pairs.passages is None:
+        task = MiningTask(corpus, data.tokens, pairs, pool, spec)
+    else:
+        task = passage_task(PassageTexts(corpus, pairs, pool, seed), spec)
+        pairs = replace(pairs, passages=replace(pairs.passages, candidates=pool))
     negatives, about = begin_mining(task, computation, as_dict(begun.get("negatives")))
-    return replace(prepared, training=replace(data, pairs=replace(data.pairs, negatives=negatives)), mined=about)
+    return replace(prepared, training=replace(data, pairs=replace(pairs, negatives=negatives)), mined=about)
 
 
 def _refuse_other_rows(rows: np.ndarray, ranges: np.ndarray) -> None:

@@ -193,11 +193,10 @@ class RunPreparation:
             prepared: those of another run with the same corpus, settings of data and pairs, seed, tokenizer and
                 prompts, in place.
         """
-        ranges, negatives = self.train_rows, parse_negatives(pairs.negatives)
+        ranges, seed, negatives = self.train_rows, self.training.seed, parse_negatives(pairs.negatives)
         if self.data.teacher_sentences is not None:
             ranges = sentence_runs(ranges, self.data.teacher_sentences)
         if prepared is None:
-            seed = self.training.seed
             prepared = prepare_data(self.data, pairs, corpus, ranges, model, self.prompts, seed, custom_pairs)
         if prepared.training.pairs.are_contiguous and len(towers_of(model)) == 1 and not self.prompts.alike:
             raise InputError(
@@ -207,7 +206,6 @@ class RunPreparation:
         refuse_no_noise(model, prepared.training.pairs, pairs.force)
         self.stored |= asdict(pairs)
         if negatives is not None and prepared.mined is None:
-            prepared.training.pairs.refuse_passages("--negatives")
             refuse_no_use_of_negatives(self.made_objective, prepared.training.pairs)
             computation = Computation(
                 self.accelerator.device,
@@ -216,7 +214,7 @@ class RunPreparation:
                 self.accelerator.mixed_precision == "bf16",
                 partial(precision_of, self.compute),
             )
-            prepared = with_mined_negatives(prepared, negatives, corpus, computation, self.begun)
+            prepared = with_mined_negatives(prepared, negatives, corpus, computation, self.begun, seed)
         self.chosen_teacher = self._choose_teacher(model)
         if self.made_objective is not None:  # (before hours of work)
             refuse_unused_guide(self.data, self.made_objective, prepared.training.pairs)

@@ -159,7 +159,9 @@ class PairSettings:
         "none",
         "more hard negatives of each pair: none, or mined:by=MODEL,per_anchor=4,pool=50000,skip=10,margin=0.05,"
         "refresh=0: the nearest of a pool, except the first skip= and those within margin= of the positive's score; "
-        "by=self: by the model in training, again after each refresh= updates; by=bm25: by common words",
+        "by=self: by the model in training, again after each refresh= updates; by=bm25: by common words. With --pairs "
+        "passages they are other passages, near the title, or near the sentence that inverse_cloze draws in the first "
+        "epoch; not for crops",
     )
     force: bool = setting(False, "run although the run is known to degenerate: dropout pairs without dropout")
 

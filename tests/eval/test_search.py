@@ -1,6 +1,7 @@
 """Search end to end: what files hold, what is refused in one sentence, and scores that a loop over all pairs gives."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,10 +17,10 @@ import pytest
 from eval.search import SearchScores, SearchTask, compare_search, held_out_task, measure_search, read_search_task
 from eval.search import scorer as scorer_module
 from eval.search.command import main
-from eval.search.report import interval, search_text
+from eval.search.report import interval, search_json, search_text
 from eval.significance import randomisation_test
 from sentemb.corpus import open_corpus
-from sentemb.encoders import Prompts, set_prompts, two_towers
+from sentemb.encoders import Prompts, max_tokens_of, set_prompts, two_towers
 from sentemb.errors import InputError
 from sentemb.search import ListedPassages
 from sentemb.validation import ItemScores
@@ -400,6 +401,27 @@ def test_the_text_says_how_an_encoder_with_two_sides_ranks():
         task, {"plain": scored(values), "two": replace(scored(values), score="dot", sides="f against g")}
     )
     assert "\ntwo: f against g, by inner product\n" in text and "\nplain:" not in text
+
+
+@pytest.mark.parametrize("limit", [None, math.inf, 10**30, 7])
+def test_a_model_without_a_limit_of_tokens_says_so(limit, tmp_path):
+    task, model = read_search_task(write_beir(tmp_path / "cats")), Hashed()
+    model.max_seq_length = limit
+    scores = measure_search(model, task)
+    assert scores.max_tokens == (7 if limit == 7 else None)
+    text = search_text(task, {"model": scores})
+    assert ("no limit" in text) == (limit != 7) and "inf" not in text
+    (result,) = json.loads(search_json(task, {"model": scores}))["results"]
+    assert result["max_tokens"] == scores.max_tokens
+
+
+def test_a_table_of_embeddings_reads_what_its_tokenizer_leaves(encoder):
+    model = encoder(STATIC, 9)
+    assert model.max_seq_length == math.inf and max_tokens_of(model) == 9
+    assert max_tokens_of(two_towers(model, encoder(STATIC))) == 9
+    model[0].tokenizer.no_truncation()
+    assert max_tokens_of(model) is None
+    assert max_tokens_of(encoder("transformer:name=TINY", 11)) == 11
 
 
 def test_queries_of_one_document_are_drawn_together():

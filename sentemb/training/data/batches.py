@@ -194,15 +194,16 @@ class BatchDataset:
     def _of_passages(self, step: int, rows: Numbers, share: Numbers, pair_indices: Numbers) -> Batch:
         """The batch of these pairs of passages ``[n, 2]``; other sentences and crops are drawn in each epoch."""
         assert self.pairs.passages is not None
-        sides = (self.data.tokens, self.others)
+        sides, negatives = (self.data.tokens, self.others), self.pairs.negatives
         chances = draw_chances(self.seed, step // len(self.updates), share)
-        columns, ids = self.pairs.passages.columns(rows, chances, sides)
+        places = None if negatives is None else negatives.of(share)
+        columns, ids = self.pairs.passages.columns(rows, chances, sides, places)
         return Batch(
             columns,
             torch.from_numpy(ids),
             pairs_per_rank=pairs_per_rank(len(pair_indices), self.world),
             pair_indices=pair_indices,
-            prompt_lengths=tuple(tokens.prompt_length for tokens in sides),
+            prompt_lengths=(sides[0].prompt_length, *[sides[1].prompt_length] * (len(columns) - 1)),
         )
 
     def _teacher_rows(self, rows: Numbers) -> Tensor | None:
