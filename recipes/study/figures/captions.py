@@ -32,7 +32,7 @@ says which held-out document a sentence is of."""
 CLASSES = """The first encoder of each family, on sentences of the training documents that a supervised encoder of this
 study has as its classes: a panel a class, all panels on one square-root colour scale. The supervised encoder was
 trained on these sentences. Under its name is the accuracy of a linear classifier of these classes, on a fifth of the
-sentences. A class that fills a part of the circle alone can be told by its angle."""
+sentences. A class that alone fills a part of the circle is recognised by its angle."""
 POTENTIALS = f"""E exp(-2 |u - v|²) over all pairs of different points, as in Wang & Isola's figure 4: sets of {SHOWN:,}
 points made for comparison in grey, encoders of two dimensions in blue, each with its points next to it. Gradient
 descent on the potential alone turns the clustered set into an even one: only the uniform distribution attains the least
