@@ -1,6 +1,7 @@
 """Scores of a model from Python: ``eval.evaluate``."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from eval.probes import PROBES
 from eval.scorer import ScoringSettings, measure
 from eval.search import SearchTask, describe_search, is_search, measure_search, search_task
 from eval.tasks import METRICS, Data, choose_tasks, data_folder, kind_of, read
-from sentemb.encoders import load, truncated
+from sentemb.encoders import at_layer, load, truncated
 from sentemb.errors import InputError
 from sentemb.registry import build
 
@@ -18,6 +19,28 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 HEADLINE = "nDCG@10"  # the score of search in the table
+
+
+@dataclass(frozen=True)
+class EmbeddingChoice:
+    """Which embedding of a model is scored: by default the one of its ``encode``.
+
+    Args:
+        truncate: only its first dimensions, this number. None: all.
+        layer: of :func:`sentemb.encoders.at_layer`. None: the model's output.
+    """
+
+    truncate: int | None = None
+    layer: int | str | None = None
+
+    def of(self, model: SentenceTransformer) -> SentenceTransformer:
+        """A model whose ``encode`` gives this embedding, with the weights of ``model``.
+
+        Raises:
+            InputError: the model has not this layer, or fewer dimensions.
+        """
+        model = model if self.layer is None else at_layer(model, self.layer)
+        return model if self.truncate is None else truncated(model, self.truncate)
 
 
 def evaluate(
@@ -28,7 +51,7 @@ def evaluate(
     folds: int = 10,
     batch_size: int = 128,
     progress: bool = True,
-    truncate: int | None = None,
+    **embedding: Any,
 ) -> "DataFrame":
     """Score a model on SentEval's tasks, as ``python -m eval.senteval`` does, and on search (``eval.search``).
 
@@ -46,8 +69,10 @@ def evaluate(
         folds: of every cross-validation.
         batch_size: sentences a forward pass.
         progress: show bars.
-        truncate: score only the first N dimensions of each embedding, as ``SentenceTransformer(truncate_dim=)`` gives
-            them (of two towers: of each one's); None: all.
+        **embedding: ``truncate=N`` scores only the first N dimensions of each embedding, as
+            ``SentenceTransformer(truncate_dim=N)`` gives them (of two towers: of each one's). ``layer=N`` scores a
+            layer of a transformer, by the mean of its token states: its number, 0 for the word embeddings, or
+            ``first_last``, the mean of the first and the last one (:class:`EmbeddingChoice`).
 
     Returns:
         A row for each task, by its name: ``metric`` (accuracy, spearman, pearson, nDCG@10), ``score`` and ``dev``
@@ -56,7 +81,7 @@ def evaluate(
 
     Raises:
         InputError: there is no such task, its data is missing, or the model is not a checkpoint, has fewer
-            dimensions or gives no finite embeddings; nothing has been scored by then.
+            dimensions, not this layer or gives no finite embeddings; nothing has been scored by then.
     """
     from pandas import DataFrame
 
@@ -65,13 +90,12 @@ def evaluate(
     if batch_size < 1 or folds < 2:
         name, least, value = ("batch_size", 1, batch_size) if batch_size < 1 else ("folds", 2, folds)
         raise InputError(f"{name} must be at least {least}, got {value}")
-    listed = _listed(tasks)
+    choice, listed = EmbeddingChoice(**embedding), _listed(tasks)
     checkpoints = [] if isinstance(model, SentenceTransformer) else [model]
     searches = [search_task(name, checkpoints) for name in listed or () if is_search(name)]
     names = None if listed is None else [str(name) for name in listed if not is_search(name)]
     chosen = [] if searches and not names else _read(names, data)
-    encoder = model if isinstance(model, SentenceTransformer) else load(model)
-    encoder = encoder if truncate is None else truncated(encoder, truncate)
+    encoder = choice.of(model if isinstance(model, SentenceTransformer) else load(model))
     device = str(encoder.device)
     settings = ScoringSettings(build(PROBES, probe, "probe", device=device), folds, device=device, geometry_part="none")
     result, _ = measure(encoder, chosen, None, batch_size, progress, settings)

@@ -16,7 +16,7 @@ from eval.significance import compare, differences_from_first
 from eval.tables import render
 from eval.tasks import Data
 from sentemb.corpus import open_corpus
-from sentemb.encoders import is_folder, load, truncated
+from sentemb.encoders import at_layer, is_folder, load, truncated
 from sentemb.errors import InputError
 from sentemb.languages import DEFAULT
 from sentemb.registry import build
@@ -112,7 +112,8 @@ def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed
             lost = True
             continue
         named = {"name": name, "checkpoint": checkpoint} if options.names else {}
-        results[label], correct[label] = result | named, right
+        layer = {} if options.layer is None else {"layer": options.layer}
+        results[label], correct[label] = result | named | layer, right
         for task in result["failed"].keys() - failed.keys():
             which = f"{checkpoint}, " if len(options.checkpoint) > 1 else ""
             print(f"error: {which}{task}: {result['failed'][task]}", file=sys.stderr)
@@ -121,6 +122,8 @@ def score_checkpoints(options: argparse.Namespace, tasks: Sequence[Data], failed
         return 2
     tests = compare(correct, seeds), differences_from_first(items, seeds)
     if options.format == "text":
+        if options.layer is not None:
+            print(f"layer {options.layer}: the mean of its token states, instead of the model's embedding")
         _describe(tasks, results, options.probe)
     print(render(options.format, results, *tests, options.compact))
     if options.output:
@@ -143,6 +146,11 @@ def _measure(
     Retrieval is among them where the held-out pairs are those of the first checkpoint; they join ``all_pairs``.
     """
     model = load(checkpoint, device=options.device)
+    if options.layer is not None:
+        try:
+            model = at_layer(model, options.layer)
+        except InputError as error:
+            raise InputError(f"--layer: {checkpoint}: {error}") from None
     if options.truncate is not None:
         try:
             model = truncated(model, options.truncate)

@@ -3,6 +3,7 @@
     sentemb evaluate runs/bookcorpus                       # the two tasks of the built-in sample
     sentemb evaluate runs/bookcorpus --data DIR --tasks all --output scores.json
     sentemb evaluate A B C --tasks transfer --format markdown --cache embeddings
+    sentemb evaluate minilm --layer 3                      # an intermediate layer of a transformer
 
 `python -m eval.senteval` is the same command. DIR is the folder that holds ``downstream/``; `sentemb download DIR`
 fetches it. Several checkpoints give one table, with the difference of each from the first, its 95 % interval, and
@@ -112,6 +113,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="score the first N dimensions of each embedding, as SentenceTransformer(truncate_dim=N) gives them",
     )
+    add(
+        "--layer",
+        metavar="N",
+        help="score layer N of a transformer, by the mean of its token states (0: the word embeddings), or first_last: "
+        "the mean of the first and the last layer; default: the model's embedding",
+    )
     add("--batch-size", type=int, default=128, help="sentences in a forward pass (default 128)")
     add("--device", help="cpu, cuda, mps, ...; default: the fastest of this machine")
     return made
@@ -138,6 +145,8 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
         raise InputError(f"{name} must be at least {least}, got {getattr(options, name[2:].replace('-', '_'))}")
     if options.truncate is not None and options.truncate < 1:
         raise InputError(f"--truncate must be at least 1, got {options.truncate}")
+    if options.layer not in (None, "first_last") and not options.layer.isdecimal():
+        raise InputError(f"--layer is a number, 0 for the word embeddings, or first_last; got {options.layer!r}")
     labels(options.checkpoint, options.names)
     options.output_format = None
     if options.output:

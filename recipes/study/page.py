@@ -18,7 +18,7 @@ from sentemb.report import Drawn, Headline, PageTable, html_page
 from sentemb.runs import Record, as_dict, as_list, duration, number, plain
 from sentemb.storage import write_text
 
-BROAD = ("similarities", "circle", "sphere")  # figures with panels side by side get a row of their own
+BROAD = ("similarities", "circle", "classes", "sphere")  # figures with panels side by side get a row of their own
 FOLDED = ("similarities", "spectrum", "paths")  # figures of single encoders
 WHAT = (
     "encoder",
@@ -43,6 +43,8 @@ MEASURES = {  # column: title, digits, whether more is better
     "information": ("information, nats", 3, True),
     "nearest_gap": ("gap to the 10 nearest", 3, True),
     "STS-B_spearman": ("STS-B", 2, True),
+    "document_acc": ("which held-out document, %", 1, True),
+    "class_acc": ("which training document, %", 1, True),
     "search_ndcg_at_10": ("search nDCG@10", 3, True),
     "search_recall_at_100": ("search recall@100", 3, True),
     "loss": ("training loss", 3, False),

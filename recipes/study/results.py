@@ -31,7 +31,7 @@ NUMBERS = (
     "sequences_seen",
     *("seconds", "loss", "alignment", "uniformity", "uniformity_optimum", "potential", "retrieval_mrr"),
     *("retrieval_recall_at_1", "effective_rank", "mean_cosine"),
-    *("information", "nearest_gap", "mrr_after_head", "STS-B_spearman"),
+    *("information", "nearest_gap", "mrr_after_head", "STS-B_spearman", "document_acc", "class_acc"),
     *("search_ndcg_at_10", "search_mrr_at_10", "search_map_at_100", "search_recall_at_100"),
 )
 MOST_FAMILIES = 8  # of which one encoder each is shown

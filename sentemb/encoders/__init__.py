@@ -13,7 +13,7 @@ from sentemb.encoders.fine_tuning import (
 from sentemb.encoders.fingerprint import fingerprint_of
 from sentemb.encoders.gru import GRU
 from sentemb.encoders.heads import HEADS
-from sentemb.encoders.layers import layer_stack, probe
+from sentemb.encoders.layers import at_layer, layer_stack, probe
 from sentemb.encoders.loading import (
     folder_of_model,
     folder_of_pretrained,
@@ -72,6 +72,7 @@ __all__ = [
     "adapted_layers",
     "add_frequent_words",
     "all_threads",
+    "at_layer",
     "as_router",
     "default_prompt",
     "mean_of_word_embeddings",

@@ -18,6 +18,7 @@ from sentence_transformers.sentence_transformer.modules import (
     Pooling,
     StaticEmbedding,
     Transformer,
+    WeightedLayerPooling,
     WordEmbeddings,
 )
 from tokenizers import Tokenizer, processors
@@ -49,7 +50,7 @@ ModelName = Annotated[str, PathUnless(("minilm",))]
 EmbeddingsName = Annotated[str, PathUnless(("auto", "minilm", "random"))]
 DISTILLED_DIM = 256  # dimensions of a table distilled from a teacher
 # Of the stock Pooling. (One direction's final state is that of the last token.)
-POOLINGS = {"mean": "mean", "max": "max", "last": "lasttoken", "final": "lasttoken", "cls": "cls"}
+POOLINGS = {"mean": "mean", "max": "max", "last": "lasttoken", "final": "lasttoken", "cls": "cls", "first_last": "mean"}
 
 
 def pooling_modes(pooling: str, valid: Iterable[str] = POOLINGS) -> Any:
@@ -220,7 +221,9 @@ def transformer(
         name: a hub name, a local folder, or minilm (all-MiniLM-L6-v2 from the ``minilm`` extra, offline; a folder of
             that name is written ./minilm).
         revision: of a hub model: branch, tag or commit; by default the commit we have pinned, else the newest.
-        pooling: mean, cls or max; several side by side with + between them, as in cls+mean.
+        pooling: mean, cls, max or last (the last token); several side by side with + between them, as in cls+mean.
+            Or first_last: the mean over tokens of the states of the first and of the last layer
+            (:func:`sentemb.encoders.layers.first_and_last`).
         dropout: probability in training, of all its dropout layers; -1 leaves the model's own (0.1 in most).
         mlp: a dense layer with tanh after pooling, kept in the checkpoint (supervised SimCSE; for one that is left out
             after training see ``sentemb.encoders.heads``).
@@ -231,7 +234,10 @@ def transformer(
     Raises:
         ValueError, InputError: the model cannot be loaded, or has no dropout to set or no such layers.
     """
-    modes = pooling_modes(pooling, ("mean", "cls", "max"))
+    first_last = transformer_layers.FIRST_LAST
+    if first_last in pooling.split("+") and pooling != first_last:
+        raise ValueError(f"pooling={pooling} joins {first_last} to others; choose {first_last} alone, or the others")
+    modes = pooling_modes(pooling, ("mean", "cls", "max", "last", first_last))
     folder = named_minilm() if name == "minilm" else Path(name).expanduser()
     safe: dict[str, Any] = {"trust_remote_code": False}  # (left out, transformers asks on the terminal)
     if revision and folder.exists():
@@ -262,10 +268,14 @@ def transformer(
     freeze_unused([module])
     if dropout != -1:
         set_dropout(module, _probability(dropout))
+    layers = []
+    if pooling == first_last:
+        numbers = transformer_layers.first_and_last(int(config.num_hidden_layers))
+        layers = [transformer_layers.mean_of_layers(module, numbers)]
     pooled = Pooling(module.get_embedding_dimension(), modes)
     width = pooled.get_embedding_dimension()
     dense = [Dense(width, width, activation_function=nn.Tanh())] if mlp else []
-    return _assemble(module, pooled, *dense, *_linear(width, out))
+    return _assemble(module, *layers, pooled, *dense, *_linear(width, out))
 
 
 ENCODERS: dict[str, Callable[..., SentenceTransformer]] = {"rnn": rnn, "static": static, "transformer": transformer}
@@ -283,8 +293,10 @@ def two_towers(f: SentenceTransformer, g: SentenceTransformer) -> SentenceTransf
 
 
 def freeze_unused(model: Iterable[nn.Module]) -> None:
-    """Freeze weights that nothing uses here, such as BERT's own pooler."""
+    """Freeze weights that nothing uses here, such as BERT's own pooler, and what a pooling weighs layers by."""
     for module in (module for top in model for module in top.modules()):
+        if isinstance(module, WeightedLayerPooling):
+            module.requires_grad_(False)
         if isinstance(module, Transformer):
             for name, weight in module.auto_model.named_parameters():
                 if name.startswith("pooler."):

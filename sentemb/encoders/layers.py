@@ -1,14 +1,18 @@
-"""The layers of a transformer: where they are, and a transformer with only some of them."""
+"""The layers of a transformer: where they are, a transformer with only some of them, and embeddings of their states."""
 
 import copy
 import re
+from collections.abc import Collection
 from typing import Any
 
 import torch
-from sentence_transformers.sentence_transformer.modules import Transformer
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer, WeightedLayerPooling
 from torch import Tensor, nn
 
 from sentemb.errors import InputError
+
+FIRST_LAST = "first_last"  # the name of two layers: the first one and the last one
 
 
 def layer_stack(model: Any) -> tuple[nn.Module, str, nn.ModuleList] | None:
@@ -100,3 +104,62 @@ def _equals_a_loaded_one(model: Any) -> bool:
     states = [each.eval()(**probe(model)).last_hidden_state for each in (model, loaded)]
     model.train(training)
     return torch.allclose(states[0], states[1], atol=1e-5)
+
+
+def mean_of_layers(module: Transformer, numbers: Collection[int]) -> WeightedLayerPooling:
+    """A stock module that replaces the last layer's token states by the mean of the states of some layers.
+
+    The transformer returns the states of all layers from then on, and so does a checkpoint of it.
+
+    Args:
+        module: changed in place.
+        numbers: of the layers, as in transformers' ``hidden_states``: 0 are the word embeddings, 1 the first layer.
+    """
+    model: Any = module.auto_model
+    model.config.output_hidden_states = True
+    count = int(model.config.num_hidden_layers)
+    weights = torch.zeros(count + 1, device=model.device)
+    weights[list(numbers)] = 1
+    fixed = nn.Parameter(weights, requires_grad=False)
+    return WeightedLayerPooling(module.get_embedding_dimension(), count, layer_start=0, layer_weights=fixed)
+
+
+def first_and_last(count: int) -> set[int]:
+    """The layers that ``first_last`` means, of ``count``: the first transformer layer and the last one.
+
+    Source: Gao et al. 2021 (SimCSE, arXiv 2104.08821), ``avg_first_last``. Its code averages the output of the first
+    layer and the last one since January 2022. Its paper's figures took the word embeddings for the first one.
+    """
+    return {1, count}
+
+
+def at_layer(model: SentenceTransformer, layer: int | str) -> SentenceTransformer:
+    """A model whose embedding is the mean, over a text's tokens, of one layer's hidden states.
+
+    What comes after the transformer in ``model`` (its pooling, dense layers, normalisation) is left out. The weights
+    are shared with ``model``, which does not change. All modules are stock ones.
+
+    Args:
+        model: one that begins with a transformer.
+        layer: its number, 0 for the word embeddings with their positions; or ``first_last``, the mean of two layers
+            (:func:`first_and_last`).
+
+    Raises:
+        InputError: the model has no layers, or not this one.
+    """
+    first: Any = model[0]
+    count = getattr(first.auto_model.config, "num_hidden_layers", None) if isinstance(first, Transformer) else None
+    if count is None:
+        raise InputError("the model is not a transformer and has no layers; leave the layer out")
+    if layer != FIRST_LAST and not re.fullmatch(r"\d{1,5}", str(layer)):
+        raise InputError(f"a layer is a whole number, 0 for the word embeddings, or {FIRST_LAST}; got {layer!r}")
+    numbers = first_and_last(count) if layer == FIRST_LAST else {int(layer)}
+    if max(numbers) > count:
+        raise InputError(f"it has no layer {layer}; give 1 to {count}, 0 for the word embeddings, or {FIRST_LAST}")
+    weights = {id(tensor): tensor for tensor in (*first.parameters(), *first.buffers())}
+    module = copy.deepcopy(first, weights)  # (which then are not copied)
+    includes_prompt = all(part.include_prompt for part in model if isinstance(part, Pooling))
+    pooling = Pooling(module.get_embedding_dimension(), "mean", include_prompt=includes_prompt)
+    made = copy.copy(model)
+    made._modules = {str(place): part for place, part in enumerate((module, mean_of_layers(module, numbers), pooling))}
+    return made

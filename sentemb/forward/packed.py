@@ -232,11 +232,15 @@ def packed_forward(module: Transformer, features: Features, offset: int, count: 
     ``count``: tokens that are not padding; None: to be counted, which waits for the features' device.
 
     Returns:
-        The features with ``token_embeddings`` ``[n, L, d]``, zero at padding.
+        The features with ``token_embeddings`` ``[n, L, d]``, zero at padding; with ``all_layer_embeddings``, too, as
+        the module has them, where the model's config asks for the states of all layers.
     """
     packing = Packing.of(features["attention_mask"], count)
-    tokens = _packed_output(module, features, offset, packing).last_hidden_state[0]  # [tokens, d]
-    return features | {"token_embeddings": packing.padded(tokens)}
+    output = _packed_output(module, features, offset, packing)
+    made = features | {"token_embeddings": packing.padded(output.last_hidden_state[0])}  # of [tokens, d]
+    if module.auto_model.config.output_hidden_states:
+        made["all_layer_embeddings"] = tuple(packing.padded(states[0]) for states in output.hidden_states)
+    return made
 
 
 def hidden_states(module: Transformer, features: Features, offset: int | None) -> list[Tensor]:

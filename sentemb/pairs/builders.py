@@ -84,6 +84,17 @@ def _through(values: np.ndarray | Lazy, chosen: Callable[[Numbers], Numbers], nu
     return values[chosen(numbers)]
 
 
+def evenly_spread(ranges: np.ndarray, documents: int) -> np.ndarray:
+    """This number of documents, evenly spread over the corpus; all of them where there are no more.
+
+    Args:
+        ranges: int64 ``[n, 2]``, first and one-past-last sentence row of each document.
+    """
+    if documents >= len(ranges):
+        return ranges
+    return np.asarray(ranges)[np.linspace(0, len(ranges) - 1, documents).round().astype(int)]
+
+
 def neighbours(
     ranges: np.ndarray, window: int = 1, both: bool = False, documents: int = 0, classes: bool = False
 ) -> Pairs:
@@ -105,8 +116,8 @@ def neighbours(
         raise ValueError(f"window must be at least 1, got {window}")
     if documents < 0:
         raise ValueError(f"documents must be at least 1, or 0 for all, got {documents}")
-    if 0 < documents < len(ranges):
-        ranges = np.asarray(ranges)[np.linspace(0, len(ranges) - 1, documents).round().astype(int)]
+    if documents:
+        ranges = evenly_spread(ranges, documents)
     starts, stops = _bounds(ranges)
     before = [_before(np.maximum(stops - starts - distance, 0)) for distance in range(1, window + 1)]
     sizes = _before(np.array([counts[-1] for counts in before]))

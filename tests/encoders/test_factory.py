@@ -32,6 +32,8 @@ STOCK = [
     "static:embeddings=random,vocabulary=300,dim=10",
     "transformer",
     "transformer:pooling=cls",
+    "transformer:pooling=last",
+    "transformer:pooling=first_last",
     "rnn:hidden=8,out=3",
     "static:embeddings=random,vocabulary=300,dim=10,out=2",
     "transformer:out=5",
@@ -80,7 +82,7 @@ def test_long_sentences_are_cut_alike(spec, encoder):
 
 
 def test_checkpoints_load_where_sentemb_cannot_be_imported(encoder, tmp_path):
-    specs = ["rnn:hidden=16", *STOCK[2:5], "static", "transformer"]
+    specs = ["rnn:hidden=16", *STOCK[2:5], "static", "transformer", "transformer:pooling=first_last"]
     for number, spec in enumerate(specs):
         model, folder = encoder(spec), tmp_path / f"model-{number}"
         model.save(str(folder))
@@ -189,6 +191,8 @@ def test_word_embeddings_of_another_model(encoder):
         ("rnn:train_embeddings=maybe", "unknown train_embeddings"),
         ("static:embeddings=random,dim=0", "dim must be at least 1"),
         ("transformer:name=no-such-org/no-such-model", "without a network choose"),
+        ("transformer:name=TINY,pooling=middle", "unknown pooling 'middle'.*valid: cls, first_last, last, max, mean"),
+        ("transformer:name=TINY,pooling=first_last+cls", "joins first_last to others"),
         ("transformer:name=TINY,keep_layers=2", "keep_layers is A-B or A.B.C, .*got '2'; write keep_layers=1-3"),
         ("transformer:name=TINY,keep_layers=2-1", "keep_layers is A-B"),
         ("transformer:name=TINY,keep_layers=0-1", "keep_layers=0-1 names layer 0, and the layers are 1 to 2"),

@@ -39,6 +39,32 @@ def test_scores_are_those_of_the_command(folder, saved, tmp_path, capsys):
     assert np.isfinite(scores.loc["TINY", "dev"])
 
 
+def test_a_layer_is_scored_from_python_and_by_the_command(folder, encoder, tmp_path, capsys):
+    model = encoder("transformer:name=TINY")
+    model.save(str(tmp_path / "model"), create_model_card=False)
+    scores = {
+        layer: evaluation.evaluate(model, "TINY,TINY-STS", folder, folds=3, progress=False, layer=layer)
+        for layer in (None, 0, 1, "first_last")
+    }
+    command = [tmp_path / "model", "--data", folder, "--tasks", "TINY,TINY-STS", "--folds", "3"]
+    for layer, expected in scores.items():
+        of_layer = [] if layer is None else ["--layer", layer]
+        arguments = [*command, "--cache", tmp_path / "embeddings", "--format", "json", *of_layer]
+        for encodes in (True, False):  # each layer has embeddings of its own in the cache
+            with pytest.raises(SystemExit) as ended:
+                senteval.main([str(argument) for argument in arguments])
+            content = json.loads(capsys.readouterr().out)
+            assert ended.value.code == 0 and (content["encoded"] > 0) == encodes
+            assert content.get("layer") == (None if layer is None else str(layer))
+            for task, metric in (("TINY", "acc"), ("TINY-STS", "spearman")):
+                assert content["tasks"][task][metric] == pytest.approx(expected.loc[task, "score"], abs=1e-9)
+    similarity = [frame.loc["TINY-STS", "score"] for frame in scores.values()]
+    assert len(set(similarity)) == len(similarity)
+    with pytest.raises(SystemExit):
+        senteval.main([*map(str, command), "--layer", "1"])
+    assert capsys.readouterr().out.startswith("layer 1: the mean of its token states")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -51,6 +77,8 @@ def test_scores_are_those_of_the_command(folder, saved, tmp_path, capsys):
         ({"folds": 1}, "folds"),
         ({"folds": 40}, "40 folds are too many"),
         ({"batch_size": 0}, "batch_size"),
+        ({"layer": 1}, "is not a transformer and has no layers"),
+        ({"truncate": 6}, "cannot be cut to 6 dimensions"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(folder, saved, arguments, message):

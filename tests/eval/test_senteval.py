@@ -306,6 +306,8 @@ def test_wrong_tasks_and_places_are_answered_without_torch(module, arguments, tm
         (["RUN", "--compact", "--format", "json"], "--compact gives a table"),
         (["RUN", "--positives", "ge4"], "--positives ge4 is about STS-B"),
         (["RUN", "--probe", "mlp:seed=-1"], "seed must be between"),
+        (["RUN", "--layer", "-1"], "--layer is a number, 0 for the word embeddings, or first_last; got '-1'"),
+        (["RUN", "--layer", "2"], "run: the model is not a transformer and has no layers; leave the layer out"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_2(arguments, message, folder, run_folder, tmp_path, monkeypatch, capsys):

@@ -22,13 +22,22 @@ from recipes.study.analysis.sentences_seen import fitted, over_sentences
 from recipes.study.figures.differences import differences_figure, sentences_figure
 from recipes.study.plan import HEAD
 from recipes.study.results import complete
-from recipes.study.run.measure import document_accuracy, information_bound, nearest_negatives
+from recipes.study.run.measure import (
+    CLASSES,
+    ClassSentences,
+    _of_points,
+    class_sentences,
+    document_accuracy,
+    information_bound,
+    nearest_negatives,
+)
 from recipes.study.run.scheduler import asked
 from recipes.study.run.training import Job, train_jobs
 from recipes.study.run.worker import trained_head
 from sentemb.corpus import open_corpus
 from sentemb.encoders import load
 from sentemb.errors import InputError
+from sentemb.pairs import neighbours
 from sentemb.validation import HeldOutPairs
 
 SMALL = "static:embeddings=random,dim=4,vocabulary=270"
@@ -286,6 +295,34 @@ def test_documents_that_lie_apart_are_told():
     pairs = HeldOutPairs([str(i) for i in range(60)], [str(i) for i in range(60)], "", documents)
     corners = np.array([[1.0, 0], [-1, 0.5], [-1, -0.5]])
     assert document_accuracy(lambda texts: 9 * corners[[int(text) % 3 for text in texts]], pairs) == 100
+
+
+def test_classes_are_those_that_the_supervised_encoder_is_trained_on(book_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("recipes.study.run.measure.OF_A_CLASS", 5)
+    corpus = open_corpus(str(book_file))
+    pairs = neighbours(corpus.split()[0], documents=CLASSES, classes=True)
+    trained = {}
+    for rows, number in zip(pairs.rows[:], pairs.labels, strict=True):
+        trained |= dict.fromkeys(corpus.sentences(rows), int(number))
+    sentences = class_sentences(corpus)
+    assert np.bincount(sentences.classes).tolist() == [5] * CLASSES
+    assert [trained[text] for text in sentences.texts] == sentences.classes.tolist()
+    supervised = [each for each in read_study("circle").encoders if each.family == "supervised"]
+    assert {each.settings["pairs"] for each in supervised} == {f"neighbours:documents={CLASSES},classes=true"}
+
+
+def test_classes_that_lie_apart_are_drawn_apart():
+    texts, classes = [str(i) for i in range(60)], np.arange(60) % 3
+    corners = np.array([[1.0, 0], [-1, 0.5], [-1, -0.5]])
+    pairs = HeldOutPairs(texts, texts, "", None)
+    measured, arrays = _of_points(
+        lambda texts: 9 * corners[[int(text) % 3 for text in texts]], pairs, ClassSentences(texts, classes)
+    )
+    assert measured == {"class_acc": 100}
+    expected = corners / np.linalg.norm(corners, axis=1, keepdims=True)
+    np.testing.assert_allclose(arrays["class_features"], expected[classes])
+    assert arrays["classes"].tolist() == classes.tolist()
 
 
 # ---- differences of families

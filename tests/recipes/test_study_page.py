@@ -16,7 +16,7 @@ from recipes.study.figures.all_figures import draw_all
 from recipes.study.figures.curves import weights_figure
 from recipes.study.figures.planes import plane_figure
 from recipes.study.figures.shapes import effective_rank_of
-from recipes.study.figures.spheres import on_circle, potential, spread_out, synthetic, vmf_density
+from recipes.study.figures.spheres import classes_figure, on_circle, potential, spread_out, synthetic, vmf_density
 from recipes.study.page import study_headline, write_study_page
 from recipes.study.results import Results, best_with_repeats, chosen, complete, is_temperature_study, read_results
 from sentemb.errors import InputError
@@ -86,6 +86,7 @@ def measured(row: dict[str, Any], chance: np.random.Generator, n: int = 400) -> 
             chance.normal(size=(n, 1))
         )
         arrays["features"] = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+        arrays |= {"class_features": arrays["features"], "classes": np.arange(n) % 3}
     return arrays
 
 
@@ -223,6 +224,27 @@ def test_references_are_not_the_best_encoder_and_repeats_follow_the_best():
     assert names == ["best", "again-0", "again-1", "again-2"]
 
 
+def test_a_panel_shows_one_class_of_one_encoder():
+    angles, classes = np.random.default_rng(0).uniform(-np.pi, np.pi, (2, 90)), np.arange(90) % 3
+    shown = [(f"encoder {i}", on_circle(each), classes) for i, each in enumerate(angles)]
+    figure = classes_figure([*shown, ("of three dimensions", np.ones((90, 3)), classes)])
+    assert figure is not None and len(figure.axes) == 6
+    for i, axes in enumerate(figure.axes):
+        expected = shown[i // 3][1][classes == i % 3]
+        np.testing.assert_allclose(axes.lines[0].get_xydata(), expected)
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["class 1", "class 2", "class 3"]
+    assert [figure.axes[i].get_ylabel() for i in (0, 3)] == ["encoder 0", "encoder 1"]
+    assert classes_figure([]) is None
+
+
+def test_the_circle_shows_linear_accuracies(study):
+    folder = study.parent / "accuracies"
+    made = [encoder(f"circle-{f}", f, 0.5, dimension=2, document_acc=12.34, class_acc=56.78) for f in ("a", "b")]
+    svg = {figure.name: figure.svg for figure in draw_all(make_study(folder, made))}
+    assert svg["circle"].count("linear 12.3%") == 2 and svg["classes"].count("56.8%") == 2
+    assert "which training document, %" in write_study_page(folder).read_text(encoding="utf-8")
+
+
 def test_chosen_are_best_and_worst_or_temperatures():
     table = complete(pd.DataFrame(rows()), TASKS)
     names = chosen(table, list(TASKS))["name"].tolist()
@@ -285,7 +307,7 @@ def test_encoders_without_files_leave_their_figures_out(study, tmp_path, how):
     for path in [*(folder / "encoders").rglob("*.npz"), *(folder / "encoders").rglob("*.jsonl")]:
         path.write_bytes(b"\x00[1, broken") if how == "damaged" else path.unlink()
     figures_by_name = {figure.name: figure for figure in draw_all(folder)}
-    without = {"similarities", "spectrum", "paths", "circle", "potentials", "sphere"}
+    without = {"similarities", "spectrum", "paths", "circle", "classes", "potentials", "sphere"}
     without |= {"claims", "gains", "sentences"}  # which the toy study has nothing for
     assert {name for name, figure in figures_by_name.items() if not figure.svg} == without
     assert all(figures_by_name[name].missing for name in without) and figures_by_name["plane_MR"].svg

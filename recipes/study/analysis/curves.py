@@ -130,11 +130,12 @@ def on_the_circle(mine: pd.DataFrame, tasks: list[str], out: Path) -> tuple[list
         for family, r in mean.iterrows()
     ]
     head = ["family", "encoders", "mean potential", "sd", f"above {least:.4f}"]
-    if "document_acc" in rows and rows["document_acc"].notna().all():
-        linear = rows.groupby("family", sort=False)["document_acc"].agg(["mean", "std"])
-        for line, (_, r) in zip(lines, linear.iterrows(), strict=True):
-            line.append(f"{r['mean']:.2f} +- {r['std']:.2f}")
-        head.append("linear accuracy: which held-out document, %")
+    for column, whose in (("document_acc", "held-out"), ("class_acc", "training")):
+        if column in rows and rows[column].notna().all():
+            linear = rows.groupby("family", sort=False)[column].agg(["mean", "std"])
+            for line, (_, r) in zip(lines, linear.iterrows(), strict=True):
+                line.append(f"{r['mean']:.2f} +- {r['std']:.2f}")
+            head.append(f"linear accuracy: which {whose} document, %")
     order = ", ".join(f"{family} {value:.4f}" for family, value in mean["mean"].sort_values().items())
     sentences = [
         f"On the circle the mean Gaussian potential (t = 2), of which {least:.4f} is the least possible, is: {order}."

@@ -21,7 +21,13 @@ from recipes.study.figures.curves import families_figure, temperature_figure, we
 from recipes.study.figures.differences import differences_figure, sentences_figure
 from recipes.study.figures.planes import family_marks, label, paths_figure, plane_figure, with_tooltips
 from recipes.study.figures.shapes import similarities_figure, spectrum_figure
-from recipes.study.figures.spheres import circle_figure, potential, potentials_figure, sphere_figure
+from recipes.study.figures.spheres import (
+    circle_figure,
+    classes_figure,
+    potential,
+    potentials_figure,
+    sphere_figure,
+)
 from recipes.study.results import Results, best_with_repeats, by_kind, chosen, read_results, usable
 from sentemb.report import LOOK, Drawn, image
 from sentemb.runs import Series, as_list, number, show
@@ -96,6 +102,7 @@ def _plans(results: Results) -> list[_Plan]:
     flat, solid = _with_features(results, 2, CIRCLES), _with_features(results, 3, SPHERES)
     circle = [(_with_potential(row, points), points) for row, points in flat]
     sphere = [(_with_potential(row, points), points) for row, points in solid]
+    classes = _with_classes(results, flat)
     bars = [(label(row["name"], 22), points) for row, points in flat]
     return [
         *([_plane(table, task) for task in tasks] or [_plane(table, None)]),
@@ -154,6 +161,13 @@ def _plans(results: Results) -> list[_Plan]:
         ),
         _Plan("circle", "Embeddings on the circle", partial(circle_figure, circle), captions.CIRCLE, TWO),
         _Plan(
+            "classes",
+            "Classes on the circle",
+            partial(classes_figure, classes),
+            captions.CLASSES,
+            "an encoder of two dimensions with class_features in its measured.npz",
+        ),
+        _Plan(
             "potentials",
             "Mean Gaussian potentials on the circle",
             partial(potentials_figure, bars),
@@ -190,7 +204,20 @@ def _titled(row: pd.Series, tasks: list[str]) -> str:
 
 
 def _with_potential(row: pd.Series, points: Series) -> str:
-    return f"{label(row['name'], 28)}\nG = {potential(points):.3f}"
+    accuracy = number(row["document_acc"])
+    linear = f", linear {show(accuracy, 1)}%" if np.isfinite(accuracy) else ""
+    return f"{label(row['name'], 28)}\nG = {potential(points):.3f}{linear}"
+
+
+def _with_classes(results: Results, flat: list[tuple[pd.Series, Series]]) -> list[tuple[str, Series, Series]]:
+    """The points and classes of the first encoder of each family, with its accuracy on them."""
+    shown: dict[str, tuple[str, Series, Series]] = {}
+    for row, _ in flat:
+        arrays, accuracy = results.arrays(row["name"]), number(row["class_acc"])
+        if row["family"] not in shown and {"class_features", "classes"} <= arrays.keys():
+            below = f"\n{show(accuracy, 1)}%" if np.isfinite(accuracy) else ""
+            shown[row["family"]] = f"{label(row['family'], 16)}{below}", arrays["class_features"], arrays["classes"]
+    return list(shown.values())
 
 
 def _path(results: Results, name: str) -> tuple[Series, Series]:

@@ -116,6 +116,37 @@ def circle_figure(shown: Shown) -> Figure | None:
     return figure
 
 
+def classes_figure(shown: Sequence[tuple[str, Series, Series]]) -> Figure | None:
+    """Points on the circle with a Gaussian density, a row an encoder and a column a class.
+
+    Args:
+        shown: titles with unit rows ``[n, 2]`` and their classes ``[n]``; others are left out.
+    """
+    panels = [
+        (title, rows.astype(np.float64), classes)
+        for title, rows, classes in shown
+        if rows.ndim == 2 and rows.shape == (len(classes), 2) and len(rows) and np.isfinite(rows).all()
+    ]
+    if not panels:
+        return None
+    numbers = np.unique(np.concatenate([classes for *_, classes in panels]))
+    figure = Figure(figsize=(1.3 + 0.95 * len(numbers), 0.4 + 1.05 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), len(numbers), squeeze=False)
+    densities = [[_plane_density(rows[classes == number]) for number in numbers] for _, rows, classes in panels]
+    colours = PowerNorm(0.5, 0, max(density.max() for row in densities for density in row))
+    for line, (title, rows, classes), of_row in zip(grid, panels, densities, strict=True):
+        line[0].set_ylabel(title, fontsize=8)
+        for axes, number, density in zip(line, numbers, of_row, strict=True):
+            axes.imshow(density.T, origin="lower", extent=(-1.4, 1.4, -1.4, 1.4), cmap=BLUES, norm=colours)
+            points = rows[classes == number]
+            axes.plot(*points[_some(len(points))].T, ".", ms=1, color="black", alpha=0.25, mew=0, rasterized=True)
+            axes.set(xticks=[], yticks=[], aspect="equal")
+            axes.spines[:].set_color("#cccccc")
+    for axes, number in zip(grid[0], numbers, strict=True):
+        axes.set_title(f"class {int(number) + 1}", fontsize=8)
+    return figure
+
+
 def potentials_figure(shown: Shown) -> Figure | None:
     """Mean Gaussian potentials of :func:`synthetic` sets and of two-dimensional encoders, each with its points."""
     panels = _of_dimension(shown, 2)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,9 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from eval import SEED, Data, Logistic, ScoringSettings, SearchTask, kfold, score, search_items, search_sample
+from sentemb.corpus import Corpus
 from sentemb.geometry import l2_normalize, tolerance
+from sentemb.pairs import evenly_spread
 from sentemb.validation import (
     CachedEncoder,
     HeldOutPairs,
@@ -30,7 +33,33 @@ FOLDS, TEST = 5, 0.2  # of the choice among encoders, as in Wang & Isola 2020, t
 
 QUERIES, PASSAGES = 1000, 5000  # the most that a search has
 NEAREST = 10  # negatives of an anchor whose cosines are compared with its positive's (Wang & Liu 2021, figure 8)
+DRAWN = 3  # dimensions of an embedding, at most, whose points figures draw
+CLASSES, OF_A_CLASS = 10, 200  # documents that the study circle has as classes (documents=10), sentences of each
 TEMPERATURES = np.geomspace(0.01, 3, 25)  # of the critics, of which the tightest bound on mutual information is taken
+
+
+@dataclass(frozen=True)
+class ClassSentences:
+    """Sentences of some training documents, and which document (0, 1, ...) each is of."""
+
+    texts: list[str]
+    classes: np.ndarray
+
+
+def class_sentences(corpus: Corpus) -> ClassSentences | None:
+    """Sentences of the classes that ``neighbours:documents=10,classes=true`` trains on; None where there are not two.
+
+    They are evenly spread over each document. An encoder that learns these classes was trained on them.
+    """
+    ranges = corpus.split()[0]
+    if corpus.labelled or len(ranges) < 2:
+        return None
+    rows = [
+        np.unique(np.linspace(start, stop - 1, min(OF_A_CLASS, stop - start)).round().astype(np.int64))
+        for start, stop in evenly_spread(ranges, CLASSES)
+    ]
+    numbers = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+    return ClassSentences(corpus.sentences(np.concatenate(rows)), numbers)
 
 
 def measure_encoder(
@@ -41,6 +70,7 @@ def measure_encoder(
     tokens: TextTokens | None = None,
     search: SearchTask | None = None,
     head: nn.Module | None = None,
+    classes: ClassSentences | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
     """All numbers of a model, and arrays for figures and paired tests.
 
@@ -50,6 +80,7 @@ def measure_encoder(
         tokens: of these texts, where another encoder has had them tokenized.
         search: what is searched; a fixed sample of it.
         head: that the model was trained with, and which is not part of it.
+        classes: of training documents, for embeddings of at most three dimensions.
 
     Returns:
         Numbers: geometry of the held-out pairs (:func:`sentemb.validation.pair_geometry`), ``information``
@@ -58,12 +89,12 @@ def measure_encoder(
         ``T_test`` (that one's accuracy on the rest, %), ``T_tolerance`` (Wang & Liu 2021, eq. 11). Of a task of
         similarity ``T_spearman`` (of its test part, x 100). With a head ``T_after_head``, accuracy of what the
         objective saw, and ``mrr_after_head``. Of two or three dimensions ``document_acc``,
-        where :func:`document_accuracy` can be measured.
+        where :func:`document_accuracy` can be measured, and ``class_acc`` (the same of the classes).
         With search also ``search_ndcg_at_10`` and the like, 0 to 1.
         Arrays: ``edges``, ``positives``, ``negatives``, ``hardest_negatives``: histograms of cosines;
-        ``singular_values``; ``features`` ``[n, d]`` where d <= 3; ``reciprocal_ranks`` of the pairs and their
-        ``documents``; ``nearest_negatives``; ``T_right`` and ``T_test_right``: which rows were
-        predicted right.
+        ``singular_values``; where d <= 3 ``features`` ``[n, d]`` and, of the classes, ``class_features`` and
+        ``classes``; ``reciprocal_ranks`` of the pairs and their ``documents``; ``nearest_negatives``; ``T_right`` and
+        ``T_test_right``: which rows were predicted right.
         How each task was scored, in words.
     """
     encode = CachedEncoder(model, tokens=tokens)
@@ -86,10 +117,9 @@ def measure_encoder(
     }
     rows = l2_normalize(torch.from_numpy(encode(list(dict.fromkeys(pairs.first + pairs.second)))))
     arrays["singular_values"] = torch.linalg.svdvals(rows.double()).numpy()
-    if rows.shape[1] <= 3:
-        arrays["features"] = rows.numpy()
-        if (accuracy := document_accuracy(encode, pairs)) is not None:
-            row["document_acc"] = accuracy
+    if rows.shape[1] <= DRAWN:
+        measured, drawn = _of_points(encode, pairs, classes)
+        row, arrays = row | measured, arrays | drawn | {"features": rows.numpy()}
     after = None if head is None or sides.second is not None else partial(_through, encode, head)
     if after is not None:
         row["mrr_after_head"] = pair_geometry(after, pairs)["retrieval_mrr"]
@@ -128,13 +158,33 @@ def document_accuracy(encode: Encode, pairs: HeldOutPairs) -> float | None:
     """
     if pairs.documents is None or pairs.num_documents < 2 or len(pairs.first) < FOLDS:
         return None
-    train, test = train_test_split(np.arange(len(pairs.first)), test_size=TEST, random_state=SEED)
-    n, of = len(pairs.first), np.unique(pairs.documents, return_inverse=True)[1]
+    of = np.unique(pairs.documents, return_inverse=True)[1]
     x, y = np.concatenate([encode(pairs.first), encode(pairs.second)]), np.tile(of, 2)
-    of_train, of_test = (np.sort(np.concatenate([rows, rows + n])) for rows in (train, test))
-    if np.bincount(y[of_train], minlength=pairs.num_documents).min() < FOLDS:
+    return _linear_accuracy(x, y, len(pairs.first))
+
+
+def _linear_accuracy(x: np.ndarray, y: np.ndarray, n: int) -> float | None:
+    """Of the classes ``y`` from ``x``, in %, on a fifth of ``n`` items; row i belongs to item i modulo ``n``.
+
+    None where a class has too few train rows for cross-validation.
+    """
+    train, test = train_test_split(np.arange(n), test_size=TEST, random_state=SEED)
+    of_train, of_test = (np.flatnonzero(np.isin(np.arange(len(y)) % n, items)) for items in (train, test))
+    if np.bincount(y[of_train], minlength=y.max() + 1).min() < FOLDS:
         return None
     return float(kfold(Logistic(), x, y, of_train, of_test, FOLDS).acc)
+
+
+def _of_points(
+    encode: Encode, pairs: HeldOutPairs, classes: ClassSentences | None
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Linear accuracies of embeddings that are drawn, and the points of the classes."""
+    accuracies, arrays = {"document_acc": document_accuracy(encode, pairs)}, {}
+    if classes is not None:
+        x = encode(classes.texts)
+        accuracies["class_acc"] = _linear_accuracy(x, classes.classes, len(x))
+        arrays = {"class_features": l2_normalize(torch.from_numpy(x)).numpy(), "classes": classes.classes}
+    return {name: value for name, value in accuracies.items() if value is not None}, arrays
 
 
 def _through(encode: Encode, head: nn.Module, texts: Sequence[str]) -> np.ndarray:

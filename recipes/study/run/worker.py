@@ -20,7 +20,7 @@ from torch import nn
 from eval import Data, SearchTask
 from recipes.runner import RunSearch, import_file, read_search
 from recipes.study.plan import ARRAYS, HEAD, ROW, EncoderSpec, StudyFolder
-from recipes.study.run.measure import measure_encoder
+from recipes.study.run.measure import DRAWN, class_sentences, measure_encoder
 from recipes.study.run.training import Job, train_jobs
 from sentemb.corpus import Corpus, open_corpus
 from sentemb.encoders import HEADS, load, towers_of
@@ -133,7 +133,10 @@ def _scored(planned: EncoderSpec, out: Path, corpus: Corpus, scores: Scores, tok
     model = load(out / MODEL, device="cpu")
     pairs = held_out_pairs(corpus)
     head = trained_head(planned, out, model)
-    measures, arrays, protocols = measure_encoder(model, scores.tasks, pairs, scores.folds, tokens, scores.search, head)
+    classes = class_sentences(corpus) if int(model.get_embedding_dimension() or 0) <= DRAWN else None
+    measures, arrays, protocols = measure_encoder(
+        model, scores.tasks, pairs, scores.folds, tokens, scores.search, head, classes
+    )
     row = {"status": "ok", "reason": ""} | measures
     with suppress(KeyError):
         last = RunFolder(out).last_record()
