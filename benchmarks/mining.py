@@ -58,10 +58,12 @@ def ours(corpus: Corpus, anchors: int, pool: int, folder: str) -> float:
 def theirs(corpus: Corpus, anchors: int, pool: int, folder: str) -> float:
     """The same by sentence-transformers."""
     from datasets import Dataset
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from sentence_transformers.util import mine_hard_negatives
 
     model = load(folder, device="cpu")
-    model.max_seq_length = LENGTH
+    if not isinstance(model[0], StaticEmbedding):  # (which has no such setting, and reads all tokens)
+        model.max_seq_length = LENGTH
     tokens = corpus.tokens(tokenizer_of(model), LENGTH)
     every, pairs = pairs_of(corpus, anchors, folder)
     first, second = (corpus.sentences(column) for column in np.asarray(pairs.rows).T)

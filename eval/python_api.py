@@ -1,9 +1,8 @@
 """Scores of a model from Python: ``eval.evaluate``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from sentence_transformers import SentenceTransformer
 
@@ -21,26 +20,26 @@ if TYPE_CHECKING:
 HEADLINE = "nDCG@10"  # the score of search in the table
 
 
-@dataclass(frozen=True)
-class EmbeddingChoice:
-    """Which embedding of a model is scored: by default the one of its ``encode``.
+class EmbeddingOptions(TypedDict, total=False):
+    """Which embedding of a model is scored: without any of these the one of its ``encode``.
 
-    Args:
-        truncate: only its first dimensions, this number. None: all.
-        layer: of :func:`sentemb.encoders.at_layer`. None: the model's output.
+    ``truncate``: only its first dimensions, this number. ``layer``: that of :func:`sentemb.encoders.at_layer`.
     """
 
-    truncate: int | None = None
-    layer: int | str | None = None
+    truncate: int | None
+    layer: int | str | None
 
-    def of(self, model: SentenceTransformer) -> SentenceTransformer:
-        """A model whose ``encode`` gives this embedding, with the weights of ``model``.
 
-        Raises:
-            InputError: the model has not this layer, or fewer dimensions.
-        """
-        model = model if self.layer is None else at_layer(model, self.layer)
-        return model if self.truncate is None else truncated(model, self.truncate)
+def _scored(
+    model: SentenceTransformer, truncate: int | None = None, layer: int | str | None = None
+) -> SentenceTransformer:
+    """A model whose ``encode`` gives the embedding that is scored, with the weights of ``model``.
+
+    Raises:
+        InputError: the model has not this layer, or fewer dimensions.
+    """
+    model = model if layer is None else at_layer(model, layer)
+    return model if truncate is None else truncated(model, truncate)
 
 
 def evaluate(
@@ -51,7 +50,7 @@ def evaluate(
     folds: int = 10,
     batch_size: int = 128,
     progress: bool = True,
-    **embedding: Any,
+    **embedding: Unpack[EmbeddingOptions],
 ) -> "DataFrame":
     """Score a model on SentEval's tasks, as ``python -m eval.senteval`` does, and on search (``eval.search``).
 
@@ -72,7 +71,7 @@ def evaluate(
         **embedding: ``truncate=N`` scores only the first N dimensions of each embedding, as
             ``SentenceTransformer(truncate_dim=N)`` gives them (of two towers: of each one's). ``layer=N`` scores a
             layer of a transformer, by the mean of its token states: its number, 0 for the word embeddings, or
-            ``first_last``, the mean of the first and the last one (:class:`EmbeddingChoice`).
+            ``first_last``, the mean of the first and the last one (:class:`EmbeddingOptions`).
 
     Returns:
         A row for each task, by its name: ``metric`` (accuracy, spearman, pearson, nDCG@10), ``score`` and ``dev``
@@ -90,12 +89,12 @@ def evaluate(
     if batch_size < 1 or folds < 2:
         name, least, value = ("batch_size", 1, batch_size) if batch_size < 1 else ("folds", 2, folds)
         raise InputError(f"{name} must be at least {least}, got {value}")
-    choice, listed = EmbeddingChoice(**embedding), _listed(tasks)
+    listed = _listed(tasks)
     checkpoints = [] if isinstance(model, SentenceTransformer) else [model]
     searches = [search_task(name, checkpoints) for name in listed or () if is_search(name)]
     names = None if listed is None else [str(name) for name in listed if not is_search(name)]
     chosen = [] if searches and not names else _read(names, data)
-    encoder = choice.of(model if isinstance(model, SentenceTransformer) else load(model))
+    encoder = _scored(model if isinstance(model, SentenceTransformer) else load(model), **embedding)
     device = str(encoder.device)
     settings = ScoringSettings(build(PROBES, probe, "probe", device=device), folds, device=device, geometry_part="none")
     result, _ = measure(encoder, chosen, None, batch_size, progress, settings)
