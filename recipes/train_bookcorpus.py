@@ -1,6 +1,6 @@
 """Train a sentence encoder on neighbouring sentences of books, score it, and write a page about the run.
 
-    sentemb train                                                         # the built-in sample, a teacher: minutes
+    sentemb train                                                         # the built-in sample, in minutes
     sentemb train --corpus BOOKS --out runs/first \\
         --encoder rnn:hidden=256 --objective infonce:temperature=0.05     # a folder of raw books
     sentemb train --corpus BOOKS --init minilm --lr 2e-5 --batch-size 128 # adapt a finished model

@@ -43,6 +43,7 @@ def command_parser(
         description=description,
         formatter_class=_ShortUsage,
         argument_default=argument_default,
+        allow_abbrev=False,  # (a flag means one thing, also after a new one has come)
     )
 
 

@@ -322,6 +322,9 @@ def test_the_flags_that_pages_name_exist():
         "--kinds",
         "--times",
         "--updates",
+        "--model",
+        "--anchors",
+        "--theirs",
     }
     for name, page in PAGES.items():
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", page)):

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import Distribution, PackageNotFoundError, distributions
 from pathlib import Path, PurePath
 
+from tqdm import tqdm
+
 from eval.package_docs.sections import DocSection, docstring_sections, markup_sections
 from sentemb.errors import InputError
 from sentemb.storage import write_folder
@@ -67,7 +69,7 @@ def collect(
     """
     collection = Collection({}, {})
     titles, openings = set[str](), set[str]()
-    for distribution in _installed(packages):
+    for distribution in tqdm(_installed(packages), "reading", unit=" packages", disable=None):
         name = distribution.name.lower()
         room = most
         for document, sections in documents_of(distribution):

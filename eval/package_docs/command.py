@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"packages (sections): {named}{others}")
     path = quoted(str(options.folder / TRAIN))
     print(
-        f"train:  python recipes/train_bookcorpus.py --init minilm --lr 2e-5 --batch-size 64 --max-length 128 "
-        f"--pairs passages:kind=title --corpus table:path={path},title=title,document=document,split_sentences=true"
+        f"adapt:  sentemb adapt --init minilm --corpus table:path={path},title=title,split_sentences=true "
+        f"--search {options.folder / SEARCH} --max-length 128 --budget 15m"
     )
-    print(f"search: python -m eval.search minilm --data {options.folder / SEARCH}")
+    print(f"search: sentemb evaluate-search minilm --data {options.folder / SEARCH}")

@@ -62,7 +62,9 @@ def _export(checkpoint: str, out: Path | None, form: str, precision: str | None)
 
         return export_onnx(checkpoint, out, precision)
     if out is None:
-        raise InputError("the format model2vec needs OUT, a new folder; give one")
+        raise InputError(
+            "without --format onnx, export writes the format model2vec, which needs OUT; give a new folder"
+        )
     from sentemb.export.static_table import export_static
 
     return export_static(checkpoint, out, precision)

@@ -36,8 +36,8 @@ class DataSettings:
     clean: str = setting(
         "none",
         "leave sentences out of the pairs: none, or drop:min_tokens=1,max_tokens=0,letters=0.5,script=any,"
-        "duplicates=none (document, corpus),near_duplicates=0 (share of a document's sentences); python -m "
-        "sentemb.corpus CORPUS shows what that would do",
+        "duplicates=none (document, corpus),near_duplicates=0 (share of a document's sentences); sentemb "
+        "inspect CORPUS shows what that would do",
     )
     max_length: int = setting(40, "longest sentence in tokens; longer ones are cut", at_least=1)
     teacher: str | None = setting(
