@@ -325,6 +325,7 @@ def test_the_flags_that_pages_name_exist():
         "--model",
         "--anchors",
         "--theirs",
+        "--size",
     }
     for name, page in PAGES.items():
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", page)):

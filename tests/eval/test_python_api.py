@@ -28,7 +28,7 @@ def test_scores_are_those_of_the_command(folder, saved, tmp_path, capsys):
     assert list(scores.index) == NAMES and list(scores.columns) == ["metric", "score", "dev", "n", "protocol"]
     command = [str(path), "--data", str(folder), "--tasks", ",".join(NAMES), "--folds", "3"]
     with pytest.raises(SystemExit) as ended:
-        senteval.main([*command, "--out", str(tmp_path / "scores.json")])
+        senteval.main([*command, "--output", str(tmp_path / "scores.json")])
     assert ended.value.code == 0
     rows = json.loads((tmp_path / "scores.json").read_text())["tasks"]
     for name, row in rows.items():
