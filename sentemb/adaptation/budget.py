@@ -42,6 +42,15 @@ def rungs_of(arms: int) -> list[int]:
     return rungs
 
 
+def least_budget(overhead: float, rate: float) -> float:
+    """Seconds of a budget in which one method gets ``FEW_UPDATES``, where training has half of them.
+
+    Args:
+        overhead: seconds before the first and after the last update of a training. rate: updates a second.
+    """
+    return 2 * (overhead + FEW_UPDATES / rate)
+
+
 def affordable_arms(arms: int, left: float, score: float, weights: int, overhead: float, rate: float) -> int:
     """How many arms a search can begin with, at least 1 if there are any.
 

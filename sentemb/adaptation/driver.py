@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
@@ -10,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from sentemb.adaptation.arm_training import Trainer
 from sentemb.adaptation.arms import Arm, Situation, TrainedArm, offered
 from sentemb.adaptation.budget import EVALUATION_SHARE, Budget, evaluations_of
-from sentemb.adaptation.candidates import Candidate, frontier_of
+from sentemb.adaptation.candidates import Candidate, eligible, frontier_of
 from sentemb.adaptation.folder import AdaptationFolder
 from sentemb.adaptation.held_out import (
     LEAST_PAIRS,
@@ -33,13 +34,15 @@ from sentemb.adaptation.journal import as_entry, as_scores
 from sentemb.adaptation.measures import GAIN, Embedder, Measure, PairRetrieval, Similarity
 from sentemb.adaptation.outcome import Judge, Judged, verdict_of
 from sentemb.adaptation.results import write_results
-from sentemb.adaptation.search import Search
+from sentemb.adaptation.search import Search, print_progress
 from sentemb.adaptation.settings import AGREEMENT_LOSS, STSB_LOSS, AdaptationSettings, seconds_of
 from sentemb.corpus import Corpus
 from sentemb.encoders import has_dropout, prompts_of, tokenizer_of, towers_of
+from sentemb.runs import duration
 from sentemb.search import SearchTask
 from sentemb.training import tune_memory, use_threads
 from sentemb.validation import held_out_pairs, nearest_examples, sphere_points
+from sentemb.wording import counted
 
 ORDER_PAIRS = 200  # that tell whether the text is in order
 WARM, TIMED = 32, 256  # texts that are encoded before the speed is measured, and for it
@@ -77,6 +80,10 @@ class Adaptation:
             verdict = TOO_SMALL.format(*counts, what, least)
             write_results(self.folder, self.start, self._about(verdict, began), None)
             return
+        print_progress(
+            f"{self.corpus.name}: {counted(len(self.corpus), 'sentence')}. Held-out {what}: {counts[0]:,} to choose a "
+            f"method by, {counts[1]:,} to judge it by"
+        )
         tune_memory()
         use_threads(self.settings.threads)
         prompts = prompts_of(self.start)
@@ -86,8 +93,17 @@ class Adaptation:
         general = self.scored_pairs or agreement_with(embedder)
         budget = Budget(seconds_of(self.settings.budget), self.folder.journal.spent)
         order = self._order(embedder, halves[0])
+        print_progress(
+            f"the text is {'in order' if order.present else 'not in order'}: the mean cosine of a sentence is "
+            f"{order.neighbours:.3f} to the next one, and {order.others:.3f} to others"
+        )
         arms, refused = offered(arms, self._situation(order))
         search = self._search(embedder, general, halves[0], order, arms, budget)
+        ends = datetime.now() + timedelta(seconds=budget.left)
+        print_progress(
+            f"trying {', '.join(arms)} until about {ends:%H:%M}; "
+            f"scoring a model takes about {duration(search.seconds_per_score)}"
+        )
         search.run(arms)
         spent = budget.spent
         judged = self._judge(search, general, halves[1], order)
@@ -170,7 +186,11 @@ class Adaptation:
 
     def _judge(self, search: Search, general: Similarity, half: Ranges, order: Order) -> Judged | None:
         seconds = max(FINAL_SECONDS, search.budget.total / 3) / 2
-        share = min(1.0, seconds * search.sentences_per_second / sentences_of(1, self.task is not None))
+        sentences = sentences_of(1, self.task is not None)
+        share = min(1.0, seconds * search.sentences_per_second / sentences)
+        lasting = 2 * share * sentences / search.sentences_per_second  # of the start and of the choice
+        if eligible(search.candidates, general.name, search.allowed):
+            print_progress(f"judging the choice on the other half of the held-out text: about {duration(lasting)}")
         return Judge(HeldOutTests(self._measures(half, 1, order, share), general), self.folder.journal).judge(search)
 
     def _examples(self, embedder: Embedder, judged: Judged | None, half: Ranges, order: Order) -> dict[str, Any]:

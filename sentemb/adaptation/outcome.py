@@ -11,6 +11,7 @@ from sentemb.adaptation.held_out import HeldOutTests, Scores
 from sentemb.adaptation.journal import Journal, as_entry, as_scores
 from sentemb.adaptation.measures import GAIN, Embedder
 from sentemb.adaptation.search import Search
+from sentemb.wording import counted
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,10 @@ def verdict_of(judged: Judged | None, candidates: Sequence[Candidate], general: 
     if not judged.helps:
         return (
             f"No method helped beyond chance: keep your model. The best, {judged.candidate.name}, changed the scores "
-            f"on held-out text by {gain.text} points."
+            f"on held-out text by {gain.text} points, an interval that contains 0."
         )
     return (
         f"It paid: {judged.candidate.name} raised the scores on held-out text by {gain.text} points, and {general} "
-        f"changed by {quality.text}."
+        f"changed by {quality.text}. Of {counted(len(candidates), 'model')} tried, it gained most among those that "
+        f"lose at most {allowed:g} points of {general}, and the interval of its gain is above 0."
     )

@@ -86,11 +86,22 @@ def _final(content: Content) -> PageTable:
 
 
 def _scores(content: Content) -> list[dict[str, Any]]:
-    """The final rows; the gain is a mean over measures of the text, and left out where it repeats the only one."""
+    """The final rows. The gain is the mean over the measures of the text.
+
+    Where there is one such measure, the two are the same number, and the measure is shown with the gain's interval. The
+    verdict states that interval, and the measure's own one comes from other draws.
+    """
     rows = [dict(row) for row in content["final"]]
-    others = [(row["before"], row["after"]) for row in rows if row["measure"] != GAIN]
-    rows = [row for row in rows if row["measure"] != GAIN or (row["before"], row["after"]) not in others]
-    return [row | {"measure": "mean on your text"} if row["measure"] == GAIN else row for row in rows]
+    gain = next((row for row in rows if row["measure"] == GAIN), None)
+    if gain is None:
+        return rows
+    others = [row for row in rows if row is not gain]
+    same = [row for row in others if all(row[key] == gain[key] for key in ("before", "after"))]
+    if not same:
+        gain["measure"] = "mean on your text"
+        return rows
+    same[0].update(gain | {"measure": same[0]["measure"]})
+    return others
 
 
 def _tile(row: Content) -> Tile:

@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 from sentemb.adaptation.arm_training import Trainer
 from sentemb.adaptation.arms import Arm, MappedArm, TrainedArm
-from sentemb.adaptation.budget import Budget, affordable_arms, rungs_of
+from sentemb.adaptation.budget import Budget, affordable_arms, least_budget, rungs_of
 from sentemb.adaptation.candidates import Candidate
 from sentemb.adaptation.held_out import HeldOutTests, Scores
 from sentemb.adaptation.interpolation import SCORED_WEIGHTS, WEIGHTS, interpolated, refined_weight
@@ -20,6 +20,7 @@ from sentemb.adaptation.measures import Embedder
 from sentemb.adaptation.whitening import LinearMap, linear_maps, with_map
 from sentemb.corpus import Corpus
 from sentemb.pairs import contiguous, draw
+from sentemb.runs import duration
 
 MAPPED_SENTENCES, MAPPED_SHARE = 4000, 0.04  # that maps are made of: at most, and of the budget
 TIMING_SHARE = 0.03  # of the budget, that timing an arm may take
@@ -103,15 +104,22 @@ class Search:
         if entry is None:
             many = len(arms)
             begun = any(self.journal.read(f"{name}-rung-0") is not None for name in arms)  # by a version that tried all
-            if many > 1 and not begun:
+            if many and not begun:
                 timing = self._timing(*next(iter(arms.items())))
                 costs = self.seconds_per_score, SCORED_WEIGHTS, timing["overhead"], timing["rate"]
                 many = affordable_arms(many, self.budget.left, *costs)
+                needed = least_budget(timing["overhead"], timing["rate"])
+                if many == 1 and self.budget.total < needed:
+                    print_progress(
+                        f"warning: the budget of {duration(self.budget.total)} is too short to tell whether a method "
+                        f"helps; this model and machine need {duration(needed)} or more. Interrupt, and give a longer "
+                        "--budget"
+                    )
             entry = {"arms": list(arms)[:many]}
             self.journal.write("affordable", entry)
         self.untried = [name for name in arms if name not in entry["arms"]]
         for name in self.untried:
-            _say(f"{name}: the budget is too short to try it")
+            print_progress(f"{name}: the budget is too short to try it")
         return {name: arm for name, arm in arms.items() if name in entry["arms"]}
 
     def _halve(self, arms: Mapping[str, TrainedArm]) -> list[str]:
@@ -143,13 +151,13 @@ class Search:
         rate = earlier["rate"] or timing["rate"]
         seconds = max(0.0, self.budget.left - scores_to_come * self.seconds_per_score) * share
         if rung and seconds < timing["overhead"] and self.journal.read(f"plan-{key}") is None:
-            _say(f"{name}: no time is left to train it for longer")
+            print_progress(f"{name}: no time is left to train it for longer")
             return self._scored(before, name, "", self._no_model)
         plan = self.journal.read(f"plan-{key}")
         if plan is None:
             plan = {"updates": earlier["updates"] + max(1, int(rate * (seconds - timing["overhead"])))}
             self.journal.write(f"plan-{key}", plan)
-        _say(f"{name}: {plan['updates'] - earlier['updates']} updates in about {seconds:.0f} s")
+        print_progress(f"{name}: {plan['updates'] - earlier['updates']} updates in about {seconds:.0f} s")
         deadline = time.monotonic() + max(1.0, seconds - SAVING)
         trained = self.trainer.train(arm, self._folder(name), plan["updates"], deadline, rate)
         if trained.stopped:
@@ -174,7 +182,7 @@ class Search:
             return first
         if entry is None:
             began = time.monotonic()
-            _say(f"{name}: timing a few updates")
+            print_progress(f"{name}: timing a few updates")
             rate, overhead = self.trainer.speed(arm, self.journal.folder / key)
             entry = {"rate": rate, "overhead": overhead, "spent": self.budget.spent}
             self.journal.write(key, entry)
@@ -195,7 +203,7 @@ class Search:
         def loss_at(weight: float) -> float | None:
             key, setting = f"{name}-weight-{weight:g}", f"weight {weight:g}"
             if self.journal.read(key) is None and self.budget.left <= self.seconds_per_score / 2:
-                _say(f"{name}, {setting}: no time is left to score it")
+                print_progress(f"{name}, {setting}: no time is left to score it")
                 return None
             embed = partial(between, weight)
             about = {"updates": trained.updates, "seconds": trained.seconds}
@@ -224,7 +232,7 @@ class Search:
         scores = as_scores(entry["scores"])
         candidate = Candidate(arm, setting, scores, self.start_scores, entry["updates"], entry["seconds"])
         general = self.tests.general.name
-        _say(f"{candidate.name}: gain {candidate.gain:+.2f}, general {-candidate.loss(general):+.2f} points")
+        print_progress(f"{candidate.name}: gain {candidate.gain:+.2f}, general {-candidate.loss(general):+.2f} points")
         return candidate
 
     @staticmethod
@@ -245,5 +253,6 @@ def _share(rungs: Sequence[int], number: int, place: int) -> float:
     return part / to_come
 
 
-def _say(text: str) -> None:
+def print_progress(text: str) -> None:
+    """On stderr, at once."""
     print(text, file=sys.stderr, flush=True)

@@ -16,7 +16,11 @@ STSB_LOSS, AGREEMENT_LOSS = 0.5, 5.0  # points of general quality that may be lo
 class AdaptationSettings:
     """The adaptation."""
 
-    budget: str = setting("30m", "time for trying methods, for example 90s, 30m or 2h, without the final scores")
+    budget: str = setting(
+        "30m",
+        "time for trying methods, for example 90s, 30m or 2h, without the final scores; MiniLM on two cores needs "
+        "10m or more",
+    )
     max_general_loss: float | None = setting(
         None,
         f"points of general quality that the model may lose; default {STSB_LOSS:g} of STS-B dev, or without its data "

@@ -75,10 +75,14 @@ def weights(model: SentenceTransformer) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in model.state_dict().items()}
 
 
-def test_neighbours_of_documents_with_words_of_their_own_help(start, general, tmp_path):
+def test_neighbours_of_documents_with_words_of_their_own_help(start, general, capsys):
     before = weights(start)
     run = sentemb.adapt(start, documents_of(*TEXT), general=general, max_general_loss=100, out="run", **QUICK)
     assert run.adapted and run.verdict.startswith("It paid: ")
+    printed = capsys.readouterr().err
+    for phase in ("60 documents", "is in order", "trying neighbours, passages, whiten until", "judging the choice"):
+        assert phase in printed
+    assert "warning" not in printed
     final = {row["measure"]: row for row in run.results["final"]}
     assert final["gain"]["low"] > 0 and final["letters"]["measure"] == "letters"
     assert set(run.table["arm"]) == {"neighbours", "passages", "whiten"}, "a static encoder has no dropout"
@@ -198,7 +202,9 @@ def test_a_budget_too_short_for_all_methods_tries_the_first_and_says_so(start, g
     assert set(run.table["arm"]) == {"passages"} == set(run.results["arms"])
     assert "too short" in run.results["refused"]["neighbours"]
     assert "neighbours was not tried: the budget is too short" in run.report.read_text(encoding="utf-8")
-    assert "neighbours: the budget is too short to try it" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "neighbours: the budget is too short to try it" in printed
+    assert "warning: the budget of 0 min 6 s is too short to tell" in printed and "need 0 min 42 s or more" in printed
 
 
 def test_the_speed_is_measured_and_leaves_nothing(start, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentemb.adaptation.budget import FEW_UPDATES, affordable_arms, evaluations_of, rungs_of
+from sentemb.adaptation.budget import FEW_UPDATES, affordable_arms, evaluations_of, least_budget, rungs_of
 from sentemb.adaptation.search import _share
 from sentemb.adaptation.settings import AdaptationSettings, seconds_of
 from sentemb.errors import InputError
@@ -50,6 +50,11 @@ def test_the_parts_of_a_rung_take_the_same_time_and_all_of_them_the_whole(arms):
 def test_a_short_budget_tries_fewer_arms(left, score, rate, arms):
     assert affordable_arms(4, left, score, 4, 5.0, rate) == arms
     assert affordable_arms(0, left, score, 4, 5.0, rate) == 0
+
+
+@pytest.mark.parametrize(("overhead", "rate"), [(0.0, 1.0), (4.0, 0.5)])
+def test_half_of_the_least_budget_trains_enough(overhead, rate):
+    assert (least_budget(overhead, rate) / 2 - overhead) * rate == pytest.approx(FEW_UPDATES)
 
 
 @pytest.mark.parametrize("left", range(30, 400, 10))

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
+from torch import nn
 
 from sentemb.adaptation.candidates import Candidate, differences_of, eligible, frontier_of
 from sentemb.adaptation.measures import GAIN, mean_of
-from sentemb.adaptation.outcome import verdict_of
+from sentemb.adaptation.outcome import Judged, verdict_of
 from sentemb.validation import ItemScores
 
 
@@ -66,6 +68,20 @@ def test_the_verdict_of_a_search_without_a_choice_says_why():
     assert nothing.startswith("No method helped: keep your model.")
     costly = verdict_of(None, TRIED[:1], "STS", 0.5)
     assert "keep your model" in costly and "lost 2.00 points of STS; 0.5 are allowed" in costly
+
+
+@pytest.mark.parametrize(
+    ("shift", "words"),
+    [(0.1, ("It paid: a raised", "Of 4 models tried", "the interval of its gain is above 0")), (0.0, ("contains 0",))],
+)
+def test_the_verdict_of_a_choice_says_why(shift, words):
+    random = np.random.default_rng(0)
+    values, noise = random.random(300), random.normal(0, 0.05, 300)
+    start = {GAIN: ItemScores(values, scale=100), "STS": ItemScores(values)}
+    differences = differences_of(start | {GAIN: ItemScores(values + noise + shift, scale=100)}, start)
+    judged = Judged(TRIED[0], SentenceTransformer(modules=[nn.Identity()]), {}, {}, differences)
+    verdict = verdict_of(judged, TRIED, "STS", 0.5)
+    assert all(each in verdict for each in words) and judged.helps == (shift > 0)
 
 
 def test_a_few_updates_are_too_few_for_a_verdict():
