@@ -25,6 +25,7 @@ from eval.tasks import GROUPS, TASKS, Data, Task, choose_tasks, data_folder, rea
 from sentemb.errors import InputError, exit_codes
 from sentemb.lazy_imports import lazy_exports
 from sentemb.program import command_parser
+from sentemb.registry import path_suggestion
 from sentemb.runs import CONFIG, model_folder
 
 if TYPE_CHECKING:
@@ -181,7 +182,8 @@ def refuse_no_checkpoint(name: str) -> None:
     # The hub's names have at most one slash; runs/typo is not a name of the hub where runs/ holds runs.
     siblings = path.parent.glob(f"*/{CONFIG}") if path.parent != Path() else iter(())
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name, re.ASCII) or next(siblings, None):
-        raise InputError(f"no model {name!r} here, and no model of the hub has such a name; check the path")
+        near = path_suggestion(name)
+        raise InputError(f"no model {name!r} here{near}, and no model of the hub has such a name; check the path")
 
 
 def read_all(tasks: Sequence[Task], folder: Path | None) -> tuple[list[Data], dict[str, str]]:

@@ -13,6 +13,7 @@ import os
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -41,9 +42,13 @@ def choose(what: str, name: str, valid: Iterable[str]) -> str:
     names = sorted(valid)
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise InputError(f"unknown {what} {name!r}{hint}; valid: {', '.join(names) or 'none'}")
+    raise InputError(f"unknown {what} {name!r}{suggestion(name, names)}; valid: {', '.join(names) or 'none'}")
+
+
+def suggestion(name: str, valid: Iterable[str]) -> str:
+    """`` (did you mean 'NEAREST'?)`` for the end of a sentence; empty where none of ``valid`` is near."""
+    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def parse(spec: str) -> tuple[str, dict[str, str]]:
@@ -292,6 +297,20 @@ def absolute(path: str) -> str:
 def path_exists(path: str) -> bool:
     """Whether a file or folder has this path. (Path.exists complains of names that are too long.)"""
     return path != "" and os.path.exists(os.path.expanduser(path))
+
+
+def path_suggestion(path: str, built_in: Iterable[str] = ()) -> str:
+    """As :func:`suggestion`: a file or folder near the missing part of ``path``, or one of the names ``built_in``."""
+    missing = Path(os.path.expanduser(path))
+    if os.path.lexists(missing):  # it is not what was asked for, or is a broken link
+        return ""
+    while not os.path.lexists(missing.parent):
+        missing = missing.parent
+    candidates = {name: name for name in built_in}
+    with suppress(OSError):  # the parent is not a folder, or not readable
+        candidates |= {name: str(missing.parent / name) for name in os.listdir(missing.parent)}
+    near = difflib.get_close_matches(missing.name, candidates, n=1)
+    return f" (did you mean {candidates[near[0]]!r}?)" if near else ""
 
 
 def shadowing_note(name: str, what: str) -> str | None:

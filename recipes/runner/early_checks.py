@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sentemb.errors import InputError
-from sentemb.registry import build, check, parse, path_exists, terms_of_sum
+from sentemb.registry import build, check, parse, path_exists, path_suggestion, terms_of_sum
 
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "int | None": int | None}
 _EMBEDDINGS = {"embeddings": "str", "vocabulary": "int | None", "dim": "int | None"}
@@ -141,4 +141,7 @@ def _check_model(name: str, flag: str) -> None:
     is_path = first in ("/", ".", "..") or first.startswith("~") or name.startswith("./") or len(others) > 1
     is_path = is_path or (len(others) == 1 and Path(first).is_dir())
     if is_path and not path_exists(name):
-        raise InputError(f"{flag}: there is no folder {name}; check the path, or give a name of the hub or minilm")
+        near = path_suggestion(name)
+        raise InputError(
+            f"{flag}: there is no folder {name}{near}; check the path, or give a name of the hub or minilm"
+        )

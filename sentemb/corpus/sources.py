@@ -46,9 +46,9 @@ from sentemb.registry import (
     absolute_paths,
     build,
     check,
-    choose,
     options_of,
     path_exists,
+    path_suggestion,
     quoted,
     shadowing_note,
     weighted_parts,
@@ -177,7 +177,8 @@ def check_corpus(spec: str) -> None:
         path = values.get("path")
         a_hub_name = factory is labelled and Path(path or "").suffix.lower() not in FORMATS
         if path is not None and not a_hub_name and not path_exists(path):
-            raise InputError(f"corpus {part!r}: there is no file or folder {path}; check the path")
+            near = path_suggestion(path)
+            raise InputError(f"corpus {part!r}: there is no file or folder {path}{near}; check the path")
         if factory is folder_of_books:
             _book_files(Path(values["path"]).expanduser())
 
@@ -201,9 +202,13 @@ def files_of_documents(spec: str, corpus: Corpus) -> list[tuple[str, int]]:
 
 
 def _refuse_missing(spec: str) -> NoReturn:
-    choose("corpus, and no file or folder has that path:", spec.partition(":")[0], [*CORPORA, *FORMS])
-    # (what is neither is a device, for example)
-    raise InputError(f"corpus {spec!r} is neither a file nor a folder; valid: {', '.join(FORMS)}")
+    if path_exists(spec):  # (a device, for example)
+        raise InputError(f"corpus {spec!r} is neither a file nor a folder; valid: {', '.join(FORMS)}")
+    name = spec.partition(":")[0]
+    raise InputError(
+        f"unknown corpus, and no file or folder has that path: {name!r}{path_suggestion(name, CORPORA)}; "
+        f"valid: {', '.join(sorted([*CORPORA, *FORMS]))}"
+    )
 
 
 def source_of(spec: str, progress: bool, language: str = DEFAULT) -> TextSource:
@@ -252,7 +257,7 @@ def folder_of_books(path: PathText, keep_matter: bool = False, language: str = D
 def _book_files(folder: Path) -> list[Path]:
     """The books in a folder or below it, in order of their names; of a file, itself."""
     if not folder.exists():
-        raise InputError(f"there is no folder {folder}; check the path")
+        raise InputError(f"there is no folder {folder}{path_suggestion(str(folder))}; check the path")
     inside = folder.rglob("*") if folder.is_dir() else [folder]
     files = [file for file in inside if (file == folder or file.name.lower().endswith(BOOKS)) and file.is_file()]
     if not files:
@@ -269,7 +274,7 @@ def lines_of(path: PathText, boundaries: bool = False) -> TextSource:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise InputError(f"there is no file {file}; check the path")
+        raise InputError(f"there is no file {file}{path_suggestion(str(file))}; check the path")
     if Path(file.stem).suffix.lower() in FORMATS and packing_of(file):
         raise InputError(f"{file} is a packed table; unpack it first, and give {file.stem}")
     (key,) = digests([file])

@@ -1,6 +1,5 @@
 """Training from Python: ``sentemb.train``."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from sentemb.pipeline.settings import (
 from sentemb.pipeline.settings_of_run import OBJECT_PREFIX, absolute_settings, refuse_used, resumed_settings
 from sentemb.pipeline.specs import check_specs
 from sentemb.pipeline.trained_run import TrainedRun
+from sentemb.registry import suggestion
 from sentemb.training import TrainingSettings
 from sentemb.validation import DevScore
 
@@ -216,9 +216,7 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name} is a setting of the recipes; score the model with eval.evaluate(run.model, tasks)"
             )
         if name not in valid:
-            near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise InputError(f"train has no setting {name!r}{hint}; valid: {', '.join(valid)}")
+            raise InputError(f"train has no setting {name!r}{suggestion(name, valid)}; valid: {', '.join(valid)}")
     return dict(settings)
 
 

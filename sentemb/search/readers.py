@@ -15,7 +15,7 @@ import numpy as np
 
 from sentemb.corpus import FORMATS, table_rows
 from sentemb.errors import InputError
-from sentemb.registry import choose
+from sentemb.registry import choose, path_suggestion
 from sentemb.search.sampling import search_halves
 from sentemb.search.task import ListedPassages, SearchTask, StoredPassages
 from sentemb.storage import digest
@@ -80,7 +80,8 @@ def read_search_task(path: Path, split: str = "test", name: str = "") -> SearchT
 def _folder_of(path: Path, name: str) -> Path:
     """The folder of BEIR's layout that is meant."""
     if not path.is_dir():
-        raise InputError(f"there is no file or folder {path}; give a folder with {CORPUS}, or a table of pairs")
+        near = path_suggestion(str(path))
+        raise InputError(f"there is no file or folder {path}{near}; give a folder with {CORPUS}, or a table of pairs")
     names = sorted(each.parent.name for each in path.glob(f"*/{CORPUS}"))
     if name:
         choose("task", name, names)

@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 import shutil
 import textwrap
 import time
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from sentemb.corpus import Corpus, open_corpus, sample_files, sources
+from sentemb.corpus import Corpus, check_corpus, open_corpus, sample_files, sources
 from sentemb.corpus import sample as sample_module
 from sentemb.corpus.prepare import shards, tokenize
 from sentemb.corpus.sentences import SPLITTER, split_sentences
@@ -318,6 +319,28 @@ def test_unknown_name_lists_the_forms_and_the_nearest():
         opened("smaple")
     with pytest.raises(InputError, match="no file or folder has that path: './no/such/books'"):
         opened("./no/such/books")
+
+
+def test_a_missing_path_names_the_nearest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "novels" / "emma.txt", BOOK)
+    put(tmp_path / "novel_2.csv", "text\nOne.\nTwo.\n")
+    for spec, near in {
+        "novles": "novels",
+        "novels/ema.txt": "novels/emma.txt",
+        f"{tmp_path}/novles/emma.txt": f"{tmp_path}/novels",  # the first part that is missing
+        "novels_2.csv": "novel_2.csv",
+        "lines:path=novels/emmma.txt": "novels/emma.txt",
+        "books:path=novles": "novels",
+    }.items():
+        for check in (opened, check_corpus):
+            with pytest.raises(InputError, match=re.escape(f"(did you mean {near!r}?)")):
+                check(spec)
+    os.symlink("moved", tmp_path / "link")
+    for spec in ("zzz", "novels/emma.txt/zzz", "link", "lines:path=novels"):
+        with pytest.raises(InputError) as refused:
+            opened(spec)
+        assert "did you mean" not in str(refused.value)
 
 
 def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
