@@ -5,8 +5,9 @@
     sentemb doctor --quick        # without the self-test
 
 `python recipes/doctor.py` is the same command. It prints one line for each check: ok, note (optional), or FAIL. The
-self-test trains a small LSTM on made-up sentences in a temporary folder, then saves, loads and scores it. Put the
-output into a bug report. Exit code 0: no FAIL; 1: at least one.
+last line says whether all is well, or what to fix. The self-test trains a small LSTM on made-up sentences in a
+temporary folder, then saves, loads and scores it. Put the output into a bug report. Exit code 0: no FAIL; 1: at least
+one.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -62,16 +63,19 @@ def devices() -> Line:
     """What torch computes on."""
     import torch
 
-    from sentemb.training import bf16_units, usable_cores
+    from sentemb.training import bf16_units, threads_of_environment, usable_cores
 
     fast = "with bf16 units" if bf16_units() else "without bf16 units"
     if torch.accelerator.is_available():
         kind, count = torch.accelerator.current_accelerator(), torch.accelerator.device_count()
         names = {torch.cuda.get_device_name(i) for i in range(count)} if torch.cuda.is_available() else {str(kind)}
         return "ok", f"{count} of {', '.join(sorted(names))}, {fast}"
-    cores = usable_cores()
-    threads = f"{counted(cores, 'core')} usable, {counted(cores, 'thread')} for one process"
-    return "ok", f"CPU {platform.machine()}, {threads}, {fast}; no GPU"
+    cores, limit = usable_cores(), threads_of_environment()
+    threads = f"{counted(cores, 'core')} usable, PyTorch uses {counted(limit or cores, 'thread')}"
+    text = f"CPU {platform.machine()}, {fast}; no GPU; {threads}"
+    if limit in (None, cores):
+        return "ok", text
+    return "note", f"{text}, because OMP_NUM_THREADS is {limit}; unset it to use all usable cores"
 
 
 def memory() -> Line:
@@ -243,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = parser().parse_args(arguments)
     left_out = ({"index", "hub"} if options.offline else set()) | ({"self-test"} if options.quick else set())
-    failed = False
+    states: dict[str, str] = {}
     print(platform.platform())
     for name, check in CHECKS.items():
         if name in left_out:
@@ -252,10 +256,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             state, text = check()
         except Exception as error:  # whatever is broken here is what is looked for
             state, text = "FAIL", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        failed |= state == "FAIL"
+        states[name] = state
         print(f"{state:<5} {name:<10} {text}", flush=True)
-    if failed:
+    print(verdict(states))
+    if "FAIL" in states.values():
         sys.exit(1)
+
+
+def verdict(states: Mapping[str, str]) -> str:
+    """Whether all is well, or what to fix, in a line; ``states``: of each check by its name."""
+    failed, notes = (", ".join(name for name in states if states[name] == state) for state in ("FAIL", "note"))
+    if failed:
+        return f"Not all is well. Fix what failed ({failed}), and run sentemb doctor again."
+    return "All is well." + (f" The notes are optional ({notes})." if notes else "")
 
 
 if __name__ == "__main__":

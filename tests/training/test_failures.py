@@ -27,7 +27,7 @@ from sentemb.pipeline.claim import claimed
 from sentemb.pipeline.resume import differences, on_processes
 from sentemb.runs import RunFolder
 from sentemb.storage import verify
-from sentemb.training import FitResult, TrainingSettings, checkpoints, loop, nonfinite
+from sentemb.training import FitResult, TrainingSettings, checkpoints, hardware, loop, nonfinite
 from sentemb.training.step import BatchEncoder
 from tests.helpers import SMALL, records, steady
 from tests.robustness import faults, fuzz
@@ -532,14 +532,32 @@ def test_doctor_looks_and_trains(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SENTEMB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SENTEMB_DATA", raising=False)
     doctor.main(["--offline"])
-    lines = capsys.readouterr().out.splitlines()
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("All is well. The notes are optional (") and "data" in last
     assert [line.split()[1] for line in lines[1:]] == [n for n in doctor.CHECKS if n not in ("index", "hub")]
     assert not any(line.startswith("FAIL") for line in lines) and "steps: loss" in lines[-1]
     assert not list(tmp_path.rglob("*"))  # it leaves nothing
     monkeypatch.setitem(doctor.CHECKS, "memory", lambda: 1 / 0)
     with pytest.raises(SystemExit) as stopped:
         doctor.main(["--offline", "--quick"])
-    assert stopped.value.code == 1 and "FAIL  memory     ZeroDivisionError" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert stopped.value.code == 1 and "FAIL  memory     ZeroDivisionError" in out
+    assert out.endswith("Not all is well. Fix what failed (memory), and run sentemb doctor again.\n")
+
+
+@pytest.mark.parametrize(("limit", "why"), [("3", ", because OMP_NUM_THREADS is 3; unset it"), ("8", ""), ("", "")])
+def test_doctor_counts_the_threads_that_training_uses(limit, why, monkeypatch):
+    used = list[int]()
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    for name in (*hardware.LAUNCHED, "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    hardware.use_threads(None)
+    state, text = doctor.devices()
+    assert (state == "note") == bool(why) and f"8 cores usable, PyTorch uses {limit or 8} threads{why}" in text
+    assert used == [int(limit or 8)]
 
 
 def test_unreachable_places_are_notes(monkeypatch):
