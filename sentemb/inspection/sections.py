@@ -21,6 +21,7 @@ from sentemb.corpus import (
 )
 from sentemb.inspection.text import AT_ONCE, LONG, SAMPLE, Section, Text, runs_of, share_of, slices_of, spread_over
 from sentemb.pairs import Selection, draw
+from sentemb.wording import counted
 
 ALL, LARGE = 2_000_000, 10_000  # sentences up to which all are searched for ends of books; of a text in need of them
 ALONE = """all sentences are in one document: without boundaries the end of a book is paired with the beginning of
@@ -39,7 +40,8 @@ def about(text: Text, tokenizer: str, alone: bool) -> Section:
     notes = [*([ALONE] if alone and count > LARGE else []), *([pieces.note] if pieces.note else []), *corpus.notes]
     facts = [
         ("fingerprint", corpus.fingerprint),
-        ("tokenizer", f"{tokenizer}: {text.tokenizer.get_vocab_size():,} tokens, {text.special} special a sentence"),
+        ("tokenizer", f"{tokenizer}: {text.tokenizer.get_vocab_size():,} tokens in its vocabulary"),
+        ("added to each sentence", counted(text.special, "special token") if text.special else "no special token"),
         ("documents", f"{len(sizes):,}, of {np.median(sizes):,.0f} sentences (median), at most {sizes.max():,}"),
         ("sentences", f"{count:,}"),
         ("tokens", f"{total:,}, {total / count:.1f} a sentence, cut to {text.max_length}"),

@@ -21,9 +21,10 @@ from sentemb.inspection.text import Section, Text, texts_of
 from sentemb.pairs import Pairs, draw, sample
 from sentemb.registry import build
 from sentemb.runs import duration
-from sentemb.training import bf16_units, tune_memory, use_threads
+from sentemb.training import TrainingSettings, bf16_units, tune_memory, use_threads
 
-BATCH, WARM, BATCHES, SECONDS = 64, 3, 64, 4.0  # of the timing: pairs an update, updates not counted, most, aim
+BATCH = TrainingSettings.batch_size  # pairs an update, as training takes them by default
+WARM, BATCHES, SECONDS = 3, 64, 4.0  # of the timing: updates not counted, most, aim
 
 
 def timing(text: Text, specs: Sequence[str], seed: int) -> Section:
@@ -35,6 +36,7 @@ def timing(text: Text, specs: Sequence[str], seed: int) -> Section:
     parts = [drop_unusable_pairs(text.pairs(ranges), text.tokens, mask) for ranges in sources]
     epoch = sum(round(weight * len(part)) for weight, part in zip(text.corpus.weights, parts, strict=False))
     rows = draw(parts[0].rows, BATCH * BATCHES, seed)[:, :2]
+    rows = rows[: len(rows) // BATCH * BATCH or None]  # full batches, where there is one
     sentences = text.corpus.sentences(rows.flatten())
     rates = [(_rate(spec, sentences, text, seed), spec) for spec in (specs if len(rows) > 1 else ())]
     timings = [(f"{rate:,.0f}", duration(epoch / rate), spec) for rate, spec in rates]
@@ -47,7 +49,7 @@ def _rate(spec: str, sentences: list[str], text: Text, seed: int) -> float:
     from sentemb.encoders import ENCODERS, tokenizer_of
     from sentemb.forward import TrainingEncoder
     from sentemb.objectives import InfoNCE
-    from sentemb.training import RunTarget, TrainingData, TrainingSettings, fit
+    from sentemb.training import RunTarget, TrainingData, fit
 
     tqdm.write(f"timing {spec}", file=sys.stderr)
     use_threads(None)

@@ -19,6 +19,7 @@ from sentemb.inspection.cli import as_text, main
 from sentemb.inspection.inspector import tokenizer_named
 from sentemb.inspection.text import Text
 from sentemb.registry import build
+from sentemb.training import TrainingSettings
 
 SCRIPT = "<script>alert(1)</script>"
 WORDS = [
@@ -255,7 +256,9 @@ def test_what_cannot_be_used_is_told_in_a_sentence(arguments, corpus, tmp_path, 
 
 def test_an_epoch_is_timed(corpus, vocabulary, monkeypatch):
     monkeypatch.setattr(timing, "SECONDS", 0.01)
-    section = list(inspect(corpus, vocabulary, encoders=[f"static:embeddings={vocabulary}"]))[-1]
+    first, *_, section = inspect(corpus, vocabulary, encoders=[f"static:embeddings={vocabulary}"])
+    assert dict(first.facts)["added to each sentence"] == "no special token"
+    assert dict(section.facts)["pairs an update"] == f"{TrainingSettings().batch_size}, by infonce"
     ((rate, epoch, name),) = section.rows
     assert float(rate.replace(",", "")) > 0 and epoch == "0 min 0 s" and name.startswith("static")
     with pytest.raises(InputError, match="unknown encoder"):
