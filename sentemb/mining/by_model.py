@@ -156,7 +156,7 @@ def search_by_model(
     else:
         sides = [anchors, np.concatenate([positives, task.pool])]
     embedded = [
-        embed_corpus(source, task.corpus, _ranges(side), max_length, device, bf16, learned_from=False)
+        embed_corpus(source, task.corpus, _ranges(side), max_length, device, bf16, learned_from=False, unit=task.unit)
         for source, side in zip((miner.anchors, miner.candidates), sides, strict=False)
     ]
     return EmbeddingSearch(embedded[0], embedded[-1], embedded[-1].rows(task.pool), miner.score, task.spec)

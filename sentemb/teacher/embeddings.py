@@ -91,6 +91,7 @@ class _Pass:
     role: str
     tokens: Tokens
     distinct: NDArray[np.int32]  # rows of the corpus
+    unit: str  # what they are
 
     @property
     def batch_tokens(self) -> int:
@@ -139,6 +140,7 @@ def embed_corpus(
     device: str | torch.device = "cpu",
     bf16: bool = False,
     learned_from: bool = True,
+    unit: str = "sentences",
 ) -> TeacherEmbeddings:
     """The teacher's embeddings of some sentences of a corpus: from the cache, or computed and put there.
 
@@ -153,6 +155,7 @@ def embed_corpus(
         device: where it is computed.
         bf16: matrix products in bfloat16.
         learned_from: whether a student learns from them, and there must be as many sentences as dimensions.
+        unit: what the progress calls the corpus's rows.
 
     Raises:
         InputError: the teacher cannot be used, there are too few sentences to learn from, or the disk is full.
@@ -179,7 +182,7 @@ def embed_corpus(
     with build_once(target, lambda made: _opened(made, fingerprint) is not None, what, corpus.progress) as work:
         if work is not None and _opened(work, fingerprint) is None:
             with all_threads():
-                _write_rows(_Pass(model, folder.role, tokens, distinct), work, corpus.progress)
+                _write_rows(_Pass(model, folder.role, tokens, distinct, unit), work, corpus.progress)
             with (work / NUMBERS).open("wb") as file:
                 np.save(file, numbers)
             write_text(work / META, json.dumps({"sentences": len(distinct), "dimension": model.dimension}))
@@ -201,8 +204,8 @@ def _write_rows(work: _Pass, folder: Path, progress: bool) -> None:
     done = rows_done(path, row_bytes)
     if done < total and progress:
         seconds = seconds_left(work.tokens, work.distinct[done:], work.batch_tokens, work.embed)
-        estimate = Estimate(total - done, total, work.model.dimension, seconds, work.role)
+        estimate = Estimate(total - done, total, work.model.dimension, seconds, work.role, unit=work.unit)
         tqdm.write(str(estimate), file=sys.stderr)
-    bar = tqdm(total=total, initial=done, desc=work.role, unit=" sentences", unit_scale=True, disable=not progress)
+    bar = tqdm(total=total, initial=done, desc=work.role, unit=f" {work.unit}", unit_scale=True, disable=not progress)
     with bar:
         append_chunks(path, row_bytes, total, CHUNK, lambda first: work.chunk(first, bar))

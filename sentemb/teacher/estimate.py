@@ -25,6 +25,7 @@ class Estimate:
     seconds: float
     role: str = "teacher"  # what embeds
     precision: str = "float16"
+    unit: str = "sentences"  # what it embeds
 
     @property
     def gigabytes(self) -> str:
@@ -36,8 +37,8 @@ class Estimate:
         rate = self.sentences / max(self.seconds, 1e-9)
         speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
         return (
-            f"{self.role}: {left}{self.all_sentences:,} sentences x {self.dimension:,} in {self.precision}: "
-            f"{self.gigabytes}, about {time_in_words(self.seconds)} ({speed} sentences/s)"
+            f"{self.role}: {left}{self.all_sentences:,} {self.unit} x {self.dimension:,} in {self.precision}: "
+            f"{self.gigabytes}, about {time_in_words(self.seconds)} ({speed} {self.unit}/s)"
         )
 
 

@@ -1,5 +1,6 @@
 """Mined hard negatives of passages equal loops over texts: the pool, what is left out, what is near, and batches."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +201,15 @@ def test_negatives_by_a_model_are_the_nearest_that_may_be_one(kind, margin, corp
         assert len(chosen) == pytest.approx(min(3, len(ranked)), abs=1)
         shared = min(len(chosen), len(ranked))
         assert scores[chosen][:shared] == pytest.approx(ranked[:shared], abs=2e-3)
+
+
+def test_progress_counts_passages(corpus, tiny, capsys):
+    pairs, _ = pairs_of(corpus, "inverse_cloze", tiny)
+    texts = texts_of(replace(corpus, progress=True), pairs)
+    mined(passage_task(texts, MinedSpec(tiny, per_anchor=2, pool=0, skip=1)), tiny)
+    lines = [line for line in re.split(r"[\r\n]", capsys.readouterr().err) if line.startswith("miner: ")]
+    assert re.search(r"^miner: \d+ passages x 32 in float16: .* passages/s\)$", lines[0])
+    assert len(lines) > 1 and not any("sentences" in line for line in lines)
 
 
 @pytest.mark.parametrize("kind", KINDS)
