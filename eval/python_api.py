@@ -1,6 +1,7 @@
 """Scores of a model from Python: ``eval.evaluate``."""
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -12,7 +13,7 @@ from eval.search import SearchTask, describe_search, is_search, measure_search, 
 from eval.tasks import METRICS, Data, choose_tasks, data_folder, kind_of, read
 from sentemb.encoders import at_layer, load, truncated
 from sentemb.errors import InputError
-from sentemb.registry import build
+from sentemb.registry import build, choose
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -79,11 +80,14 @@ def evaluate(
         ``attrs["search"]`` by task all scores of search: the mean over queries, 0 to 1, of each metric.
 
     Raises:
-        InputError: there is no such task, its data is missing, or the model is not a checkpoint, has fewer
+        InputError: there is no such option or task, its data is missing, or the model is not a checkpoint, has fewer
             dimensions, not this layer or gives no finite embeddings; nothing has been scored by then.
     """
     from pandas import DataFrame
 
+    options = [*list(signature(evaluate).parameters)[:-1], *EmbeddingOptions.__annotations__]
+    for name in embedding:
+        choose("option of eval.evaluate", name, options)
     if not isinstance(model, SentenceTransformer | str | Path):
         raise InputError(f"the model is a {type(model).__name__}; give a SentenceTransformer, a path or a hub name")
     if batch_size < 1 or folds < 2:

@@ -68,6 +68,9 @@ def test_a_layer_is_scored_from_python_and_by_the_command(folder, encoder, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"model": "nowhere/model", "task": "TINY"}, r"unknown option of eval.evaluate 'task' \(did you mean 'tasks'"),
+        ({"model": "nowhere/model", "layers": 1}, "did you mean 'layer'.*valid: batch_size, data, folds, layer, model"),
+        ({"model": "nowhere/model", "embedding": 1}, "unknown option of eval.evaluate 'embedding'"),
         ({"tasks": "TINYY"}, "did you mean 'TINY'"),
         ({"tasks": []}, "names no task"),
         ({"data": "nowhere"}, "no folder downstream/"),
