@@ -5,12 +5,15 @@ COMMANDS; its module offers ``main()``, which reads sys.argv, and ``parser()`` u
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sentemb.errors import InputError, exit_codes
 from sentemb.program import CONSOLE_SCRIPT
+
+BAR_SECONDS = "30"  # between two states of a progress bar, where stderr is not a terminal
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ def run(name: str, rest: list[str]) -> None:
         raise InputError(f"{name} stands before the command; write sentemb COMMAND {name}, or sentemb --help")
     command = COMMANDS[choose("command", name, COMMANDS)]
     sys.argv = [f"{CONSOLE_SCRIPT} {name}", *rest]
+    if not sys.stderr.isatty():  # tqdm reads these when it is imported; each state of a bar is a line of a log file
+        for limit in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"):
+            os.environ.setdefault(limit, BAR_SECONDS)
     importlib.import_module(command.module).main()
 
 

@@ -4,6 +4,8 @@ A folder that sentemb has written is compared with its manifest (:mod:`sentemb.s
 must not name what could run code (:mod:`sentemb.encoders.safety`). Weights are read from safetensors only.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import LSTM, Dropout, Pooling, Transformer, WordEmbeddings
 from sentence_transformers.util import import_from_string
 from torch import nn
+from transformers.utils import logging
 
 from sentemb.encoders.model2vec import is_model2vec, model2vec_modules
 from sentemb.encoders.onnx import ONNX, ONNX_CONFIG, OnnxEncoder
@@ -105,6 +108,19 @@ def is_folder(name: str) -> bool:
     return name != "minilm" and Path(name).exists()
 
 
+@contextmanager
+def _no_bar_of_weights() -> Iterator[None]:
+    """Hide the progress bar of transformers, which says little in its second and fills log files."""
+    active = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if active:
+            logging.enable_progress_bar()
+
+
+@_no_bar_of_weights()
 def read_model(folder: Path, device: str | None = "cpu") -> SentenceTransformer:
     """The model in a folder that is taken to be whole. Raises as :func:`load`."""
     refuse_unsafe(folder)

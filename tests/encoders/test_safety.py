@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers.utils import logging
 
 from sentemb.corpus import sample
-from sentemb.encoders import ENCODERS, load, refuse_unsafe
+from sentemb.encoders import ENCODERS, load, read_model, refuse_unsafe
 from sentemb.encoders.loading import FETCHED, PINNED
 from sentemb.errors import InputError
 from sentemb.registry import build
@@ -278,6 +279,18 @@ def test_our_code_reads_no_pickle_and_trusts_no_code():
                 for key, value in zip(node.keys, node.values, strict=True):
                     if isinstance(key, ast.Constant) and key.value in ("trust_remote_code", "allow_pickle"):
                         assert ast.unparse(value) == "False", path
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_reading_a_model_shows_no_bar_of_transformers(active, tiny, capsys):
+    before = logging.is_progress_bar_enabled()
+    try:
+        (logging.enable_progress_bar if active else logging.disable_progress_bar)()
+        read_model(Path(tiny))
+        assert "Loading weights" not in capsys.readouterr().err
+        assert logging.is_progress_bar_enabled() == active
+    finally:
+        (logging.enable_progress_bar if before else logging.disable_progress_bar)()
 
 
 def test_models_as_they_should_be_are_read(encoder, tmp_path):

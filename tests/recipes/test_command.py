@@ -69,6 +69,19 @@ def test_no_help_imports_what_takes_seconds():
     assert "--micro-batch" in done.stdout
 
 
+@pytest.mark.parametrize(("terminal", "limit", "seconds"), [("0", "", 30), ("0", "5", 5), ("1", "", 0.1)])
+def test_progress_bars_are_rare_in_a_log_file(terminal, limit, seconds, monkeypatch):
+    code = f"import sys\nfrom recipes.command import main\nsys.stderr.isatty = lambda: {terminal}\n"
+    code += "try:\n    main(['inspect', '--help'])\nexcept SystemExit:\n    from tqdm import tqdm\n"
+    code += "    print('\\nseconds:', tqdm(total=1).mininterval)"
+    monkeypatch.delenv("TQDM_MAXINTERVAL", raising=False)
+    monkeypatch.delenv("TQDM_MININTERVAL", raising=False)
+    if limit:
+        monkeypatch.setenv("TQDM_MININTERVAL", limit)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert float(done.stdout.rpartition("seconds: ")[2]) == seconds, done.stderr
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
 def test_the_overview_teaches_every_command(arguments, capsys):
     main(arguments)
