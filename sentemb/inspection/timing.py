@@ -24,7 +24,7 @@ from sentemb.runs import duration
 from sentemb.training import TrainingSettings, bf16_units, tune_memory, use_threads
 
 BATCH = TrainingSettings.batch_size  # pairs an update, as training takes them by default
-WARM, BATCHES, SECONDS = 3, 64, 4.0  # of the timing: updates not counted, most, aim
+WARM, BATCHES, SECONDS = 2, 64, 4.0  # of the timing: updates not counted, most, aim
 
 
 def timing(text: Text, specs: Sequence[str], seed: int) -> Section:
