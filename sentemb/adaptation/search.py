@@ -232,7 +232,7 @@ class Search:
         scores = as_scores(entry["scores"])
         candidate = Candidate(arm, setting, scores, self.start_scores, entry["updates"], entry["seconds"])
         general = self.tests.general.name
-        print_progress(f"{candidate.name}: gain {candidate.gain:+.2f}, general {-candidate.loss(general):+.2f} points")
+        print_progress(f"{candidate.name}: gain {candidate.gain:+.2f}, {general} {-candidate.loss(general):+.2f} points")
         return candidate
 
     @staticmethod
