@@ -19,6 +19,7 @@ from sentemb.runs import Record, as_dict, as_list, duration, number, plain
 from sentemb.storage import write_text
 
 BROAD = ("similarities", "circle", "classes", "sphere")  # figures with panels side by side get a row of their own
+BROAD_WIDTH = 45  # rem: so do figures that are wider
 FOLDED = ("similarities", "spectrum", "paths")  # figures of single encoders
 WHAT = (
     "encoder",
@@ -108,6 +109,7 @@ def _page(results: Results, drawn: list[Drawn]) -> str:
         tables=[_table(as_dict(table)) for table in as_list(statistics.get("tables"))],
         figures=drawn,
         broad=BROAD,
+        broad_width=BROAD_WIDTH,
         folded=FOLDED,
         **_encoders(results.table, results.tasks),
         base=_base(about),

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from scipy.special import ive
 
+from recipes.study.figures import captions
 from recipes.study.figures.all_figures import draw_all
-from recipes.study.figures.curves import weights_figure
-from recipes.study.figures.planes import plane_figure
+from recipes.study.figures.curves import families_figure, weights_figure
+from recipes.study.figures.planes import family_marks, paths_figure, plane_figure
 from recipes.study.figures.shapes import effective_rank_of
 from recipes.study.figures.spheres import classes_figure, on_circle, potential, spread_out, synthetic, vmf_density
 from recipes.study.page import study_headline, write_study_page
@@ -335,6 +336,24 @@ def test_names_lead_to_no_other_folder(study):
 
 def test_a_plane_without_task_is_drawn_in_one_colour():
     assert plane_figure(complete(pd.DataFrame(rows()), TASKS), None) is not None
+
+
+@pytest.mark.parametrize(("families", "distinct"), [(12, True), (13, False)])
+def test_more_families_than_markers_have_no_legend_and_stand_in_one_list(families, distinct):
+    made = [encoder(f"{family}-{seed}", f"family {family}", 0.5) for family in range(families) for seed in (1, 2)]
+    table = complete(pd.DataFrame(made), TASKS)
+    plane, accuracies = plane_figure(table, "MR"), families_figure(table, list(TASKS))
+    assert plane is not None and accuracies is not None
+    labels = [text.get_text() for text in plane.legends[0].get_texts()]
+    assert sum(label.startswith("family") for label in labels) == (families if distinct else 0)
+    markers = {line.get_marker() for line in plane.axes[0].lines if (line.get_gid() or "").startswith("point")}
+    assert len(markers) == (families if distinct else 1)
+    assert ("shape is its family" in captions.plane(table, "MR")) == distinct
+    first, second = (axes.get_position() for axes in accuracies.axes)
+    assert (first.x0 == second.x0) == distinct and (first.y0 == second.y0) != distinct
+    paths = [(f"family {i}", np.arange(3.0), np.arange(3.0)) for i in range(families)]
+    figure = paths_figure(paths, family_marks(table))
+    assert figure is not None and len(figure.legends[0].get_texts()) == 2 + (families if distinct else 0)
 
 
 # ---- the page

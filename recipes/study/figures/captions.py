@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from recipes.study.figures.curves import temperature_rows, weight_rows
-from recipes.study.figures.planes import colour_range
+from recipes.study.figures.planes import are_distinct, colour_range
 from recipes.study.figures.spheres import BANDWIDTH, CIRCLE_KAPPA, SHOWN, SPHERE_KAPPA
 from recipes.study.results import compared, is_temperature_study, usable
 from sentemb.geometry import uniformity_optimum
@@ -53,8 +53,9 @@ SENTENCES = """Mean over seeds, bars from the lowest to the highest. Both senten
 def plane(table: pd.DataFrame, task: str | None) -> str:
     """Of :func:`recipes.study.figures.planes.plane_figure`."""
     rows = usable(table).dropna(subset=["alignment", "uniformity"])
+    shape = "; its shape is its family" if are_distinct(table["family"].unique()) else ""
     sentences = [
-        f"Each point is one of {len(rows)} encoders, measured on held-out pairs; its shape is its family. "
+        f"Each point is one of {len(rows)} encoders, measured on held-out pairs{shape}. "
         "Lower left is better in both losses."
     ]
     if task:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from recipes.study.figures.planes import COLOURS, MARKERS, family_marks, label
+from recipes.study.figures.planes import COLOURS, MARKERS, are_distinct, family_marks, label
 from recipes.study.results import compared, in_common, usable
 from sentemb.report import labelled_axes, legend_below
 
@@ -114,8 +114,12 @@ def families_figure(table: pd.DataFrame, tasks: list[str]) -> Figure | None:
     families = [f for f in marks if rows.loc[rows["family"] == f, [f"{t}_acc" for t in shown]].notna().any(axis=None)]
     if not shown or not families:
         return None
-    figure = Figure(figsize=(5.2, 0.9 + len(shown) * (0.55 + 0.36 * len(families))), layout="constrained")
-    grid = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+    few = are_distinct(families)
+    if few:
+        figure = Figure(figsize=(5.2, 0.9 + len(shown) * (0.55 + 0.36 * len(families))), layout="constrained")
+    else:  # side by side, as one list of many families is high enough
+        figure = Figure(figsize=(3.4 + 2.5 * len(shown), 1.1 + 0.24 * len(families)), layout="constrained")
+    grid = figure.subplots(*((len(shown), 1) if few else (1, len(shown))), sharey=not few, squeeze=False).flatten()
     for axes, task in zip(grid, shown, strict=True):
         labelled_axes(axes, f"{label(task, 20)} accuracy (%)", "")
         for i, family in enumerate(families):
@@ -127,7 +131,7 @@ def families_figure(table: pd.DataFrame, tasks: list[str]) -> Figure | None:
             axes.plot(values, i + jitter, marker, color=colour, ms=5, alpha=0.7, mec="white", mew=0.4)
             if len(values) > 1:
                 axes.plot([np.median(values)] * 2, [i - 0.38, i + 0.38], color="black", linewidth=2)
-        axes.set_yticks(range(len(families)), [label(f, 24) for f in families])
+        axes.set_yticks(range(len(families)), [label(f, 24 if few else 48) for f in families])
         axes.set_ylim(len(families) - 0.5, -0.5)
     return figure
 

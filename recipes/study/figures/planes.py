@@ -1,7 +1,7 @@
 """Figures in the plane of alignment and uniformity: a study's encoders as points, their trainings as paths."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,16 @@ def label(text: object, longest: int = 34) -> str:
     return f"{' ' if line.startswith('_') else ''}{line}".replace("$", r"\$")
 
 
+def are_distinct(families: Sized) -> bool:
+    """Whether there are few enough families for markers of their own and a legend of them."""
+    return len(families) <= len(MARKERS)
+
+
 def family_marks(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Each family's colour and marker, the same in all figures of a study."""
+    """Each family's colour and marker, the same in all figures of a study; of too many families all have one marker."""
     families = dict.fromkeys(table["family"])
-    return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(families)}
+    markers = MARKERS if are_distinct(families) else MARKERS[:1]
+    return {name: (COLOURS[i % len(COLOURS)], markers[i % len(markers)]) for i, name in enumerate(families)}
 
 
 def colour_range(accuracy: Series) -> tuple[float, float]:
@@ -88,7 +94,7 @@ def plane_figure(table: pd.DataFrame, task: str | None) -> Figure | None:
     if 2 * len(same_dimension) > len(rows) and same_dimension["uniformity_optimum"].notna().any():  # of most encoders
         where = f"lowest uniformity (d = {common[0]:.0f})"
         axes.axvline(same_dimension["uniformity_optimum"].median(), linestyle="--", color=VERMILLION, label=where)
-    for family, family_rows in rows.groupby("family", sort=False):
+    for family, family_rows in rows.groupby("family", sort=False) if are_distinct(marks) else ():
         grey: dict[str, Any] = {"color": GREY, "linestyle": "none", "ms": 7}
         axes.add_line(
             Line2D([], [], marker=marks[family][1], label=f"{label(family, 24)} ({len(family_rows)})", **grey)
@@ -134,7 +140,8 @@ def paths_figure(paths: Sequence[tuple[str, Series, Series]], marks: dict[str, t
         axes.plot(x[1:-1], y[1:-1], ".", color=colour, ms=3, alpha=0.7)
         axes.plot(x[0], y[0], marker, mfc="white", mec=colour, ms=7)
         axes.plot(x[-1], y[-1], marker, mfc=colour, mec="white", mew=0.6, ms=9)
-    for family in dict.fromkeys(family for family, _, _ in drawn):
+    families = dict.fromkeys(family for family, _, _ in drawn)
+    for family in families if are_distinct(families) else ():
         colour, marker = marks[family]
         axes.add_line(Line2D([], [], color=colour, marker=marker, label=label(family, 26)))
     for face, when in (("white", "start"), (GREY, "end")):
