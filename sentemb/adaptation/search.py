@@ -232,7 +232,8 @@ class Search:
         scores = as_scores(entry["scores"])
         candidate = Candidate(arm, setting, scores, self.start_scores, entry["updates"], entry["seconds"])
         general = self.tests.general.name
-        print_progress(f"{candidate.name}: gain {candidate.gain:+.2f}, {general} {-candidate.loss(general):+.2f} points")
+        change = -candidate.loss(general)
+        print_progress(f"{candidate.name}: gain {candidate.gain:+.2f}, {general} {change:+.2f} points")
         return candidate
 
     @staticmethod
