@@ -158,6 +158,7 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
     folder = data_folder(options.data)
     chosen = choose_tasks(options.tasks, folder)
     for checkpoint in options.checkpoint:
+        refuse_encoder_spec(checkpoint)
         if len(options.checkpoint) == 1 or Path(checkpoint).exists():  # (one of several is left out later)
             refuse_no_checkpoint(checkpoint)
     tasks, failed = read_all(chosen, folder)
@@ -169,6 +170,15 @@ def prepare(options: argparse.Namespace) -> tuple[list[Data], dict[str, str]]:
     for task, reason in failed.items():
         print(f"error: {task}: {reason}", file=sys.stderr)
     return tasks, failed
+
+
+def refuse_encoder_spec(name: str) -> None:
+    """InputError for what --encoder of the recipes takes, such as static:embeddings=minilm."""
+    if re.fullmatch(r"(static|rnn|transformer)(:.*)?", name) and not Path(name).exists():
+        raise InputError(
+            f"{name!r} describes an encoder to train, and what is scored is a run, a folder, a hub name or minilm; for "
+            "averaged word embeddings of a transformer give --layer 0"
+        )
 
 
 def refuse_no_checkpoint(name: str) -> None:

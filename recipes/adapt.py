@@ -74,8 +74,9 @@ def adapt(options: dict[str, Any]) -> "AdaptedRun":
 
     resume, out = options.pop("resume", False), options.pop("out", None)
     out = out or (newest() if resume else free_folder())
+    begun = AdaptationFolder(out).read_begun() if resume else {}
     if resume:
-        options = resumed(AdaptationFolder(out).read_begun(), options, out)
+        options = resumed(begun, options, out)
     for name, what in (("init", "MODEL"), ("corpus", "TEXT")):
         if name not in options:
             raise InputError(f"--{name} is missing; give --{name} {what}")
@@ -89,7 +90,8 @@ def adapt(options: dict[str, Any]) -> "AdaptedRun":
     check_specs_early({"corpus": corpus, "init": model})
     if search is not None and not search.exists():
         raise InputError(f"--search {search} is not there; give a folder in BEIR's layout or a table of pairs")
-    general = general_quality(data)
+    judged_without = bool(begun) and begun.get("general") is None  # what is resumed had no pairs with human scores
+    general = None if judged_without and data is None else general_quality(data)
 
     import sentemb
 

@@ -38,6 +38,10 @@ FIRST_UPDATES, TIMED_UPDATES = 3, 8  # of a run that measures the speed: those n
 SAVE_SECONDS = 600  # between checkpoints, about
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal has ended the search after a checkpoint; the same call with ``resume`` continues it."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """The result of a part of an arm's training."""
@@ -58,10 +62,16 @@ class Trainer:
     settings: AdaptationSettings
 
     def speed(self, arm: TrainedArm, folder: Path) -> tuple[float, float]:
-        """Updates a second, and the seconds before the first and after the last one, of a training thrown away."""
+        """Updates a second, and the seconds before the first and after the last one, of a training thrown away.
+
+        Raises:
+            Interrupted: a signal has ended it.
+        """
         shutil.rmtree(folder, ignore_errors=True)
         trained = self.train(arm, folder, TIMED_UPDATES, time.monotonic() + 3600)
         shutil.rmtree(folder, ignore_errors=True)
+        if trained.stopped:
+            raise Interrupted
         return trained.rate, max(0.0, trained.seconds - trained.updates / trained.rate)
 
     def train(self, arm: TrainedArm, folder: Path, updates: int, deadline: float, rate: float = 0.0) -> Trained:

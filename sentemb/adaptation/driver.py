@@ -100,6 +100,7 @@ class Adaptation:
         arms, refused = offered(arms, self._situation(order))
         search = self._search(embedder, general, halves[0], order, arms, budget)
         ends = datetime.now() + timedelta(seconds=budget.left)
+        print_progress(f"general quality: {general.name}; {search.allowed:g} points may be lost")
         print_progress(
             f"trying {', '.join(arms)} until about {ends:%H:%M}; "
             f"scoring a model takes about {duration(search.seconds_per_score)}"
@@ -107,7 +108,8 @@ class Adaptation:
         search.run(arms)
         spent = budget.spent
         judged = self._judge(search, general, halves[1], order)
-        verdict = verdict_of(judged, search.candidates, general.name, search.allowed)
+        method = arms[judged.candidate.arm].about if judged else ""
+        verdict = verdict_of(judged, search.candidates, general.name, search.allowed, method)
         about = self._about(verdict, began) | {
             "order": asdict(order),
             "notes": [] if order.present else [NO_ORDER.format(order.neighbours, order.others)],

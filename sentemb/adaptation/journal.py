@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from sentemb.adaptation.held_out import Scores
+from sentemb.adaptation.measures import Similarity
 from sentemb.storage import write_text
 from sentemb.validation import ItemScores
 
 Entry = dict[str, Any]
+PAIRS = "pairs"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,20 @@ class Journal:
         """Seconds of the budget that the entries say are spent."""
         entries = (self.read(path.stem) or {} for path in self.folder.glob("*.json"))
         return max((float(entry.get("spent", 0)) for entry in entries), default=0.0)
+
+
+def store_pairs(folder: Path, pairs: Similarity) -> None:
+    """Write the pairs with human scores into a journal's folder, so that resuming needs no data."""
+    journal = Journal(folder)
+    if pairs.gold is not None and journal.read(PAIRS) is None:
+        gold = np.asarray(pairs.gold, dtype=np.float64).tolist()
+        journal.write(PAIRS, {"name": pairs.name, "first": [*pairs.first], "second": [*pairs.second], "gold": gold})
+
+
+def stored_pairs(folder: Path) -> Similarity | None:
+    """What :func:`store_pairs` wrote; None: nothing."""
+    entry = Journal(folder).read(PAIRS)
+    return None if entry is None else Similarity(**entry | {"gold": np.array(entry["gold"], dtype=np.float64)})
 
 
 def as_entry(scores: Scores) -> Entry:

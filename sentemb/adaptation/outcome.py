@@ -71,16 +71,18 @@ def _values(scores: Scores) -> dict[str, float]:
     return {name: items.score for name, items in scores.items()}
 
 
-def verdict_of(judged: Judged | None, candidates: Sequence[Candidate], general: str, allowed: float) -> str:
-    """One plain sentence, or a few."""
+def verdict_of(
+    judged: Judged | None, candidates: Sequence[Candidate], general: str, allowed: float, about: str = ""
+) -> str:
+    """One plain sentence, or a few; ``about``: what the chosen method does."""
+    most = max((each.updates for each in candidates), default=0)
+    if 0 < most < FEW_UPDATES and not (judged is not None and judged.helps):
+        return (
+            "The budget was too short to tell: keep your model. No method was trained for more than "
+            f"{counted(most, 'update')}; give a longer --budget."
+        )
     if judged is None:
         gaining = [each for each in candidates if each.gain > 0]
-        most = max((each.updates for each in candidates), default=0)
-        if 0 < most < FEW_UPDATES:
-            return (
-                f"The budget was too short to tell: keep your model. No method was trained for more than {most} "
-                "updates; give a longer --budget."
-            )
         if not gaining:
             return "No method helped: keep your model. None of those tried raised the scores on your text."
         best = max(gaining, key=lambda each: each.gain)
@@ -94,8 +96,10 @@ def verdict_of(judged: Judged | None, candidates: Sequence[Candidate], general: 
             f"No method helped beyond chance: keep your model. The best, {judged.candidate.name}, changed the scores "
             f"on held-out text by {gain.text} points, an interval that contains 0."
         )
+    candidate = judged.candidate
+    method = f"{candidate.arm}: {about}; {counted(candidate.updates, 'update')}. " if about else ""
     return (
-        f"It paid: {judged.candidate.name} raised the scores on held-out text by {gain.text} points, and {general} "
-        f"changed by {quality.text}. Of {counted(len(candidates), 'model')} tried, it gained most among those that "
-        f"lose at most {allowed:g} points of {general}, and the interval of its gain is above 0."
+        f"It paid: {candidate.name} raised the scores on held-out text by {gain.text} points, and {general} "
+        f"changed by {quality.text}. {method}Of {counted(len(candidates), 'model')} tried, it gained most among those "
+        f"that lose at most {allowed:g} points of {general}, and the interval of its gain is above 0."
     )

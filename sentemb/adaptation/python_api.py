@@ -11,7 +11,8 @@ from sentence_transformers import SentenceTransformer
 from sentemb.adaptation.adapted_run import AdaptedRun
 from sentemb.adaptation.arms import chosen_arms
 from sentemb.adaptation.driver import Adaptation
-from sentemb.adaptation.folder import claimed_folder, refuse_used_folder
+from sentemb.adaptation.folder import AdaptationFolder, claimed_folder, refuse_used_folder
+from sentemb.adaptation.journal import store_pairs, stored_pairs
 from sentemb.adaptation.measures import Similarity
 from sentemb.adaptation.settings import AdaptationSettings
 from sentemb.corpus import open_corpus
@@ -47,8 +48,8 @@ def adapt(
         search: judged queries to be better at: a folder in BEIR's layout, a table of pairs, or a task; None: neighbours
             find each other, and a sentence finds its passage.
         budget: time to try methods in: ``90s``, ``30m``, ``2h``.
-        general: pairs with human scores, whose correlation is the general quality; None: how alike the start finds
-            pairs of the built-in sample.
+        general: pairs with human scores, whose correlation is the general quality; None: those of the adaptation that
+            is resumed, else how alike the start finds pairs of the built-in sample.
         out: the folder, new; None: a temporary one, which ``folder`` of the result names.
         resume: continue the adaptation in ``out``, if there is one.
         **settings: ``max_general_loss``, ``arms``, ``language``, ``max_length``, ``batch_size``, ``lr``, ``seed``,
@@ -74,6 +75,11 @@ def adapt(
         raise InputError(f"{text.name} is labelled data; give text, or train on it with recipes/train_supervised.py")
     start = load(model) if isinstance(model, str | Path) else copy.deepcopy(model)
     start.eval()
+    before = AdaptationFolder(Path(str(out)))  # what is resumed, if anything is
+    general_name = None if general is None else general.name
+    if resume and general is None:
+        general = stored_pairs(before.journal.folder)
+        general_name = before.read_begun().get("general") if general or before.done else None
     begun = {
         **asdict(chosen),
         "model": str(model) if isinstance(model, str | Path) else "<a SentenceTransformer>",
@@ -81,11 +87,13 @@ def adapt(
         "corpus": str(corpus) if isinstance(corpus, str | Path) else f"<{text.name}>",
         "corpus_fingerprint": text.fingerprint,
         "search": None if search is None else task.name if task and isinstance(search, SearchTask) else str(search),
-        "general": None if general is None else general.name,
+        "general": general_name,
     }
     with claimed_folder(None if out is None else Path(out), resume) as folder:
         folder.begin(begun, resume)
         if not folder.done:
+            if general is not None:
+                store_pairs(folder.journal.folder, general)
             Adaptation(folder, start, text, task, general, chosen, begun).run(arms)
     return AdaptedRun(folder.path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 
-from sentemb.adaptation.arm_training import Trainer
+from sentemb.adaptation.arm_training import Interrupted, Trainer
 from sentemb.adaptation.arms import Arm, MappedArm, TrainedArm
 from sentemb.adaptation.budget import Budget, affordable_arms, least_budget, rungs_of
 from sentemb.adaptation.candidates import Candidate
@@ -25,10 +25,6 @@ from sentemb.runs import duration
 MAPPED_SENTENCES, MAPPED_SHARE = 4000, 0.04  # that maps are made of: at most, and of the budget
 TIMING_SHARE = 0.03  # of the budget, that timing an arm may take
 SAVING = 3.0  # seconds that a checkpoint may take
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal has ended the search after a checkpoint; the same call with ``resume`` continues it."""
 
 
 @dataclass
@@ -55,10 +51,10 @@ class Search:
 
     def run(self, arms: Mapping[str, Arm]) -> None:
         """Try these arms."""
+        affordable = self._affordable({name: arm for name, arm in arms.items() if isinstance(arm, TrainedArm)})
         for name in (name for name, arm in arms.items() if isinstance(arm, MappedArm)):
             self._try_maps(name)
-        trained = {name: arm for name, arm in arms.items() if isinstance(arm, TrainedArm)}
-        finalists = self._halve(self._affordable(trained))
+        finalists = self._halve(affordable)
         for name in finalists:
             self._interpolate(name)
 
@@ -96,6 +92,9 @@ class Search:
 
         for setting in listed["names"]:
             key, embed = f"{name}-{setting}", partial(mapped, setting)
+            if self.journal.read(key) is None and not self.budget.left:
+                print_progress(f"{name}, {setting}: no time is left to score it")
+                continue
             self.candidates.append(self._scored(key, name, setting, embed, {"seconds": listed["seconds"]}))
 
     def _affordable(self, arms: Mapping[str, TrainedArm]) -> dict[str, TrainedArm]:

@@ -27,7 +27,11 @@ class AdaptationSettings:
         f"{AGREEMENT_LOSS:g} of the correlation with the start's similarities",
         at_least=0,
     )
-    arms: str | None = setting(None, "methods to try, separated by commas; default all that fit the text")
+    arms: str | None = setting(
+        None,
+        "methods to try, separated by commas: neighbours, passages, titles, dropout, whiten; default all that fit the "
+        "text",
+    )
     language: str = setting(DEFAULT, "language of raw text, for splitting it into sentences: de, fr, ja, ...")
     max_length: int = setting(64, "longest training sentence in tokens; longer ones are cut", at_least=4)
     batch_size: int = setting(64, "pairs of an update; all other pairs of it are negatives", at_least=2)

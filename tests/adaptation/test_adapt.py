@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,37 @@ def test_a_budget_too_short_for_all_methods_tries_the_first_and_says_so(start, g
     printed = capsys.readouterr().err
     assert "neighbours: the budget is too short to try it" in printed
     assert "warning: the budget of 0 min 6 s is too short to tell" in printed and "need 0 min 42 s or more" in printed
+
+
+def test_a_signal_while_a_method_is_timed_ends_as_any_other(start, tmp_path, monkeypatch):
+    stopped = arm_training.Trained(start, 1, 0.0, 1.0, stopped=True)
+    monkeypatch.setattr(arm_training.Trainer, "train", lambda *arguments, **more: stopped)
+    trainer = arm_training.Trainer(start, sentemb.open_corpus(documents_of(10, 20)), AdaptationSettings())
+    with pytest.raises(KeyboardInterrupt):
+        PLAIN_SPEED(trainer, ARMS["neighbours"], tmp_path / "timing")
+
+
+def test_resuming_needs_no_pairs_again(start, general, monkeypatch):
+    def killed(self, arms):
+        raise Killed
+
+    options = {"out": "run", "arms": "neighbours", "max_general_loss": 100} | QUICK
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.Adaptation, "run", killed)
+        with pytest.raises(Killed):
+            sentemb.adapt(start, documents_of(*TEXT), general=general, **options)
+    run = sentemb.adapt(start, documents_of(*TEXT), resume=True, **options)
+    assert run.results["general"] == "letters"
+    assert sentemb.adapt(start, documents_of(*TEXT), resume=True, **options).verdict == run.verdict, "done already"
+    plain = sentemb.adapt(start, documents_of(*TEXT), general=general, **options | {"out": "plain"})
+    assert [each["general"] for each in run.results["candidates"]] == pytest.approx(
+        [each["general"] for each in plain.results["candidates"]]
+    )
+
+
+def test_the_help_names_all_methods():
+    (arms,) = (each for each in fields(AdaptationSettings) if each.name == "arms")
+    assert all(name in str(arms.metadata) for name in ARMS)
 
 
 def test_the_speed_is_measured_and_leaves_nothing(start, tmp_path):

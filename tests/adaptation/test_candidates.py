@@ -7,7 +7,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from sentemb.adaptation.candidates import Candidate, differences_of, eligible, frontier_of
+from sentemb.adaptation.candidates import Candidate, Difference, differences_of, eligible, frontier_of
 from sentemb.adaptation.measures import GAIN, mean_of
 from sentemb.adaptation.outcome import Judged, verdict_of
 from sentemb.validation import ItemScores
@@ -80,12 +80,15 @@ def test_the_verdict_of_a_choice_says_why(shift, words):
     start = {GAIN: ItemScores(values, scale=100), "STS": ItemScores(values)}
     differences = differences_of(start | {GAIN: ItemScores(values + noise + shift, scale=100)}, start)
     judged = Judged(TRIED[0], SentenceTransformer(modules=[nn.Identity()]), {}, {}, differences)
-    verdict = verdict_of(judged, TRIED, "STS", 0.5)
+    verdict = verdict_of(judged, TRIED, "STS", 0.5, "what it does")
+    assert ("a: what it does; 0 updates. Of 4" in verdict) == judged.helps
     assert all(each in verdict for each in words) and judged.helps == (shift > 0)
 
 
 def test_a_few_updates_are_too_few_for_a_verdict():
     tried = [candidate("whiten", -1, 0), replace(candidate("a", -1, 0), updates=1)]
     assert "too short to tell" in verdict_of(None, tried, "STS", 0.5)
+    judged = Judged(tried[1], SentenceTransformer(modules=[nn.Identity()]), {}, {}, {GAIN: Difference(1, -1, 3)})
+    assert "for more than 1 update;" in verdict_of(judged, tried, "STS", 0.5), "a gain within chance tells nothing"
     enough = [replace(candidate("a", -1, 0), updates=200)]
     assert verdict_of(None, enough, "STS", 0.5).startswith("No method helped")

@@ -291,6 +291,7 @@ def test_wrong_tasks_and_places_are_answered_without_torch(module, arguments, tm
     ("arguments", "message"),
     [
         (["no/such/model"], "no model 'no/such/model' here, and no model of the hub has such a name"),
+        (["minilm", "static:embeddings=minilm"], "describes an encoder to train, and what is scored is a run"),
         (["."], "no modules.json"),
         ([".", "--tasks", "XX"], "unknown task 'XX'"),
         ([".", "--data", "."], "no folder downstream/"),
