@@ -75,7 +75,9 @@ def verdict_of(
     judged: Judged | None, candidates: Sequence[Candidate], general: str, allowed: float, about: str = ""
 ) -> str:
     """One plain sentence, or a few; ``about``: what the chosen method does."""
-    most = max((each.updates for each in candidates), default=0)
+    if not candidates:
+        return "No method was tried: keep your model. None fits the text and the model, or the budget is too short."
+    most = max(each.updates for each in candidates)
     if 0 < most < FEW_UPDATES and not (judged is not None and judged.helps):
         return (
             "The budget was too short to tell: keep your model. No method was trained for more than "

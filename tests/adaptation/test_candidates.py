@@ -88,6 +88,7 @@ def test_the_verdict_of_a_choice_says_why(shift, words):
 def test_a_few_updates_are_too_few_for_a_verdict():
     tried = [candidate("whiten", -1, 0), replace(candidate("a", -1, 0), updates=1)]
     assert "too short to tell" in verdict_of(None, tried, "STS", 0.5)
+    assert "No method was tried" in verdict_of(None, [], "STS", 0.5)
     judged = Judged(tried[1], SentenceTransformer(modules=[nn.Identity()]), {}, {}, {GAIN: Difference(1, -1, 3)})
     assert "for more than 1 update;" in verdict_of(judged, tried, "STS", 0.5), "a gain within chance tells nothing"
     enough = [replace(candidate("a", -1, 0), updates=200)]
