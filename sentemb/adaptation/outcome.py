@@ -96,7 +96,7 @@ def verdict_of(
     if not judged.helps:
         return (
             f"No method helped beyond chance: keep your model. The best, {judged.candidate.name}, changed the scores "
-            f"on held-out text by {gain.text} points, an interval that contains 0."
+            f"on held-out text by {gain.text} points, and that interval is not above 0."
         )
     candidate = judged.candidate
     method = f"{candidate.arm}: {about}; {counted(candidate.updates, 'update')}. " if about else ""

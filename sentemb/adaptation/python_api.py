@@ -75,7 +75,7 @@ def adapt(
         raise InputError(f"{text.name} is labelled data; give text, or train on it with recipes/train_supervised.py")
     start = load(model) if isinstance(model, str | Path) else copy.deepcopy(model)
     start.eval()
-    before = AdaptationFolder(Path(str(out)))  # what is resumed, if anything is
+    before = AdaptationFolder(Path(out or ""))  # what is resumed, if anything is
     general_name = None if general is None else general.name
     if resume and general is None:
         general = stored_pairs(before.journal.folder)

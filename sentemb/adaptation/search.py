@@ -96,6 +96,8 @@ class Search:
                 print_progress(f"{name}, {setting}: no time is left to score it")
                 continue
             self.candidates.append(self._scored(key, name, setting, embed, {"seconds": listed["seconds"]}))
+        if all(each.arm != name for each in self.candidates):
+            self.untried.append(name)
 
     def _affordable(self, arms: Mapping[str, TrainedArm]) -> dict[str, TrainedArm]:
         """The first of the arms, as many as the budget is long enough for; decided once."""

@@ -208,6 +208,18 @@ def test_a_budget_too_short_for_all_methods_tries_the_first_and_says_so(start, g
     assert "warning: the budget of 0 min 6 s is too short to tell" in printed and "need 0 min 42 s or more" in printed
 
 
+def test_maps_for_which_no_time_is_left_are_not_tried(start, general, clock, monkeypatch, capsys):
+    def slow_speed(self, arm, folder):
+        clock.now += 100
+        return 10.0, 0.1
+
+    monkeypatch.setattr(arm_training.Trainer, "speed", slow_speed)
+    run = sentemb.adapt(start, documents_of(*TEXT), general=general, arms="neighbours,whiten", **QUICK)
+    assert set(run.table["arm"]) == {"neighbours"} == set(run.results["arms"])
+    assert "too short" in run.results["refused"]["whiten"]
+    assert "whiten, power 1: no time is left to score it" in capsys.readouterr().err
+
+
 def test_a_signal_while_a_method_is_timed_ends_as_any_other(start, tmp_path, monkeypatch):
     stopped = arm_training.Trained(start, 1, 0.0, 1.0, stopped=True)
     monkeypatch.setattr(arm_training.Trainer, "train", lambda *arguments, **more: stopped)

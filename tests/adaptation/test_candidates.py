@@ -72,7 +72,11 @@ def test_the_verdict_of_a_search_without_a_choice_says_why():
 
 @pytest.mark.parametrize(
     ("shift", "words"),
-    [(0.1, ("It paid: a raised", "Of 4 models tried", "the interval of its gain is above 0")), (0.0, ("contains 0",))],
+    [
+        (0.1, ("It paid: a raised", "Of 4 models tried", "the interval of its gain is above 0")),
+        (0.0, ("not above 0",)),
+        (-0.1, ("not above 0",)),
+    ],
 )
 def test_the_verdict_of_a_choice_says_why(shift, words):
     random = np.random.default_rng(0)

@@ -364,27 +364,27 @@ def headline_of(tables: list[dict[str, Any]], table: list[dict[str, Any]] | None
     return study_headline(Results(Path("toy"), {}, table, list(TASKS), {"tables": tables}))
 
 
-def tested(*lines: tuple[str, str, str, str, str]) -> dict[str, Any]:
+def difference_table(*lines: tuple[str, str, str, str, str]) -> dict[str, Any]:
     return {"head": ["task", "a", "b", "a - b, points", "p (Holm)"], "rows": [list(line) for line in lines]}
 
 
 def test_the_headline_says_what_is_more_than_chance():
     verdicts = [["MR", "better"], ["CR", "worse"], ["CR", "cannot tell"]]
     trained = {"head": ["task", "verdict"], "rows": verdicts}
-    equal = tested(("MR", "infonce", "dcl", "+0.40", "0.6"), ("CR", "infonce", "dcl", "-0.10", "1"))
+    equal = difference_table(("MR", "infonce", "dcl", "+0.40", "0.6"), ("CR", "infonce", "dcl", "-0.10", "1"))
     headline = headline_of([trained, equal])
     assert headline.title == (
         "Training improved 1 of 3 scores beyond chance and worsened 1; no difference beyond chance between infonce and "
         "dcl"
     )
     assert "bootstrap" in headline.detail and "McNemar" in headline.detail
-    clear = tested(("MR", "infonce", "dcl", "+1.40", "0.01"), ("CR", "infonce", "dcl", "-2.10", "0.04"))
+    clear = difference_table(("MR", "infonce", "dcl", "+1.40", "0.01"), ("CR", "infonce", "dcl", "-2.10", "0.04"))
     title = headline_of([equal, clear]).title  # the last table is that of all encoders
     assert title == "On MR infonce beats dcl by 1.40 points and on CR dcl beats infonce by 2.10 points, beyond chance"
     many = [("MR", str(i), str(i + 1), "+9.00", "0.01" if i < 3 else "0.9") for i in range(5)]
-    assert headline_of([tested(*many)]).title == "3 of 5 differences between families are more than chance"
+    assert headline_of([difference_table(*many)]).title == "3 of 5 differences between families are more than chance"
     none = [(*line[:4], "0.9") for line in many]
-    assert headline_of([tested(*none)]).title == "None of 5 differences between families is more than chance"
+    assert headline_of([difference_table(*none)]).title == "None of 5 differences between families is more than chance"
 
 
 def test_the_headline_of_a_study_without_tests_names_the_best_and_promises_nothing():

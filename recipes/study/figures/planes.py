@@ -140,8 +140,7 @@ def paths_figure(paths: Sequence[tuple[str, Series, Series]], marks: dict[str, t
         axes.plot(x[1:-1], y[1:-1], ".", color=colour, ms=3, alpha=0.7)
         axes.plot(x[0], y[0], marker, mfc="white", mec=colour, ms=7)
         axes.plot(x[-1], y[-1], marker, mfc=colour, mec="white", mew=0.6, ms=9)
-    families = dict.fromkeys(family for family, _, _ in drawn)
-    for family in families if are_distinct(families) else ():
+    for family in dict.fromkeys(family for family, _, _ in drawn) if are_distinct(marks) else ():
         colour, marker = marks[family]
         axes.add_line(Line2D([], [], color=colour, marker=marker, label=label(family, 26)))
     for face, when in (("white", "start"), (GREY, "end")):
